@@ -1,0 +1,72 @@
+"""Which subnet width should each federated client train?
+
+The allocation side (clients, scores, rules, problems, solvers) is imported here; the learning
+side (``federated``, ``models``, ``tasks``, ``Study``) needs the extra ``fl`` and is imported on
+first use. See the README for a first example.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from hasa_opt import cost, errors, rules, scores, utility
+from hasa_opt.backend import solvers
+from hasa_opt.clients import Clients
+from hasa_opt.compare import Comparison, compare
+from hasa_opt.constraints import Coverage, Quota
+from hasa_opt.errors import HasaError, InfeasibleError, InputError
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.result import Allocation, Termination
+from hasa_opt.solve import solve, solve_continuous
+
+if TYPE_CHECKING:
+    from hasa_opt import federated, models, tasks
+    from hasa_opt.study import Study
+
+__all__ = [
+    "Allocation",
+    "AllocationProblem",
+    "Clients",
+    "Comparison",
+    "Coverage",
+    "HasaError",
+    "InfeasibleError",
+    "InputError",
+    "Quota",
+    "Study",
+    "Termination",
+    "compare",
+    "cost",
+    "errors",
+    "federated",
+    "models",
+    "rules",
+    "scores",
+    "solve",
+    "solve_continuous",
+    "solvers",
+    "tasks",
+    "utility",
+]
+
+try:
+    __version__ = version("hasa-opt")
+except PackageNotFoundError:
+    __version__ = "0.0.0"
+
+_LAZY = {"Study": "hasa_opt.study"}
+_LAZY_MODULES = ("federated", "models", "tasks")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,261 @@
+"""What a solver backend is, and the registry of those that are known.
+
+A backend only translates: it turns the problem into its solver's form and the solver's answer
+into an :class:`Answer`. It claims; :func:`hasa_opt.solve` verifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Flag, auto
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from hasa_opt.clients import IntArray
+from hasa_opt.errors import (
+    SolverNotInstalledError,
+    UnknownSolverError,
+    UnsupportedConstraintError,
+)
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.relaxation import Relaxation
+from hasa_opt.result import Termination
+
+__all__ = [
+    "Answer",
+    "Backend",
+    "Capability",
+    "Request",
+    "SolverRecord",
+    "check_constraints",
+    "load",
+    "record",
+    "register",
+    "solvers",
+    "unregister",
+]
+
+
+class Capability(Flag):
+    """Features that a backend states as data, checked before it is called."""
+
+    NONE = 0
+    EXACT = auto()
+    """Proves optimality, given time."""
+    TIME_LIMIT = auto()
+    GAP = auto()
+    """Stops early at a relative gap."""
+    WARM_START = auto()
+    INTERRUPT = auto()
+    """Ctrl-C stops it with what it has."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of :func:`hasa_opt.solve` asked for.
+
+    Attributes
+    ----------
+    relaxation : Relaxation
+        Linear relaxation of the problem without its further constraints.
+    time_limit_s : float or None
+    gap : float
+        Relative gap at which the solver may stop; 0 asks for the optimum.
+    warm_start : (n_clients,) int64 or None
+        An allocation to start from.
+    options : mapping
+        Further keyword arguments, for this backend only.
+    """
+
+    relaxation: Relaxation
+    time_limit_s: float | None = None
+    gap: float = 0.0
+    warm_start: IntArray | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def absolute_gap(self) -> float:
+        """The gap in the unit of the utilities, relative to the bound of the relaxation."""
+        return self.gap * abs(self.relaxation.bound)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a backend claims; nothing in it is trusted.
+
+    Attributes
+    ----------
+    termination : Termination
+    choice : (n_clients,) integers or None
+    objective : float or None
+        The solver's own value of the allocation, in the problem's unit.
+    bound : float
+        The solver's upper bound; infinity if it has none.
+    native : str
+        The solver's own status.
+    """
+
+    termination: Termination
+    choice: IntArray | None = None
+    objective: float | None = None
+    bound: float = float("inf")
+    native: str = ""
+
+
+class Backend(Protocol):
+    """A class with this method can be registered."""
+
+    def solve(self, problem: AllocationProblem, request: Request) -> Answer:
+        """Translate, solve, translate back."""
+        ...
+
+
+@dataclass(frozen=True)
+class SolverRecord:
+    """One line of the registry.
+
+    Attributes
+    ----------
+    name : str
+    target : str
+        ``"module:Class"`` of the backend; imported on first use.
+    summary : str
+        What it is for.
+    requires : tuple of str
+        Modules that it imports.
+    install : str
+        Command that installs them.
+    capabilities : Capability
+    constraints : tuple of str
+        Names of the constraint classes that it understands.
+    """
+
+    name: str
+    target: str
+    summary: str
+    requires: tuple[str, ...] = ()
+    install: str = "pip install hasa-opt"
+    capabilities: Capability = Capability.NONE
+    constraints: tuple[str, ...] = ()
+
+    @property
+    def available(self) -> bool:
+        """True if the required modules can be found; none of them is imported."""
+        return all(find_spec(module) is not None for module in self.requires)
+
+
+_LINEAR = ("Coverage", "Quota")
+_REGISTRY: dict[str, SolverRecord] = {
+    line.name: line
+    for line in (
+        SolverRecord(
+            "greedy",
+            "hasa_opt.solvers.greedy:GreedyBackend",
+            "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
+        ),
+        SolverRecord(
+            "highs",
+            "hasa_opt.solvers.highs:HighsBackend",
+            "branch and cut of HiGHS: proven optimum, every constraint",
+            requires=("highspy",),
+            install="pip install highspy",
+            capabilities=Capability.EXACT
+            | Capability.TIME_LIMIT
+            | Capability.GAP
+            | Capability.WARM_START
+            | Capability.INTERRUPT,
+            constraints=_LINEAR,
+        ),
+        SolverRecord(
+            "pulp",
+            "hasa_opt.solvers.pulp:PulpBackend",
+            "any solver that PuLP knows (default: its bundled CBC)",
+            requires=("pulp",),
+            install="pip install pulp",
+            capabilities=Capability.EXACT | Capability.TIME_LIMIT | Capability.GAP,
+            constraints=_LINEAR,
+        ),
+        SolverRecord(
+            "cvxpy",
+            "hasa_opt.solvers.cvxpy:CvxpyBackend",
+            "CVXPY with HiGHS, and the continuous program with Clarabel; slow to set up",
+            requires=("cvxpy", "highspy"),
+            install="pip install cvxpy highspy",
+            capabilities=Capability.EXACT | Capability.TIME_LIMIT | Capability.GAP,
+            constraints=_LINEAR,
+        ),
+    )
+}
+
+
+def solvers() -> list[SolverRecord]:
+    """Every registered solver: name, availability, capabilities, install hint.
+
+    Imports no solver.
+    """
+    return list(_REGISTRY.values())
+
+
+def register(line: SolverRecord) -> None:
+    """Add a solver, or replace the one of the same name."""
+    _REGISTRY[line.name] = line
+
+
+def unregister(name: str) -> None:
+    """Remove a solver from the registry."""
+    _REGISTRY.pop(record(name).name)
+
+
+def record(name: str) -> SolverRecord:
+    """Registry line of one solver.
+
+    Raises
+    ------
+    UnknownSolverError
+        Naming the known solvers.
+    """
+    if name not in _REGISTRY:
+        known = ", ".join(sorted(_REGISTRY))
+        raise UnknownSolverError(f"solver {name!r} is not known: choose one of {known}, or auto")
+    return _REGISTRY[name]
+
+
+def load(name: str) -> Backend:
+    """Import a backend and make an instance.
+
+    Raises
+    ------
+    UnknownSolverError
+        Naming the known solvers.
+    SolverNotInstalledError
+        Giving the command that installs what is missing.
+    """
+    line = record(name)
+    missing = [module for module in line.requires if find_spec(module) is None]
+    if missing:
+        raise SolverNotInstalledError(
+            f"solver {name!r} needs {', '.join(missing)}, not installed here: {line.install}"
+        )
+    module, _, attribute = line.target.partition(":")
+    backend: Backend = getattr(import_module(module), attribute)()
+    return backend
+
+
+def check_constraints(problem: AllocationProblem, name: str) -> None:
+    """Refuse a problem with a constraint that a solver does not understand.
+
+    Raises
+    ------
+    UnsupportedConstraintError
+        Naming the constraint and the solvers that understand it.
+    """
+    for constraint in problem.constraints:
+        kind = type(constraint).__name__
+        if kind not in record(name).constraints:
+            able = [line.name for line in _REGISTRY.values() if kind in line.constraints]
+            raise UnsupportedConstraintError(
+                f"solver {name!r} does not support the constraint {kind}: "
+                f"use {' or '.join(able) if able else 'a solver that you register for it'}"
+            )

@@ -1,0 +1,173 @@
+"""Several backends on one problem: one table, one verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from hasa_opt import backend as registry
+from hasa_opt.errors import InfeasibleError, SolverError
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.result import Termination
+from hasa_opt.solve import solve
+
+__all__ = ["Comparison", "ComparisonRow", "compare"]
+
+_AGREEMENT = 1e-9
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One solver's line.
+
+    Attributes
+    ----------
+    solver : str
+    termination : str
+        Of :class:`hasa_opt.Termination`, or ``"not run"``.
+    objective, bound, gap, cpu_seconds : float or None
+        None where there is none. CPU seconds include child processes.
+    claim_held : bool or None
+        Whether the backend's own claim survived verification; None if it did not run.
+    message : str
+    """
+
+    solver: str
+    termination: str
+    objective: float | None = None
+    bound: float | None = None
+    gap: float | None = None
+    cpu_seconds: float | None = None
+    claim_held: bool | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result of :func:`compare`; print it, or read its rows."""
+
+    rows: tuple[ComparisonRow, ...]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: do the proven optima agree, and how far is the rest?"""
+        held = [row for row in self.rows if row.objective is not None]
+        if not held:
+            return "No solver found an allocation."
+        false = [row.solver for row in self.rows if row.claim_held is False]
+        lies = f" Claims disproved: {', '.join(false)}." if false else ""
+        proven = [row for row in held if row.termination == Termination.OPTIMAL]
+        best = max(row.objective for row in held if row.objective is not None)
+        if not proven:
+            gap = min(row.gap for row in held if row.gap is not None)
+            return f"No optimum is proven; the best allocation is within {gap:.2g} of it.{lies}"
+        names = ", ".join(row.solver for row in proven)
+        worst = min(row.objective for row in proven if row.objective is not None)
+        if best - worst > _AGREEMENT * max(abs(best), abs(worst)):
+            return f"The proven optima DISAGREE: {worst:.12g} and {best:.12g} ({names}).{lies}"
+        lead = "agree on" if len(proven) > 1 else "proves"
+        return f"{names} {lead} the optimum {best:.9g}.{lies}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Rows as dictionaries, for JSON."""
+        return [asdict(row) for row in self.rows]
+
+    def table(self) -> Table:
+        """Rows as a rich table."""
+        table = Table("solver", "termination", title="Backends on the same problem")
+        for name in ("objective", "bound", "gap", "CPU s"):
+            table.add_column(name, justify="right")
+        table.add_column("claim held")
+        for row in self.rows:
+            held = {None: "-", True: "yes", False: "NO"}[row.claim_held]
+            numbers = (
+                _text(row.objective, ".9g"),
+                _text(row.bound, ".9g"),
+                _text(row.gap, ".1e"),
+                _text(row.cpu_seconds, ".3f"),
+            )
+            table.add_row(row.solver, row.termination, *numbers, held)
+        table.caption = self.verdict
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+
+def compare(
+    problem: AllocationProblem,
+    solvers: Sequence[str] | None = None,
+    *,
+    time_limit_s: float | None = None,
+    gap: float = 0.0,
+    on_solver: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Run several backends on one problem.
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+    solvers : sequence of str, optional
+        Default: every registered solver that is installed.
+    time_limit_s, gap
+        As for :func:`hasa_opt.solve`, for each solver.
+    on_solver : callable, optional
+        Called with the name of each solver before it runs.
+
+    Returns
+    -------
+    Comparison
+        A solver that is not installed or refuses a constraint has a row that says so.
+
+    Raises
+    ------
+    UnknownSolverError, InfeasibleError
+    """
+    names = [line.name for line in registry.solvers() if line.available]
+    names = names if solvers is None else list(solvers)
+    for name in names:
+        if name != "auto":
+            registry.record(name)
+    rows = []
+    for name in names:
+        if on_solver is not None:
+            on_solver(name)
+        rows.append(_row(problem, name, time_limit_s, gap))
+    return Comparison(tuple(rows))
+
+
+def _row(
+    problem: AllocationProblem, name: str, time_limit_s: float | None, gap: float
+) -> ComparisonRow:
+    started = _cpu_seconds()
+    try:
+        result = solve(problem, name, time_limit_s=time_limit_s, gap=gap)
+    except InfeasibleError:
+        raise
+    except SolverError as error:
+        return ComparisonRow(name, "not run", message=str(error))
+    held = result.has_solution
+    return ComparisonRow(
+        solver=result.solver,
+        termination=str(result.termination),
+        objective=result.objective if held else None,
+        bound=result.bound,
+        gap=result.gap if held else None,
+        cpu_seconds=_cpu_seconds() - started,
+        claim_held=result.claim_held,
+        message=result.message,
+    )
+
+
+def _cpu_seconds() -> float:
+    """User and system seconds of this process and of its ended children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

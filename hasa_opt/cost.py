@@ -1,0 +1,132 @@
+"""Cost families: what a client pays for each width, in exact integers.
+
+A cost is called with the clients and the integer menu (``units[k] / denominator`` is width k)
+and returns a :class:`CostTable`. A function of your own with that signature serves as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.clients import Clients, IntArray
+from hasa_opt.errors import InputError
+from hasa_opt.rational import INT64_ROOM, outer_product
+
+__all__ = ["Cost", "CostTable", "quadratic", "table", "width"]
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Integer costs of every client at every width.
+
+    Attributes
+    ----------
+    costs : (n_clients, n_widths) int64
+        Non-negative.
+    full : int
+        Cost of all clients training the whole supernet: what a budget share refers to.
+    """
+
+    costs: IntArray
+    full: int
+
+
+Cost = Callable[[Clients, IntArray, int], CostTable]
+
+
+def width() -> Cost:
+    """Cost proportional to samples times width, the paper's budget (arXiv:2606.07621, eq. 4)."""
+    return _power(1, "width cost")
+
+
+def quadratic() -> Cost:
+    """Cost proportional to samples times width squared, as the FLOPs of dense layers grow."""
+    return _power(2, "quadratic cost")
+
+
+def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
+    """Costs from a table, for example measured FLOPs in an integer unit.
+
+    Parameters
+    ----------
+    costs : (n_widths,) or (n_clients, n_widths) whole numbers of at least 0
+        Per training sample at each width (multiplied by the client's samples), or per client.
+    full : int, optional
+        Cost at width 1, per sample or of all clients respectively. May be left out where the
+        menu's last width is 1.
+
+    Raises
+    ------
+    InputError
+        When the problem is built, for a wrong shape, a negative or fractional cost, a total
+        beyond 2**62, or a missing ``full``.
+    """
+
+    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
+        values = _whole_costs(costs)
+        shapes = {(units.size,), (len(clients), units.size)}
+        if values.shape not in shapes:
+            raise InputError(
+                f"cost table of shape {values.shape}: give {(units.size,)} costs per sample "
+                f"or {(len(clients), units.size)} costs per client"
+            )
+        if full is None and units[-1] != denominator:
+            raise InputError(
+                "the menu does not hold width 1, so a budget share has no reference: "
+                "give full= (the cost at width 1)"
+            )
+        if values.ndim == 1:
+            reference = int(values[-1] if full is None else full)
+            return CostTable(
+                outer_product(clients.samples, values, "cost table"),
+                reference * int(clients.samples.sum()),
+            )
+        _refuse_overflow(values)
+        return CostTable(values, int(values[:, -1].sum() if full is None else full))
+
+    return build
+
+
+def _power(exponent: int, what: str) -> Cost:
+    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
+        powers = np.array([int(unit) ** exponent for unit in units], dtype=object)
+        reference = denominator**exponent * int(clients.samples.sum())
+        if reference > INT64_ROOM:
+            raise InputError(
+                f"{what}: the full cost {reference} exceeds 2**62 and would overflow: "
+                "count samples in larger units or round the widths"
+            )
+        return CostTable(
+            outer_product(clients.samples, powers.astype(np.int64), what), reference
+        )
+
+    return build
+
+
+def _whole_costs(costs: npt.ArrayLike) -> IntArray:
+    values: npt.NDArray[Any] = np.asarray(costs)
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"cost table of {values.dtype}: give whole numbers")
+    bad = ~np.isfinite(values) | (values < 0) | (values != np.floor(values))
+    bad |= values.astype(np.float64) > float(INT64_ROOM)
+    if bad.any():
+        at = tuple(int(axis[0]) for axis in np.nonzero(bad))
+        raise InputError(
+            f"cost {values[at]} at {at}: costs are whole numbers from 0 to 2**62; "
+            "choose an integer unit, for example kFLOPs"
+        )
+    return values.astype(np.int64)
+
+
+def _refuse_overflow(costs: IntArray) -> None:
+    total = float(costs.max(axis=1).sum(dtype=np.float64))
+    if total > float(INT64_ROOM):
+        raise InputError(
+            f"cost table: the largest total {total:.3g} exceeds 2**62 and would overflow: "
+            "use a larger integer unit"
+        )

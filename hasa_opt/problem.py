@@ -1,0 +1,311 @@
+"""The allocation program: one width per client, most utility, within integer limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt.constraints import Constraint, Row
+from hasa_opt.cost import Cost, CostTable
+from hasa_opt.cost import width as width_cost
+from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.rational import INT64_ROOM, menu_units, rational
+from hasa_opt.utility import Utility
+
+__all__ = ["AllocationProblem", "Evaluation"]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one allocation costs and is worth, recomputed from the problem's own arrays.
+
+    Attributes
+    ----------
+    objective : float
+        Sum of the utilities.
+    spent : int
+        Sum of the costs, exact.
+    limit : int
+        The budget in the same unit.
+    violations : tuple of str
+        Every limit that the allocation breaks, in words; empty if it is feasible.
+    """
+
+    objective: float
+    spent: int
+    limit: int
+    violations: tuple[str, ...]
+
+    @property
+    def feasible(self) -> bool:
+        """True if no limit is broken."""
+        return not self.violations
+
+
+@dataclass(frozen=True, eq=False)
+class AllocationProblem:
+    """A multiple-choice knapsack: maximise utility, one width per client, integer limits.
+
+    Build it with :meth:`build`, which checks every value.
+
+    Attributes
+    ----------
+    clients : Clients
+    widths : (n_widths,) float64
+        The menu, increasing.
+    costs : (n_clients, n_widths) int64
+    utilities : (n_clients, n_widths) float64
+    admissible : (n_clients, n_widths) bool
+        False where the device cannot train that width.
+    budget : float
+        Share of ``full_cost`` that may be spent, as it was given.
+    limit : int
+        The budget in the unit of the costs: ``floor(budget * full_cost)``.
+    full_cost : int
+        Cost of all clients at width 1, in the same unit.
+    rows : tuple of Row
+        Integer rows of the constraints, without the budget.
+    constraints : tuple of Constraint
+    """
+
+    clients: Clients
+    widths: FloatArray
+    costs: IntArray
+    utilities: FloatArray
+    admissible: BoolArray
+    budget: float
+    limit: int
+    full_cost: int
+    rows: tuple[Row, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+
+    @classmethod
+    def build(
+        cls,
+        clients: Clients,
+        *,
+        widths: Sequence[float] | FloatArray,
+        budget: float,
+        utility: Utility,
+        cost: Cost | None = None,
+        constraints: Sequence[Constraint] = (),
+    ) -> AllocationProblem:
+        """Check the input and build the arrays of the program.
+
+        Parameters
+        ----------
+        clients : Clients
+            Their ``max_width`` makes wider subnets inadmissible.
+        widths : increasing floats in (0, 1]
+            The menu.
+        budget : float
+            Size-weighted mean cost as a share of the full width's cost: 0.5 is half the compute
+            of everybody training the whole supernet. The integer limit is
+            ``floor(budget * full_cost)`` in exact rationals.
+        utility : Utility
+            For example :func:`hasa_opt.utility.hasa`.
+        cost : Cost, optional
+            Default: :func:`hasa_opt.cost.width`.
+        constraints : sequence of Constraint
+            For example ``[Coverage({0.8: 0.1})]``.
+
+        Raises
+        ------
+        InputError
+            For any value that breaks a rule, before any work starts.
+        """
+        if not isinstance(clients, Clients):
+            raise InputError(f"clients is a {type(clients).__name__}: give hasa_opt.Clients")
+        units, denominator = menu_units(widths)
+        menu = units / denominator
+        share = _budget_share(budget)
+        admissible = _admissible(clients, menu)
+        priced = _cost_table((width_cost() if cost is None else cost), clients, units, denominator)
+        utilities = _utility_table(utility, clients, menu, admissible)
+        frozen = (menu, priced.costs, utilities, admissible)
+        for array in frozen:
+            array.flags.writeable = False
+        rows = [row for item in constraints for row in item.rows(clients, units, denominator)]
+        return cls(
+            clients,
+            *frozen,
+            budget=float(share),
+            limit=floor(share * priced.full),
+            full_cost=priced.full,
+            rows=tuple(rows),
+            constraints=tuple(constraints),
+        )
+
+    def __len__(self) -> int:
+        return self.costs.shape[0]
+
+    def __repr__(self) -> str:
+        clients, widths = self.costs.shape
+        extra = "".join(f", {type(item).__name__}" for item in self.constraints)
+        return f"AllocationProblem({clients} clients x {widths} widths, budget {self.budget:g}{extra})"
+
+    @property
+    def limits(self) -> tuple[Row, ...]:
+        """Every limit as a row, the budget first."""
+        return (Row("budget", self.costs, None, self.limit), *self.rows)
+
+    @cached_property
+    def cheapest(self) -> IntArray:
+        """Least admissible cost of each client, ``(n_clients,)``."""
+        highest = np.iinfo(np.int64).max
+        return np.where(self.admissible, self.costs, highest).min(axis=1)
+
+    @cached_property
+    def magnitude(self) -> float:
+        """Sum of the largest absolute utilities: what rounding errors are relative to."""
+        return float(np.where(self.admissible, np.abs(self.utilities), 0.0).max(axis=1).sum())
+
+    def evaluate(self, choice: npt.ArrayLike) -> Evaluation:
+        """Recompute objective and limits of an allocation; costs in exact integers.
+
+        Parameters
+        ----------
+        choice : (n_clients,) integers
+            Index into the menu for each client.
+
+        Raises
+        ------
+        InputError
+            If the shape is wrong or an index is not a whole number within the menu.
+        """
+        chosen = self._checked(choice)
+        rows = np.arange(len(self))
+        violations = []
+        banned = np.flatnonzero(~self.admissible[rows, chosen])
+        if banned.size:
+            row = int(banned[0])
+            violations.append(
+                f"{self.clients.name(row)} cannot train width {self.widths[chosen[row]]:g} "
+                f"({banned.size} client(s) at an inadmissible width)"
+            )
+        for limit in self.limits:
+            excess = limit.excess(chosen)
+            if excess:
+                violations.append(f"{limit.label} is broken by {excess}")
+        return Evaluation(
+            objective=float(self.utilities[rows, chosen].sum()),
+            spent=int(self.costs[rows, chosen].sum()),
+            limit=self.limit,
+            violations=tuple(violations),
+        )
+
+    def check_budget(self) -> None:
+        """Raise if even the cheapest admissible allocation is over the budget.
+
+        Raises
+        ------
+        InfeasibleError
+            Naming the budget, by how much it falls short, and the smallest one that suffices.
+        """
+        least = int(self.cheapest.sum())
+        if least <= self.limit:
+            return
+        needed = Fraction(least, self.full_cost)
+        raise InfeasibleError(
+            f"budget {self.budget:g} is below the narrowest possible allocation "
+            f"({float(needed):.4g}), short by {least - self.limit} of {self.full_cost} cost "
+            f"units: raise the budget to at least {_round_up(needed)} or add a narrower width",
+            limits=("budget",),
+        )
+
+    def _checked(self, choice: npt.ArrayLike) -> IntArray:
+        given: npt.NDArray[Any] = np.asarray(choice)
+        if given.shape != (len(self),):
+            raise InputError(f"choice of shape {given.shape}: {len(self)} clients expected")
+        if given.dtype.kind not in "iu":
+            raise InputError(f"choice of {given.dtype}: give integer indices into the menu")
+        bad = np.flatnonzero((given < 0) | (given >= self.widths.size))
+        if bad.size:
+            raise InputError(
+                f"choice {given[bad[0]]} of row {bad[0]} is outside the menu "
+                f"(0 to {self.widths.size - 1})"
+            )
+        return given.astype(np.int64, copy=False)
+
+
+def _round_up(share: Fraction) -> str:
+    """Shortest decimal of at least four digits that is not below the share."""
+    digits = 4
+    while (scaled := Fraction(ceil(share * 10**digits), 10**digits)) - share > share / 1000:
+        digits += 1
+    return f"{float(scaled):.{digits}f}".rstrip("0")
+
+
+def _budget_share(budget: float) -> Fraction:
+    share = rational(budget, "budget")
+    if share <= 0:
+        raise InputError(
+            f"budget {budget} must be above 0: it is the share of the full width's cost "
+            "that all clients together may spend"
+        )
+    return share
+
+
+def _admissible(clients: Clients, menu: FloatArray) -> BoolArray:
+    if clients.max_width is None:
+        return np.ones((len(clients), menu.size), dtype=bool)
+    admissible = menu[None, :] <= clients.max_width[:, None] + 1e-9
+    stuck = np.flatnonzero(~admissible[:, 0])
+    if stuck.size:
+        row = int(stuck[0])
+        raise InputError(
+            f"row {row} ({clients.name(row)!r}), column 'max_width': "
+            f"{clients.max_width[row]:g} is below the narrowest width {menu[0]:g}: add a narrower "
+            f"width or leave the client out ({stuck.size} such row(s))"
+        )
+    return admissible
+
+
+def _cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
+    priced = cost(clients, units, denominator)
+    costs = np.asarray(priced.costs)
+    shape = (len(clients), units.size)
+    if costs.shape != shape or costs.dtype != np.int64:
+        raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
+    if (costs < 0).any():
+        raise InputError(f"cost {costs.min()} is negative: costs start at 0")
+    if not 0 < priced.full <= INT64_ROOM:
+        raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
+    return priced
+
+
+def _utility_table(
+    utility: Utility, clients: Clients, menu: FloatArray, admissible: BoolArray
+) -> FloatArray:
+    if not callable(utility):
+        raise InputError(
+            f"utility is a {type(utility).__name__}: give a utility such as utility.hasa(scores) "
+            "or wrap a table in utility.measured(table)"
+        )
+    try:
+        table = np.array(utility(clients, menu), dtype=np.float64)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"utility does not give a table of floats: {error}") from error
+    if table.shape != admissible.shape:
+        raise InputError(f"utility table of shape {table.shape}: {admissible.shape} expected")
+    bad = ~np.isfinite(table) & admissible
+    if bad.any():
+        row, column = (int(axis[0]) for axis in np.nonzero(bad))
+        raise InputError(
+            f"utility of {clients.name(row)!r} (row {row}) at width {menu[column]:g} is "
+            f"{table[row, column]}: utilities must be finite; cap the client's max_width to "
+            "rule a width out"
+        )
+    return table

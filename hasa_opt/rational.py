@@ -1,0 +1,94 @@
+"""Exact arithmetic for shares, widths and limits: what a user writes as 0.35 is 7/20."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.clients import IntArray
+from hasa_opt.errors import InputError
+
+__all__ = ["INT64_ROOM", "menu_units", "outer_product", "rational"]
+
+INT64_ROOM = 2**62
+"""Largest integer total that the library works with (half of the int64 range)."""
+
+_LARGEST_DENOMINATOR = 10**6
+_ROUNDING = Fraction(1, 10**12)
+
+
+def rational(value: float | Fraction, what: str) -> Fraction:
+    """Return the rational number that a float was written as.
+
+    ``0.35`` gives 7/20 and ``1 / 3`` gives 1/3: the fraction with the smallest denominator up to
+    10**6 within 1e-12, else the decimal that Python prints for the float.
+
+    Raises
+    ------
+    InputError
+        If the value is not a finite number.
+    """
+    if isinstance(value, Fraction):
+        return value
+    try:
+        number = float(value)
+        written = Fraction(repr(number))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{what} {value!r} must be a finite number") from error
+    simple = written.limit_denominator(_LARGEST_DENOMINATOR)
+    return simple if abs(simple - written) <= _ROUNDING else written
+
+
+def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntArray, int]:
+    """Integer units of a menu of widths and their common denominator.
+
+    Returns
+    -------
+    units : (n_widths,) int64
+        ``widths * denominator``, exactly.
+    denominator : int
+
+    Raises
+    ------
+    InputError
+        If the menu is empty, not strictly increasing, outside (0, 1], or has no common
+        denominator up to 10**9.
+
+    Examples
+    --------
+    >>> units, denominator = menu_units([0.2, 0.35, 0.5])
+    >>> units.tolist(), denominator
+    ([4, 7, 10], 20)
+    """
+    menu = [rational(width, "width") for width in np.atleast_1d(np.asarray(widths, dtype=object))]
+    if not menu:
+        raise InputError("the menu of widths is empty: give at least one width")
+    for width in menu:
+        if not 0 < width <= 1:
+            raise InputError(f"width {float(width)} must lie in (0, 1]")
+    for narrow, wide in zip(menu, menu[1:], strict=False):
+        if narrow >= wide:
+            raise InputError(
+                f"widths must increase strictly: {float(narrow)} stands before {float(wide)}"
+            )
+    denominator = lcm(*(width.denominator for width in menu))
+    if denominator > 10**9:
+        raise InputError(
+            "the widths have no common denominator up to 10**9: round them to 6 decimals"
+        )
+    return np.array([int(width * denominator) for width in menu], dtype=np.int64), denominator
+
+
+def outer_product(samples: IntArray, units: IntArray, what: str) -> IntArray:
+    """``samples x units`` in int64, ``(n_clients, n_units)``, refusing totals beyond 2**62."""
+    total, largest = int(samples.sum()), int(units.max())
+    if total * largest > INT64_ROOM:
+        raise InputError(
+            f"{what}: the total {total} x {largest} exceeds 2**62 and would overflow: "
+            "count samples or costs in larger units"
+        )
+    return samples[:, None] * units[None, :]

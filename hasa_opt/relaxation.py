@@ -1,0 +1,177 @@
+"""The linear relaxation of the multiple-choice knapsack: hull, shadow price, bound.
+
+Fractional widths may be mixed, so each client moves along the upper concave hull of its
+(cost, utility) points, and the budget is filled in order of marginal gain (Sinha and Zoltners,
+1979; Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, chapter 11). Constraints beyond
+the budget are left out, so the bound holds for them too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.problem import AllocationProblem
+
+__all__ = ["Relaxation", "Steps", "hull_steps", "lagrangian_bound", "relax"]
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Upgrades along every client's hull, best marginal gain first.
+
+    Attributes
+    ----------
+    base : (n_clients,) int64
+        Cheapest choice of each client, of best utility at that cost.
+    client, choice : (n_steps,) int64
+        Who upgrades, and to which width.
+    cost : (n_steps,) int64
+        Additional cost, greater than 0.
+    gain : (n_steps,) float64
+        Additional utility, greater than 0.
+    """
+
+    base: IntArray
+    client: IntArray
+    choice: IntArray
+    cost: IntArray
+    gain: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """Optimum of the linear relaxation.
+
+    Attributes
+    ----------
+    steps : Steps
+    taken : int
+        Number of whole steps that fit.
+    choice : (n_clients,) int64
+        Allocation after the whole steps: feasible for the budget.
+    slack : int
+        Budget left after them.
+    bound : float
+        No allocation within the budget is worth more.
+    price : float
+        Marginal gain at the budget: utility per unit of cost; 0 if the budget does not bind.
+    """
+
+    steps: Steps
+    taken: int
+    choice: IntArray
+    slack: int
+    bound: float
+    price: float
+
+
+def relax(problem: AllocationProblem) -> Relaxation:
+    """Solve the linear relaxation; the problem's budget must be feasible."""
+    steps = hull_steps(problem)
+    rows = np.arange(len(problem))
+    room = problem.limit - int(problem.costs[rows, steps.base].sum())
+    filled = np.cumsum(steps.cost)
+    taken = int(np.searchsorted(filled, room, side="right"))
+    choice = steps.base.copy()
+    # Later steps of a client come later in the order, so the last assignment is its widest.
+    choice[steps.client[:taken]] = steps.choice[:taken]
+    slack = room - (int(filled[taken - 1]) if taken else 0)
+    price = float(steps.gain[taken] / steps.cost[taken]) if taken < steps.cost.size else 0.0
+    return Relaxation(steps, taken, choice, slack, lagrangian_bound(problem, price), price)
+
+
+def lagrangian_bound(problem: AllocationProblem, price: float) -> float:
+    """Upper bound on every allocation within the budget, valid at any price of at least 0.
+
+    ``sum_i max_k (u_ik - price a_ik) + price limit``; at the right price it is the optimum of
+    the linear relaxation.
+    """
+    cheapest = problem.cheapest
+    extra = (problem.costs - cheapest[:, None]).astype(np.float64)
+    net = np.where(problem.admissible, problem.utilities - price * extra, -np.inf)
+    return float(net.max(axis=1).sum() + price * (problem.limit - int(cheapest.sum())))
+
+
+def hull_steps(problem: AllocationProblem) -> Steps:
+    """Upper concave hull of each client's admissible points, as sorted upgrade steps."""
+    order, costs, utilities, admissible = _by_cost(problem)
+    on_hull = _upper_hull(costs, utilities, admissible)
+    row, column = np.nonzero(on_hull)
+    first = np.concatenate([[True], row[1:] != row[:-1]])
+    chosen = order[row, column].astype(np.int64)
+    at_cost, at_utility = costs[row, column], utilities[row, column]
+    inner = np.flatnonzero(~first)
+    cost = at_cost[inner] - at_cost[inner - 1]
+    gain = at_utility[inner] - at_utility[inner - 1]
+    # Rounding may make two slopes of one client tie or swap: its steps stay in order all the same.
+    slope = _non_increasing(gain / cost, row[inner])
+    best_first = np.argsort(-slope, kind="stable")
+    return Steps(
+        chosen[first], row[inner][best_first], chosen[inner][best_first], cost[best_first],
+        gain[best_first],
+    )  # fmt: skip
+
+
+def _by_cost(
+    problem: AllocationProblem,
+) -> tuple[IntArray, IntArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Columns of each client sorted by cost, inadmissible ones last."""
+    highest = np.iinfo(np.int64).max
+    costs = np.where(problem.admissible, problem.costs, highest)
+    utilities = np.where(problem.admissible, problem.utilities, -np.inf)
+    if (costs[:, 1:] >= costs[:, :-1]).all():
+        order = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
+        return order, costs, utilities, problem.admissible
+    order = np.lexsort((-utilities, costs), axis=1)
+    return (
+        order,
+        np.take_along_axis(costs, order, axis=1),
+        np.take_along_axis(utilities, order, axis=1),
+        np.take_along_axis(problem.admissible, order, axis=1),
+    )
+
+
+def _upper_hull(
+    costs: IntArray, utilities: FloatArray, admissible: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Mark the points of the increasing upper concave hull, all clients at once.
+
+    Gift wrapping: from the current vertex of each client, the next one is the costlier point of
+    the steepest positive slope; at most ``n_widths`` rounds.
+    """
+    length, width = costs.shape
+    rows = np.arange(length)
+    on_hull = np.zeros((length, width), dtype=bool)
+    cheapest = costs == costs[:, :1]
+    current = np.where(cheapest & admissible, utilities, -np.inf).argmax(axis=1)
+    on_hull[rows, current] = True
+    for _ in range(width - 1):
+        run = (costs[rows] - costs[rows, current][:, None]).astype(np.float64)
+        rise = utilities[rows] - utilities[rows, current][:, None]
+        ahead = admissible[rows] & (run > 0) & (rise > 0)
+        slope = np.divide(rise, run, out=np.full_like(rise, -1.0), where=ahead)
+        steepest = slope.max(axis=1)
+        # Among equal slopes the cheapest: collinear points stay on the hull as steps.
+        following = slope.argmax(axis=1)
+        moves = steepest > 0
+        rows, current = rows[moves], following[moves]
+        if rows.size == 0:
+            break
+        on_hull[rows, current] = True
+    return on_hull
+
+
+def _non_increasing(slope: FloatArray, row: IntArray) -> FloatArray:
+    """Running minimum of the slopes within each client."""
+    capped = slope.copy()
+    longest = int(np.bincount(row).max()) if row.size else 0
+    for _ in range(longest - 1):
+        higher = np.flatnonzero((row[1:] == row[:-1]) & (capped[1:] > capped[:-1])) + 1
+        if higher.size == 0:
+            break
+        capped[higher] = capped[higher - 1]
+    return capped

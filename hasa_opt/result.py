@@ -1,0 +1,133 @@
+"""What a solver found, after verification: why it stopped and what it holds are two things."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.errors import NoSolutionError
+from hasa_opt.problem import AllocationProblem
+
+__all__ = ["Allocation", "Termination"]
+
+
+class Termination(StrEnum):
+    """Why a solver stopped."""
+
+    OPTIMAL = "optimal"
+    """The allocation is proven best."""
+    GAP_REACHED = "gap reached"
+    """The solver ended by itself with an allocation within the stated gap of the bound."""
+    TIME_LIMIT = "time limit"
+    INTERRUPTED = "interrupted"
+    INFEASIBLE = "infeasible"
+    """No allocation satisfies the limits; :func:`hasa_opt.solve` raises instead."""
+    FAILED = "failed"
+    """The solver gave up, or its answer did not survive verification."""
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """A verified allocation, or the reason why there is none.
+
+    Attributes
+    ----------
+    problem : AllocationProblem
+    solver : str
+        Name of the backend that gave this answer.
+    termination : Termination
+    bound : float
+        No allocation is worth more than this.
+    price : float
+        Shadow price of the budget in the linear relaxation: utility per unit of integer cost.
+    seconds : float
+        Wall-clock time of the backend and the verification.
+    claim_held : bool
+        False if the backend claimed something that verification disproved.
+    message : str
+        The backend's own status, and what verification found.
+    fallback_from : tuple of str
+        Solvers that were tried before this one, each with the reason why it did not do.
+    """
+
+    problem: AllocationProblem
+    solver: str
+    termination: Termination
+    bound: float
+    price: float
+    seconds: float
+    claim_held: bool = True
+    message: str = ""
+    fallback_from: tuple[str, ...] = ()
+    held: IntArray | None = field(default=None, repr=False)
+
+    @property
+    def has_solution(self) -> bool:
+        """True if an allocation is held."""
+        return self.held is not None
+
+    @property
+    def choice(self) -> IntArray:
+        """Index into the menu for each client, ``(n_clients,)``.
+
+        Raises
+        ------
+        NoSolutionError
+            If no allocation is held; so do all properties that derive from it.
+        """
+        if self.held is None:
+            raise NoSolutionError(
+                f"{self.solver} holds no allocation ({self.termination}): {self.message}; "
+                "raise time_limit_s, or name a fallback such as fallback='greedy'"
+            )
+        return self.held
+
+    @property
+    def widths(self) -> FloatArray:
+        """Width of each client, ``(n_clients,)``."""
+        return self.problem.widths[self.choice]
+
+    @cached_property
+    def _evaluation(self) -> tuple[float, int]:
+        evaluation = self.problem.evaluate(self.choice)
+        return evaluation.objective, evaluation.spent
+
+    @property
+    def objective(self) -> float:
+        """Sum of the utilities, recomputed from the choice."""
+        return self._evaluation[0]
+
+    @property
+    def spent(self) -> int:
+        """Cost of the allocation in exact integer units; at most ``problem.limit``."""
+        return self._evaluation[1]
+
+    @property
+    def spent_share(self) -> float:
+        """Cost as a share of the full width's cost, comparable with ``budget``."""
+        return self.spent / self.problem.full_cost
+
+    @property
+    def gap(self) -> float:
+        """``(bound - objective) / |objective|``, at least 0; infinite without a solution."""
+        if self.held is None:
+            return float("inf")
+        return relative_gap(self.objective, self.bound, self.problem.magnitude)
+
+    def __repr__(self) -> str:
+        if self.held is None:
+            return f"Allocation({self.solver}: {self.termination}, no solution)"
+        return (
+            f"Allocation({self.solver}: {self.termination}, objective {self.objective:.9g}, "
+            f"gap {self.gap:.2g}, spends {self.spent_share:.4f} of {self.problem.budget:g})"
+        )
+
+
+def relative_gap(objective: float, bound: float, magnitude: float) -> float:
+    """Gap relative to the objective; differences within rounding of ``magnitude`` count as 0."""
+    difference = bound - objective
+    if difference <= 1e-14 * magnitude:
+        return 0.0
+    return difference / max(abs(objective), 1e-14 * magnitude)

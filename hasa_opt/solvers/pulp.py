@@ -1,0 +1,106 @@
+"""Any solver that PuLP knows, by its PuLP name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pulp
+
+from hasa_opt.backend import Answer, Request
+from hasa_opt.errors import InputError, SolverNotInstalledError
+from hasa_opt.linear import LinearModel
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.result import Termination
+
+__all__ = ["PulpBackend", "termination"]
+
+
+class PulpBackend:
+    """Branch and cut of CBC, or of another solver named with ``pulp_solver=``.
+
+    PuLP calls an incumbent that a time limit cut off ``Optimal``; only its ``sol_status`` tells
+    the two apart, so that is what is read. PuLP hands on no bound: a proven optimum is its own
+    bound, anything else has none.
+    """
+
+    def solve(self, problem: AllocationProblem, request: Request) -> Answer:
+        """Solve; further options go to the PuLP solver's constructor, for example threads=1."""
+        model = LinearModel.of(problem)
+        gap = request.absolute_gap / model.scale
+        options: dict[str, Any] = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
+        options |= request.options
+        solver = _solver(options.pop("pulp_solver", "PULP_CBC_CMD"), options)
+        program, columns = _program(model)
+        try:
+            program.solve(solver)
+        except pulp.PulpSolverError as error:
+            return Answer(Termination.FAILED, native=f"PuLP: {error}")
+        ended = termination(program.status, program.sol_status, request)
+        native = (
+            f"PuLP {solver.name}: {pulp.LpStatus[program.status]}, "
+            f"{pulp.LpSolution[program.sol_status]}"
+        )
+        values = [column.varValue for column in columns]
+        if program.sol_status not in _HOLDS_SOLUTION or None in values:
+            return Answer(ended, native=native)
+        x = np.array(values, dtype=np.float64)
+        value = float(model.objective @ x)
+        proven = ended is Termination.OPTIMAL
+        bound = value + gap if proven else float("inf")
+        return Answer(ended, model.choice(x), model.utility(value), model.utility(bound), native)
+
+
+_HOLDS_SOLUTION = (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+
+
+def termination(status: int, solution_status: int, request: Request) -> Termination:
+    """Map PuLP's two statuses; a stop without a proof is put down to the time limit if any."""
+    if solution_status == pulp.LpSolutionOptimal and status == pulp.LpStatusOptimal:
+        return Termination.OPTIMAL
+    if status == pulp.LpStatusInfeasible or solution_status == pulp.LpSolutionInfeasible:
+        return Termination.INFEASIBLE
+    stopped = status in (pulp.LpStatusOptimal, pulp.LpStatusNotSolved)
+    if stopped and request.time_limit_s is not None:
+        return Termination.TIME_LIMIT
+    return Termination.FAILED
+
+
+def _solver(name: str, options: dict[str, Any]) -> pulp.LpSolver:
+    known = pulp.listSolvers()
+    if name not in known:
+        raise InputError(f"PuLP knows no solver {name!r}: choose one of {', '.join(known)}")
+    try:
+        solver = pulp.getSolver(name, msg=False, **options)
+    except TypeError as error:
+        raise InputError(f"PuLP's {name} refuses an option: {error}") from error
+    if not solver.available():
+        usable = ", ".join(pulp.listSolvers(onlyAvailable=True))
+        raise SolverNotInstalledError(
+            f"PuLP's solver {name!r} is not installed here: choose one of {usable}"
+        )
+    return solver
+
+
+def _program(model: LinearModel) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
+    columns = [pulp.LpVariable(f"x{at}", cat="Binary") for at in range(model.client.size)]
+    program = pulp.LpProblem("allocation", pulp.LpMaximize)
+    program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
+    starts = model.one_each.indptr
+    for first, last in zip(starts, starts[1:], strict=False):
+        at = np.arange(first, last)
+        program.addConstraint(_sum(columns, at, np.ones(at.size)) == 1)
+    limits = model.limits
+    for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):
+        part = slice(limits.indptr[row], limits.indptr[row + 1])
+        total = _sum(columns, limits.indices[part], limits.data[part])
+        if np.isfinite(upper):
+            program.addConstraint(total <= upper)
+        if np.isfinite(lower):
+            program.addConstraint(total >= lower)
+    return program, columns
+
+
+def _sum(columns: list[pulp.LpVariable], at: Any, values: Any) -> pulp.LpAffineExpression:
+    pairs = zip(at.tolist(), values.tolist(), strict=True)
+    return pulp.LpAffineExpression([(columns[index], value) for index, value in pairs])

@@ -1,0 +1,111 @@
+"""Utility families: what an allocation is worth, as a table of clients by widths.
+
+A utility is called with the clients and the menu and returns a float table
+``(n_clients, n_widths)``. A function of your own with that signature serves as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.clients import Clients, FloatArray
+from hasa_opt.errors import InputError
+from hasa_opt.rules import preliminary_widths
+
+__all__ = ["Utility", "alpha_fair", "hasa", "measured", "saturating"]
+
+Utility = Callable[[Clients, FloatArray], FloatArray]
+
+
+def hasa(scores: npt.ArrayLike, *, widths: tuple[float, float] | None = None) -> Utility:
+    """Utility whose optimum is the HASA rule on a discrete menu: ``w_i q_i log r_k``.
+
+    Weighted proportional fairness: ``w_i`` is the client's share of the samples and ``q_i`` its
+    preliminary width (arXiv:2606.07621, section 3).
+
+    Parameters
+    ----------
+    scores : (n_clients,) floats
+        Heterogeneity of each client.
+    widths : (r_min, r_max), optional
+        Range of the preliminary widths. Default: the ends of the menu.
+    """
+
+    def build(clients: Clients, menu: FloatArray) -> FloatArray:
+        _one_per_client(np.asarray(scores, dtype=np.float64), len(clients), "scores")
+        ends = (float(menu[0]), float(menu[-1])) if widths is None else widths
+        weights = clients.weights * preliminary_widths(scores, widths=ends)
+        return weights[:, None] * np.log(menu)
+
+    return build
+
+
+def alpha_fair(weights: npt.ArrayLike | None = None, *, alpha: float = 1.0) -> Utility:
+    """Weighted alpha-fair utility: ``weight_i r^(1 - alpha) / (1 - alpha)``, log for alpha = 1.
+
+    ``alpha = 0`` is utilitarian, 1 is proportional fairness (HASA with weights ``w_i q_i``); the
+    larger alpha, the nearer to max-min fairness (Mo and Walrand, 2000).
+
+    Parameters
+    ----------
+    weights : (n_clients,) floats of at least 0, optional
+        Default: each client's share of the samples.
+    alpha : float
+        Finite, at least 0.
+    """
+    if not (np.isfinite(alpha) and alpha >= 0):
+        raise InputError(
+            f"alpha {alpha} must be finite and at least 0: a sum has no max-min limit, "
+            "a large alpha comes near it"
+        )
+
+    def build(clients: Clients, menu: FloatArray) -> FloatArray:
+        given = clients.weights if weights is None else np.asarray(weights, dtype=np.float64)
+        _one_per_client(given, len(clients), "weights")
+        curve = np.log(menu) if alpha == 1 else menu ** (1 - alpha) / (1 - alpha)
+        return given[:, None] * curve
+
+    return build
+
+
+def saturating(scores: npt.ArrayLike, *, tau: float = 0.3) -> Utility:
+    """Diminishing returns: ``h_i (1 - exp(-r / tau))`` with the scores ``h_i`` of at least 0.
+
+    Parameters
+    ----------
+    scores : (n_clients,) floats of at least 0
+    tau : float
+        Width at which 63 % of the value is reached; greater than 0.
+    """
+    if not (np.isfinite(tau) and tau > 0):
+        raise InputError(f"tau {tau} must be a finite width greater than 0")
+
+    def build(clients: Clients, menu: FloatArray) -> FloatArray:
+        heights = np.asarray(scores, dtype=np.float64)
+        _one_per_client(heights, len(clients), "scores")
+        return heights[:, None] * -np.expm1(-menu / tau)
+
+    return build
+
+
+def measured(values: npt.ArrayLike | Utility) -> Utility:
+    """Utility from a table or a function of your own, of any shape, concave or not.
+
+    Parameters
+    ----------
+    values : (n_clients, n_widths) floats, or a function of the clients and the menu
+    """
+    if callable(values):
+        return values
+    return lambda clients, menu: np.asarray(values, dtype=np.float64)
+
+
+def _one_per_client(values: FloatArray, length: int, what: str) -> None:
+    if values.shape != (length,):
+        raise InputError(f"{what} have shape {values.shape}: {length} clients need ({length},)")
+    bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
+    if bad.size:
+        raise InputError(f"{what} of row {bad[0]}: {values[bad[0]]} must be finite and at least 0")
