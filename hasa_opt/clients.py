@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,11 @@ import scipy.sparse as sp
 
 from hasa_opt.errors import InputError
 
-__all__ = ["Clients", "Counts", "FloatArray", "IntArray", "validate_counts"]
+__all__ = ["Clients", "Counts", "FloatArray", "IntArray", "dense", "validate_counts"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int64] | sp.csr_array
+Counts: TypeAlias = npt.NDArray[np.int64] | sp.csr_array
 
 _EXACT_FLOAT = 2.0**53
 
@@ -102,7 +102,7 @@ class Clients:
             As in :class:`Clients`.
         """
         if samples is None:
-            rows = counts if sp.issparse(counts) else _array(counts, "counts", 2)
+            rows: Any = counts if sp.issparse(counts) else _array(counts, "counts", 2)
             samples = np.asarray(rows.sum(axis=1)).ravel()
         return cls(samples, counts=counts, max_width=max_width, names=names, site=site)
 
@@ -213,6 +213,11 @@ def validate_counts(values: npt.ArrayLike | Any) -> Counts:
         For a negative, fractional or non-finite count, or a client that counted nothing.
     """
     return _counts(values, _Rows(None))
+
+
+def dense(counts: Counts) -> IntArray:
+    """Return counts as a dense array; the same array if they are dense already."""
+    return counts.toarray() if isinstance(counts, sp.csr_array) else counts
 
 
 def _counts(values: Any, label: _Rows, length: int | None = None) -> Counts:

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from hasa_opt.clients import Clients, IntArray
+from hasa_opt.clients import Clients, IntArray, dense
 from hasa_opt.errors import InputError
 
 __all__ = ["read", "write"]
@@ -106,8 +106,7 @@ def write(clients: Clients, path: str | PathLike[str]) -> None:
             if clients.site is not None:
                 cells.append(clients.site[row])
             if clients.counts is not None:
-                line = clients.counts[[row]]
-                cells += (line.toarray() if sp.issparse(line) else line)[0].tolist()
+                cells += dense(clients.counts[[row]])[0].tolist()
             out.writerow(cells)
 
 
@@ -182,8 +181,8 @@ def _check_cells(table: _Table) -> None:
         if not name.strip():
             raise table.fail(row, "name", "empty: every client needs a name")
     if table.has("samples"):
-        for row in np.flatnonzero(table.whole("samples") == 0):
-            raise table.fail(int(row), "samples", "0: an empty client trains nothing; remove it")
+        for empty in np.flatnonzero(table.whole("samples") == 0):
+            raise table.fail(int(empty), "samples", "0: an empty client trains nothing; remove it")
     if table.has("max_width"):
         for row, cap in enumerate(table.numbers("max_width")):
             if not 0 < cap <= 1:
@@ -201,7 +200,9 @@ def _read_long(table: _Table) -> Clients:
     for at, key in enumerate(zip(names, labels, strict=True)):
         if key in seen:
             where = table.lines[seen[key]]
-            raise table.fail(at, "label", f"{key[1]!r} of {key[0]!r} already stands on line {where}")
+            raise table.fail(
+                at, "label", f"{key[1]!r} of {key[0]!r} already stands on line {where}"
+            )
         seen[key] = at
     at_row = np.array([rows[name] for name in names])
     at_column = np.array([columns[label] for label in labels])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from hasa_opt import backend as registry
@@ -78,20 +79,24 @@ class Comparison:
 
     def table(self) -> Table:
         """Rows as a rich table."""
-        table = Table("solver", "termination", title="Backends on the same problem")
+        table = Table(title="Backends on the same problem", box=SIMPLE_HEAD)
+        for name in ("solver", "termination"):
+            table.add_column(name, no_wrap=True)
         for name in ("objective", "bound", "gap", "CPU s"):
-            table.add_column(name, justify="right")
-        table.add_column("claim held")
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("claim held", no_wrap=True)
         for row in self.rows:
             held = {None: "-", True: "yes", False: "NO"}[row.claim_held]
             numbers = (
-                _text(row.objective, ".9g"),
-                _text(row.bound, ".9g"),
+                _text(row.objective, ".7g"),
+                _text(row.bound, ".7g"),
                 _text(row.gap, ".1e"),
                 _text(row.cpu_seconds, ".3f"),
             )
             table.add_row(row.solver, row.termination, *numbers, held)
-        table.caption = self.verdict
+        notes = [f"{row.solver}: {row.message}" for row in self.rows if not row.claim_held]
+        table.caption = "\n".join([self.verdict, *notes])
+        table.caption_justify = "left"
         return table
 
     def __rich__(self) -> Table:

@@ -101,9 +101,7 @@ def _power(exponent: int, what: str) -> Cost:
                 f"{what}: the full cost {reference} exceeds 2**62 and would overflow: "
                 "count samples in larger units or round the widths"
             )
-        return CostTable(
-            outer_product(clients.samples, powers.astype(np.int64), what), reference
-        )
+        return CostTable(outer_product(clients.samples, powers.astype(np.int64), what), reference)
 
     return build
 

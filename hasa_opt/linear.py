@@ -84,11 +84,11 @@ class LinearModel:
         """Largest entry of each client, ``(n_clients,)``, from column values ``(n_columns,)``."""
         table = np.full(self.shape, -inf)
         table[self.client, self.width] = x
-        return table.argmax(axis=1)
+        return np.asarray(table.argmax(axis=1))
 
     def columns(self, choice: IntArray) -> FloatArray:
         """Column values of an allocation, ``(n_columns,)``."""
-        return (self.width == choice[self.client]).astype(np.float64)
+        return np.asarray(self.width == choice[self.client], dtype=np.float64)
 
     def utility(self, value: float) -> float:
         """Value of the scaled objective in the problem's unit."""

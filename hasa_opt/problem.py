@@ -147,14 +147,16 @@ class AllocationProblem:
         )
 
     def __len__(self) -> int:
-        return self.costs.shape[0]
+        return int(self.costs.shape[0])
 
     def __repr__(self) -> str:
         clients, widths = self.costs.shape
         extra = "".join(f", {type(item).__name__}" for item in self.constraints)
-        return f"AllocationProblem({clients} clients x {widths} widths, budget {self.budget:g}{extra})"
+        return (
+            f"AllocationProblem({clients} clients x {widths} widths, budget {self.budget:g}{extra})"
+        )
 
-    @property
+    @cached_property
     def limits(self) -> tuple[Row, ...]:
         """Every limit as a row, the budget first."""
         return (Row("budget", self.costs, None, self.limit), *self.rows)
@@ -163,7 +165,7 @@ class AllocationProblem:
     def cheapest(self) -> IntArray:
         """Least admissible cost of each client, ``(n_clients,)``."""
         highest = np.iinfo(np.int64).max
-        return np.where(self.admissible, self.costs, highest).min(axis=1)
+        return np.asarray(np.where(self.admissible, self.costs, highest).min(axis=1))
 
     @cached_property
     def magnitude(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from math import lcm
 
 import numpy as np
@@ -70,7 +71,7 @@ def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntAr
     for width in menu:
         if not 0 < width <= 1:
             raise InputError(f"width {float(width)} must lie in (0, 1]")
-    for narrow, wide in zip(menu, menu[1:], strict=False):
+    for narrow, wide in pairwise(menu):
         if narrow >= wide:
             raise InputError(
                 f"widths must increase strictly: {float(narrow)} stands before {float(wide)}"

@@ -149,7 +149,7 @@ def random(
 def preliminary_widths(
     scores: npt.ArrayLike, *, widths: tuple[float, float] = (0.2, 0.8)
 ) -> FloatArray:
-    """``q_i = r_min + (r_max - r_min) s_i`` with the ranks ``s_i`` of the scores, ``(n_clients,)``."""
+    """``q_i = r_min + (r_max - r_min) s_i`` with the ranks ``s_i``, ``(n_clients,)``."""
     low, high = _range(widths)
     return low + (high - low) * rank_normalize(scores)
 
@@ -227,7 +227,7 @@ def _exact_scale(
     rest = budget - weights[at_cap] @ upper[at_cap] - low * weights[starts > middle].sum()
     moving = weights[free] @ wanted[free]
     scale = rest / moving if moving > 0 else points[segment]
-    return np.clip(scale * wanted, low, upper)
+    return np.asarray(np.clip(scale * wanted, low, upper))
 
 
 def _checked_budget(budget: float) -> float:

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 from scipy.special import rel_entr, xlogy
 from scipy.stats import rankdata
 
-from hasa_opt.clients import Counts, FloatArray, validate_counts
+from hasa_opt.clients import Counts, FloatArray, dense, validate_counts
 from hasa_opt.errors import InputError
 
 __all__ = [
@@ -63,7 +62,7 @@ def jensen_shannon(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatA
         middle = (p + pooled) / 2
         to_client = rel_entr(p, middle).sum(axis=1)
         to_pooled = rel_entr(pooled, middle).sum(axis=1)
-        return np.maximum((to_client + to_pooled) / 2, 0.0)
+        return np.asarray(np.maximum((to_client + to_pooled) / 2, 0.0))
 
     return _per_client(counts, alpha, divergence)
 
@@ -83,7 +82,7 @@ def hellinger(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatArray:
     """
 
     def distance(p: FloatArray, pooled: FloatArray) -> FloatArray:
-        return np.sqrt(((np.sqrt(p) - np.sqrt(pooled)) ** 2).sum(axis=1) / 2)
+        return np.asarray(np.sqrt(((np.sqrt(p) - np.sqrt(pooled)) ** 2).sum(axis=1) / 2))
 
     return _per_client(counts, alpha, distance)
 
@@ -156,9 +155,7 @@ def _per_client(
 def _blocks(table: Counts) -> Iterator[FloatArray]:
     rows = max(1, _BLOCK_CELLS // table.shape[1])
     for start in range(0, table.shape[0], rows):
-        block = table[start : start + rows]
-        dense = block.toarray() if sp.issparse(block) else block
-        yield np.asarray(dense, dtype=np.float64)
+        yield dense(table[start : start + rows]).astype(np.float64)
 
 
 def _smoothed(counts: FloatArray, alpha: float) -> FloatArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import cvxpy as cp
 import numpy as np
 
@@ -50,15 +52,18 @@ class CvxpyBackend:
         if request.time_limit_s is not None:
             options["time_limit"] = float(request.time_limit_s)
         try:
-            program.solve(solver=cp.HIGHS, **options)
+            with warnings.catch_warnings():
+                # At a limit CVXPY warns; the status says the same and the answer is verified.
+                warnings.simplefilter("ignore", UserWarning)
+                program.solve(solver=cp.HIGHS, **options)
         except cp.error.SolverError as error:
             return Answer(Termination.FAILED, native=f"CVXPY: {error}")
+        except ValueError as error:
+            raise InputError(f"CVXPY's HiGHS refuses an option: {error}") from error
         return _answer(program, x, model, gap)
 
 
-def _answer(
-    program: cp.Problem, x: cp.Variable, model: LinearModel, gap: float
-) -> Answer:
+def _answer(program: cp.Problem, x: cp.Variable, model: LinearModel, gap: float) -> Answer:
     ended = TERMINATIONS.get(program.status, Termination.FAILED)
     native = f"CVXPY HIGHS: {program.status}"
     if x.value is None or np.any(model.one_each @ x.value < 0.5):

@@ -6,6 +6,7 @@ import numpy as np
 
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import IntArray
+from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination, relative_gap
 
@@ -24,6 +25,8 @@ class GreedyBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; the time limit and the gap have no effect, warm starts are not used."""
+        if request.options:
+            raise InputError(f"greedy takes no options, {', '.join(request.options)} given")
         relaxation = request.relaxation
         choice = fill(problem, relaxation.choice, relaxation.slack)
         objective = problem.evaluate(choice).objective

@@ -20,7 +20,6 @@ TERMINATIONS = {
     _STATUS.kInfeasible: Termination.INFEASIBLE,
     _STATUS.kTimeLimit: Termination.TIME_LIMIT,
     _STATUS.kInterrupt: Termination.INTERRUPTED,
-    _STATUS.kHighsInterrupt: Termination.INTERRUPTED,
 }
 """Native status to termination; every other status is FAILED."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,9 +30,9 @@ class PulpBackend:
         """Solve; further options go to the PuLP solver's constructor, for example threads=1."""
         model = LinearModel.of(problem)
         gap = request.absolute_gap / model.scale
-        options: dict[str, Any] = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
-        options |= request.options
-        solver = _solver(options.pop("pulp_solver", "PULP_CBC_CMD"), options)
+        stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
+        options = dict(request.options)
+        solver = _solver(options.pop("pulp_solver", "PULP_CBC_CMD"), stops, options)
         program, columns = _program(model)
         try:
             program.solve(solver)
@@ -66,12 +68,15 @@ def termination(status: int, solution_status: int, request: Request) -> Terminat
     return Termination.FAILED
 
 
-def _solver(name: str, options: dict[str, Any]) -> pulp.LpSolver:
+def _solver(name: str, stops: dict[str, Any], options: dict[str, Any]) -> pulp.LpSolver:
+    """Instance of a PuLP solver, with those stopping rules that its constructor knows."""
     known = pulp.listSolvers()
     if name not in known:
         raise InputError(f"PuLP knows no solver {name!r}: choose one of {', '.join(known)}")
     try:
-        solver = pulp.getSolver(name, msg=False, **options)
+        understood = inspect.signature(type(pulp.getSolver(name, msg=False))).parameters
+        kept = {key: value for key, value in stops.items() if key in understood}
+        solver = pulp.getSolver(name, msg=False, **kept | options)
     except TypeError as error:
         raise InputError(f"PuLP's {name} refuses an option: {error}") from error
     if not solver.available():
@@ -87,7 +92,7 @@ def _program(model: LinearModel) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]
     program = pulp.LpProblem("allocation", pulp.LpMaximize)
     program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
     starts = model.one_each.indptr
-    for first, last in zip(starts, starts[1:], strict=False):
+    for first, last in pairwise(starts):
         at = np.arange(first, last)
         program.addConstraint(_sum(columns, at, np.ones(at.size)) == 1)
     limits = model.limits
