@@ -84,9 +84,9 @@ class Comparison:
             table.add_column(name, no_wrap=True)
         for name in ("objective", "bound", "gap", "CPU s"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("claim held", no_wrap=True)
+        table.add_column("claim", no_wrap=True)
         for row in self.rows:
-            held = {None: "-", True: "yes", False: "NO"}[row.claim_held]
+            held = {None: "-", True: "held", False: "FALSE"}[row.claim_held]
             numbers = (
                 _text(row.objective, ".7g"),
                 _text(row.bound, ".7g"),
