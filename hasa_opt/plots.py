@@ -7,7 +7,7 @@ list of open figures nor the backend. Save one with ``figure.savefig(path)``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -95,6 +95,7 @@ def accuracy_by_round(study: Study) -> Figure:
         )
         every = max(1, len(rounds) // 10)
         axes.plot(rounds, centre, label=policy, markevery=every, markersize=4.5, lw=1.5, **style)
+    axes.set_xlim(0, study.rounds + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Round")
     axes.set_ylabel("Mean client test accuracy (%)")
@@ -158,7 +159,7 @@ def _spread(values: FloatArray) -> FloatArray:
     return spread
 
 
-def _style(index: int) -> dict[str, str]:
+def _style(index: int) -> dict[str, Any]:
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "marker": _MARKERS[index % len(_MARKERS)],

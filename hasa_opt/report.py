@@ -171,15 +171,16 @@ def _difference(study: Study, policy: str, reference: str) -> Difference:
 
 
 def _figures(study: Study) -> list[dict[str, str]]:
-    """Each figure as a data URI with its alternative text."""
-    drawn = {
-        "Width of each client's subnet under each policy": plots.allocation(study),
-        "Mean client test accuracy after each round, one line per policy": plots.accuracy_by_round(
-            study
-        ),
-        "Test accuracy of each client after the last round": plots.accuracy_by_client(study),
-    }
-    return [{"alt": alt, "source": _data_uri(figure)} for alt, figure in drawn.items()]
+    """Each figure as a data URI, with what it shows and what shows the spread over seeds."""
+    drawn = (
+        ("Width of each client's subnet", "Bars, if any", plots.allocation),
+        ("Mean client test accuracy after each round", "Bands", plots.accuracy_by_round),
+        ("Test accuracy of each client after the last round", "Bars", plots.accuracy_by_client),
+    )
+    return [
+        {"alt": alt, "spread": spread, "source": _data_uri(draw(study))}
+        for alt, spread, draw in drawn
+    ]
 
 
 def _data_uri(figure: Figure) -> str:
@@ -198,7 +199,7 @@ def _signed(value: float) -> str:
     return ("+" if value > 0 else _MINUS) + text
 
 
-def _number(value: float | None, digits: int = 6) -> str:
+def _number(value: float | None, digits: int = 7) -> str:
     """Significant digits, or a dash where there is no number."""
     if value is None or not math.isfinite(value):
         return "\N{EN DASH}"

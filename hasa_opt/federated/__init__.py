@@ -1,0 +1,21 @@
+"""Federated training of a supernet across clients that train subnets of different widths."""
+
+from __future__ import annotations
+
+from hasa_opt.federated.aggregate import Update, aggregate
+from hasa_opt.federated.evaluate import Evaluation, evaluate
+from hasa_opt.federated.history import History
+from hasa_opt.federated.local import LocalResult, LocalTraining, local_train
+from hasa_opt.federated.loop import run
+
+__all__ = [
+    "Evaluation",
+    "History",
+    "LocalResult",
+    "LocalTraining",
+    "Update",
+    "aggregate",
+    "evaluate",
+    "local_train",
+    "run",
+]

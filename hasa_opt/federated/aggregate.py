@@ -1,0 +1,95 @@
+"""Aggregation: from the clients' subnets to the server's next supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hasa_opt.errors import InputError
+from hasa_opt.models.supernet import SupernetModel, check_state, coordinates
+
+AGGREGATIONS = ("full", "selective")
+
+
+class Update(NamedTuple):
+    """What one client sends back.
+
+    Parameters
+    ----------
+    width
+        Width of its subnet.
+    samples
+        Number of training samples, its weight in the average.
+    state
+        ``state_dict()`` of its subnet.
+    """
+
+    width: float
+    samples: int
+    state: Mapping[str, Tensor]
+
+
+def aggregate(
+    model: SupernetModel,
+    updates: Iterable[Update],
+    mode: Literal["full", "selective"] = "full",
+) -> dict[str, Tensor]:
+    """Average the clients' subnets into a new state of the supernet.
+
+    ``full``: the coordinates that a client does not hold are filled with the broadcast value, then
+    all clients are averaged (FedAvg of the HASA paper, arXiv:2606.07621). ``selective``: each
+    coordinate is averaged over the clients that trained it (HeteroFL, arXiv:2010.01264). In both,
+    clients weigh by their samples, and a coordinate that nobody trained keeps the server's value.
+
+    Parameters
+    ----------
+    model
+        The server's supernet as it was broadcast; it is not changed.
+    updates
+        One per client, taken one at a time. Sums run in this order, in double precision.
+    mode
+        The kind of average.
+
+    Returns
+    -------
+    dict
+        The new full-size state, with the types of the model's.
+
+    Raises
+    ------
+    InputError
+        If the mode is unknown, no client has samples, or a state does not fit its width.
+    """
+    if mode not in AGGREGATIONS:
+        raise InputError(f"unknown aggregation {mode!r}: use one of {AGGREGATIONS}")
+    server = model.state_dict()
+    sums = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in server.items()}
+    held = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in server.items()}
+    total = 0
+    for width, samples, state in updates:
+        if samples < 0:
+            raise InputError(f"an update has samples = {samples}: a client has at least 0")
+        where = coordinates(model, width)
+        check_state(where, state)
+        for name, part in state.items():
+            where[name].add(sums[name], part.to(torch.float64) * samples)
+            where[name].add(held[name], samples)
+        total += samples
+    if total == 0:
+        raise InputError("no client trained on any sample: there is nothing to average")
+    return {
+        name: _average(sums[name], held[name], server[name], total if mode == "full" else None)
+        for name in server
+    }
+
+
+def _average(sums: Tensor, held: Tensor, server: Tensor, total: int | None) -> Tensor:
+    """Divide by the weight that holds each coordinate, or by the total after filling up to it."""
+    weight = held
+    if total is not None:
+        sums = sums + (total - held) * server
+        weight = torch.full_like(held, total)
+    return torch.where(held > 0, (sums / weight).to(server.dtype), server)

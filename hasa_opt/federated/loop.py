@@ -1,0 +1,199 @@
+"""The federated loop: broadcast, local training, aggregation and evaluation, round by round."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.errors import InputError
+from hasa_opt.federated.aggregate import AGGREGATIONS, Update, aggregate
+from hasa_opt.federated.evaluate import Evaluation
+from hasa_opt.federated.evaluate import evaluate as evaluate_split
+from hasa_opt.federated.history import COLUMNS, FloatArray, History, IntArray
+from hasa_opt.federated.local import LocalResult, LocalTraining, local_train
+from hasa_opt.models.profile import parameter_bytes, training_flops
+from hasa_opt.models.supernet import SupernetModel, extract
+
+if TYPE_CHECKING:
+    from hasa_opt.tasks import Task
+
+EVALUATIONS = ("subnet", "supernet")
+
+Row = dict[str, npt.NDArray[Any]]
+"""One round of a history: column name -> array of shape (n_clients,)."""
+
+
+class HasWidths(Protocol):
+    """An allocation: anything that knows one width per client."""
+
+    @property
+    def widths(self) -> npt.ArrayLike:
+        """Widths of the clients, shape (n_clients,)."""
+
+
+def run(
+    model: SupernetModel,
+    task: Task,
+    allocation: npt.ArrayLike | HasWidths,
+    *,
+    rounds: int,
+    local_epochs: int = 1,
+    batch_size: int = 32,
+    learning_rate: float = 0.02,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    aggregation: Literal["full", "selective"] = "full",
+    evaluate: Literal["subnet", "supernet"] = "subnet",
+    seed: int = 0,
+    on_round: Callable[[int, Mapping[str, npt.NDArray[Any]]], None] | None = None,
+) -> History:
+    """Train one supernet across all clients, each at its own fixed width.
+
+    Each round, every client trains the prefix subnet of its width from the server's weights, and
+    the server averages the subnets by training samples (HASA, arXiv:2606.07621). The result depends
+    on the arguments alone: neither on the caller's random state nor on what ran before.
+
+    Parameters
+    ----------
+    model
+        Architecture and initial weights; it is not changed.
+    task
+        The clients' data.
+    allocation
+        Widths in (0, 1], shape (n_clients,), or an object with such ``widths``.
+    rounds
+        Number of communication rounds.
+    local_epochs, batch_size, learning_rate, optimizer
+        See :class:`LocalTraining`.
+    aggregation
+        See :func:`aggregate`.
+    evaluate
+        Test each client on the new supernet cut to its width ("subnet") or uncut ("supernet").
+    seed
+        Drives sample order and dropout; at least 0.
+    on_round
+        Called after each round with its number, from 0, and its row of the history.
+
+    Raises
+    ------
+    InputError
+        If an argument is invalid or the model does not fit the task; no training has started then.
+    """
+    settings = LocalTraining(local_epochs, batch_size, learning_rate, optimizer)
+    widths = _widths(allocation, task)
+    _check(model, task, rounds, aggregation, evaluate, seed)
+    costs = _costs(model, task, widths, local_epochs)
+    server = copy.deepcopy(model)
+    rows: list[Row] = []
+    for number in range(rounds):
+        results: list[LocalResult] = []
+        updates = _train(server, task, widths, settings, (seed, number), results)
+        server.load_state_dict(aggregate(server, updates, aggregation))
+        row = costs | {
+            "train_loss": np.array([result.loss for result in results]),
+            "seconds": np.array([result.seconds for result in results]),
+        }
+        row |= _evaluate(server, task, widths, evaluate)
+        rows.append(row)
+        if on_round is not None:
+            on_round(number, row)
+    metadata = _describe(model, task) | asdict(settings)
+    metadata |= {"rounds": rounds, "seed": seed, "aggregation": aggregation, "evaluate": evaluate}
+    columns = {name: np.stack([row[name] for row in rows]) for name in COLUMNS}
+    weights = {name: tensor.detach().cpu() for name, tensor in server.state_dict().items()}
+    return History(widths=widths, **columns, metadata=metadata, weights=weights)
+
+
+def _widths(allocation: npt.ArrayLike | HasWidths, task: Task) -> FloatArray:
+    """Read one valid width per client."""
+    widths = np.array(getattr(allocation, "widths", allocation), dtype=np.float64)
+    if widths.shape != (len(task.train),):
+        raise InputError(
+            f"the allocation has shape {widths.shape}, but task {task.name!r} has "
+            f"{len(task.train)} clients: give one width per client"
+        )
+    for client in np.flatnonzero(~((widths > 0) & (widths <= 1))):
+        raise InputError(
+            f"client {task.client_names[client]!r} has width {widths[client]}: widths must be in "
+            "(0, 1]"
+        )
+    return widths
+
+
+def _check(
+    model: SupernetModel, task: Task, rounds: int, aggregation: str, evaluate: str, seed: int
+) -> None:
+    """Refuse what cannot run."""
+    for name, value, least in (("rounds", rounds, 1), ("seed", seed, 0)):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise InputError(f"{name} = {value} must be an integer of at least {least}")
+    if aggregation not in AGGREGATIONS:
+        raise InputError(f"unknown aggregation {aggregation!r}: use one of {AGGREGATIONS}")
+    if evaluate not in EVALUATIONS:
+        raise InputError(f"unknown evaluation {evaluate!r}: use one of {EVALUATIONS}")
+    if model.n_outputs != task.n_outputs:
+        raise InputError(
+            f"the model predicts {model.n_outputs} outputs, but task {task.name!r} has "
+            f"{task.n_outputs}: build the model with {task.n_outputs}"
+        )
+
+
+def _costs(model: SupernetModel, task: Task, widths: FloatArray, local_epochs: int) -> Row:
+    """Compute what a round costs each client; subnets of equal sizes are profiled once."""
+    known: dict[tuple[int, ...], tuple[int, int]] = {}
+    flops: list[int] = []
+    transferred: list[int] = []
+    for width, split in zip(widths, task.train, strict=True):
+        key = (*model.subnet_sizes(width).values(), *split.inputs.shape[1:])
+        if key not in known:
+            sample = split.inputs[:1]
+            known[key] = training_flops(model, width, sample), parameter_bytes(model, width)
+        flops.append(known[key][0] * len(split.inputs) * local_epochs)
+        transferred.append(known[key][1])
+    sent: IntArray = np.array(transferred, dtype=np.int64)
+    return {"flops": np.array(flops, dtype=np.int64), "bytes_down": sent, "bytes_up": sent}
+
+
+def _train(
+    server: SupernetModel,
+    task: Task,
+    widths: FloatArray,
+    settings: LocalTraining,
+    key: tuple[int, int],
+    results: list[LocalResult],
+) -> Iterator[Update]:
+    """Let each client in turn train its subnet, note its result, and yield its update."""
+    for client, (width, split) in enumerate(zip(widths, task.train, strict=True)):
+        subnet = extract(server, width)
+        results.append(local_train(subnet, split, settings, (*key, client)))
+        yield Update(width, len(split.inputs), subnet.state_dict())
+
+
+def _evaluate(server: SupernetModel, task: Task, widths: FloatArray, evaluate: str) -> Row:
+    """Measure each client's validation and test splits on the model that it would use."""
+    results: dict[str, list[Evaluation]] = {"validation": [], "test": []}
+    for client, width in enumerate(widths):
+        model = server if evaluate == "supernet" else extract(server, width)
+        results["validation"].append(evaluate_split(model, task.validation[client]))
+        results["test"].append(evaluate_split(model, task.test[client]))
+    row: Row = {}
+    for part, evaluations in results.items():
+        row[f"{part}_loss"] = np.array([evaluation.loss for evaluation in evaluations])
+        row[f"{part}_accuracy"] = np.array([evaluation.accuracy for evaluation in evaluations])
+    return row
+
+
+def _describe(model: SupernetModel, task: Task) -> dict[str, Any]:
+    """Describe model and data in terms that JSON can hold."""
+    return {
+        "model": type(model).__name__,
+        "sizes": dict(model.sizes),
+        "task": task.name,
+        "client_names": list(task.client_names),
+        "samples": [len(split.inputs) for split in task.train],
+        "fingerprint": dict(task.fingerprint),
+    }

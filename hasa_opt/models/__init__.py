@@ -1,0 +1,43 @@
+"""Supernets: models that can be cut to a width."""
+
+from __future__ import annotations
+
+from hasa_opt.models.cnn import CNN
+from hasa_opt.models.lstm import LSTMLanguageModel
+from hasa_opt.models.mlp import MLP
+from hasa_opt.models.profile import parameter_bytes, training_flops, units
+from hasa_opt.models.supernet import (
+    Coordinates,
+    Cut,
+    SupernetModel,
+    coordinates,
+    extract,
+    fresh,
+    locate,
+    scatter,
+)
+
+__all__ = [
+    "CNN",
+    "MLP",
+    "MODELS",
+    "Coordinates",
+    "Cut",
+    "LSTMLanguageModel",
+    "SupernetModel",
+    "coordinates",
+    "extract",
+    "fresh",
+    "locate",
+    "parameter_bytes",
+    "scatter",
+    "training_flops",
+    "units",
+]
+
+MODELS: dict[str, type[SupernetModel]] = {
+    "lstm": LSTMLanguageModel,
+    "cnn": CNN,
+    "mlp": MLP,
+}
+"""Name of each model -> its class."""

@@ -1,0 +1,292 @@
+"""Supernets and their subnets: the one place where tensors are sliced.
+
+A supernet's hidden units form named *width groups*. A subnet of width r keeps the first
+``floor(r * K)`` of the K units of each group (the fixed prefix of HeteroFL, arXiv:2010.01264, and
+of HASA, arXiv:2606.07621) and behaves as the supernet with all other units removed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from hasa_opt.errors import InputError
+from hasa_opt.models.rng import seeded_rng
+
+ROUNDING = 1e-6
+"""Units: ``r * K`` this close below an integer counts as that integer (0.29 * 100 keeps 29)."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a width group cuts one dimension of a tensor.
+
+    The dimension holds ``blocks`` copies of the group one after another (an LSTM stacks four
+    gates), and each unit owns ``span`` consecutive entries (a channel that was flattened).
+
+    Parameters
+    ----------
+    group
+        Name of the width group.
+    blocks
+        Number of stacked copies, each cut separately.
+    span
+        Number of consecutive entries per unit.
+    """
+
+    group: str
+    blocks: int = 1
+    span: int = 1
+
+
+Kept = Mapping[str, slice | Tensor]
+"""The kept units of each width group: a slice or an int64 tensor of unit indices."""
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The entries of one full-size tensor that a subnet holds.
+
+    Parameters
+    ----------
+    full_blocks
+        Shape of the full tensor, each cut dimension unfolded into (blocks, units, span).
+    index
+        What is kept of each unfolded dimension, ready for tensor indexing.
+    kept_blocks
+        Shape of the kept entries, unfolded in the same way.
+    shape
+        Shape of the subnet's tensor.
+    """
+
+    full_blocks: tuple[int, ...]
+    index: tuple[slice | Tensor, ...]
+    kept_blocks: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def read(self, full: Tensor) -> Tensor:
+        """Copy the kept entries out of a full-size tensor."""
+        kept = full.reshape(self.full_blocks)[self.index]
+        return kept.clone(memory_format=torch.contiguous_format).view(self.shape)
+
+    def write(self, full: Tensor, part: Tensor) -> None:
+        """Overwrite the kept entries of a contiguous full-size tensor in place."""
+        full.view(self.full_blocks)[self.index] = part.reshape(self.kept_blocks).to(full.dtype)
+
+    def add(self, full: Tensor, part: Tensor | float) -> None:
+        """Add to the kept entries of a contiguous full-size tensor in place."""
+        if isinstance(part, Tensor):
+            part = part.reshape(self.kept_blocks)
+        full.view(self.full_blocks)[self.index] += part
+
+
+class SupernetModel(nn.Module, ABC):
+    """A network whose hidden units can be cut to a width.
+
+    A subclass keeps every tensor it needs in ``state_dict()``, declares in :meth:`cuts` what cuts
+    each of them, and rebuilds itself at other sizes in :meth:`build`.
+
+    Parameters
+    ----------
+    sizes
+        Number of units of each width group.
+    n_outputs
+        Size of the output's last dimension, which is never cut.
+
+    Raises
+    ------
+    InputError
+        If a size is below 1.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], n_outputs: int) -> None:
+        super().__init__()
+        check_sizes(**sizes, n_outputs=n_outputs)
+        self.sizes = dict(sizes)
+        self.n_outputs = n_outputs
+
+    @abstractmethod
+    def cuts(self) -> dict[str, tuple[Cut | None, ...]]:
+        """For each entry of ``state_dict()`` and each of its dimensions: the cut, or None."""
+
+    @abstractmethod
+    def build(self, sizes: Mapping[str, int]) -> Self:
+        """Build the same architecture with other group sizes and fresh initial weights."""
+
+    def subnet_sizes(self, width: float) -> dict[str, int]:
+        """Units that a subnet keeps: the first floor(width * K) of each group, at least one.
+
+        Raises
+        ------
+        InputError
+            If the width is not in (0, 1].
+        """
+        if not 0 < width <= 1:
+            raise InputError(f"width {width} is outside (0, 1]: give a share of the hidden units")
+        return {
+            group: max(1, math.floor(width * size + ROUNDING)) for group, size in self.sizes.items()
+        }
+
+
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes below 1.
+
+    Raises
+    ------
+    InputError
+        Naming the first such size.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise InputError(f"{name} = {size}, but a size must be at least 1")
+
+
+def coordinates(model: SupernetModel, width: float) -> dict[str, Coordinates]:
+    """Locate the prefix subnet of a width within each tensor of the model's state.
+
+    Raises
+    ------
+    InputError
+        If the width is not in (0, 1], or the model's cuts do not fit its tensors.
+    """
+    return locate(model, {group: slice(k) for group, k in model.subnet_sizes(width).items()})
+
+
+def locate(model: SupernetModel, kept: Kept) -> dict[str, Coordinates]:
+    """Locate the subnet made of the kept units within each tensor of the model's state.
+
+    Raises
+    ------
+    InputError
+        If the model's cuts do not fit its tensors.
+    """
+    state, cuts = model.state_dict(), model.cuts()
+    _check_names(type(model).__name__ + ".cuts()", cuts, state)
+    kept_sizes = {group: _count(units, model.sizes[group]) for group, units in kept.items()}
+    found: dict[str, Coordinates] = {}
+    for name, tensor in state.items():
+        full = _unfold(cuts[name], tensor.shape, model.sizes)
+        part = _unfold(cuts[name], tensor.shape, kept_sizes)
+        if tuple(math.prod(blocks) for blocks in full) != tensor.shape:
+            raise InputError(
+                f"the cuts of {name} describe the blocks {full}, but its shape is "
+                f"{tuple(tensor.shape)}: correct {type(model).__name__}.cuts()"
+            )
+        full_blocks = tuple(chain.from_iterable(full))
+        found[name] = Coordinates(
+            full_blocks,
+            _open_mesh(_selections(cuts[name], kept), full_blocks),
+            tuple(chain.from_iterable(part)),
+            tuple(math.prod(blocks) for blocks in part),
+        )
+    return found
+
+
+def _count(units: slice | Tensor, size: int) -> int:
+    """Count the kept units of a group."""
+    return len(range(size)[units]) if isinstance(units, slice) else len(units)
+
+
+def _unfold(
+    cuts: Sequence[Cut | None], shape: Sequence[int], sizes: Mapping[str, int]
+) -> list[tuple[int, ...]]:
+    """Split the length of each cut dimension into (blocks, units, span)."""
+    return [
+        (length,) if cut is None else (cut.blocks, sizes[cut.group], cut.span)
+        for cut, length in zip(cuts, shape, strict=True)
+    ]
+
+
+def _selections(cuts: Sequence[Cut | None], kept: Kept) -> list[slice | Tensor]:
+    """List what is kept of each unfolded dimension."""
+    everything = slice(None)
+    selections: list[slice | Tensor] = []
+    for cut in cuts:
+        selections += [everything] if cut is None else [everything, kept[cut.group], everything]
+    return selections
+
+
+def _open_mesh(index: Sequence[slice | Tensor], shape: Sequence[int]) -> tuple[slice | Tensor, ...]:
+    """Make the selections apply independently: slices do already, index tensors need a mesh."""
+    if all(isinstance(selection, slice) for selection in index):
+        return tuple(index)
+    units = [torch.arange(size)[selection] for size, selection in zip(shape, index, strict=True)]
+    return tuple(u.view(-1, *[1] * (len(units) - 1 - dim)) for dim, u in enumerate(units))
+
+
+def _check_names(what: str, given: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    """Refuse a mapping whose names are not those of the model's state."""
+    if given.keys() != expected.keys():
+        raise InputError(
+            f"{what} lacks {sorted(expected.keys() - given.keys())} and has the unknown names "
+            f"{sorted(given.keys() - expected.keys())}: name each tensor of the model's state once"
+        )
+
+
+def check_state(where: Mapping[str, Coordinates], state: Mapping[str, Tensor]) -> None:
+    """Refuse a subnet's state whose names or shapes are not those of its coordinates.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing, unknown, or of another shape (nothing is broadcast).
+    """
+    _check_names("the subnet's state", state, where)
+    for name, tensor in state.items():
+        if tuple(tensor.shape) != where[name].shape:
+            raise InputError(
+                f"{name} of the subnet has shape {tuple(tensor.shape)}, but its width asks for "
+                f"{where[name].shape}: send the state of extract(model, width)"
+            )
+
+
+def extract(model: SupernetModel, width: float) -> SupernetModel:
+    """Cut out the prefix subnet of a width as a smaller model with its own copy of the weights.
+
+    Raises
+    ------
+    InputError
+        If the width is not in (0, 1].
+    """
+    where = coordinates(model, width)
+    with torch.device("meta"):
+        subnet = model.build(model.subnet_sizes(width))
+    weights = {name: where[name].read(full) for name, full in model.state_dict().items()}
+    subnet.load_state_dict(weights, assign=True)
+    return subnet.train(model.training)
+
+
+def scatter(model: SupernetModel, width: float, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Write a subnet's state into a copy of the model's state: the inverse of :func:`extract`.
+
+    Returns
+    -------
+    dict
+        Full-size tensors; each coordinate that the subnet does not hold is bit-identical to the
+        model's.
+
+    Raises
+    ------
+    InputError
+        If the width is not in (0, 1], or a tensor has another name or shape than its subnet.
+    """
+    where = coordinates(model, width)
+    check_state(where, state)
+    result: dict[str, Tensor] = {}
+    for name, full in model.state_dict().items():
+        result[name] = full.clone(memory_format=torch.contiguous_format)
+        where[name].write(result[name], state[name])
+    return result
+
+
+def fresh(model: SupernetModel, seed: int) -> SupernetModel:
+    """Build the same architecture with new initial weights that depend on the seed alone."""
+    with seeded_rng(seed):
+        return model.build(model.sizes).to(next(model.parameters()))

@@ -1,0 +1,361 @@
+"""A study: several allocation policies, trained with matched seeds at a matched budget."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from hasa_opt import __version__
+from hasa_opt.clients import FloatArray
+from hasa_opt.compare import Comparison, compare
+from hasa_opt.errors import InputError
+from hasa_opt.federated import History
+from hasa_opt.models import SupernetModel, units
+from hasa_opt.policies import Setting, find_policy, realise
+from hasa_opt.scores import SCORES
+from hasa_opt.tasks import Task
+from hasa_opt.trial import Trial
+
+__all__ = ["Outcome", "Study", "SummaryRow"]
+
+_BUDGET_TOLERANCE = 0.005
+_COMPARE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One policy, trained under one seed.
+
+    Attributes
+    ----------
+    policy : str
+    seed : int
+    widths : (n_clients,) floats
+    realised : float
+        Sample-weighted mean share of the supernet's units that were trained.
+    history : History
+    """
+
+    policy: str
+    seed: int
+    widths: FloatArray
+    realised: float
+    history: History
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """Result of one policy over all seeds; accuracies in percent, std over seeds.
+
+    Attributes
+    ----------
+    policy : str
+    mean, mean_std : float
+        Unweighted mean test accuracy over clients.
+    worst, worst_std : float
+        Accuracy of the worst client.
+    worst_third, worst_third_std : float
+        Mean accuracy of the worst third of the clients.
+    realised : float
+        Budget that was spent, mean over seeds.
+    flagged : bool
+        True if a seed misses the budget by more than 0.5 %.
+    """
+
+    policy: str
+    mean: float
+    mean_std: float
+    worst: float
+    worst_std: float
+    worst_third: float
+    worst_third_std: float
+    realised: float
+    flagged: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Policies compared on one task: same split, initial weights and batches for each seed.
+
+    Parameters
+    ----------
+    task : Task
+    model : SupernetModel
+        Gives the architecture; each seed draws its own initial weights.
+    policies : sequence of str
+        Names in :data:`hasa_opt.policies.POLICIES`.
+    seeds : sequence of int
+    budget : float
+        Sample-weighted mean width.
+    widths : sequence of float
+        Menu of the integer program; its ends bound the continuous rules.
+    rounds, local_epochs, batch_size, learning_rate, optimizer, aggregation, evaluate
+        As for :func:`hasa_opt.federated.run`.
+    score : str
+        Name in :data:`hasa_opt.scores.SCORES`.
+    command : str, optional
+        Command line that repeats the study, for the report.
+
+    Attributes
+    ----------
+    outcomes : tuple of Outcome
+        Empty before :meth:`run`.
+    comparison : Comparison or None
+        All installed solvers on the integer program; None before :meth:`run`.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a value that breaks a rule, before any work starts.
+    """
+
+    task: Task
+    model: SupernetModel
+    policies: Sequence[str] = ("uniform", "hasa", "reverse", "optimal")
+    seeds: Sequence[int] = (0, 1, 2)
+    budget: float = 0.5
+    widths: Sequence[float] = (0.2, 0.35, 0.5, 0.65, 0.8)
+    rounds: int = 10
+    local_epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    optimizer: Literal["adam", "sgd"] = "adam"
+    aggregation: Literal["full", "selective"] = "full"
+    evaluate: Literal["subnet", "supernet"] = "subnet"
+    score: str = "jensen_shannon"
+    command: str | None = None
+    outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
+    comparison: Comparison | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("policies", "seeds", "widths"):
+            values = getattr(self, name)
+            object.__setattr__(self, name, (values,) if isinstance(values, str) else tuple(values))
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty: give at least one")
+        for name in ("policies", "seeds"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise InputError(f"{name} {getattr(self, name)} repeat a value: give each once")
+        for policy in self.policies:
+            find_policy(policy)
+        if self.score not in SCORES:
+            raise InputError(f"score {self.score!r} is not known: choose from {', '.join(SCORES)}")
+        self.setting_for(self.seeds[0]).problem().check_budget()
+
+    def setting_for(self, seed: int) -> Setting:
+        """What the policies may look at: clients and scores from training data, budget, menu."""
+        scores = SCORES[self.score](self.task.counts)
+        return Setting(self.task.clients(), scores, self.budget, tuple(self.widths), seed)
+
+    def allocate(self, policy: str, seed: int = 0) -> FloatArray:
+        """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""
+        setting = self.setting_for(seed)
+        return realise(
+            find_policy(policy)(setting),
+            setting,
+            units=lambda width: units(self.model, width),
+            largest=max(self.model.sizes.values()),
+        )
+
+    def realised(self, widths: FloatArray) -> float:
+        """Sample-weighted mean share of the supernet's units that these widths train."""
+        shares = [units(self.model, width) / units(self.model, 1.0) for width in widths]
+        return float(self.task.clients().weights @ np.array(shares))
+
+    def run(
+        self,
+        *,
+        workers: int | None = None,
+        directory: str | PathLike[str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Study:
+        """Train every policy under every seed.
+
+        Parameters
+        ----------
+        workers : int, optional
+            Processes, of one torch thread each. Default: one per core. The numbers are the same
+            for any.
+        directory : path, optional
+            Finished runs are kept here, and a study that was interrupted takes them up again.
+        on_progress : callable, optional
+            Called with the number of finished runs and of all runs.
+
+        Returns
+        -------
+        Study
+            The same study with its outcomes.
+        """
+        allocations = {
+            (policy, seed): self.allocate(policy, seed)
+            for policy in self.policies
+            for seed in self.seeds
+        }
+        trials = {key: self._trial(*key, widths) for key, widths in allocations.items()}
+        comparison = compare(
+            self.setting_for(self.seeds[0]).problem(), time_limit_s=_COMPARE_SECONDS
+        )
+        store = None if directory is None else Path(directory)
+        histories: dict[tuple[str, int], History] = {}
+        for key, history in _histories(trials, store, workers):
+            histories[key] = history
+            if on_progress is not None:
+                on_progress(len(histories), len(trials))
+        outcomes = [
+            Outcome(*key, widths, self.realised(widths), histories[key])
+            for key, widths in allocations.items()
+        ]
+        return replace(self, outcomes=tuple(outcomes), comparison=comparison)
+
+    def _trial(self, policy: str, seed: int, widths: FloatArray) -> Trial:
+        return Trial(
+            self.task,
+            self.model,
+            widths,
+            seed,
+            {
+                "rounds": self.rounds,
+                "local_epochs": self.local_epochs,
+                "batch_size": self.batch_size,
+                "learning_rate": self.learning_rate,
+                "optimizer": self.optimizer,
+                "aggregation": self.aggregation,
+                "evaluate": self.evaluate,
+            },
+        )
+
+    @property
+    def setting(self) -> dict[str, str]:
+        """Lines that describe the training, for the report."""
+        sizes = ", ".join(f"{group} {size}" for group, size in self.model.sizes.items())
+        return {
+            "Supernet": f"{type(self.model).__name__} ({sizes})",
+            "Local training": f"{self.local_epochs} epoch(s), batches of {self.batch_size}",
+            "Optimiser": f"{self.optimizer}, learning rate {self.learning_rate:g}",
+            "Aggregation": self.aggregation,
+            "Evaluation": f"each client's test data on the {self.evaluate}",
+            "Score": self.score,
+            "Version": f"hasa_opt {__version__}",
+        }
+
+    def summary(self) -> list[SummaryRow]:
+        """One row per policy, in their order.
+
+        Raises
+        ------
+        InputError
+            Before :meth:`run`.
+        """
+        if not self.outcomes:
+            raise InputError("the study has no outcomes: call run() first")
+        return [self._summary_row(policy) for policy in self.policies]
+
+    def _summary_row(self, policy: str) -> SummaryRow:
+        own = [outcome for outcome in self.outcomes if outcome.policy == policy]
+        final = 100 * np.sort([outcome.history.final_accuracy for outcome in own], axis=1)
+        third = max(1, round(final.shape[1] / 3))
+        metrics = (final.mean(axis=1), final[:, 0], final[:, :third].mean(axis=1))
+        (mean, worst, tail), (mean_std, worst_std, tail_std) = (
+            [float(metric.mean()) for metric in metrics],
+            [_std(metric) for metric in metrics],
+        )
+        realised = np.array([outcome.realised for outcome in own])
+        missed = np.abs(realised / self.budget - 1) > _BUDGET_TOLERANCE
+        return SummaryRow(
+            policy, mean, mean_std, worst, worst_std, tail, tail_std,
+            float(realised.mean()), bool(missed.any()),
+        )  # fmt: skip
+
+    def table(self) -> Table:
+        """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
+        table = Table(
+            title=f"Test accuracy on {self.task.name} after {self.rounds} rounds, "
+            f"{len(self.seeds)} seed(s), %",
+            box=SIMPLE_HEAD,
+        )
+        table.add_column("policy", no_wrap=True)
+        for name in ("client mean", "worst client", "worst third", "realised budget"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self.summary():
+            table.add_row(
+                row.policy,
+                f"{row.mean:.2f} ± {row.mean_std:.2f}",
+                f"{row.worst:.2f} ± {row.worst_std:.2f}",
+                f"{row.worst_third:.2f} ± {row.worst_third_std:.2f}",
+                f"{row.realised:.4f}{' (misses)' if row.flagged else ''}",
+            )
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def report(self, path: str | PathLike[str]) -> Path:
+        """Write the report as one self-contained HTML file; see :mod:`hasa_opt.report`."""
+        from hasa_opt.report import write_report
+
+        return write_report(self, path)
+
+    def to_csv(self, path: str | PathLike[str]) -> None:
+        """Write one line per policy, seed, round and client, with all that was measured."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(["policy", "seed", "round", "client", "width", *_MEASURED])
+            out.writerows(self._records())
+
+    def _records(self) -> Iterator[list[Any]]:
+        for outcome in self.outcomes:
+            columns = [getattr(outcome.history, name) for name in _MEASURED]
+            for number in range(outcome.history.rounds):
+                for client, name in enumerate(self.task.client_names):
+                    values = [column[number, client].item() for column in columns]
+                    width = outcome.widths[client].item()
+                    yield [outcome.policy, outcome.seed, number + 1, name, width, *values]
+
+
+_MEASURED = (
+    "train_loss",
+    "validation_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "seconds",
+    "bytes_down",
+    "bytes_up",
+    "flops",
+)
+
+
+def _std(values: FloatArray) -> float:
+    """Sample standard deviation over seeds; 0 for a single one."""
+    return float(values.std(ddof=1)) if values.size > 1 else 0.0
+
+
+def _histories(
+    trials: Mapping[tuple[str, int], Trial], store: Path | None, workers: int | None
+) -> Iterator[tuple[tuple[str, int], History]]:
+    """Yield the history of every trial: stored ones at once, the others as they finish."""
+    places = {key: None if store is None else store / f"{key[0]}-seed{key[1]}" for key in trials}
+    missing = []
+    for key, trial in trials.items():
+        stored = trial.stored(places[key])
+        if stored is None:
+            missing.append(key)
+        else:
+            yield key, stored
+    jobs: Iterable[Any] = (delayed(_train)(key, trials[key], places[key]) for key in missing)
+    n_jobs = min(workers or cpu_count(), max(1, len(missing)))
+    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
+
+
+def _train(
+    key: tuple[str, int], trial: Trial, place: Path | None
+) -> tuple[tuple[str, int], History]:
+    return key, trial.run(place)

@@ -1,0 +1,44 @@
+"""Federated tasks: embedded ones by name, and any CSV file of short texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from hasa_opt.errors import InputError
+from hasa_opt.tasks.task import Split, Task
+from hasa_opt.tasks.text import text_csv, titles
+
+__all__ = ["TASKS", "Split", "Task", "load", "text_csv", "titles"]
+
+TASKS: dict[str, str] = {
+    "digits": "hasa_opt.tasks.digits:digits",
+    "docstrings": "hasa_opt.tasks.docstrings:docstrings",
+}
+"""Name of each embedded task to the function that builds it."""
+
+
+def load(name: str, **options: Any) -> Task:
+    """Build an embedded task.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`TASKS`.
+    **options
+        Passed to the task's function, such as ``seed``.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or an option breaks a rule of the task.
+    """
+    if name not in TASKS:
+        raise InputError(
+            f"unknown task {name!r}: choose one of {', '.join(sorted(TASKS))}, "
+            "or read your own texts with hasa_opt.tasks.text_csv"
+        )
+    module, function = TASKS[name].split(":")
+    maker: Callable[..., Task] = getattr(import_module(module), function)
+    return maker(**options)

@@ -1,0 +1,79 @@
+"""One training run of a study: what it needs, and where its result is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hasa_opt import __version__
+from hasa_opt.clients import FloatArray
+from hasa_opt.errors import InputError
+from hasa_opt.federated import History, run
+from hasa_opt.models import SupernetModel, fresh
+from hasa_opt.tasks import Task
+
+__all__ = ["Trial"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One allocation, trained under one seed.
+
+    Attributes
+    ----------
+    task : Task
+    model : SupernetModel
+        Gives the architecture; the seed draws the initial weights.
+    widths : (n_clients,) floats
+    seed : int
+    options : mapping
+        Keyword arguments of :func:`hasa_opt.federated.run`.
+    """
+
+    task: Task
+    model: SupernetModel
+    widths: FloatArray
+    seed: int
+    options: Mapping[str, Any]
+
+    def run(self, place: Path | None) -> History:
+        """Train on one thread, so that the numbers do not depend on the cores; keep the result."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            model = fresh(self.model, self.seed)
+            history = run(model, self.task, self.widths, seed=self.seed, **self.options)
+        finally:
+            torch.set_num_threads(threads)
+        history = replace(history, metadata={**history.metadata, **self._identity()})
+        if place is not None:
+            history.save(place)
+        return history
+
+    def stored(self, place: Path | None) -> History | None:
+        """History of an earlier run of this very trial, or None."""
+        if place is None or not place.exists():
+            return None
+        try:
+            history = History.load(place)
+        except InputError:
+            return None
+        known = history.metadata
+        same = all(known.get(name) == value for name, value in self._identity().items())
+        return history if same and np.array_equal(history.widths, self.widths) else None
+
+    def _identity(self) -> dict[str, Any]:
+        """Metadata by which a stored history is recognised."""
+        return {
+            **self.options,
+            "seed": self.seed,
+            "sizes": dict(self.model.sizes),
+            "model": type(self.model).__name__,
+            "fingerprint": dict(self.task.fingerprint),
+            "version": __version__,
+        }
