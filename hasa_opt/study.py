@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt import __version__
@@ -295,6 +296,21 @@ class Study:
             )
         return table
 
+    def allocation_table(self) -> Table:
+        """Score and width of each client under every policy, for the first seed."""
+        setting = self.setting_for(self.seeds[0])
+        widths = {policy: self.allocate(policy, self.seeds[0]) for policy in self.policies}
+        table = Table(title=f"Widths at budget {self.budget:g}", box=SIMPLE_HEAD)
+        table.add_column("client", no_wrap=True)
+        for name in ("samples", self.score, *widths):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row, name in enumerate(self.task.client_names):
+            scores = (str(self.task.samples[row]), f"{setting.scores[row]:.4f}")
+            table.add_row(escape(name), *scores, *(f"{own[row]:.3f}" for own in widths.values()))
+        shares = (f"{self.realised(own):.4f}" for own in widths.values())
+        table.add_row("realised budget", "", "", *shares, style="bold")
+        return table
+
     def __rich__(self) -> Table:
         return self.table()
 
@@ -303,6 +319,22 @@ class Study:
         from hasa_opt.report import write_report
 
         return write_report(self, path)
+
+    def record(self) -> dict[str, Any]:
+        """Summary, allocations and solver comparison, ready for JSON."""
+        return {
+            "task": self.task.name,
+            "budget": self.budget,
+            "summary": [asdict(row) for row in self.summary()],
+            "widths": {
+                outcome.policy: dict(
+                    zip(self.task.client_names, outcome.widths.tolist(), strict=True)
+                )
+                for outcome in self.outcomes
+                if outcome.seed == self.seeds[0]
+            },
+            "comparison": self.comparison.records() if self.comparison else None,
+        }
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed, round and client, with all that was measured."""

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hasa_opt.tasks.task import IGNORED
+
 if TYPE_CHECKING:
     from hasa_opt.tasks import Split
-
-PADDING = -100
-"""Target of a position behind a sequence's end; any other negative target has no known label."""
 
 
 def batches(
@@ -47,7 +46,7 @@ def batches(
 def _lengths(targets: Tensor) -> Tensor:
     """Find each sequence's length: the last position that is no padding, plus one, shape (n,)."""
     positions = torch.arange(1, targets.shape[1] + 1)
-    return (positions * (targets != PADDING)).amax(dim=1)
+    return (positions * (targets != IGNORED)).amax(dim=1)
 
 
 def summed_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
@@ -68,8 +67,8 @@ def summed_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
     known = targets >= 0
     loss = functional.cross_entropy(
         logits.flatten(0, -2),
-        targets.masked_fill(~known, PADDING).flatten(),
-        ignore_index=PADDING,
+        targets.masked_fill(~known, IGNORED).flatten(),
+        ignore_index=IGNORED,
         reduction="sum",
     )
     return loss, int(known.sum())

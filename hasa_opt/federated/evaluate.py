@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hasa_opt.federated.batches import PADDING, batches, summed_loss
+from hasa_opt.federated.batches import batches, summed_loss
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.tasks.task import IGNORED
 
 if TYPE_CHECKING:
     from hasa_opt.tasks import Split
@@ -44,7 +45,7 @@ def evaluate(model: SupernetModel, split: Split, batch_size: int = 64) -> Evalua
         batch_loss, count = summed_loss(logits, targets)
         loss += float(batch_loss)
         n_known += count
-        n_targets += int((targets != PADDING).sum())
+        n_targets += int((targets != IGNORED).sum())
         correct += int((logits.argmax(dim=-1) == targets).sum())
     model.train(was_training)
     return Evaluation(

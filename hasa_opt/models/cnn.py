@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -76,6 +76,17 @@ class CNN(SupernetModel):
             for stage, count in enumerate(channels)
         )
         self.classifier = nn.Linear(inputs[-1] * self.positions, classes)
+
+    @classmethod
+    def for_data(cls, inputs: Tensor, n_outputs: int, **options: Any) -> Self:
+        """Build a classifier for square images of shape (n, channels, size, size)."""
+        if inputs.dim() != 4 or inputs.shape[2] != inputs.shape[3]:
+            raise InputError(
+                "a CNN reads square images of shape (n, channels, size, size), not "
+                f"{tuple(inputs.shape)}: use the model lstm for tokens or mlp for features"
+            )
+        sizes = {"in_channels": inputs.shape[1], "image_size": inputs.shape[2]}
+        return cls(n_outputs, **sizes | options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -57,6 +57,16 @@ class LSTMLanguageModel(SupernetModel):
             for layer, size in enumerate(hidden_sizes)
         )
         self.decoder = nn.Linear(inputs[-1], vocabulary)
+
+    @classmethod
+    def for_data(cls, inputs: Tensor, n_outputs: int, **options: Any) -> Self:
+        """Build a language model for token sequences of shape (n, time), int64."""
+        if inputs.dim() != 2 or inputs.is_floating_point():
+            raise InputError(
+                f"a language model reads token ids of shape (n, time), not {inputs.dtype} of shape "
+                f"{tuple(inputs.shape)}: use the model cnn or mlp"
+            )
+        return cls(n_outputs, **options)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Predict the next token at each position.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -38,6 +38,15 @@ class MLP(SupernetModel):
         self.inputs = inputs
         lengths = [inputs, *hidden, classes]
         self.layers = nn.ModuleList(nn.Linear(below, above) for below, above in pairwise(lengths))
+
+    @classmethod
+    def for_data(cls, inputs: Tensor, n_outputs: int, **options: Any) -> Self:
+        """Build a classifier for float samples of any shape, flattened."""
+        if not inputs.is_floating_point():
+            raise InputError(
+                f"an MLP reads float features, not {inputs.dtype}: use the model lstm for tokens"
+            )
+        return cls(inputs[0].numel(), n_outputs, **options)
 
     def forward(self, features: Tensor) -> Tensor:
         """Classify samples.

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +119,26 @@ class SupernetModel(nn.Module, ABC):
     @abstractmethod
     def build(self, sizes: Mapping[str, int]) -> Self:
         """Build the same architecture with other group sizes and fresh initial weights."""
+
+    @classmethod
+    @abstractmethod
+    def for_data(cls, inputs: Tensor, n_outputs: int, **options: Any) -> Self:
+        """Build a model that fits the samples of a task.
+
+        Parameters
+        ----------
+        inputs
+            Samples, shape (n, ...).
+        n_outputs
+            Classes, or size of the vocabulary.
+        **options
+            Further arguments of the class.
+
+        Raises
+        ------
+        InputError
+            If the model cannot process such samples.
+        """
 
     def subnet_sizes(self, width: float) -> dict[str, int]:
         """Units that a subnet keeps: the first floor(width * K) of each group, at least one.

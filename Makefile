@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up everything that they need; a second call skips what is there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUTPUT ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lab clean
+
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hasa_opt needs Python 3.11 or newer: call make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## score, allocate, compare, train four policies, write demo/report.html
+	$(BIN)/hasa-opt study --seeds 3 --output $(OUTPUT)
+
+test: $(VENV)/installed  ## lint, types, and all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov --cov-report=term --durations=10
+
+lint: $(VENV)/installed  ## format, lint and type-check
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+lab: $(VENV)/installed  ## open the example notebooks in JupyterLab
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
+	$(BIN)/jupyter lab examples
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,68 @@
+"""Options, output and progress that the commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hasa_opt import cost
+from hasa_opt.errors import InputError
+from hasa_opt.scores import SCORES
+
+COSTS: dict[str, Callable[[], cost.Cost]] = {"width": cost.width, "quadratic": cost.quadratic}
+
+ClientsFile = Annotated[Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client.")]
+Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]
+Widths = Annotated[str, typer.Option(help="Menu of widths, comma-separated.")]
+Score = Annotated[str, typer.Option(help=f"One of {', '.join(SCORES)}.")]
+CostName = Annotated[str, typer.Option("--cost", help=f"One of {', '.join(COSTS)}.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TimeLimit = Annotated[float | None, typer.Option("--time-limit-s", help="Seconds per solver.")]
+Gap = Annotated[float, typer.Option(help="Relative gap at which the solver may stop.")]
+CoverageShare = Annotated[
+    list[str] | None,
+    typer.Option("--coverage", metavar="WIDTH=SHARE", help="Least share of samples at a width."),
+]
+
+
+def split_names(text: str) -> list[str]:
+    """Split at commas, without blanks and empty parts."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def split_numbers(text: str, option: str) -> list[float]:
+    """Numbers separated by commas, or an error that names the option."""
+    try:
+        return [float(part) for part in split_names(text)]
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: give numbers separated by commas") from error
+
+
+def print_json(value: Any) -> None:
+    """Write a value as strict JSON to standard output."""
+    json.dump(value, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show a spinner on standard error."""
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar; yields the function that takes finished and all steps."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda finished, total: progress.update(bar, completed=finished, total=total)

@@ -1,0 +1,142 @@
+"""The command ``hasa-opt study``; it needs the extra ``fl``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from hasa_opt.cli_options import (
+    AsJson,
+    Budget,
+    Score,
+    Widths,
+    busy,
+    print_json,
+    progress_bar,
+    split_names,
+    split_numbers,
+)
+from hasa_opt.errors import InputError, SolverNotInstalledError
+
+if TYPE_CHECKING:
+    from hasa_opt.models import SupernetModel
+    from hasa_opt.study import Study
+    from hasa_opt.tasks import Task
+
+__all__ = ["study"]
+
+
+def study(
+    data: Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column of --data with the text.")] = "text",
+    client_column: Annotated[
+        str, typer.Option(help="Column of --data with the client.")
+    ] = "client",
+    task: Annotated[str, typer.Option(help="Embedded task: docstrings or digits.")] = "docstrings",
+    model: Annotated[
+        str | None, typer.Option(help="lstm, cnn or mlp; default: by the data.")
+    ] = None,
+    hidden: Annotated[int, typer.Option(help="Hidden units of an lstm.")] = 64,
+    embedding: Annotated[int, typer.Option(help="Embedding dimensions of an lstm.")] = 64,
+    policies: Annotated[
+        str, typer.Option(help="Comma-separated names.")
+    ] = "uniform,hasa,reverse,optimal",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1)] = 10,
+    budget: Budget = 0.5,
+    widths: Widths = "0.2,0.35,0.5,0.65,0.8",
+    score: Score = "jensen_shannon",
+    local_epochs: Annotated[int, typer.Option(min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    learning_rate: Annotated[float, typer.Option()] = 0.02,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    aggregation: Annotated[str, typer.Option(help="full or selective.")] = "full",
+    evaluate: Annotated[str, typer.Option(help="subnet or supernet.")] = "subnet",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
+    as_json: AsJson = False,
+) -> None:
+    """Train policies at a matched budget with matched seeds, and report what they are worth.
+
+    Finished runs are kept in the output directory: an interrupted study goes on where it was.
+    """
+    _require_learning_side()
+    from hasa_opt.study import Study
+
+    console = Console(stderr=as_json)
+    with busy("reading the data"):
+        loaded = _task(data, text_column, client_column, task)
+    prepared = Study(
+        loaded,
+        _model(loaded, model, hidden, embedding),
+        policies=split_names(policies),
+        seeds=range(first_seed, first_seed + seeds),
+        budget=budget,
+        widths=split_numbers(widths, "--widths"),
+        rounds=rounds,
+        local_epochs=local_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        aggregation=aggregation,  # type: ignore[arg-type]
+        evaluate=evaluate,  # type: ignore[arg-type]
+        score=score,
+        command=shlex.join(["hasa-opt", *sys.argv[1:]]),
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    console.print(_fingerprint_lines(loaded), highlight=False, soft_wrap=True)
+    console.print(prepared.allocation_table())
+    with progress_bar("training", console) as advance:
+        done = prepared.run(workers=workers, directory=output / "runs", on_progress=advance)
+    _finish_study(done, output, console, as_json)
+
+
+def _finish_study(done: Study, output: Path, console: Console, as_json: bool) -> None:
+    from hasa_opt.report import headline
+
+    done.to_csv(output / "results.csv")
+    report = done.report(output / "report.html")
+    console.print(done.comparison)
+    console.print(done.table())
+    console.print(headline(done), highlight=False, soft_wrap=True)
+    console.print(f"\nreport: {report}\nnumbers: {output / 'results.csv'}", soft_wrap=True)
+    if as_json:
+        print_json(done.record())
+
+
+def _require_learning_side() -> None:
+    try:
+        import hasa_opt.report
+        import hasa_opt.study  # noqa: F401
+    except ImportError as error:
+        raise SolverNotInstalledError(
+            f"the study needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
+        ) from error
+
+
+def _task(data: Path | None, text: str, client: str, name: str) -> Task:
+    from hasa_opt import tasks
+
+    return tasks.load(name) if data is None else tasks.text_csv(data, text=text, client=client)
+
+
+def _model(task: Task, name: str | None, hidden: int, embedding: int) -> SupernetModel:
+    from hasa_opt.models import MODELS
+
+    inputs = task.train[0].inputs
+    name = name or ("cnn" if inputs.is_floating_point() else "lstm")
+    if name not in MODELS:
+        raise InputError(f"model {name!r} is not known: choose from {', '.join(MODELS)}")
+    options = {"hidden": hidden, "embedding": embedding} if name == "lstm" else {}
+    return MODELS[name].for_data(inputs, task.n_outputs, **options)
+
+
+def _fingerprint_lines(task: Task) -> str:
+    lines = [f"{name}: {value}" for name, value in task.fingerprint.items()]
+    return "\n".join([repr(task), *lines])
