@@ -63,6 +63,9 @@ def busy(what: str) -> Iterator[None]:
 def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar; yields the function that takes finished and all steps."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    if not console.is_terminal:
+        yield lambda finished, total: console.print(f"{what}: {finished} of {total}")
+        return
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(what, total=None)
         yield lambda finished, total: progress.update(bar, completed=finished, total=total)

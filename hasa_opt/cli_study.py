@@ -98,14 +98,17 @@ def study(
 
 
 def _finish_study(done: Study, output: Path, console: Console, as_json: bool) -> None:
+    from hasa_opt.plots import overview
     from hasa_opt.report import headline
 
     done.to_csv(output / "results.csv")
+    overview(done).savefig(output / "result.png", dpi=110)
     report = done.report(output / "report.html")
     console.print(done.comparison)
     console.print(done.table())
     console.print(headline(done), highlight=False, soft_wrap=True)
-    console.print(f"\nreport: {report}\nnumbers: {output / 'results.csv'}", soft_wrap=True)
+    console.print(f"\nreport: {report}", soft_wrap=True, highlight=False)
+    console.print(f"numbers and picture: {output / 'results.csv'}, {output / 'result.png'}")
     if as_json:
         print_json(done.record())
 

@@ -6,7 +6,7 @@ list of open figures nor the backend. Save one with ``figure.savefig(path)``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from hasa_opt.clients import FloatArray, IntArray
 if TYPE_CHECKING:
     from hasa_opt.study import Study
 
-__all__ = ["accuracy_by_client", "accuracy_by_round", "allocation"]
+__all__ = ["accuracy_by_client", "accuracy_by_round", "allocation", "overview"]
 
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -42,14 +42,7 @@ def allocation(study: Study) -> Figure:
     matplotlib Figure
         Of more than 30 clients, the 30 with the most training samples are shown.
     """
-    widths = {
-        policy: np.stack([own.widths for own in study.outcomes if own.policy == policy])
-        for policy in study.policies
-    }
-    figure, axes = _per_client(study, widths, "Width of each client's subnet")
-    axes.set_xlabel("Width (share of the supernet)")
-    axes.set_xlim(0, 1.02)
-    return figure
+    return _alone(study, _draw_allocation, _client_height(study))
 
 
 def accuracy_by_client(study: Study) -> Figure:
@@ -65,10 +58,7 @@ def accuracy_by_client(study: Study) -> Figure:
     matplotlib Figure
         Of more than 30 clients, the 30 with the most training samples are shown.
     """
-    final = {policy: 100 * _accuracies(study, policy)[:, -1] for policy in study.policies}
-    figure, axes = _per_client(study, final, "Test accuracy of each client")
-    axes.set_xlabel("Test accuracy after the last round (%)")
-    return figure
+    return _alone(study, _draw_accuracy_by_client, _client_height(study))
 
 
 def accuracy_by_round(study: Study) -> Figure:
@@ -83,8 +73,56 @@ def accuracy_by_round(study: Study) -> Figure:
     -------
     matplotlib Figure
     """
-    figure = Figure(figsize=(_WIDTH_IN, 3.6), layout="constrained")
+    return _alone(study, _draw_accuracy_by_round, 3.6)
+
+
+def overview(study: Study) -> Figure:
+    """Allocation, accuracy by client and accuracy by round side by side.
+
+    Parameters
+    ----------
+    study : Study
+        With outcomes.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    figure = Figure(figsize=(2.6 * _WIDTH_IN, _client_height(study)), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    _draw_allocation(left, study)
+    _draw_accuracy_by_client(middle, study)
+    middle.set_yticklabels([])
+    _draw_accuracy_by_round(right, study)
+    _legend(figure, right)
+    return figure
+
+
+def _alone(study: Study, draw: Callable[[Axes, Study], None], height: float) -> Figure:
+    figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained")
     axes = figure.add_subplot()
+    draw(axes, study)
+    _legend(figure, axes)
+    return figure
+
+
+def _draw_allocation(axes: Axes, study: Study) -> None:
+    widths = {
+        policy: np.stack([own.widths for own in study.outcomes if own.policy == policy])
+        for policy in study.policies
+    }
+    _draw_per_client(axes, study, widths, "Width of each client's subnet")
+    axes.set_xlabel("Width (share of the supernet)")
+    axes.set_xlim(0, 1.02)
+
+
+def _draw_accuracy_by_client(axes: Axes, study: Study) -> None:
+    final = {policy: 100 * _accuracies(study, policy)[:, -1] for policy in study.policies}
+    _draw_per_client(axes, study, final, "Test accuracy of each client")
+    axes.set_xlabel("Test accuracy after the last round (%)")
+
+
+def _draw_accuracy_by_round(axes: Axes, study: Study) -> None:
     for index, policy in enumerate(study.policies):
         means = 100 * _accuracies(study, policy).mean(axis=2)
         rounds = np.arange(1, means.shape[1] + 1)
@@ -99,9 +137,8 @@ def accuracy_by_round(study: Study) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Round")
     axes.set_ylabel("Mean client test accuracy (%)")
-    _finish(figure, axes, "Accuracy during training")
+    _finish(axes, "Accuracy during training")
     axes.grid(axis="y", color="0.9")
-    return figure
 
 
 def _accuracies(study: Study, policy: str) -> FloatArray:
@@ -109,13 +146,17 @@ def _accuracies(study: Study, policy: str) -> FloatArray:
     return np.stack([own.history.test_accuracy for own in study.outcomes if own.policy == policy])
 
 
-def _per_client(study: Study, values: Mapping[str, FloatArray], title: str) -> tuple[Figure, Axes]:
+def _client_height(study: Study) -> float:
+    """Height in inches of a plot with one row per client and one marker per policy in it."""
+    return 1.2 + len(_shown(study.task.samples)) * (0.16 + 0.09 * len(study.policies))
+
+
+def _draw_per_client(
+    axes: Axes, study: Study, values: Mapping[str, FloatArray], title: str
+) -> None:
     """Draw one row per client; each value array is ``(n_seeds, n_clients)``."""
     shown = _shown(study.task.samples)
     names = [_short(study.task.client_names[row]) for row in shown]
-    height = 1.2 + len(shown) * (0.16 + 0.09 * len(values))
-    figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained")
-    axes = figure.add_subplot()
     offsets = np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else np.zeros(1)
     for index, (policy, seeds) in enumerate(values.items()):
         own = seeds[:, shown]
@@ -136,8 +177,7 @@ def _per_client(study: Study, values: Mapping[str, FloatArray], title: str) -> t
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.85")
     hidden = len(study.task.client_names) - len(shown)
-    _finish(figure, axes, f"{title} ({len(shown)} largest clients)" if hidden else title)
-    return figure, axes
+    _finish(axes, f"{title} ({len(shown)} largest clients)" if hidden else title)
 
 
 def _shown(samples: IntArray) -> IntArray:
@@ -166,10 +206,13 @@ def _style(index: int) -> dict[str, Any]:
     }
 
 
-def _finish(figure: Figure, axes: Axes, title: str) -> None:
+def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(
         handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False

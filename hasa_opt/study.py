@@ -300,10 +300,12 @@ class Study:
         """Score and width of each client under every policy, for the first seed."""
         setting = self.setting_for(self.seeds[0])
         widths = {policy: self.allocate(policy, self.seeds[0]) for policy in self.policies}
-        table = Table(title=f"Widths at budget {self.budget:g}", box=SIMPLE_HEAD)
-        table.add_column("client", no_wrap=True)
-        for name in ("samples", self.score, *widths):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = Table(
+            title=f"Widths at budget {self.budget:g}, {self.score} scores", box=SIMPLE_HEAD
+        )
+        table.add_column("client", no_wrap=True, max_width=20)
+        for name in ("samples", "score", *widths):
+            table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
         for row, name in enumerate(self.task.client_names):
             scores = (str(self.task.samples[row]), f"{setting.scores[row]:.4f}")
             table.add_row(escape(name), *scores, *(f"{own[row]:.3f}" for own in widths.values()))
