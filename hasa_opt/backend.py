@@ -248,12 +248,15 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
 
     Raises
     ------
+    UnknownSolverError
+        Naming the known solvers.
     UnsupportedConstraintError
         Naming the constraint and the solvers that understand it.
     """
+    supported = record(name).constraints
     for constraint in problem.constraints:
         kind = type(constraint).__name__
-        if kind not in record(name).constraints:
+        if kind not in supported:
             able = [line.name for line in _REGISTRY.values() if kind in line.constraints]
             raise UnsupportedConstraintError(
                 f"solver {name!r} does not support the constraint {kind}: "

@@ -20,7 +20,8 @@ from hasa_opt import plots
 from hasa_opt.errors import InputError
 
 if TYPE_CHECKING:
-    from hasa_opt.study import Study, SummaryRow
+    from hasa_opt.outcome import SummaryRow
+    from hasa_opt.study import Study
 
 __all__ = ["headline", "write_report"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -19,68 +18,18 @@ from hasa_opt import __version__
 from hasa_opt.clients import FloatArray
 from hasa_opt.compare import Comparison, compare
 from hasa_opt.errors import InputError
-from hasa_opt.federated import History
+from hasa_opt.federated import History, LocalTraining
+from hasa_opt.federated.loop import check_arguments
 from hasa_opt.models import SupernetModel, units
+from hasa_opt.outcome import Outcome, SummaryRow, summarise, write_outcomes
 from hasa_opt.policies import Setting, find_policy, realise
 from hasa_opt.scores import SCORES
 from hasa_opt.tasks import Task
 from hasa_opt.trial import Trial
 
-__all__ = ["Outcome", "Study", "SummaryRow"]
+__all__ = ["Study"]
 
-_BUDGET_TOLERANCE = 0.005
 _COMPARE_SECONDS = 20.0
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """One policy, trained under one seed.
-
-    Attributes
-    ----------
-    policy : str
-    seed : int
-    widths : (n_clients,) floats
-    realised : float
-        Sample-weighted mean share of the supernet's units that were trained.
-    history : History
-    """
-
-    policy: str
-    seed: int
-    widths: FloatArray
-    realised: float
-    history: History
-
-
-@dataclass(frozen=True)
-class SummaryRow:
-    """Result of one policy over all seeds; accuracies in percent, std over seeds.
-
-    Attributes
-    ----------
-    policy : str
-    mean, mean_std : float
-        Unweighted mean test accuracy over clients.
-    worst, worst_std : float
-        Accuracy of the worst client.
-    worst_third, worst_third_std : float
-        Mean accuracy of the worst third of the clients.
-    realised : float
-        Budget that was spent, mean over seeds.
-    flagged : bool
-        True if a seed misses the budget by more than 0.5 %.
-    """
-
-    policy: str
-    mean: float
-    mean_std: float
-    worst: float
-    worst_std: float
-    worst_third: float
-    worst_third_std: float
-    realised: float
-    flagged: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +97,11 @@ class Study:
                 raise InputError(f"{name} {getattr(self, name)} repeat a value: give each once")
         for policy in self.policies:
             find_policy(policy)
+        LocalTraining(self.local_epochs, self.batch_size, self.learning_rate, self.optimizer)
+        for seed in self.seeds:
+            check_arguments(
+                self.model, self.task, self.rounds, self.aggregation, self.evaluate, seed
+            )
         if self.score not in SCORES:
             raise InputError(f"score {self.score!r} is not known: choose from {', '.join(SCORES)}")
         self.setting_for(self.seeds[0]).problem().check_budget()
@@ -258,23 +212,10 @@ class Study:
         """
         if not self.outcomes:
             raise InputError("the study has no outcomes: call run() first")
-        return [self._summary_row(policy) for policy in self.policies]
-
-    def _summary_row(self, policy: str) -> SummaryRow:
-        own = [outcome for outcome in self.outcomes if outcome.policy == policy]
-        final = 100 * np.sort([outcome.history.final_accuracy for outcome in own], axis=1)
-        third = max(1, round(final.shape[1] / 3))
-        metrics = (final.mean(axis=1), final[:, 0], final[:, :third].mean(axis=1))
-        (mean, worst, tail), (mean_std, worst_std, tail_std) = (
-            [float(metric.mean()) for metric in metrics],
-            [_std(metric) for metric in metrics],
-        )
-        realised = np.array([outcome.realised for outcome in own])
-        missed = np.abs(realised / self.budget - 1) > _BUDGET_TOLERANCE
-        return SummaryRow(
-            policy, mean, mean_std, worst, worst_std, tail, tail_std,
-            float(realised.mean()), bool(missed.any()),
-        )  # fmt: skip
+        return [
+            summarise([own for own in self.outcomes if own.policy == policy], self.budget)
+            for policy in self.policies
+        ]
 
     def table(self) -> Table:
         """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
@@ -340,36 +281,7 @@ class Study:
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed, round and client, with all that was measured."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            out = csv.writer(file)
-            out.writerow(["policy", "seed", "round", "client", "width", *_MEASURED])
-            out.writerows(self._records())
-
-    def _records(self) -> Iterator[list[Any]]:
-        for outcome in self.outcomes:
-            columns = [getattr(outcome.history, name) for name in _MEASURED]
-            for number in range(outcome.history.rounds):
-                for client, name in enumerate(self.task.client_names):
-                    values = [column[number, client].item() for column in columns]
-                    width = outcome.widths[client].item()
-                    yield [outcome.policy, outcome.seed, number + 1, name, width, *values]
-
-
-_MEASURED = (
-    "train_loss",
-    "validation_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "seconds",
-    "bytes_down",
-    "bytes_up",
-    "flops",
-)
-
-
-def _std(values: FloatArray) -> float:
-    """Sample standard deviation over seeds; 0 for a single one."""
-    return float(values.std(ddof=1)) if values.size > 1 else 0.0
+        write_outcomes(self.outcomes, self.task.client_names, path)
 
 
 def _histories(

@@ -85,7 +85,7 @@ def run(
     """
     settings = LocalTraining(local_epochs, batch_size, learning_rate, optimizer)
     widths = _widths(allocation, task)
-    _check(model, task, rounds, aggregation, evaluate, seed)
+    check_arguments(model, task, rounds, aggregation, evaluate, seed)
     costs = _costs(model, task, widths, local_epochs)
     server = copy.deepcopy(model)
     rows: list[Row] = []
@@ -124,10 +124,16 @@ def _widths(allocation: npt.ArrayLike | HasWidths, task: Task) -> FloatArray:
     return widths
 
 
-def _check(
+def check_arguments(
     model: SupernetModel, task: Task, rounds: int, aggregation: str, evaluate: str, seed: int
 ) -> None:
-    """Refuse what cannot run."""
+    """Refuse what cannot run.
+
+    Raises
+    ------
+    InputError
+        If an argument of :func:`run` is invalid or the model does not fit the task.
+    """
     for name, value, least in (("rounds", rounds, 1), ("seed", seed, 0)):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise InputError(f"{name} = {value} must be an integer of at least {least}")

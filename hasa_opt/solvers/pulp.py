@@ -88,8 +88,8 @@ def _solver(name: str, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
 
 
 def _program(model: LinearModel) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
-    columns = [pulp.LpVariable(f"x{at}", cat="Binary") for at in range(model.client.size)]
     program = pulp.LpProblem("allocation", pulp.LpMaximize)
+    columns = [program.add_variable(f"x{at}", cat="Binary") for at in range(model.client.size)]
     program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
     starts = model.one_each.indptr
     for first, last in pairwise(starts):

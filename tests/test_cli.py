@@ -1,0 +1,204 @@
+"""The command line as a user meets it: output, exit codes, one line for a mistake."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hasa_opt as hasa
+from hasa_opt import cli
+
+CLIENTS = """name,samples,max_width,count:cat,count:dog,count:bird
+phone,120,0.5,100,20,0
+laptop,80,1.0,10,70,3
+[tablet],500,0.7,30,70,200
+"""
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Path:
+    path = tmp_path / "clients.csv"
+    path.write_text(CLIENTS, encoding="utf-8")
+    return path
+
+
+class Ran:
+    """Outcome of one call of the command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def call(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["hasa-opt", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "140")
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        else:
+            code = 0
+        shown = capsys.readouterr()
+        return Ran(code, shown.out, shown.err)
+
+    return call
+
+
+def test_solvers_are_listed(run) -> None:
+    ran = run("solvers")
+    assert ran.code == 0
+    for line in hasa.solvers():
+        assert line.name in ran.out
+
+
+def test_solvers_as_json(run) -> None:
+    lines = json.loads(run("solvers", "--json").out)
+    assert {line["name"] for line in lines} == {line.name for line in hasa.solvers()}
+    assert all(line["available"] for line in lines if line["name"] in ("greedy", "highs"))
+
+
+def test_score_prints_every_client(run, clients: Path) -> None:
+    ran = run("score", clients)
+    assert ran.code == 0
+    for name in ("phone", "laptop", "[tablet]"):
+        assert name in ran.out
+
+
+@pytest.mark.parametrize("name", list(hasa.scores.SCORES))
+def test_score_as_json_is_the_function(run, clients: Path, name: str) -> None:
+    rows = json.loads(run("score", clients, "--score", name, "--json").out)
+    expected = hasa.scores.SCORES[name](hasa.Clients.read_csv(clients).counts)
+    assert [row[name] for row in rows] == pytest.approx(expected.tolist())
+
+
+def test_allocate_writes_widths_within_budget_and_caps(run, clients: Path) -> None:
+    output = clients.parent / "widths.csv"
+    ran = run("allocate", clients, "--budget", 0.5, "--widths", "0.2,0.35,0.5,0.65,0.8",
+              "--solver", "highs", "-o", output)  # fmt: skip
+    assert ran.code == 0
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["phone", "laptop", "[tablet]"]
+    spent = sum(int(row["samples"]) * float(row["width"]) for row in rows)
+    assert spent <= 0.5 * 700 + 1e-9
+    caps = {"phone": 0.5, "laptop": 1.0, "[tablet]": 0.7}
+    assert all(float(row["width"]) <= caps[row["name"]] for row in rows)
+    assert "two-pass rule misses the budget by" in ran.out
+
+
+def test_allocate_as_json_is_the_library(run, clients: Path) -> None:
+    shown = json.loads(run("allocate", clients, "--solver", "pulp", "--json").out)
+    read = hasa.Clients.read_csv(clients)
+    problem = hasa.AllocationProblem.build(
+        read,
+        widths=(0.2, 0.35, 0.5, 0.65, 0.8),
+        budget=0.5,
+        utility=hasa.utility.hasa(hasa.scores.jensen_shannon(read.counts)),
+    )
+    result = hasa.solve(problem, "highs")
+    assert shown["objective"] == pytest.approx(result.objective)
+    assert shown["termination"] == "optimal"
+    assert shown["spent"] <= shown["limit"] == problem.limit
+    assert set(shown["widths"]) == {"phone", "laptop", "[tablet]"}
+
+
+def test_coverage_is_kept(run, clients: Path) -> None:
+    shown = json.loads(run("allocate", clients, "--coverage", "0.8=0.1", "--json").out)
+    assert shown["widths"]["laptop"] == 0.8
+
+
+def test_quadratic_cost_allows_wider_subnets(run, clients: Path) -> None:
+    plain = json.loads(run("allocate", clients, "--json").out)["widths"]
+    cheap = json.loads(run("allocate", clients, "--cost", "quadratic", "--json").out)["widths"]
+    assert sum(cheap.values()) > sum(plain.values())
+
+
+def test_compare_shows_a_verdict(run, clients: Path) -> None:
+    ran = run("compare", clients)
+    assert ran.code == 0
+    assert "agree on the optimum" in ran.out
+    chosen = json.loads(run("compare", clients, "--solver", "highs", "--json").out)
+    assert [row["solver"] for row in chosen["rows"]] == ["highs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("allocate", "CLIENTS", "--budget", "0.1"), 1, "raise the budget to at least 0.2"),
+        (("allocate", "CLIENTS", "--solver", "pulp", "--time-limit-s", "0"), 1, "no allocation"),
+        (("allocate", "CLIENTS", "--solver", "magic"), 2, "solver 'magic' is not known"),
+        (("allocate", "CLIENTS", "--widths", "a,b"), 2, "--widths 'a,b'"),
+        (("allocate", "CLIENTS", "--cost", "cubic"), 2, "--cost 'cubic'"),
+        (("allocate", "CLIENTS", "--score", "magic"), 2, "--score 'magic'"),
+        (("allocate", "CLIENTS", "--coverage", "0.8"), 2, "WIDTH=SHARE"),
+        (("allocate", "CLIENTS", "--coverage", "0.7=0.1"), 2, "not in the menu"),
+        (("allocate", "CLIENTS", "--widths", "0.6,0.8"), 2, "row 0 ('phone')"),
+        (("allocate", "CLIENTS", "-o", "no/such/folder/w.csv"), 2, "does not exist"),
+        (("allocate", "CLIENTS", "--fallback", "magic"), 2, "solver 'magic' is not known"),
+        (("score", "missing.csv"), 2, "cannot read"),
+        (("compare", "CLIENTS", "--solver", "magic"), 2, "solver 'magic' is not known"),
+        (("study", "--data", "missing.csv"), 2, "missing.csv"),
+        (("study", "--task", "magic"), 2, "unknown task 'magic'"),
+        (("study", "--task", "digits", "--policies", "best"), 2, "policy 'best' is not known"),
+        (("study", "--task", "digits", "--model", "lstm"), 2, "token ids"),
+        (("study", "--task", "digits", "--model", "magic"), 2, "model 'magic' is not known"),
+        (("study", "--task", "digits", "--budget", "0.1"), 1, "budget 0.1 is below"),
+        (("study", "--task", "digits", "--learning-rate", "0"), 2, "learning_rate"),
+        (("study", "--task", "digits", "--aggregation", "magic"), 2, "magic"),
+        (("allocate", "CLIENTS", "--magic"), 2, "No such option"),
+    ],
+)
+def test_mistakes_give_one_line_and_a_code(
+    run, clients: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int,
+    words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(clients.parent)
+    ran = run(*(clients if word == "CLIENTS" else word for word in arguments))
+    assert ran.code == code
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+    assert not (clients.parent / "study" / "results.csv").exists()
+
+
+def test_clients_without_counts_are_explained(run, clients: Path) -> None:
+    clients.write_text("name,samples\na,5\nb,6\n", encoding="utf-8")
+    ran = run("score", clients)
+    assert ran.code == 2
+    assert "count:LABEL" in ran.err
+
+
+def test_study_writes_report_numbers_and_picture(run, tmp_path: Path) -> None:
+    arguments = ("study", "--task", "digits", "--policies", "uniform,hasa", "--seeds", "1",
+                 "--rounds", "1", "--workers", "1", "--output", tmp_path / "out")  # fmt: skip
+    ran = run(*arguments)
+    assert ran.code == 0, ran.err
+    for word in ("uniform", "hasa", "realised budget", "training: 2 of 2", "sha256"):
+        assert word in ran.out
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "hasa-opt study --task digits" in report
+    assert (tmp_path / "out" / "result.png").read_bytes().startswith(b"\x89PNG")
+    again = run(*arguments, "--json")
+    record = json.loads(again.out)
+    assert [row["policy"] for row in record["summary"]] == ["uniform", "hasa"]
+
+
+def test_command_is_installed_as_a_module_entry() -> None:
+    code = "import sys; sys.argv = ['hasa-opt', 'solvers']; from hasa_opt.cli import main; main()"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "highs" in shown.stdout
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; import hasa_opt.cli; "
+        "heavy = {'torch', 'cvxpy', 'pulp', 'highspy', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

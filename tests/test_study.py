@@ -1,0 +1,264 @@
+"""Studies: matched seeds, matched budgets, summaries, resumption, parallel runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+import hasa_opt as hasa
+from hasa_opt import federated
+from hasa_opt.models import MLP, LSTMLanguageModel, units
+from hasa_opt.outcome import Outcome
+from hasa_opt.policies import POLICIES
+from hasa_opt.study import Study
+from hasa_opt.tasks import Split, Task
+from hasa_opt.trial import Trial
+
+SIZES = (40, 25, 60, 12)
+
+
+def blobs(seed: int = 0, test_seed: int = 7) -> Task:
+    """Four clients with points around three centres; test data from a seed of its own."""
+    centres = np.random.default_rng(3).normal(size=(3, 6)) * 2
+
+    def draw(client: int, part: int, size: int, own_seed: int) -> Split:
+        rng = np.random.default_rng([own_seed, client, part])
+        labels = rng.choice(3, size=size, p=np.roll([0.6, 0.3, 0.1], client))
+        points = centres[labels] + rng.normal(size=(size, 6))
+        return Split(torch.tensor(points, dtype=torch.float32), torch.tensor(labels))
+
+    train = tuple(draw(client, 0, size, seed) for client, size in enumerate(SIZES))
+    return Task(
+        name="blobs",
+        client_names=("a", "b", "[c]", "d"),
+        train=train,
+        validation=tuple(draw(client, 1, 10, seed) for client in range(4)),
+        test=tuple(draw(client, 2, 20, test_seed) for client in range(4)),
+        counts=np.stack([np.bincount(split.targets, minlength=3) for split in train]),
+        n_outputs=3,
+        fingerprint={"seed": str(seed)},
+    )
+
+
+def small_study(**options: object) -> Study:
+    settings = {"policies": ("uniform", "reverse"), "seeds": (0, 1), "rounds": 2} | options
+    return Study(blobs(), MLP(6, 3, hidden=(16, 16)), **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def done() -> Study:
+    return small_study().run(workers=1)
+
+
+def test_each_policy_and_seed_is_trained_once(done: Study) -> None:
+    assert [(own.policy, own.seed) for own in done.outcomes] == [
+        ("uniform", 0),
+        ("uniform", 1),
+        ("reverse", 0),
+        ("reverse", 1),
+    ]
+    assert all(own.history.rounds == 2 for own in done.outcomes)
+
+
+def test_seeds_are_matched_and_differ(done: Study) -> None:
+    by_key = {(own.policy, own.seed): own for own in done.outcomes}
+    task, model = done.task, done.model
+    own = by_key["uniform", 1]
+    again = federated.run(hasa.models.fresh(model, 1), task, own.widths, rounds=2, seed=1)
+    assert np.array_equal(again.test_accuracy, own.history.test_accuracy)
+    assert not np.array_equal(
+        by_key["uniform", 0].history.train_loss, by_key["uniform", 1].history.train_loss
+    )
+
+
+@pytest.mark.parametrize("budget", [0.35, 0.5, 0.7])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_meets_the_realised_budget(policy: str, budget: float) -> None:
+    study = small_study(budget=budget, policies=(policy,), seeds=(0,))
+    widths = study.allocate(policy)
+    spent = sum(size * units(study.model, width) for size, width in zip(SIZES, widths, strict=True))
+    full = sum(SIZES) * units(study.model, 1.0)
+    assert study.realised(widths) == pytest.approx(spent / full)
+    assert spent <= budget * full
+    largest_step = max(SIZES) * 2 / full
+    assert spent / full > budget - largest_step
+
+
+def test_policy_that_misses_the_budget_is_flagged(done: Study) -> None:
+    outcomes = tuple(
+        replace(own, realised=0.4974 if own.policy == "reverse" else 0.4976)
+        for own in done.outcomes
+    )
+    flags = {row.policy: row.flagged for row in replace(done, outcomes=outcomes).summary()}
+    assert flags == {"uniform": False, "reverse": True}
+
+
+def test_summary_is_what_numpy_says(done: Study) -> None:
+    accuracies = np.array([[0.5, 0.25, 0.75, 1.0], [0.4, 0.35, 0.85, 0.6]])
+    outcomes = tuple(
+        Outcome(own.policy, own.seed, own.widths, own.realised, _ending(own, accuracies[own.seed]))
+        for own in done.outcomes
+    )
+    row = replace(done, outcomes=outcomes).summary()[0]
+    assert row.mean == pytest.approx(100 * accuracies.mean())
+    assert row.mean_std == pytest.approx(100 * accuracies.mean(axis=1).std(ddof=1))
+    assert row.worst == pytest.approx(30.0)
+    assert row.worst_std == pytest.approx(np.std([25, 35], ddof=1))
+    assert row.worst_third == pytest.approx(30.0)
+
+
+def _ending(outcome: Outcome, accuracy: np.ndarray) -> federated.History:
+    changed = outcome.history.test_accuracy.copy()
+    changed[-1] = accuracy
+    return replace(outcome.history, test_accuracy=changed)
+
+
+def test_test_data_changes_no_allocation() -> None:
+    other = replace(blobs(), test=blobs(test_seed=8).test)
+    assert not torch.equal(other.test[0].inputs, blobs().test[0].inputs)
+    for policy in POLICIES:
+        original = small_study(policies=(policy,)).allocate(policy, 1)
+        changed = replace(small_study(policies=(policy,)), task=other).allocate(policy, 1)
+        assert np.array_equal(original, changed)
+
+
+def test_parallel_runs_give_the_same_numbers(done: Study) -> None:
+    parallel = small_study().run(workers=2)
+    for own, other in zip(done.outcomes, parallel.outcomes, strict=True):
+        assert np.array_equal(own.history.test_accuracy, other.history.test_accuracy)
+        assert all(
+            torch.equal(weight, other.history.weights[name])
+            for name, weight in own.history.weights.items()
+        )
+
+
+def test_interrupted_study_goes_on(
+    done: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    original = Trial.run
+
+    def counted(trial: Trial, place: Path | None) -> federated.History:
+        calls.append(trial.seed)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(trial, place)
+
+    monkeypatch.setattr(Trial, "run", counted)
+    with pytest.raises(KeyboardInterrupt):
+        small_study().run(workers=1, directory=tmp_path)
+    finished: list[tuple[int, int]] = []
+    resumed = small_study().run(
+        workers=1, directory=tmp_path, on_progress=lambda *step: finished.append(step)
+    )
+    assert len(calls) == 5, "two finished runs are not repeated"
+    assert finished[-1] == (4, 4)
+    for own, other in zip(done.outcomes, resumed.outcomes, strict=True):
+        assert np.array_equal(own.history.test_accuracy, other.history.test_accuracy)
+
+
+@pytest.mark.parametrize("change", [{"rounds": 3}, {"learning_rate": 0.01}, {"budget": 0.4}])
+def test_stored_run_of_another_setting_is_not_taken(
+    tmp_path: Path, change: dict[str, float]
+) -> None:
+    small_study(seeds=(0,)).run(workers=1, directory=tmp_path)
+    fresh = small_study(seeds=(0,), **change).run(workers=1)
+    resumed = small_study(seeds=(0,), **change).run(workers=1, directory=tmp_path)
+    for own, other in zip(fresh.outcomes, resumed.outcomes, strict=True):
+        assert np.array_equal(own.history.train_loss, other.history.train_loss)
+
+
+def test_damaged_stored_run_is_trained_again(done: Study, tmp_path: Path) -> None:
+    small_study().run(workers=1, directory=tmp_path)
+    (tmp_path / "uniform-seed0" / "arrays.npz").write_bytes(b"broken")
+    again = small_study().run(workers=1, directory=tmp_path)
+    own, other = done.outcomes[0].history, again.outcomes[0].history
+    assert np.array_equal(own.test_accuracy, other.test_accuracy)
+
+
+def test_csv_holds_every_measurement(done: Study, tmp_path: Path) -> None:
+    done.to_csv(tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 2 * 4
+    last = rows[-1]
+    history = done.outcomes[-1].history
+    assert (last["policy"], last["seed"], last["round"], last["client"]) == (
+        "reverse",
+        "1",
+        "2",
+        "d",
+    )
+    assert float(last["test_accuracy"]) == history.test_accuracy[-1, -1]
+    assert int(last["flops"]) == history.flops[-1, -1]
+
+
+def test_tables_show_each_policy_and_client(done: Study) -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(done.table(), done.allocation_table())
+    text = console.export_text()
+    for word in ("uniform", "reverse", "[c]", "realised budget", "worst third"):
+        assert word in text
+
+
+def test_record_is_ready_for_json(done: Study) -> None:
+    record = done.record()
+    assert set(record["widths"]) == {"uniform", "reverse"}
+    assert [row["policy"] for row in record["summary"]] == ["uniform", "reverse"]
+    assert done.comparison is not None
+    assert {row["solver"] for row in record["comparison"]} >= {"greedy", "highs"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"policies": ("uniform", "best")}, "policy 'best' is not known"),
+        ({"policies": ()}, "policies is empty"),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"seeds": (1, 1)}, "repeat a value"),
+        ({"score": "magic"}, "score 'magic' is not known"),
+        ({"widths": (0.5, 0.2)}, "increase strictly"),
+    ],
+)
+def test_bad_settings_are_refused_at_once(change: dict[str, object], words: str) -> None:
+    with pytest.raises(hasa.InputError, match=words):
+        small_study(**change)
+
+
+def test_budget_below_the_menu_is_refused_at_once() -> None:
+    with pytest.raises(hasa.InfeasibleError, match=r"budget 0\.1 is below"):
+        small_study(budget=0.1)
+
+
+def test_results_before_run_are_refused() -> None:
+    with pytest.raises(hasa.InputError, match=r"call run\(\) first"):
+        small_study().summary()
+
+
+def test_language_model_study_runs() -> None:
+    rng = np.random.default_rng(0)
+
+    def split(size: int) -> Split:
+        tokens = torch.tensor(rng.integers(2, 12, size=(size, 6)))
+        return Split(tokens[:, :-1], tokens[:, 1:])
+
+    train = (split(20), split(9))
+    task = Task(
+        "words",
+        ("x", "y"),
+        train,
+        (split(4), split(4)),
+        (split(5), split(5)),
+        np.stack([np.bincount(part.inputs.flatten(), minlength=12) for part in train]),
+        12,
+    )
+    model = LSTMLanguageModel(12, embedding=8, hidden=16)
+    study = Study(task, model, policies=("uniform", "optimal"), seeds=(0,), rounds=1).run(workers=1)
+    assert all(abs(row.realised - 0.5) < 0.05 for row in study.summary())
