@@ -61,10 +61,15 @@ _LAZY_MODULES = ("federated", "models", "tasks")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY_MODULES:
-        return import_module(f"{__name__}.{name}")
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    try:
+        if name in _LAZY_MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        raise errors.MissingExtraError(
+            f"hasa_opt.{name} needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
+        ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

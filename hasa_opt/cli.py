@@ -40,6 +40,7 @@ from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
     InputError,
+    MissingExtraError,
     NoSolutionError,
     SolverNotInstalledError,
 )
@@ -67,7 +68,7 @@ def main() -> None:
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()
-    except (InfeasibleError, NoSolutionError, SolverNotInstalledError) as error:
+    except (InfeasibleError, MissingExtraError, NoSolutionError, SolverNotInstalledError) as error:
         errors.print(f"[bold red]failed:[/] {escape(str(error))}")
         sys.exit(1)
     except HasaError as error:

@@ -21,7 +21,7 @@ from hasa_opt.cli_options import (
     split_names,
     split_numbers,
 )
-from hasa_opt.errors import InputError, SolverNotInstalledError
+from hasa_opt.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from hasa_opt.models import SupernetModel
@@ -117,8 +117,8 @@ def _require_learning_side() -> None:
     try:
         import hasa_opt.report
         import hasa_opt.study  # noqa: F401
-    except ImportError as error:
-        raise SolverNotInstalledError(
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
             f"the study needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
         ) from error
 

@@ -38,6 +38,8 @@ class Clients:
         Default: ``client-0``, ``client-1``, ... (see :meth:`name`).
     site : n_clients strings, optional
         The site that each client belongs to.
+    labels : n_labels distinct strings, optional
+        The token or label behind each column of the counts.
 
     Raises
     ------
@@ -56,6 +58,7 @@ class Clients:
     max_width: FloatArray | None = None
     names: tuple[str, ...] | None = None
     site: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -65,16 +68,18 @@ class Clients:
         max_width: npt.ArrayLike | None = None,
         names: Sequence[str] | None = None,
         site: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         length = _length(samples)
-        own_names = None if names is None else _names(names, length)
+        own_names = None if names is None else _distinct(names, "names", length)
         label = _Rows(own_names)
-        caps = None if max_width is None else _caps(max_width, length, label)
+        table = None if counts is None else _counts(counts, label, length)
         columns = {
             "names": own_names,
             "samples": _samples(samples, label),
-            "counts": None if counts is None else _counts(counts, label, length),
-            "max_width": caps,
+            "counts": table,
+            "labels": None if labels is None else _labels(labels, table),
+            "max_width": None if max_width is None else _caps(max_width, length, label),
             "site": None if site is None else _strings(site, "site", length),
         }
         for name, value in columns.items():
@@ -89,6 +94,7 @@ class Clients:
         max_width: npt.ArrayLike | None = None,
         names: Sequence[str] | None = None,
         site: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
     ) -> Clients:
         """Build clients from their label counts.
 
@@ -98,13 +104,15 @@ class Clients:
             Non-negative whole numbers.
         samples : (n_clients,) integers, optional
             Default: the sum of each row, which is right when each sample carries one label.
-        max_width, names, site
+        max_width, names, site, labels
             As in :class:`Clients`.
         """
         if samples is None:
             rows: Any = counts if sp.issparse(counts) else _array(counts, "counts", 2)
             samples = np.asarray(rows.sum(axis=1)).ravel()
-        return cls(samples, counts=counts, max_width=max_width, names=names, site=site)
+        return cls(
+            samples, counts=counts, max_width=max_width, names=names, site=site, labels=labels
+        )
 
     @classmethod
     def read_csv(cls, path: str | PathLike[str]) -> Clients:
@@ -285,18 +293,27 @@ def _strings(values: Sequence[str], column: str, length: int) -> tuple[str, ...]
     return strings
 
 
-def _names(values: Sequence[str], length: int) -> tuple[str, ...]:
-    names = _strings(values, "names", length)
+def _distinct(values: Sequence[str], column: str, length: int) -> tuple[str, ...]:
+    names = _strings(values, column, length)
     if len(set(names)) < length:
         first: dict[str, int] = {}
         for row, name in enumerate(names):
             if name in first:
                 raise InputError(
-                    f"row {row}, column 'names': {name!r} already names row {first[name]}: "
-                    "names must be distinct"
+                    f"row {row}, column {column!r}: {name!r} already names row {first[name]}: "
+                    f"{column} must be distinct"
                 )
             first[name] = row
     return names
+
+
+def _labels(values: Sequence[str], counts: Counts | None) -> tuple[str, ...]:
+    if counts is None:
+        raise InputError("labels name the columns of counts: give counts too")
+    labels = tuple(values)
+    if len(labels) != counts.shape[1]:
+        raise InputError(f"{len(labels)} labels for {counts.shape[1]} columns of counts")
+    return _distinct(labels, "labels", len(labels))
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -95,7 +95,8 @@ def write(clients: Clients, path: str | PathLike[str]) -> None:
     header = ["name", "samples"]
     header += [column for column in _OPTIONAL if getattr(clients, column) is not None]
     if clients.counts is not None:
-        header += [f"{_PREFIX}{label}" for label in range(clients.counts.shape[1])]
+        labels = clients.labels or range(clients.counts.shape[1])
+        header += [f"{_PREFIX}{label}" for label in labels]
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow(header)
@@ -163,6 +164,7 @@ def _read_wide(table: _Table) -> Clients:
         max_width=table.numbers("max_width") if table.has("max_width") else None,
         names=table.column("name"),
         site=table.column("site") if table.has("site") else None,
+        labels=[column.removeprefix(_PREFIX) for column in labels] or None,
     )
 
 
@@ -216,6 +218,7 @@ def _read_long(table: _Table) -> Clients:
         max_width=None if caps is None else np.array(caps, dtype=np.float64),
         names=list(rows),
         site=extra["site"],
+        labels=list(columns),
     )
 
 

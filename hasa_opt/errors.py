@@ -8,6 +8,7 @@ __all__ = [
     "HasaError",
     "InfeasibleError",
     "InputError",
+    "MissingExtraError",
     "NoSolutionError",
     "SolverError",
     "SolverNotInstalledError",
@@ -38,6 +39,10 @@ class InfeasibleError(HasaError):
     def __init__(self, message: str, *, limits: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.limits = tuple(limits)
+
+
+class MissingExtraError(HasaError, ImportError):
+    """The learning side was asked for where its packages are absent; gives the pip command."""
 
 
 class NoSolutionError(HasaError):

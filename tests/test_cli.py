@@ -195,6 +195,17 @@ def test_command_is_installed_as_a_module_entry() -> None:
     assert "highs" in shown.stdout
 
 
+def test_missing_extra_is_explained() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['hasa-opt', 'study']; "
+        "from hasa_opt.cli import main; main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "pip install 'hasa-opt[fl]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys; import hasa_opt.cli; "
