@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import rel_entr, xlogy
-from scipy.stats import rankdata
 
 from hasa_opt.clients import Counts, FloatArray, dense, validate_counts
 from hasa_opt.errors import InputError
@@ -125,6 +124,8 @@ def rank_normalize(scores: npt.ArrayLike) -> FloatArray:
         raise InputError(f"score of row {bad[0]} is {values[bad[0]]}: scores must be finite")
     if values.size == 1:
         return np.zeros(1)
+    from scipy.stats import rankdata  # here, because it costs half a second to import
+
     return np.asarray((rankdata(values) - 1) / (values.size - 1), dtype=np.float64)
 
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Capability, Request
 from hasa_opt.clients import Clients, FloatArray, IntArray
-from hasa_opt.diagnose import explain_infeasible
 from hasa_opt.errors import InfeasibleError, InputError, SolverNotInstalledError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.relaxation import relax
@@ -177,6 +176,8 @@ def _solve_once(
 
 def _explained(problem: AllocationProblem, name: str, answer: Answer) -> Answer:
     """Raise if the problem is infeasible; else turn the false claim into a failure."""
+    from hasa_opt.diagnose import explain_infeasible
+
     conflict = explain_infeasible(problem)
     if conflict is not None:
         raise InfeasibleError(conflict.message, limits=conflict.limits)

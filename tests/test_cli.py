@@ -197,8 +197,13 @@ def test_command_is_installed_as_a_module_entry() -> None:
 
 def test_missing_extra_is_explained() -> None:
     code = (
-        "import sys; sys.modules['torch'] = None; sys.argv = ['hasa-opt', 'study']; "
-        "from hasa_opt.cli import main; main()"
+        "import sys, importlib.abc\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "sys.argv = ['hasa-opt', 'study']\n"
+        "from hasa_opt.cli import main; main()\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
