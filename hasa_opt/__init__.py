@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import hasa_opt.solvers  # noqa: F401  bound first, so that the function of that name stays
 from hasa_opt import cost, errors, rules, scores, utility
 from hasa_opt.backend import solvers
 from hasa_opt.clients import Clients

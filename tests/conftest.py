@@ -1,0 +1,67 @@
+"""Helpers of the tests of the allocation side."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from hasa_opt import AllocationProblem
+from hasa_opt import backend as registry
+from hasa_opt.backend import Answer, Capability, Request, SolverRecord
+
+
+def brute_force(problem: AllocationProblem) -> float | None:
+    """Best objective over all allocations, written without the library; None if infeasible."""
+    options = [np.flatnonzero(row).tolist() for row in problem.admissible]
+    choices = np.array(list(itertools.product(*options)))
+    clients = np.arange(choices.shape[1])
+    keep = problem.costs[clients, choices].sum(axis=1) <= problem.limit
+    for row in problem.rows:
+        total = row.coefficients[clients, choices].sum(axis=1)
+        if row.upper is not None:
+            keep &= total <= row.upper
+        if row.lower is not None:
+            keep &= total >= row.lower
+    if not keep.any():
+        return None
+    return float(problem.utilities[clients, choices[keep]].sum(axis=1).max())
+
+
+class Scripted:
+    """A backend that says what the test tells it to."""
+
+    script: Callable[[AllocationProblem, Request], Answer]
+
+    def solve(self, problem: AllocationProblem, request: Request) -> Answer:
+        return type(self).script(problem, request)
+
+
+@pytest.fixture
+def liar() -> Iterator[Callable[[Callable[[AllocationProblem, Request], Answer]], str]]:
+    """Register a scripted backend; call the fixture with its script to get its name."""
+    name = "liar"
+
+    def install(script: Callable[[AllocationProblem, Request], Answer]) -> str:
+        Scripted.script = staticmethod(script)
+        registry.register(
+            SolverRecord(
+                name,
+                f"{__name__}:Scripted",
+                "for the tests",
+                capabilities=Capability.EXACT,
+                constraints=("Coverage", "Quota"),
+            )
+        )
+        return name
+
+    yield install
+    if name in {line.name for line in registry.solvers()}:
+        registry.unregister(name)
+
+
+@pytest.fixture
+def brute() -> Callable[[AllocationProblem], float | None]:
+    return brute_force

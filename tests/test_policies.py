@@ -1,0 +1,133 @@
+"""Policies of a study: budgets met, caps respected, widths that the network can have."""
+
+from __future__ import annotations
+
+from math import floor
+
+import numpy as np
+import pytest
+
+from hasa_opt import Clients, policies, rules
+from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.policies import POLICIES, Setting, find_policy, realise
+
+MENU = (0.2, 0.35, 0.5, 0.65, 0.8)
+SAMPLES = [400, 100, 250, 50, 200]
+SCORES = np.array([0.31, 0.05, 0.22, 0.11, 0.47])
+CAPS = [0.5, 1.0, 0.8, 0.35, 0.7]
+
+
+def setting(caps=None, **more) -> Setting:
+    arguments = {"scores": SCORES, "budget": 0.45, "widths": MENU, "seed": 3} | more
+    return Setting(Clients(SAMPLES, max_width=caps), **arguments)
+
+
+@pytest.mark.parametrize("caps", [None, CAPS])
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_keeps_budget_caps_and_range(name, caps):
+    found = find_policy(name)(setting(caps))
+    share = np.array(SAMPLES) @ found / sum(SAMPLES)
+    assert found.shape == (5,)
+    assert np.all(found >= 0.2 - 1e-12)
+    assert np.all(found <= np.minimum(0.8, 1.0 if caps is None else caps) + 1e-12)
+    assert share <= 0.45 + 1e-12
+    if name == "optimal":
+        assert set(found.tolist()) <= set(MENU)
+        assert share > 0.45 - 0.1
+    else:
+        assert share == pytest.approx(0.45, abs=1e-12)
+
+
+def test_policies_are_the_rules_of_their_names():
+    given = setting(CAPS)
+    caps = np.minimum(CAPS, 0.8)
+    np.testing.assert_array_equal(given.caps, caps)
+    more = {"budget": 0.45, "caps": caps}
+    np.testing.assert_array_equal(POLICIES["hasa"](given), rules.hasa(SCORES, SAMPLES, **more))
+    np.testing.assert_array_equal(
+        POLICIES["reverse"](given), rules.reverse(SCORES, SAMPLES, **more)
+    )
+    np.testing.assert_array_equal(POLICIES["uniform"](given), rules.uniform(SAMPLES, **more))
+    np.testing.assert_array_equal(POLICIES["capacity"](given), rules.capacity(SAMPLES, **more))
+    np.testing.assert_array_equal(POLICIES["random"](given), rules.random(SAMPLES, seed=3, **more))
+    assert not np.allclose(POLICIES["random"](given), POLICIES["random"](setting(CAPS, seed=4)))
+
+
+def test_the_optimal_policy_is_the_best_of_the_menu(brute):
+    problem = setting(CAPS).problem()
+    found = POLICIES["optimal"](setting(CAPS))
+    choice = np.searchsorted(MENU, found - 1e-9)
+    assert problem.evaluate(choice).objective == pytest.approx(brute(problem), abs=1e-12)
+
+
+def test_an_unknown_policy_names_the_known_ones():
+    with pytest.raises(InputError, match=r"'best'.*uniform, hasa, reverse"):
+        find_policy("best")
+
+
+def units_of(*groups: int):
+    """Units that a width keeps: ``floor(r K)`` of every group."""
+
+    def units(width: float) -> int:
+        return sum(max(1, floor(width * size + 1e-9)) for size in groups)
+
+    return units
+
+
+@pytest.mark.parametrize("groups", [(10,), (64,), (32, 64), (7, 13, 100), (512,)])
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("caps", [None, CAPS])
+def test_realised_widths_meet_the_budget_in_whole_units(groups, name, caps):
+    given, units, largest = setting(caps), units_of(*groups), max(groups)
+    wanted = POLICIES[name](given)
+    found = realise(wanted, given, units=units, largest=largest)
+    kept = [units(width) for width in found]
+    spent = sum(size * unit for size, unit in zip(SAMPLES, kept, strict=True))
+    allowed = 0.45 * sum(SAMPLES) * units(1.0)
+    assert spent <= allowed + 1e-6
+    assert np.all(found <= given.caps + 1e-9)
+    # Whole units of the largest group.
+    np.testing.assert_allclose(found * largest, np.round(found * largest), atol=1e-6)
+    # Nobody could have one more step of the grid: what is left is less than the cheapest step.
+    assert allowed - spent < max(SAMPLES) * sum(groups) * (0.6 / 64 + 2 / largest)
+
+
+def test_realised_widths_are_near_the_wanted_ones():
+    given = setting(CAPS)
+    wanted = POLICIES["hasa"](given)
+    found = realise(wanted, given, units=units_of(512), largest=512)
+    # Large clients within two steps of the grid of 65 widths; small ones absorb the remainder.
+    large = np.array(SAMPLES) >= 200
+    np.testing.assert_allclose(found[large], wanted[large], atol=2 * 0.6 / 64)
+    shares = np.array(SAMPLES) / sum(SAMPLES)
+    assert shares @ np.abs(found - wanted) < 0.6 / 64
+
+
+def test_realising_whole_units_exactly_changes_nothing():
+    given = setting(budget=0.5)
+    wanted = POLICIES["uniform"](given)
+    found = realise(wanted, given, units=units_of(10), largest=10)
+    assert found.tolist() == [0.5] * 5
+
+
+def test_all_caps_are_realised_when_the_budget_exceeds_them():
+    given = setting(CAPS, budget=1.0)
+    found = realise(POLICIES["uniform"](given), given, units=units_of(20), largest=20)
+    assert found.tolist() == pytest.approx([0.5, 0.8, 0.8, 0.35, 0.7])
+
+
+def test_the_grid_has_at_most_65_widths_and_whole_units():
+    for largest in (1, 3, 10, 64, 1000):
+        grid = policies._grid(0.2, 0.8, largest)
+        assert grid.size <= 65
+        assert np.all(np.diff(grid) > 0)
+        assert grid[0] > 0
+        np.testing.assert_allclose(grid * largest, np.round(grid * largest))
+
+
+def test_a_budget_below_the_narrowest_subnet_is_infeasible():
+    given = setting(budget=0.15)
+    with pytest.raises(InfeasibleError):
+        POLICIES["hasa"](given)
+    with pytest.raises(InfeasibleError, match="raise the budget to at least"):
+        realise(np.full(5, 0.2), given, units=units_of(10), largest=10)
