@@ -95,6 +95,8 @@ class Answer:
         The solver's upper bound; infinity if it has none.
     native : str
         The solver's own status.
+    price : float or None
+        The shadow price behind the bound, at least 0; None if the solver gives none.
     """
 
     termination: Termination
@@ -102,6 +104,7 @@ class Answer:
     objective: float | None = None
     bound: float = float("inf")
     native: str = ""
+    price: float | None = None
 
 
 class Backend(Protocol):
@@ -150,6 +153,18 @@ _LINEAR = ("Coverage", "Quota")
 _REGISTRY: dict[str, SolverRecord] = {
     line.name: line
     for line in (
+        SolverRecord(
+            "exact",
+            "hasa_opt.solvers.exact:ExactBackend",
+            "our own: proven optimum for the budget alone, from ten clients to ten million",
+            requires=("numba",),
+            install="pip install numba",
+            capabilities=Capability.EXACT
+            | Capability.TIME_LIMIT
+            | Capability.GAP
+            | Capability.WARM_START
+            | Capability.INTERRUPT,
+        ),
         SolverRecord(
             "greedy",
             "hasa_opt.solvers.greedy:GreedyBackend",
