@@ -145,7 +145,7 @@ class _Run:
             base.price,
             base.slack - idle,
             self._loss - wasted,
-            precision=self._precision,
+            precision=self._precision / 2,
             rounding=self._rounding / (2 * core.member.size + 2),
             cap=cap,
             n_classes=n_classes,

@@ -97,12 +97,13 @@ class Search:
 
     @property
     def bound(self) -> float:
-        """No allocation has a smaller loss, up to the precision."""
+        """No allocation has a smaller loss."""
         core, at = self._core, self._whole[_CLASS]
         open_states = _least_bound(
             *self._lists, self._whole, self._price, core.up[at], core.down[at]
         )
-        return float(min(self._real[_LOSS], self._real[_DROPPED], open_states))
+        pruned = self._real[_LOSS] - self._limits[0]
+        return float(min(pruned, self._real[_DROPPED], open_states))
 
     def advance(self) -> bool:
         """Work through some more classes; True while there are any."""
@@ -261,20 +262,26 @@ def _merge(
 
 @njit(cache=True)
 def _cut(slacks, regrets, links, size, cap, price, up, down, real):
-    """Keep the most promising states of a list; note the least loss of the others."""
+    """Cut a list to its cap; note the least loss that the dropped states could have led to.
+
+    Up to half of the places go to the most promising states, the others to a sample of the rest
+    that is even along the list: where many states promise the same, variety of slack counts.
+    """
     losses = np.empty(size)
     for i in range(size):
         losses[i] = _least_loss(slacks[i], regrets[i], price, up, down)
-    level = np.partition(losses, cap)[cap]
-    ties = cap - np.sum(losses < level)
-    count = 0
+    level = np.partition(losses, cap // 2)[cap // 2]
+    better = np.sum(losses < level)
+    places, others = cap - better, size - better
+    count, seen = 0, 0
     for i in range(size):
-        if losses[i] == level:
-            ties -= 1
-        if losses[i] < level or (losses[i] == level and ties >= 0):
-            slacks[count], regrets[count], links[count] = slacks[i], regrets[i], links[i]
-            count += 1
-    real[_DROPPED] = min(real[_DROPPED], level)
+        if losses[i] >= level:
+            seen += 1
+            if seen * places // others == (seen - 1) * places // others:
+                real[_DROPPED] = min(real[_DROPPED], losses[i])
+                continue
+        slacks[count], regrets[count], links[count] = slacks[i], regrets[i], links[i]
+        count += 1
     return count
 
 
