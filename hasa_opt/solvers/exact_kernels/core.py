@@ -76,7 +76,9 @@ def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core,
         capacity = needed
     label, model = _classes(stop, width, cost, regret, key)
     rate = _rates(model, stop, cost, regret)
-    order = np.argsort(rate, kind="stable")
+    # Among equal rates a random order: narrowing and widening moves alternate.
+    mixed = np.random.default_rng(rate.size).permutation(rate.size)
+    order = mixed[np.argsort(rate[mixed], kind="stable")]
     return Core(*_arrange(order, model, label, client, stop, width, cost, regret)), excess
 
 

@@ -145,6 +145,7 @@ def _advance(
 ):  # fmt: skip
     """Merge class after class into the list; returns the nodes needed if the table is full."""
     work = 0
+    reach = np.max(np.abs(cost)) if cost.size else np.int64(0)
     while whole[_CLASS] < n_classes and work < chunk:
         c = whole[_CLASS]
         row, length = whole[_ROW], whole[_LENGTH]
@@ -179,7 +180,7 @@ def _advance(
             other, spare = spare, other
             if size > cap:
                 size = _cut(
-                    slacks[out], regrets[out], links[out], size, cap,
+                    slacks[out], regrets[out], links[out], size, cap, reach,
                     price, up[after], down[after], real,
                 )  # fmt: skip
         whole[_ROW], whole[_LENGTH] = out, size
@@ -261,7 +262,7 @@ def _merge(
 
 
 @njit(cache=True)
-def _cut(slacks, regrets, links, size, cap, price, up, down, real):
+def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     """Cut a list to its cap; note the least loss that the dropped states could have led to.
 
     Up to half of the places go to the most promising states, the others to a sample of the rest
@@ -271,13 +272,19 @@ def _cut(slacks, regrets, links, size, cap, price, up, down, real):
     for i in range(size):
         losses[i] = _least_loss(slacks[i], regrets[i], price, up, down)
     level = np.partition(losses, cap // 2)[cap // 2]
-    better = np.sum(losses < level)
-    places, others = cap - better, size - better
+    better, others = np.int64(0), np.int64(0)
+    for i in range(size):
+        if losses[i] < level:
+            better += 1
+        elif abs(slacks[i]) <= reach:
+            others += 1
+    places = min(cap - better, others)
     count, seen = 0, 0
     for i in range(size):
         if losses[i] >= level:
-            seen += 1
-            if seen * places // others == (seen - 1) * places // others:
+            near = abs(slacks[i]) <= reach
+            seen += near
+            if not near or seen * places // others == (seen - 1) * places // others:
                 real[_DROPPED] = min(real[_DROPPED], losses[i])
                 continue
         slacks[count], regrets[count], links[count] = slacks[i], regrets[i], links[i]
