@@ -88,7 +88,7 @@ def random_problem(rng, kind):
 
 
 def solved(problem, **limits):
-    return ExactBackend().solve(problem, Request(None, **limits))
+    return ExactBackend().solve(problem, Request(problem, **limits))
 
 
 def check(problem, answer, optimum):
