@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from hasa_opt.errors import (
     UnsupportedConstraintError,
 )
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.relaxation import Relaxation
+from hasa_opt.relaxation import Relaxation, relax
 from hasa_opt.result import Termination
 
 __all__ = [
@@ -58,8 +59,7 @@ class Request:
 
     Attributes
     ----------
-    relaxation : Relaxation
-        Linear relaxation of the problem without its further constraints.
+    problem : AllocationProblem
     time_limit_s : float or None
     gap : float
         Relative gap at which the solver may stop; 0 asks for the optimum.
@@ -69,16 +69,21 @@ class Request:
         Further keyword arguments, for this backend only.
     """
 
-    relaxation: Relaxation
+    problem: AllocationProblem
     time_limit_s: float | None = None
     gap: float = 0.0
     warm_start: IntArray | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def relaxation(self) -> Relaxation:
+        """Linear relaxation without the further constraints; computed where it is asked for."""
+        return relax(self.problem)
+
     @property
     def absolute_gap(self) -> float:
         """The gap in the unit of the utilities, relative to the bound of the relaxation."""
-        return self.gap * abs(self.relaxation.bound)
+        return self.gap * abs(self.relaxation.bound) if self.gap else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +100,8 @@ class Answer:
         The solver's upper bound; infinity if it has none.
     native : str
         The solver's own status.
+    price : float or None
+        The shadow price behind the bound, at least 0; None if the solver gives none.
     """
 
     termination: Termination
@@ -102,6 +109,7 @@ class Answer:
     objective: float | None = None
     bound: float = float("inf")
     native: str = ""
+    price: float | None = None
 
 
 class Backend(Protocol):
@@ -150,6 +158,18 @@ _LINEAR = ("Coverage", "Quota")
 _REGISTRY: dict[str, SolverRecord] = {
     line.name: line
     for line in (
+        SolverRecord(
+            "exact",
+            "hasa_opt.solvers.exact:ExactBackend",
+            "our own: proven optimum for the budget alone, from ten clients to ten million",
+            requires=("numba",),
+            install="pip install numba",
+            capabilities=Capability.EXACT
+            | Capability.TIME_LIMIT
+            | Capability.GAP
+            | Capability.WARM_START
+            | Capability.INTERRUPT,
+        ),
         SolverRecord(
             "greedy",
             "hasa_opt.solvers.greedy:GreedyBackend",

@@ -164,13 +164,18 @@ class AllocationProblem:
     @cached_property
     def cheapest(self) -> IntArray:
         """Least admissible cost of each client, ``(n_clients,)``."""
-        highest = np.iinfo(np.int64).max
-        return np.asarray(np.where(self.admissible, self.costs, highest).min(axis=1))
+        least = np.full(len(self), np.iinfo(np.int64).max)
+        for column, admissible in zip(self.costs.T, self.admissible.T, strict=True):
+            np.minimum(least, column, out=least, where=admissible)
+        return least
 
     @cached_property
     def magnitude(self) -> float:
         """Sum of the largest absolute utilities: what rounding errors are relative to."""
-        return float(np.where(self.admissible, np.abs(self.utilities), 0.0).max(axis=1).sum())
+        largest = np.zeros(len(self))
+        for column, admissible in zip(self.utilities.T, self.admissible.T, strict=True):
+            np.maximum(largest, np.abs(column), out=largest, where=admissible)
+        return float(largest.sum())
 
     def evaluate(self, choice: npt.ArrayLike) -> Evaluation:
         """Recompute objective and limits of an allocation; costs in exact integers.
@@ -195,13 +200,16 @@ class AllocationProblem:
                 f"{self.clients.name(row)} cannot train width {self.widths[chosen[row]]:g} "
                 f"({banned.size} client(s) at an inadmissible width)"
             )
-        for limit in self.limits:
+        spent = int(self.costs[rows, chosen].sum())
+        if spent > self.limit:
+            violations.append(f"budget is broken by {spent - self.limit}")
+        for limit in self.rows:
             excess = limit.excess(chosen)
             if excess:
                 violations.append(f"{limit.label} is broken by {excess}")
         return Evaluation(
             objective=float(self.utilities[rows, chosen].sum()),
-            spent=int(self.costs[rows, chosen].sum()),
+            spent=spent,
             limit=self.limit,
             violations=tuple(violations),
         )

@@ -14,7 +14,6 @@ from hasa_opt.backend import Answer, Capability, Request
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.errors import InfeasibleError, InputError, SolverNotInstalledError
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.relaxation import relax
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.rules import hasa as hasa_rule
 from hasa_opt.rules import preliminary_widths
@@ -87,7 +86,7 @@ def solve(
     for name in names:
         registry.check_constraints(problem, name)
     problem.check_budget()
-    request = Request(relax(problem), time_limit_s, gap, _start(problem, warm_start), options)
+    request = Request(problem, time_limit_s, gap, _start(problem, warm_start), options)
     tried: list[str] = []
     for name in names:
         last = name == names[-1]
@@ -107,9 +106,11 @@ def solve(
 def choose_solver(problem: AllocationProblem) -> str:
     """Name of the solver that ``"auto"`` stands for.
 
-    HiGHS where the problem has further constraints or is small enough for it to end within
-    seconds; greedy above that.
+    The exact solver where the budget is the only limit; else HiGHS. Where the exact solver is not
+    installed: HiGHS if the problem is small enough for it to end within seconds, else greedy.
     """
+    if not problem.constraints and registry.record("exact").available:
+        return "exact"
     small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
     return "highs" if problem.constraints or small else "greedy"
 
@@ -165,7 +166,7 @@ def _solve_once(
         solver=name,
         termination=verdict.termination,
         bound=verdict.bound,
-        price=request.relaxation.price,
+        price=verdict.price,
         seconds=time.perf_counter() - started,
         claim_held=verdict.claim_held,
         message=verdict.message,

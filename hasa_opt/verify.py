@@ -1,13 +1,15 @@
 """What a backend claims against what its answer is.
 
-The allocation is re-evaluated in exact integers, its bound is held against the linear relaxation
-and against a greedy allocation. Nothing is repaired: an answer that breaks a limit is dropped, a
-claim that is disproved is overruled.
+The allocation is re-evaluated in exact integers, its bound is held against an independent bound
+and against an allocation that is known: of the linear relaxation, or, if the backend names its
+shadow price, of one pass at that price. Nothing is repaired: an answer that breaks a limit is
+dropped, a claim that is disproved is overruled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -15,12 +17,14 @@ from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem, Evaluation
+from hasa_opt.relaxation import Lagrangian, lagrangian
 from hasa_opt.result import Termination, relative_gap
 
 __all__ = ["Verdict", "verify"]
 
 _CLAIM_TOLERANCE = 1e-6
 _PROOF_TOLERANCE = 1e-9
+_TIGHT = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,8 @@ class Verdict:
     choice : (n_clients,) int64 or None
         None unless the answer satisfies every limit.
     bound : float
+    price : float
+        Shadow price of the budget behind the independent bound.
     claim_held : bool
     message : str
     """
@@ -40,46 +46,67 @@ class Verdict:
     termination: Termination
     choice: IntArray | None
     bound: float
+    price: float
     claim_held: bool
     message: str
 
 
 def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verdict:
-    """Check an answer against the problem and the relaxation that came with the request."""
-    own_bound = request.relaxation.bound
+    """Check an answer against the problem and a bound of our own."""
+    own, known = _own_bound(problem, answer, request)
     if answer.choice is None:
-        return _without_solution(answer, own_bound)
+        return _without_solution(answer, own)
     try:
         found = problem.evaluate(answer.choice)
     except InputError as error:
-        return _refused(answer, own_bound, str(error))
+        return _refused(answer, own, str(error))
     if not found.feasible:
-        return _refused(answer, own_bound, "; ".join(found.violations))
-    lies = _lies(problem, answer, found, request)
-    bound = own_bound if lies else min(own_bound, answer.bound)
+        return _refused(answer, own, "; ".join(found.violations))
+    lies = _lies(problem, answer, found, known)
+    bound = own.bound if lies else min(own.bound, answer.bound)
     bound = max(bound, found.objective)
     gap = relative_gap(found.objective, bound, problem.magnitude)
     choice = np.array(answer.choice, dtype=np.int64)
     choice.flags.writeable = False
     termination = _termination(answer.termination, gap, bool(lies))
-    return Verdict(termination, choice, bound, not lies, "; ".join([answer.native, *lies]))
+    message = "; ".join([answer.native, *lies])
+    return Verdict(termination, choice, bound, own.price, not lies, message)
 
 
-def _without_solution(answer: Answer, bound: float) -> Verdict:
+def _own_bound(
+    problem: AllocationProblem, answer: Answer, request: Request
+) -> tuple[Lagrangian, Evaluation]:
+    """Bound and a known allocation that no backend has a hand in.
+
+    The backend's price serves if the best widths at that price are a good allocation within the
+    limits, whoever named it; else the linear relaxation is solved.
+    """
+    if answer.price is not None and 0 <= answer.price < inf:
+        own = lagrangian(problem, answer.price)
+        known = problem.evaluate(own.choice)
+        if known.feasible and own.bound - known.objective <= _TIGHT * problem.magnitude:
+            return own, known
+    relaxation = request.relaxation
+    own = Lagrangian(relaxation.price, relaxation.choice, relaxation.bound)
+    return own, problem.evaluate(own.choice)
+
+
+def _without_solution(answer: Answer, own: Lagrangian) -> Verdict:
     """No allocation was handed over: nothing can have been optimal."""
     claims_one = answer.termination in (Termination.OPTIMAL, Termination.GAP_REACHED)
     note = [f"claims {answer.termination} but gives no allocation"] if claims_one else []
     ended = Termination.FAILED if claims_one else answer.termination
-    return Verdict(ended, None, bound, not claims_one, "; ".join([answer.native, *note]))
+    message = "; ".join([answer.native, *note])
+    return Verdict(ended, None, own.bound, own.price, not claims_one, message)
 
 
-def _refused(answer: Answer, bound: float, why: str) -> Verdict:
+def _refused(answer: Answer, own: Lagrangian, why: str) -> Verdict:
     message = f"{answer.native}; answer refused: {why}"
-    return Verdict(Termination.FAILED, None, bound, False, message)
+    return Verdict(Termination.FAILED, None, own.bound, own.price, False, message)
 
 
 def _lies(
-    problem: AllocationProblem, answer: Answer, found: Evaluation, request: Request
+    problem: AllocationProblem, answer: Answer, found: Evaluation, known: Evaluation
 ) -> list[str]:
     """Claims that the problem's own arrays disprove."""
     room = _CLAIM_TOLERANCE * max(abs(found.objective), 1e-8 * problem.magnitude)
@@ -89,12 +116,9 @@ def _lies(
         lies.append(f"claims objective {claimed:.9g}, the allocation has {found.objective:.9g}")
     if not answer.bound >= found.objective - room:
         lies.append(f"claims bound {answer.bound:.9g} below its own {found.objective:.9g}")
-    known = request.relaxation.choice
-    evaluated = problem.evaluate(known)
-    if evaluated.feasible and not answer.bound >= evaluated.objective - room:
+    if known.feasible and not answer.bound >= known.objective - room:
         lies.append(
-            f"claims bound {answer.bound:.9g}, an allocation worth "
-            f"{evaluated.objective:.9g} is known"
+            f"claims bound {answer.bound:.9g}, an allocation worth {known.objective:.9g} is known"
         )
     return lies
 

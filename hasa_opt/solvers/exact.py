@@ -1,0 +1,202 @@
+"""Our own exact solver for the budget alone: multiplier, core, dynamic programming."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.backend import Answer, Request
+from hasa_opt.clients import IntArray
+from hasa_opt.errors import InputError
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.rational import INT64_ROOM
+from hasa_opt.result import Termination
+from hasa_opt.solvers.exact_kernels.core import Core, collect
+from hasa_opt.solvers.exact_kernels.multiplier import Base, Table, relax, worth
+from hasa_opt.solvers.exact_kernels.pareto import Search
+
+__all__ = ["ExactBackend"]
+
+_FIRST_CLASSES, _FIRST_CAP = 256, 256
+_CAPS = (1 << 12, 1 << 16, 1 << 20)
+_ROUNDING = 2.0**-50
+
+
+class ExactBackend:
+    """Solve the multiple-choice knapsack to proven optimality, from ten clients to ten million.
+
+    The linear relaxation gives a multiplier and a base allocation; every width of too much
+    regret is fixed; dynamic programming over what is left runs in stages, each of longer lists
+    of states than the one before, until one of them drops no state that matters. Time grows
+    linearly where many clients differ, and identical clients count once.
+
+    Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
+    each). Where it is exceeded the gap that remains is reported.
+    """
+
+    def solve(self, problem: AllocationProblem, request: Request) -> Answer:
+        """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
+        run = _Run(problem, request)
+        try:
+            run.relax()
+            run.search()
+        except KeyboardInterrupt:
+            run.ended = Termination.INTERRUPTED
+        return run.answer()
+
+
+class _OutOfTime(Exception):
+    """The time limit has passed."""
+
+
+class _Run:
+    """One run: the incumbent, its loss, and the least loss that is possible.
+
+    The loss of an allocation is the Lagrangian bound less its utility: its regrets plus price
+    times slack.
+    """
+
+    def __init__(self, problem: AllocationProblem, request: Request) -> None:
+        self.ended = Termination.GAP_REACHED
+        self._caps = _stage_caps(request)
+        self._deadline = time.perf_counter() + (
+            np.inf if request.time_limit_s is None else request.time_limit_s
+        )
+        self._request = request
+        self._table = Table(
+            _read_only(problem.costs), _read_only(problem.utilities), _read_only(problem.admissible)
+        )
+        self._limit = min(problem.limit, INT64_ROOM)
+        self._base: Base | None = None
+        self._choice: IntArray | None = None
+        self._loss = self._least = self._excess = 0.0
+        self._top = self._rounding = self._precision = 0.0
+
+    def relax(self) -> None:
+        """Linear relaxation: multiplier, base allocation, first incumbent and bound."""
+        base = relax(self._table, self._limit)
+        if base.slack < 0:
+            self.ended = Termination.INFEASIBLE
+            return
+        self._base, self._choice = base, base.choice
+        objective, size = worth(self._table.utilities, base.choice)
+        self._loss = base.price * base.slack
+        self._top = objective + self._loss
+        self._rounding = _ROUNDING * (size + self._loss)
+        self._precision = max(self._rounding, self._request.gap * abs(self._top))
+        self._consider(self._request.warm_start)
+
+    def search(self) -> None:
+        """Dynamic programming in stages, until the gap is closed or the time is up."""
+        base = self._base
+        if base is None:
+            return
+        try:
+            if not self._closed:
+                core, _ = self._collect(base, base.near)
+                self._stage(base, core, _FIRST_CAP, _FIRST_CLASSES, partial=True)
+            rows = np.arange(base.choice.size)
+            for cap in self._caps:
+                if self._closed:
+                    break
+                core, excess = self._collect(base, rows)
+                self._excess = max(self._excess, excess)
+                self._stage(base, core, cap, core.first.size)
+                rows = np.sort(core.member)
+        except _OutOfTime:
+            self.ended = Termination.TIME_LIMIT
+
+    def answer(self) -> Answer:
+        """What was found, and what is proven about it."""
+        if self._base is None or self._choice is None:
+            return Answer(self.ended, native=f"exact: {self.ended}")
+        objective, _ = worth(self._table.utilities, self._choice)
+        gap = max(self._loss - self._least, 0.0) + self._excess
+        if gap <= self._rounding:
+            gap, self.ended = 0.0, Termination.OPTIMAL
+        elif gap <= self._precision:
+            self.ended = Termination.GAP_REACHED
+        native = f"exact: {self.ended}, gap {gap:.3g}, linear relaxation {self._top:.9g}"
+        return Answer(
+            self.ended, self._choice, objective, objective + gap, native, price=self._base.price
+        )
+
+    @property
+    def _closed(self) -> bool:
+        return self._loss - self._least <= self._precision
+
+    def _collect(self, base: Base, rows: IntArray) -> tuple[Core, float]:
+        if time.perf_counter() > self._deadline:
+            raise _OutOfTime
+        return collect(self._table, base, rows, self._loss)
+
+    def _stage(
+        self, base: Base, core: Core, cap: int, n_classes: int, partial: bool = False
+    ) -> None:
+        """Search the core; a partial one (of some clients only) proves nothing."""
+        idle = base.slack % core.divisor if core.divisor else base.slack
+        wasted = base.price * idle
+        if not partial:
+            self._least = max(self._least, min(wasted, self._loss))
+        search = Search(
+            core,
+            base.price,
+            base.slack - idle,
+            self._loss - wasted,
+            precision=self._precision / 2,
+            rounding=self._rounding / (2 * core.member.size + 2),
+            cap=cap,
+            n_classes=n_classes,
+        )
+        try:
+            while search.advance():
+                if time.perf_counter() > self._deadline:
+                    raise _OutOfTime
+        finally:
+            if search.improved:
+                self._loss = search.loss + wasted
+                self._choice = _moved(base.choice, core, search.moves())
+            if not partial:
+                self._least = max(self._least, min(search.bound + wasted, self._loss))
+
+    def _consider(self, start: IntArray | None) -> None:
+        """Take an allocation as incumbent if it is feasible and better."""
+        if start is None:
+            return
+        rows = np.arange(start.size)
+        spent = int(self._table.costs[rows, start].sum())
+        if spent > self._limit or not self._table.admissible[rows, start].all():
+            return
+        loss = self._top - worth(self._table.utilities, start)[0]
+        if loss < self._loss:
+            self._loss, self._choice = max(loss, 0.0), start
+
+
+def _moved(choice: IntArray, core: Core, moves: list[int]) -> IntArray:
+    """Allocation after some moves of a core; each takes another member of its class."""
+    moved = choice.copy()
+    used: dict[int, int] = {}
+    for move in moves:
+        label = int(np.searchsorted(core.first, move, side="right")) - 1
+        used[label] = used.get(label, 0) + 1
+        moved[core.member[core.start[label + 1] - used[label]]] = core.width[move]
+    return moved
+
+
+def _stage_caps(request: Request) -> list[int]:
+    options = dict(request.options)
+    largest = options.pop("max_states", _CAPS[-1])
+    if options:
+        raise InputError(f"exact takes the option max_states, not {', '.join(options)}")
+    if not (isinstance(largest, int) and largest >= 1):
+        raise InputError(f"max_states {largest!r} must be a whole number of at least 1")
+    return [*(cap for cap in _CAPS if cap < largest), largest]
+
+
+def _read_only(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Contiguous read-only view: compiled code is of one type for all callers."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

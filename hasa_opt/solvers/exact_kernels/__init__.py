@@ -1,0 +1,1 @@
+"""Compiled loops of the exact solver: multiplier, core, Pareto lists."""

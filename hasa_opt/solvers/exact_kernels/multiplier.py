@@ -1,0 +1,292 @@
+"""The linear relaxation in linear time: the multiplier of the budget and a base allocation.
+
+The steps of all upper concave hulls, taken best slope first, fill the budget; the slope at which
+they do so is the multiplier. It is found by partitioning, not by sorting (Dyer, 1984, and Zemel,
+1984, for the multiple-choice knapsack). Of many clients only those are looked at whose choice
+changes within an interval of multipliers that a sample has given (after Floyd and Rivest's
+selection, 1975): two multiplications per width for all the others.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from hasa_opt.clients import FloatArray, IntArray
+
+__all__ = ["Base", "Table", "relax", "worth"]
+
+_SAMPLE_FROM = 20_000
+_DEVIATIONS = 4.0
+_MARGIN = 1e-9
+
+
+class Table(NamedTuple):
+    """Arrays of the problem, C-contiguous and read-only (numba compiles for these once).
+
+    Attributes
+    ----------
+    costs : (n_clients, n_widths) int64
+    utilities : (n_clients, n_widths) float64
+    admissible : (n_clients, n_widths) bool
+    """
+
+    costs: IntArray
+    utilities: FloatArray
+    admissible: npt.NDArray[np.bool_]
+
+
+class Base(NamedTuple):
+    """Optimum of the linear relaxation, its fractional step left out.
+
+    Attributes
+    ----------
+    price : float
+        Multiplier of the budget, utility per unit of cost; 0 if the budget does not bind.
+    choice : (n_clients,) int64
+        Best width of each client at this price, within the budget.
+    slack : int
+        Budget that the choice leaves; negative if no allocation fits.
+    near : (n_near,) int64
+        Clients with a step near the multiplier.
+    """
+
+    price: float
+    choice: IntArray
+    slack: int
+    near: IntArray
+
+
+class _Steps(NamedTuple):
+    """Hull steps within an interval of multipliers, each client's in order."""
+
+    slope: FloatArray
+    cost: IntArray
+    client: IntArray
+    width: IntArray
+    spent: int
+
+
+def relax(table: Table, limit: int) -> Base:
+    """Solve the linear relaxation.
+
+    Parameters
+    ----------
+    table : Table
+    limit : int
+        The budget; at most 2**62.
+    """
+    n_clients = table.costs.shape[0]
+    choice = np.empty(n_clients, dtype=np.int64)
+    if n_clients >= _SAMPLE_FROM:
+        for widening in (1.0, 8.0):
+            low, high = _interval(table, limit, widening)
+            near, spent, least, most = _scan(*table, low, high, choice)
+            if least <= limit < most:
+                return _fill(table, limit - spent, near, low, high, choice)
+    everyone = np.arange(n_clients)
+    return _fill(table, limit, everyone, 0.0, np.inf, choice)
+
+
+def _interval(table: Table, limit: int, widening: float) -> tuple[float, float]:
+    """Interval that holds the multiplier, most likely, from a sample of the clients."""
+    n_clients = table.costs.shape[0]
+    size = int(4 * n_clients ** (2 / 3))
+    rows = np.random.default_rng(n_clients).integers(0, n_clients, size)
+    part = Table(*(_frozen(column[rows]) for column in table))
+    choice = np.empty(size, dtype=np.int64)
+    steps = _Steps(*_steps(*part, np.arange(size), 0.0, np.inf, choice))
+    target = limit / n_clients * size
+    price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
+    _take(*steps[:4], price, int(target) - steps.spent, choice)
+    spread = float(part.costs[np.arange(size), choice].std()) * size**0.5
+    reach = max(_DEVIATIONS * widening * spread, 1.0)
+    low = _critical(steps.slope.copy(), steps.cost.copy(), int(target + reach) - steps.spent)
+    high = _critical(steps.slope.copy(), steps.cost.copy(), int(target - reach) - steps.spent)
+    return low * (1 - _MARGIN), high * (1 + _MARGIN)
+
+
+def _fill(
+    table: Table, room: int, near: IntArray, low: float, high: float, choice: IntArray
+) -> Base:
+    """Fill the room with the steps of the near clients; the others have their choice."""
+    steps = _Steps(*_steps(*table, near, low, high, choice))
+    room -= steps.spent
+    price = max(_critical(steps.slope.copy(), steps.cost.copy(), room), low)
+    return Base(price, choice, int(_take(*steps[:4], price, room, choice)), near)
+
+
+def _frozen(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    array.flags.writeable = False
+    return array
+
+
+@njit(cache=True)
+def _hull(costs, utilities, admissible, order, vertex, slope):
+    """Upper concave hull of one client by a monotone chain; collinear points stay.
+
+    Writes the widths of the vertices to ``vertex``, costs increasing, and the slope that leads
+    to each to ``slope``, non-increasing (infinity for the first). Returns their number.
+    """
+    count = 0
+    for k in range(costs.size):
+        if admissible[k]:
+            at = count
+            while at > 0 and costs[order[at - 1]] > costs[k]:
+                order[at] = order[at - 1]
+                at -= 1
+            order[at] = k
+            count += 1
+    top = 0
+    for j in range(count):
+        k = order[j]
+        steep = np.inf
+        if top > 0:
+            if utilities[k] <= utilities[vertex[top - 1]]:
+                continue
+            if costs[k] == costs[vertex[top - 1]]:
+                top -= 1
+        while top > 0:
+            last = vertex[top - 1]
+            steep = (utilities[k] - utilities[last]) / np.float64(costs[k] - costs[last])
+            if top == 1 or steep <= slope[top - 1]:
+                break
+            top -= 1
+        vertex[top] = k
+        slope[top] = steep if top > 0 else np.inf
+        top += 1
+    return top
+
+
+@njit(cache=True)
+def _steps(costs, utilities, admissible, rows, low, high, choice):
+    """Steps of slope in [low, high); steeper ones are taken: writes ``choice`` of the rows."""
+    n_widths = costs.shape[1]
+    order = np.empty(n_widths, np.int64)
+    vertex = np.empty(n_widths, np.int64)
+    steep = np.empty(n_widths, np.float64)
+    room = rows.size * (n_widths - 1)
+    slope, cost = np.empty(room, np.float64), np.empty(room, np.int64)
+    client, width = np.empty(room, np.int64), np.empty(room, np.int64)
+    count, spent = 0, 0
+    for i in rows:
+        top = _hull(costs[i], utilities[i], admissible[i], order, vertex, steep)
+        at = 1
+        while at < top and steep[at] >= high:
+            at += 1
+        choice[i] = vertex[at - 1]
+        spent += costs[i, choice[i]]
+        while at < top and steep[at] >= low:
+            slope[count] = steep[at]
+            cost[count] = costs[i, vertex[at]] - costs[i, vertex[at - 1]]
+            client[count], width[count] = i, vertex[at]
+            count += 1
+            at += 1
+    return slope[:count], cost[:count], client[:count], width[:count], spent
+
+
+@njit(cache=True)
+def _scan(costs, utilities, admissible, low, high, choice):
+    """Best widths at two multipliers: clients where they differ, the others' ``choice``.
+
+    Returns these clients, what the others spend, and what all spend at either multiplier.
+    """
+    n_clients, n_widths = costs.shape
+    near = np.empty(n_clients, np.int64)
+    count, spent, least, most = 0, 0, 0, 0
+    for i in range(n_clients):
+        best_low, best_high = -np.inf, -np.inf
+        at_low, at_high = 0, 0
+        origin = costs[i, 0]
+        for k in range(n_widths):
+            if admissible[i, k]:
+                extra = np.float64(costs[i, k] - origin)
+                net = utilities[i, k] - low * extra
+                if net > best_low or (net == best_low and costs[i, k] > costs[i, at_low]):
+                    best_low, at_low = net, k
+                net = utilities[i, k] - high * extra
+                if net > best_high or (net == best_high and costs[i, k] < costs[i, at_high]):
+                    best_high, at_high = net, k
+        choice[i] = at_high
+        least += costs[i, at_high]
+        most += costs[i, at_low]
+        if at_low == at_high:
+            spent += costs[i, at_low]
+        else:
+            near[count] = i
+            count += 1
+    return near[:count].copy(), spent, least, most
+
+
+@njit(cache=True)
+def _critical(slope, cost, room):
+    """Largest slope at which the steps of at least that slope exceed the room; 0 if none does.
+
+    Weighted selection by three-way partitioning; reorders its arrays.
+    """
+    first, last = 0, slope.size
+    while first < last:
+        a, b, c = slope[first], slope[(first + last) // 2], slope[last - 1]
+        pivot = max(min(a, b), min(max(a, b), c))
+        above, at, below = first, first, last
+        steeper, equal = 0, 0
+        while at < below:
+            value = slope[at]
+            if value > pivot:
+                steeper += cost[at]
+                slope[at], slope[above] = slope[above], value
+                cost[at], cost[above] = cost[above], cost[at]
+                above += 1
+                at += 1
+            elif value < pivot:
+                below -= 1
+                slope[at], slope[below] = slope[below], value
+                cost[at], cost[below] = cost[below], cost[at]
+            else:
+                equal += cost[at]
+                at += 1
+        if steeper > room:
+            last = above
+        elif steeper + equal > room:
+            return pivot
+        else:
+            room -= steeper + equal
+            first = below
+    return 0.0
+
+
+@njit(cache=True)
+def _take(slope, cost, client, width, price, room, choice):
+    """Take the steps above the price, then those at it that fit; returns the room left."""
+    for j in range(slope.size):
+        if slope[j] > price:
+            choice[client[j]] = width[j]
+            room -= cost[j]
+    stuck = -1
+    for j in range(slope.size):
+        if slope[j] == price and client[j] != stuck:
+            if cost[j] <= room:
+                choice[client[j]] = width[j]
+                room -= cost[j]
+            else:
+                stuck = client[j]
+    return room
+
+
+@njit(cache=True)
+def worth(utilities, choice):
+    """Sum of the chosen utilities, compensated (Neumaier, 1974), and of their absolute values."""
+    total, lost, size = 0.0, 0.0, 0.0
+    for i in range(choice.size):
+        value = utilities[i, choice[i]]
+        size += abs(value)
+        larger = total + value
+        if abs(total) >= abs(value):
+            lost += (total - larger) + value
+        else:
+            lost += (value - larger) + total
+        total = larger
+    return total + lost, size
