@@ -80,10 +80,27 @@ class Request:
         """Linear relaxation without the further constraints; computed where it is asked for."""
         return relax(self.problem)
 
-    @property
+    @cached_property
+    def known(self) -> IntArray | None:
+        """Feasible allocation that needs no solver: the warm start or a greedy one; else None."""
+        starts = [] if self.warm_start is None else [self.warm_start]
+        evaluated = [
+            (self.problem.evaluate(choice), choice)
+            for choice in [*starts, self.relaxation.incumbent]
+        ]
+        feasible = [(found.objective, choice) for found, choice in evaluated if found.feasible]
+        return max(feasible, key=lambda pair: pair[0])[1] if feasible else None
+
+    @cached_property
     def absolute_gap(self) -> float:
-        """The gap in the unit of the utilities, relative to the bound of the relaxation."""
-        return self.gap * abs(self.relaxation.bound) if self.gap else 0.0
+        """A difference in utility that is within the relative gap of any better allocation.
+
+        0 where no feasible allocation is known beforehand or the sign of the optimum is open.
+        """
+        if self.gap == 0 or self.known is None:
+            return 0.0
+        ends = (self.problem.evaluate(self.known).objective, self.relaxation.bound)
+        return self.gap * min(abs(end) for end in ends) if ends[0] * ends[1] > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)

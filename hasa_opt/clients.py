@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, TypeAlias
@@ -159,7 +159,10 @@ class _Rows:
 
 
 def _length(samples: npt.ArrayLike) -> int:
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:
+        raise InputError("column 'samples' is ragged: give one whole number per client") from error
     if array.ndim != 1:
         raise InputError(
             f"column 'samples' has shape {array.shape}: give one whole number per client"
@@ -181,8 +184,11 @@ def _array(values: npt.ArrayLike, column: str, ndim: int) -> npt.NDArray[Any]:
     return array
 
 
-def _whole(array: npt.NDArray[Any], column: str, label: _Rows) -> IntArray:
-    """Convert to int64, refusing negative, fractional, non-finite and oversized entries."""
+def _whole(array: npt.NDArray[Any], place: Callable[[tuple[int, ...]], str]) -> IntArray:
+    """Convert to int64, refusing negative, fractional, non-finite and oversized entries.
+
+    ``place`` puts the position of an entry into words.
+    """
     if array.dtype.kind == "f":
         bad = ~np.isfinite(array) | (array != np.floor(array)) | (np.abs(array) > _EXACT_FLOAT)
         rule = "must be a finite whole number (floats are exact up to 2**53 only)"
@@ -194,13 +200,12 @@ def _whole(array: npt.NDArray[Any], column: str, label: _Rows) -> IntArray:
         bad, rule = array < 0, "is negative: counts start at 0"
     if bad.any():
         at = tuple(int(axis[0]) for axis in np.nonzero(bad))
-        where = column if len(at) == 1 else f"{column}[{at[1]}]"
-        raise InputError(f"{label(at[0])}, column {where!r}: {array[at]} {rule}")
+        raise InputError(f"{place(at)}: {array[at]} {rule}")
     return array.astype(np.int64)
 
 
 def _samples(values: npt.ArrayLike, label: _Rows) -> IntArray:
-    samples = _whole(_array(values, "samples", 1), "samples", label)
+    samples = _whole(_array(values, "samples", 1), lambda at: f"{label(at[0])}, column 'samples'")
     empty = np.flatnonzero(samples == 0)
     if empty.size:
         raise InputError(
@@ -230,23 +235,18 @@ def dense(counts: Counts) -> IntArray:
 
 def _counts(values: Any, label: _Rows, length: int | None = None) -> Counts:
     if sp.issparse(values):
-        matrix = sp.csr_array(values, copy=True)
-        matrix.sum_duplicates()
-        entries = _array(matrix.data, "counts", 1)
-        rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        _check_sparse(entries, rows, matrix.indices, label)
-        matrix.data = _frozen(entries.astype(np.int64))
-        shape = matrix.shape
-        totals = np.asarray(matrix.sum(axis=1)).ravel()
-        result: Counts = matrix
+        result: Counts = _sparse_counts(values, label)
     else:
-        dense = _frozen(_whole(_array(values, "counts", 2), "counts", label))
-        shape, totals, result = dense.shape, dense.sum(axis=1), dense
+        table = _array(values, "counts", 2)
+        result = _frozen(_whole(table, lambda at: f"{label(at[0])}, column 'counts[{at[1]}]'"))
+    shape = result.shape
     if length is not None and shape[0] != length:
         raise InputError(f"column 'counts' has {shape[0]} rows, 'samples' has {length}")
     if 0 in shape:
         raise InputError(f"column 'counts' has shape {shape}: it needs a client and a label")
-    empty = np.flatnonzero(totals == 0)
+    if float(result.sum(dtype=np.float64)) >= 2.0**62:
+        raise InputError("column 'counts': the sum exceeds 2**62: count in larger units")
+    empty = np.flatnonzero(np.asarray(result.sum(axis=1)).ravel() == 0)
     if empty.size:
         raise InputError(
             f"{label(int(empty[0]))}, column 'counts': no label was counted; "
@@ -255,20 +255,23 @@ def _counts(values: Any, label: _Rows, length: int | None = None) -> Counts:
     return result
 
 
-def _check_sparse(
-    entries: npt.NDArray[Any], rows: IntArray, columns: npt.NDArray[Any], label: _Rows
-) -> None:
-    bad = ~np.isfinite(entries) | (entries < 0) | (entries != np.floor(entries))
-    if bad.any():
-        at = int(np.flatnonzero(bad)[0])
-        raise InputError(
-            f"{label(int(rows[at]))}, column 'counts[{columns[at]}]': {entries[at]} "
-            "must be a finite whole number of at least 0"
-        )
+def _sparse_counts(values: Any, label: _Rows) -> sp.csr_array:
+    """CSR copy in int64; entries are checked before duplicates are summed."""
+    entries = values.tocoo()
+    at_row, at_column = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
+    whole = _whole(
+        _array(entries.data, "counts", 1),
+        lambda at: f"{label(int(at_row[at[0]]))}, column 'counts[{at_column[at[0]]}]'",
+    )
+    matrix = sp.csr_array((whole, (at_row, at_column)), shape=values.shape)
+    _frozen(matrix.data)
+    return matrix
 
 
 def _caps(values: npt.ArrayLike, length: int, label: _Rows) -> FloatArray:
-    caps = _array(values, "max_width", 1).astype(np.float64)
+    given = _array(values, "max_width", 1)
+    # Single precision is read as the decimal that it prints: 0.35, not 0.3499999940395355.
+    caps = (given.astype(str) if given.dtype == np.float32 else given).astype(np.float64)
     if caps.shape[0] != length:
         raise InputError(f"column 'max_width' has {caps.shape[0]} rows, 'samples' has {length}")
     bad = np.flatnonzero(~((caps > 0) & (caps <= 1)))

@@ -22,21 +22,23 @@ Row numbers in messages are line numbers of the file; the header is line 1.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
-from hasa_opt.clients import Clients, IntArray, dense
+from hasa_opt.clients import Clients, dense
 from hasa_opt.errors import InputError
 
 __all__ = ["read", "write"]
 
 _PREFIX = "count:"
 _OPTIONAL = ("max_width", "site")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class _Table:
         at = self.header.index(column)
         return [row[at] for row in self.rows]
 
-    def whole(self, column: str) -> IntArray:
-        return np.array(list(self._parsed(column, int, "a whole number")), dtype=np.int64)
+    def whole(self, column: str) -> list[int]:
+        return [int(value) for value in self._parsed(column, int, "a whole number")]
 
     def numbers(self, column: str) -> list[float]:
         return list(self._parsed(column, float, "a number"))
@@ -139,28 +141,29 @@ def _load(path: Path) -> _Table:
     return _Table(path, header, rows, lines)
 
 
-def _check_header(table: _Table, known: set[str], required: tuple[str, ...]) -> None:
+def _check_header(
+    table: _Table, known: set[str], required: tuple[str, ...], *, prefixed: bool
+) -> None:
     for column in required:
         if not table.has(column):
             raise InputError(
                 f"{table.path}: no column {column!r}; its columns are {', '.join(table.header)}"
             )
     for column in table.header:
-        if column not in known and not column.startswith(_PREFIX):
-            raise InputError(
-                f"{table.path}: unknown column {column!r}; known are {', '.join(sorted(known))} "
-                f"and {_PREFIX}LABEL for the count of one label"
-            )
+        if column not in known and not (prefixed and column.startswith(_PREFIX)):
+            more = f" and {_PREFIX}LABEL for the count of one label" if prefixed else ""
+            names = ", ".join(sorted(known)) + more
+            raise InputError(f"{table.path}: unknown column {column!r}; known are {names}")
 
 
 def _read_wide(table: _Table) -> Clients:
-    _check_header(table, {"name", "samples", *_OPTIONAL}, ("samples",))
+    _check_header(table, {"name", "samples", *_OPTIONAL}, ("samples",), prefixed=True)
     _check_names(table, table.column("name"))
     _check_cells(table)
     labels = [column for column in table.header if column.startswith(_PREFIX)]
     return Clients(
         table.whole("samples"),
-        counts=np.stack([table.whole(label) for label in labels], axis=1) if labels else None,
+        counts=np.array([table.whole(label) for label in labels]).T if labels else None,
         max_width=table.numbers("max_width") if table.has("max_width") else None,
         names=table.column("name"),
         site=table.column("site") if table.has("site") else None,
@@ -183,7 +186,7 @@ def _check_cells(table: _Table) -> None:
         if not name.strip():
             raise table.fail(row, "name", "empty: every client needs a name")
     if table.has("samples"):
-        for empty in np.flatnonzero(table.whole("samples") == 0):
+        for empty in np.flatnonzero(np.array(table.whole("samples")) == 0):
             raise table.fail(int(empty), "samples", "0: an empty client trains nothing; remove it")
     if table.has("max_width"):
         for row, cap in enumerate(table.numbers("max_width")):
@@ -193,7 +196,7 @@ def _check_cells(table: _Table) -> None:
 
 def _read_long(table: _Table) -> Clients:
     known = {"name", "label", "count", "samples", *_OPTIONAL}
-    _check_header(table, known, ("label", "count"))
+    _check_header(table, known, ("label", "count"), prefixed=False)
     _check_cells(table)
     names, labels = table.column("name"), table.column("label")
     rows = {name: at for at, name in enumerate(dict.fromkeys(names))}
@@ -210,24 +213,24 @@ def _read_long(table: _Table) -> Clients:
     at_column = np.array([columns[label] for label in labels])
     shape = (len(rows), len(columns))
     counts = sp.csr_array((table.whole("count"), (at_row, at_column)), shape=shape)
-    extra = {column: _one_per_client(table, column, names) for column in ("samples", *_OPTIONAL)}
-    samples, caps = extra["samples"], extra["max_width"]
     return Clients.from_counts(
         counts,
-        samples=None if samples is None else np.array(samples, dtype=np.int64),
-        max_width=None if caps is None else np.array(caps, dtype=np.float64),
+        samples=_one_per_client(table, "samples", names, table.whole),
+        max_width=_one_per_client(table, "max_width", names, table.numbers),
         names=list(rows),
-        site=extra["site"],
+        site=_one_per_client(table, "site", names, table.column),
         labels=list(columns),
     )
 
 
-def _one_per_client(table: _Table, column: str, names: list[str]) -> list[str] | None:
+def _one_per_client(
+    table: _Table, column: str, names: list[str], parse: Callable[[str], Iterable[_Value]]
+) -> list[_Value] | None:
     """Values of a column that is repeated on each row of a client, once per client."""
     if not table.has(column):
         return None
-    values: dict[str, str] = {}
-    for row, (name, value) in enumerate(zip(names, table.column(column), strict=True)):
+    values: dict[str, _Value] = {}
+    for row, (name, value) in enumerate(zip(names, parse(column), strict=True)):
         if values.setdefault(name, value) != value:
             raise table.fail(row, column, f"{value!r} contradicts {values[name]!r} of {name!r}")
     return list(values.values())

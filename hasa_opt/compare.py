@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from hasa_opt import backend as registry
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 from hasa_opt.solve import solve
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["Comparison", "ComparisonRow", "compare"]
 
@@ -79,6 +79,9 @@ class Comparison:
 
     def table(self) -> Table:
         """Rows as a rich table."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
         table = Table(title="Backends on the same problem", box=SIMPLE_HEAD)
         for name in ("solver", "termination"):
             table.add_column(name, no_wrap=True)

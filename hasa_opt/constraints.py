@@ -82,7 +82,7 @@ class Coverage:
         """One row per width of the mapping."""
         total = int(clients.samples.sum())
         rows = []
-        for width, share in self.shares.items():
+        for width, share in _pairs(self.shares, "Coverage", "share"):
             least = _menu_index(width, units, denominator, "Coverage")
             wanted = rational(share, "share")
             if not 0 <= wanted <= 1:
@@ -90,7 +90,7 @@ class Coverage:
             holds = np.arange(units.size) >= least
             rows.append(
                 Row(
-                    f"Coverage: {share:.4g} of the samples at width {width} or wider",
+                    f"Coverage: {float(wanted):.4g} of the samples at width {width} or wider",
                     clients.samples[:, None] * holds,
                     lower=ceil(wanted * total),
                 )
@@ -118,14 +118,23 @@ class Quota:
     def rows(self, clients: Clients, units: IntArray, denominator: int) -> tuple[Row, ...]:
         """One row per width of the mapping."""
         rows = []
-        for width, most in self.clients_at.items():
-            if isinstance(most, bool) or int(most) != most or most < 0:
-                raise InputError(f"Quota {most!r} of width {width} must be a whole number >= 0")
+        for width, limit in _pairs(self.clients_at, "Quota", "number of clients"):
+            most = rational(limit, f"Quota of width {width}")
+            if isinstance(limit, bool) or most.denominator != 1 or most < 0:
+                raise InputError(f"Quota {limit!r} of width {width} must be a whole number >= 0")
             at = _menu_index(width, units, denominator, "Quota")
             column = np.zeros((len(clients), units.size), dtype=np.int64)
             column[:, at] = 1
-            rows.append(Row(f"Quota: at most {most} clients at width {width}", column, None, most))
+            rows.append(
+                Row(f"Quota: at most {most} clients at width {width}", column, None, int(most))
+            )
         return tuple(rows)
+
+
+def _pairs(given: Mapping[float, float], what: str, value: str) -> list[tuple[float, float]]:
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} takes a mapping of width to {value}, not {given!r}")
+    return list(given.items())
 
 
 def _menu_index(width: float, units: IntArray, denominator: int, what: str) -> int:

@@ -86,7 +86,6 @@ def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
                 outer_product(clients.samples, values, "cost table"),
                 reference * int(clients.samples.sum()),
             )
-        _refuse_overflow(values)
         return CostTable(values, int(values[:, -1].sum() if full is None else full))
 
     return build
@@ -119,12 +118,3 @@ def _whole_costs(costs: npt.ArrayLike) -> IntArray:
             "choose an integer unit, for example kFLOPs"
         )
     return values.astype(np.int64)
-
-
-def _refuse_overflow(costs: IntArray) -> None:
-    total = float(costs.max(axis=1).sum(dtype=np.float64))
-    if total > float(INT64_ROOM):
-        raise InputError(
-            f"cost table: the largest total {total:.3g} exceeds 2**62 and would overflow: "
-            "use a larger integer unit"
-        )

@@ -9,13 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from hasa_opt.clients import IntArray
 from hasa_opt.constraints import Row
 from hasa_opt.errors import HasaError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
+from hasa_opt.relaxation import relax
 
 __all__ = ["Conflict", "explain_infeasible"]
+
+_INFEASIBLE = 2
 
 
 @dataclass(frozen=True)
@@ -35,38 +37,45 @@ class Conflict:
 
 
 def explain_infeasible(problem: AllocationProblem) -> Conflict | None:
-    """Return a minimal conflict among the limits, or None if an allocation satisfies them all."""
-    limits = list(problem.limits)
-    if _least_excess(problem, limits, None) is not None:
+    """Return a minimal conflict among the limits, or None if an allocation satisfies them all.
+
+    A deletion filter: a limit whose removal leaves the rest infeasible is no part of the conflict.
+    """
+    if problem.evaluate(relax(problem).incumbent).feasible:
         return None
-    for limit in list(limits):
-        rest = [other for other in limits if other is not limit]
-        if _least_excess(problem, rest, None) is None:
-            limits = rest
+    model = LinearModel.of(problem)
+    everything = list(range(len(problem.limits)))
+    if _least_excess(problem, model, everything, None) is not None:
+        return None
+    conflict = everything
+    for limit in everything:
+        rest = [other for other in conflict if other != limit]
+        if _least_excess(problem, model, rest, None) is None:
+            conflict = rest
     remedies = []
-    for limit in limits:
-        others = [other for other in problem.limits if other is not limit]
-        excess = _least_excess(problem, others, limit)
+    for limit in conflict:
+        others = [other for other in everything if other != limit]
+        excess = _least_excess(problem, model, others, limit)
         if excess is not None:
-            remedies.append((excess / max(1, abs(_bound(limit))), _remedy(problem, limit, excess)))
-    labels = tuple(limit.label for limit in limits)
+            row = problem.limits[limit]
+            remedies.append((excess / max(1, abs(_bound(row))), _remedy(problem, row, excess)))
+    labels = tuple(problem.limits[limit].label for limit in conflict)
     named = "; ".join(f"({label})" for label in labels)
     cheapest = min(remedies)[1] if remedies else "relax several of the limits at once"
     return Conflict(labels, f"these limits cannot hold together: {named}. Remedy: {cheapest}")
 
 
-def _least_excess(problem: AllocationProblem, hard: list[Row], soft: Row | None) -> int | None:
+def _least_excess(
+    problem: AllocationProblem, model: LinearModel, hard: list[int], soft: int | None
+) -> int | None:
     """Least excess over the soft limit while the hard ones hold; None if they cannot hold."""
-    model = LinearModel.of(problem)
     n_columns = model.client.size
     zero = sp.csr_array((model.shape[0], 1))
     parts = [LinearConstraint(sp.hstack([model.one_each, zero]), 1, 1)]
-    for row in hard if soft is None else [*hard, soft]:
-        values = row.coefficients[model.client, model.width].astype(np.float64)
-        slack = 0.0 if row is not soft else (1.0 if row.upper is None else -1.0)
-        lower = -inf if row.lower is None else row.lower
-        upper = inf if row.upper is None else row.upper
-        parts.append(LinearConstraint(sp.csr_array([[*values, slack]]), lower, upper))
+    for limit in hard if soft is None else [*hard, soft]:
+        relief = 0.0 if limit != soft else (1.0 if np.isfinite(model.lower[limit]) else -1.0)
+        row = sp.hstack([model.limits[[limit]], sp.csr_array([[relief]])])
+        parts.append(LinearConstraint(row, model.lower[limit], model.upper[limit]))
     objective = np.zeros(n_columns + 1)
     objective[-1] = 1.0
     top = np.ones(n_columns + 1)
@@ -74,18 +83,14 @@ def _least_excess(problem: AllocationProblem, hard: list[Row], soft: Row | None)
     found = milp(
         objective, constraints=parts, bounds=Bounds(0, top), integrality=np.ones(n_columns + 1)
     )
-    if found.status == 2:
+    if found.status == _INFEASIBLE:
         return None
     if found.x is None:
         raise HasaError(f"the infeasibility could not be explained: {found.message}")
     choice = model.choice(found.x[:-1])
-    return _exact_excess(choice, hard, soft)
-
-
-def _exact_excess(choice: IntArray, hard: list[Row], soft: Row | None) -> int:
-    if any(row.excess(choice) for row in hard):
+    if any(problem.limits[limit].excess(choice) for limit in hard):
         raise HasaError("the infeasibility could not be explained within rounding")
-    return 0 if soft is None else soft.excess(choice)
+    return 0 if soft is None else problem.limits[soft].excess(choice)
 
 
 def _bound(limit: Row) -> int:

@@ -10,6 +10,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "NoSolutionError",
+    "PrecisionError",
     "SolverError",
     "SolverNotInstalledError",
     "UnknownSolverError",
@@ -59,6 +60,10 @@ class UnknownSolverError(SolverError, ValueError):
 
 class SolverNotInstalledError(SolverError, ImportError):
     """The solver is known but a package that it needs is absent."""
+
+
+class PrecisionError(SolverError, ValueError):
+    """The problem's integers are beyond what the solver can tell apart."""
 
 
 class UnsupportedConstraintError(SolverError, ValueError):

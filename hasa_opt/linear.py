@@ -3,7 +3,9 @@
 One column per admissible (client, width) pair, one equality per client, one row per limit. The
 cheapest width of each client is subtracted from every row and the greatest common divisor is
 divided out, so that coefficients stay small integers; utilities are shifted and scaled to
-[-1000, 0], so that the absolute tolerances of solvers mean the same for any unit.
+[-1000, 0], so that the absolute tolerances of solvers mean the same for any unit. Where a good
+allocation is known, columns that cannot stand in a better one are left out beforehand, so that a
+prohibitive utility does not set the scale.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
+from hasa_opt.backend import Request
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.constraints import Row
+from hasa_opt.errors import PrecisionError
 from hasa_opt.problem import AllocationProblem
 
 __all__ = ["LinearModel"]
 
 _SPAN = 1000.0
+_LARGEST_COEFFICIENT = 1e11
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +61,16 @@ class LinearModel:
     offset: float
 
     @classmethod
-    def of(cls, problem: AllocationProblem) -> LinearModel:
-        """Translate a problem."""
-        client, width = np.nonzero(problem.admissible)
+    def of(cls, problem: AllocationProblem, request: Request | None = None) -> LinearModel:
+        """Translate a problem; with a request, without columns that no optimum needs.
+
+        Raises
+        ------
+        PrecisionError
+            If the integer costs exceed what floating-point solvers tell apart.
+        """
+        columns_kept = problem.admissible if request is None else _promising(problem, request)
+        client, width = np.nonzero(columns_kept)
         best = np.where(problem.admissible, problem.utilities, -inf).max(axis=1)
         loss = problem.utilities[client, width] - best[client]
         scale = float(-loss.min()) / _SPAN or 1.0
@@ -67,6 +80,13 @@ class LinearModel:
             (np.ones(client.size), columns, starts), shape=(len(problem), client.size)
         )
         reduced = [_reduced(row, client, width, starts) for row in problem.limits]
+        largest = max(float(row.max(initial=0.0)) for row, _, _ in reduced)
+        if largest > _LARGEST_COEFFICIENT:
+            raise PrecisionError(
+                f"costs differ by up to {largest:.3g} units, but floating-point solvers tell "
+                f"integers apart up to {_LARGEST_COEFFICIENT:.0g}: use a coarser unit of cost, or "
+                "solver='exact' or 'greedy', which compute in integers"
+            )
         return cls(
             shape=problem.costs.shape,
             client=client,
@@ -93,6 +113,25 @@ class LinearModel:
     def utility(self, value: float) -> float:
         """Value of the scaled objective in the problem's unit."""
         return self.scale * value + self.offset
+
+
+def _promising(problem: AllocationProblem, request: Request) -> npt.NDArray[np.bool_]:
+    """Mark the columns whose Lagrangian loss is within the gap of a known allocation.
+
+    An allocation with any other column is worth less than the known one (Kellerer, Pferschy and
+    Pisinger, Knapsack Problems, 2004, section 11.2).
+    """
+    if request.known is None:
+        return problem.admissible
+    relaxation = request.relaxation
+    extra = (problem.costs - problem.cheapest[:, None]).astype(np.float64)
+    net = np.where(problem.admissible, problem.utilities - relaxation.price * extra, -inf)
+    gap = relaxation.bound - problem.evaluate(request.known).objective
+    rounding = 1e-9 * abs(relaxation.bound) + 1e-12 * problem.magnitude
+    kept = net >= net.max(axis=1, keepdims=True) - (max(gap, 0.0) + rounding)
+    kept &= problem.admissible
+    kept[np.arange(len(problem)), request.known] = True
+    return np.asarray(kept)
 
 
 def _reduced(

@@ -135,7 +135,8 @@ class AllocationProblem:
         frozen = (menu, priced.costs, utilities, admissible)
         for array in frozen:
             array.flags.writeable = False
-        rows = [row for item in constraints for row in item.rows(clients, units, denominator)]
+        kept = _constraints(constraints)
+        rows = [row for item in kept for row in item.rows(clients, units, denominator)]
         return cls(
             clients,
             *frozen,
@@ -143,7 +144,7 @@ class AllocationProblem:
             limit=floor(share * priced.full),
             full_cost=priced.full,
             rows=tuple(rows),
-            constraints=tuple(constraints),
+            constraints=kept,
         )
 
     def __len__(self) -> int:
@@ -168,6 +169,16 @@ class AllocationProblem:
         for column, admissible in zip(self.costs.T, self.admissible.T, strict=True):
             np.minimum(least, column, out=least, where=admissible)
         return least
+
+    @cached_property
+    def span(self) -> float:
+        """Most that the objective can vary: sum of each client's largest less smallest utility."""
+        lowest = np.full(len(self), np.inf)
+        highest = np.full(len(self), -np.inf)
+        for column, admissible in zip(self.utilities.T, self.admissible.T, strict=True):
+            np.minimum(lowest, column, out=lowest, where=admissible)
+            np.maximum(highest, column, out=highest, where=admissible)
+        return float((highest - lowest).sum())
 
     @cached_property
     def magnitude(self) -> float:
@@ -266,6 +277,19 @@ def _budget_share(budget: float) -> Fraction:
     return share
 
 
+def _constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
+    try:
+        kept = tuple(constraints)
+    except TypeError as error:
+        raise InputError(f"constraints {constraints!r}: give a sequence of constraints") from error
+    for item in kept:
+        if not hasattr(item, "rows"):
+            raise InputError(
+                f"{item!r} is no constraint: give, for example, Coverage({{0.8: 0.1}})"
+            )
+    return kept
+
+
 def _admissible(clients: Clients, menu: FloatArray) -> BoolArray:
     if clients.max_width is None:
         return np.ones((len(clients), menu.size), dtype=bool)
@@ -283,15 +307,21 @@ def _admissible(clients: Clients, menu: FloatArray) -> BoolArray:
 
 def _cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
     priced = cost(clients, units, denominator)
-    costs = np.asarray(priced.costs)
+    costs = np.array(priced.costs)
     shape = (len(clients), units.size)
     if costs.shape != shape or costs.dtype != np.int64:
         raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
     if (costs < 0).any():
         raise InputError(f"cost {costs.min()} is negative: costs start at 0")
+    largest = float(costs.max(axis=1).sum(dtype=np.float64))
+    if largest > INT64_ROOM:
+        raise InputError(
+            f"the largest total cost {largest:.3g} exceeds 2**62 and would overflow: "
+            "count samples or costs in larger units"
+        )
     if not 0 < priced.full <= INT64_ROOM:
         raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
-    return priced
+    return CostTable(costs, priced.full)
 
 
 def _utility_table(

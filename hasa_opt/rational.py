@@ -36,8 +36,8 @@ def rational(value: float | Fraction, what: str) -> Fraction:
     if isinstance(value, Fraction):
         return value
     try:
-        number = float(value)
-        written = Fraction(repr(number))
+        narrow = isinstance(value, np.floating)
+        written = Fraction(repr(float(str(value) if narrow else value)))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what} {value!r} must be a finite number") from error
     simple = written.limit_denominator(_LARGEST_DENOMINATOR)
@@ -65,7 +65,7 @@ def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntAr
     >>> units.tolist(), denominator
     ([4, 7, 10], 20)
     """
-    menu = [rational(width, "width") for width in np.atleast_1d(np.asarray(widths, dtype=object))]
+    menu = [rational(width, "width") for width in np.atleast_1d(widths)]
     if not menu:
         raise InputError("the menu of widths is empty: give at least one width")
     for width in menu:

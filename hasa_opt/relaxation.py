@@ -9,6 +9,7 @@ the budget are left out, so the bound holds for them too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,8 @@ __all__ = [
 
 _BLOCK = 1 << 14
 _ROUNDING = 2.0**-50
+_PASSES = 10
+_CANDIDATES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,7 @@ class Relaxation:
 
     Attributes
     ----------
+    problem : AllocationProblem
     steps : Steps
     taken : int
         Number of whole steps that fit.
@@ -72,12 +76,18 @@ class Relaxation:
         Marginal gain at the budget: utility per unit of cost; 0 if the budget does not bind.
     """
 
+    problem: AllocationProblem
     steps: Steps
     taken: int
     choice: IntArray
     slack: int
     bound: float
     price: float
+
+    @cached_property
+    def incumbent(self) -> IntArray:
+        """The whole steps and then single upgrades until none fits, ``(n_clients,)``."""
+        return _fill(self.problem, self.choice, self.slack)
 
 
 def relax(problem: AllocationProblem) -> Relaxation:
@@ -92,7 +102,7 @@ def relax(problem: AllocationProblem) -> Relaxation:
     choice[steps.client[:taken]] = steps.choice[:taken]
     slack = room - (int(filled[taken - 1]) if taken else 0)
     price = float(steps.gain[taken] / steps.cost[taken]) if taken < steps.cost.size else 0.0
-    return Relaxation(steps, taken, choice, slack, lagrangian_bound(problem, price), price)
+    return Relaxation(problem, steps, taken, choice, slack, lagrangian_bound(problem, price), price)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,3 +231,25 @@ def _non_increasing(slope: FloatArray, row: IntArray) -> FloatArray:
             break
         capped[higher] = capped[higher - 1]
     return capped
+
+
+def _fill(problem: AllocationProblem, choice: IntArray, slack: int) -> IntArray:
+    """Spend the slack on single upgrades, best gain per cost first, until none fits."""
+    filled = choice.copy()
+    rows = np.arange(len(problem))
+    for _ in range(_PASSES):
+        extra = problem.costs - problem.costs[rows, filled][:, None]
+        gain = problem.utilities - problem.utilities[rows, filled][:, None]
+        useful = problem.admissible & (extra <= slack) & (gain > 0)
+        client, width = np.nonzero(useful)
+        if client.size == 0:
+            break
+        paid = np.maximum(extra[client, width], 0)
+        rate = gain[client, width] / np.maximum(paid, 1e-9)
+        upgraded: set[int] = set()
+        for at in np.argsort(-rate, kind="stable")[:_CANDIDATES]:
+            if paid[at] <= slack and int(client[at]) not in upgraded:
+                upgraded.add(int(client[at]))
+                filled[client[at]] = width[at]
+                slack -= int(extra[client[at], width[at]])
+    return filled

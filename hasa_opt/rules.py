@@ -11,11 +11,13 @@ a root of a monotone piecewise-linear function. The result is also the maximiser
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.checks import float_array, number
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.scores import rank_normalize
@@ -73,6 +75,8 @@ def hasa(
         For any other value that breaks a rule.
     """
     low, high = _range(widths)
+    if np.shape(scores) != np.shape(samples):
+        raise InputError(f"{np.shape(scores)} scores for {np.shape(samples)} samples")
     return scaled_to_budget(
         preliminary_widths(scores, widths=(low, high)),
         samples,
@@ -96,7 +100,7 @@ def reverse(
 
     Parameters, result and errors as for :func:`hasa`.
     """
-    negated = -np.asarray(scores, dtype=np.float64)
+    negated = -float_array(scores, "scores")
     return hasa(negated, samples, budget=budget, widths=widths, caps=caps, passes=passes)
 
 
@@ -165,8 +169,9 @@ def budget_miss(widths: npt.ArrayLike, samples: npt.ArrayLike, *, budget: float)
     >>> round(budget_miss([0.2, 0.8], [3, 1], budget=0.5), 3)
     -0.3
     """
-    used = np.asarray(widths, dtype=np.float64)
-    return float(Clients(samples).weights @ used) / _checked_budget(budget) - 1
+    weights = Clients(samples).weights
+    used = float_array(widths, "widths", weights.shape)
+    return float(weights @ used) / _checked_budget(budget) - 1
 
 
 def scaled_to_budget(
@@ -185,11 +190,12 @@ def scaled_to_budget(
     """
     low, _ = _range(widths)
     weights = Clients(samples).weights
-    wanted = np.asarray(preliminary, dtype=np.float64)
-    if wanted.shape != weights.shape:
-        raise InputError(f"{wanted.shape} widths or scores for {weights.shape} samples")
+    wanted = float_array(preliminary, "preliminary widths", weights.shape)
+    if not (wanted > 0).all():
+        raise InputError(f"preliminary width {wanted.min()} must be greater than 0")
     upper = _caps(caps, weights.shape, widths)
-    if _checked_budget(budget) < low * (1 - 1e-12):
+    budget = _checked_budget(budget)
+    if budget < low * (1 - 1e-12):
         raise InfeasibleError(
             f"budget {budget} is below the narrowest possible allocation ({low:.2f}): "
             "raise the budget or lower the narrowest width",
@@ -197,7 +203,7 @@ def scaled_to_budget(
         )
     if passes == "exact":
         return _exact_scale(wanted, weights, budget, low, upper)
-    if not isinstance(passes, int) or isinstance(passes, bool) or passes < 1:
+    if not isinstance(passes, Integral) or isinstance(passes, bool) or passes < 1:
         raise InputError(f"passes {passes!r} must be a whole number of at least 1, or 'exact'")
     for _ in range(passes):
         wanted = np.clip(wanted * (budget / (weights @ wanted)), low, upper)
@@ -231,13 +237,18 @@ def _exact_scale(
 
 
 def _checked_budget(budget: float) -> float:
-    if not (np.isfinite(budget) and budget > 0):
+    share = number(budget, "budget")
+    if share <= 0:
         raise InputError(f"budget {budget} must be a finite share of the full width above 0")
-    return float(budget)
+    return share
 
 
 def _range(widths: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(width) for width in widths)
+    try:
+        low, high = widths
+    except (TypeError, ValueError) as error:
+        raise InputError(f"widths {widths!r} must be a pair (r_min, r_max)") from error
+    low, high = number(low, "r_min"), number(high, "r_max")
     if not 0 < low <= high <= 1:
         raise InputError(f"widths ({low}, {high}) must satisfy 0 < r_min <= r_max <= 1")
     return low, high
@@ -249,9 +260,7 @@ def _caps(
     low, high = _range(widths)
     if caps is None:
         return np.full(shape, high)
-    upper = np.asarray(caps, dtype=np.float64)
-    if upper.shape != shape:
-        raise InputError(f"{upper.shape} caps for {shape} samples: give one cap per client")
+    upper = float_array(caps, "caps", shape)
     bad = np.flatnonzero(~((upper >= low) & (upper <= 1)))
     if bad.size:
         raise InputError(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import rel_entr, xlogy
 
+from hasa_opt.checks import float_array, number
 from hasa_opt.clients import Counts, FloatArray, dense, validate_counts
 from hasa_opt.errors import InputError
 
@@ -54,7 +55,7 @@ def jensen_shannon(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatA
     Examples
     --------
     >>> jensen_shannon([[10, 0], [0, 10]]).round(4).tolist()
-    [0.1445, 0.1445]
+    [0.1136, 0.1136]
     """
 
     def divergence(p: FloatArray, pooled: FloatArray) -> FloatArray:
@@ -116,12 +117,9 @@ def rank_normalize(scores: npt.ArrayLike) -> FloatArray:
     >>> rank_normalize([0.3, 0.1, 0.3, 0.9]).tolist()
     [0.5, 0.0, 0.5, 1.0]
     """
-    values = np.asarray(scores, dtype=np.float64)
+    values = float_array(scores, "scores")
     if values.ndim != 1 or values.size == 0:
         raise InputError(f"scores have shape {values.shape}: give one number per client")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise InputError(f"score of row {bad[0]} is {values[bad[0]]}: scores must be finite")
     if values.size == 1:
         return np.zeros(1)
     from scipy.stats import rankdata  # here, because it costs half a second to import
@@ -145,7 +143,7 @@ def _per_client(
     score: Callable[[FloatArray, FloatArray], FloatArray],
 ) -> FloatArray:
     """Apply ``score(p, p_g)`` to blocks of smoothed client distributions."""
-    if not (np.isfinite(alpha) and alpha > 0):
+    if not number(alpha, "alpha") > 0:
         raise InputError(f"alpha {alpha} must be a finite number greater than 0 (the paper uses 1)")
     table = validate_counts(counts)
     pooled = _smoothed(np.asarray(table.sum(axis=0), dtype=np.float64).reshape(1, -1), alpha)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,15 @@ import numpy.typing as npt
 
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Capability, Request
+from hasa_opt.checks import number
 from hasa_opt.clients import Clients, FloatArray, IntArray
-from hasa_opt.errors import InfeasibleError, InputError, SolverNotInstalledError
+from hasa_opt.errors import (
+    HasaError,
+    InfeasibleError,
+    InputError,
+    PrecisionError,
+    SolverNotInstalledError,
+)
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.rules import hasa as hasa_rule
@@ -54,7 +62,7 @@ def solve(
     warm_start : Allocation or (n_clients,) integers, optional
         An allocation to start from; a hint that some backends use.
     **options
-        For the backend, for example ``pulp_solver="HiGHS"``.
+        For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
 
     Returns
     -------
@@ -86,13 +94,14 @@ def solve(
     for name in names:
         registry.check_constraints(problem, name)
     problem.check_budget()
-    request = Request(problem, time_limit_s, gap, _start(problem, warm_start), options)
+    start = _start(problem, warm_start)
     tried: list[str] = []
-    for name in names:
-        last = name == names[-1]
+    for at, name in enumerate(names):
+        last = at == len(names) - 1
+        request = Request(problem, time_limit_s, gap, start, options if at == 0 else {})
         try:
             result = _solve_once(problem, name, request, tuple(tried))
-        except SolverNotInstalledError as error:
+        except (SolverNotInstalledError, PrecisionError) as error:
             if last:
                 raise
             tried.append(f"{name}: {error}")
@@ -158,8 +167,14 @@ def _solve_once(
         if Capability.INTERRUPT not in registry.record(name).capabilities:
             raise
         answer = Answer(Termination.INTERRUPTED, native="interrupted before an answer")
+    except (HasaError, MemoryError):
+        raise
+    except Exception as error:  # whatever a solver raises, the caller's fallback still runs
+        answer = Answer(Termination.FAILED, native=f"{type(error).__name__}: {error}")
+    if not isinstance(answer, Answer):
+        answer = Answer(Termination.FAILED, native=f"gave a {type(answer).__name__}, no Answer")
     if answer.termination is Termination.INFEASIBLE and answer.choice is None:
-        answer = _explained(problem, name, answer)
+        answer = _explained(request, name, answer)
     verdict = verify(problem, answer, request)
     return Allocation(
         problem=problem,
@@ -175,21 +190,26 @@ def _solve_once(
     )
 
 
-def _explained(problem: AllocationProblem, name: str, answer: Answer) -> Answer:
-    """Raise if the problem is infeasible; else turn the false claim into a failure."""
+def _explained(request: Request, name: str, answer: Answer) -> Answer:
+    """Raise if the problem is infeasible; else turn the false claim into what it was.
+
+    CBC calls a model infeasible where its time was up before it found a solution.
+    """
     from hasa_opt.diagnose import explain_infeasible
 
-    conflict = explain_infeasible(problem)
+    conflict = explain_infeasible(request.problem)
     if conflict is not None:
         raise InfeasibleError(conflict.message, limits=conflict.limits)
     native = f"{answer.native}; {name} claims infeasible, but a feasible allocation exists"
-    return Answer(Termination.OPTIMAL, native=native)
+    limited = request.time_limit_s is not None
+    return Answer(Termination.TIME_LIMIT if limited else Termination.OPTIMAL, native=native)
 
 
 def _check_limits(time_limit_s: float | None, gap: float) -> None:
-    if time_limit_s is not None and not time_limit_s >= 0:
+    limited = time_limit_s is not None and time_limit_s != inf
+    if limited and number(time_limit_s, "time_limit_s") < 0:
         raise InputError(f"time_limit_s {time_limit_s} must be at least 0 seconds, or None")
-    if not 0 <= gap < 1:
+    if not 0 <= number(gap, "gap") < 1:
         raise InputError(f"gap {gap} must lie in [0, 1): 0 asks for the proven optimum")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.checks import float_array, number
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.rules import preliminary_widths
@@ -35,9 +36,9 @@ def hasa(scores: npt.ArrayLike, *, widths: tuple[float, float] | None = None) ->
     """
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
-        _one_per_client(np.asarray(scores, dtype=np.float64), len(clients), "scores")
+        values = float_array(scores, "scores", (len(clients),))
         ends = (float(menu[0]), float(menu[-1])) if widths is None else widths
-        weights = clients.weights * preliminary_widths(scores, widths=ends)
+        weights = clients.weights * preliminary_widths(values, widths=ends)
         return weights[:, None] * np.log(menu)
 
     return build
@@ -56,15 +57,14 @@ def alpha_fair(weights: npt.ArrayLike | None = None, *, alpha: float = 1.0) -> U
     alpha : float
         Finite, at least 0.
     """
-    if not (np.isfinite(alpha) and alpha >= 0):
+    if alpha == np.inf or number(alpha, "alpha") < 0:
         raise InputError(
             f"alpha {alpha} must be finite and at least 0: a sum has no max-min limit, "
             "a large alpha comes near it"
         )
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
-        given = clients.weights if weights is None else np.asarray(weights, dtype=np.float64)
-        _one_per_client(given, len(clients), "weights")
+        given = clients.weights if weights is None else _heights(weights, clients, "weights")
         curve = np.log(menu) if alpha == 1 else menu ** (1 - alpha) / (1 - alpha)
         return given[:, None] * curve
 
@@ -80,12 +80,11 @@ def saturating(scores: npt.ArrayLike, *, tau: float = 0.3) -> Utility:
     tau : float
         Width at which 63 % of the value is reached; greater than 0.
     """
-    if not (np.isfinite(tau) and tau > 0):
-        raise InputError(f"tau {tau} must be a finite width greater than 0")
+    if not number(tau, "tau") > 0:
+        raise InputError(f"tau {tau} must be a width greater than 0")
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
-        heights = np.asarray(scores, dtype=np.float64)
-        _one_per_client(heights, len(clients), "scores")
+        heights = _heights(scores, clients, "scores")
         return heights[:, None] * -np.expm1(-menu / tau)
 
     return build
@@ -103,9 +102,10 @@ def measured(values: npt.ArrayLike | Utility) -> Utility:
     return lambda clients, menu: np.asarray(values, dtype=np.float64)
 
 
-def _one_per_client(values: FloatArray, length: int, what: str) -> None:
-    if values.shape != (length,):
-        raise InputError(f"{what} have shape {values.shape}: {length} clients need ({length},)")
-    bad = np.flatnonzero(~(values >= 0) | ~np.isfinite(values))
-    if bad.size:
-        raise InputError(f"{what} of row {bad[0]}: {values[bad[0]]} must be finite and at least 0")
+def _heights(values: npt.ArrayLike, clients: Clients, what: str) -> FloatArray:
+    heights = float_array(values, what, (len(clients),))
+    negative = np.flatnonzero(heights < 0)
+    if negative.size:
+        row = int(negative[0])
+        raise InputError(f"{what} of row {row} is {heights[row]}: it must be at least 0")
+    return heights

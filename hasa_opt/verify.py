@@ -58,7 +58,7 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
         return _without_solution(answer, own)
     try:
         found = problem.evaluate(answer.choice)
-    except InputError as error:
+    except (InputError, ValueError) as error:
         return _refused(answer, own, str(error))
     if not found.feasible:
         return _refused(answer, own, "; ".join(found.violations))
@@ -68,7 +68,12 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     gap = relative_gap(found.objective, bound, problem.magnitude)
     choice = np.array(answer.choice, dtype=np.int64)
     choice.flags.writeable = False
-    termination = _termination(answer.termination, gap, bool(lies))
+    proven = gap == 0 or (
+        answer.termination is Termination.OPTIMAL
+        and not lies
+        and bound - found.objective <= _PROOF_TOLERANCE * problem.span
+    )
+    termination = Termination.OPTIMAL if proven else _unproven(answer.termination, bool(lies))
     message = "; ".join([answer.native, *lies])
     return Verdict(termination, choice, bound, own.price, not lies, message)
 
@@ -87,8 +92,9 @@ def _own_bound(
         if known.feasible and own.bound - known.objective <= _TIGHT * problem.magnitude:
             return own, known
     relaxation = request.relaxation
-    own = Lagrangian(relaxation.price, relaxation.choice, relaxation.bound)
-    return own, problem.evaluate(own.choice)
+    choice = relaxation.choice if request.known is None else request.known
+    own = Lagrangian(relaxation.price, choice, relaxation.bound)
+    return own, problem.evaluate(choice)
 
 
 def _without_solution(answer: Answer, own: Lagrangian) -> Verdict:
@@ -111,6 +117,8 @@ def _lies(
     """Claims that the problem's own arrays disprove."""
     room = _CLAIM_TOLERANCE * max(abs(found.objective), 1e-8 * problem.magnitude)
     lies = []
+    if answer.termination is Termination.INFEASIBLE:
+        lies.append("claims infeasible, but gives a feasible allocation")
     claimed = found.objective if answer.objective is None else answer.objective
     if not abs(claimed - found.objective) <= room:
         lies.append(f"claims objective {claimed:.9g}, the allocation has {found.objective:.9g}")
@@ -123,9 +131,7 @@ def _lies(
     return lies
 
 
-def _termination(claimed: Termination, gap: float, lied: bool) -> Termination:
-    if gap <= _PROOF_TOLERANCE:
-        return Termination.OPTIMAL
-    if lied or claimed is Termination.INFEASIBLE:
+def _unproven(claimed: Termination, lied: bool) -> Termination:
+    if lied:
         return Termination.FAILED
     return Termination.GAP_REACHED if claimed is Termination.OPTIMAL else claimed

@@ -81,13 +81,11 @@ def test_without_names_the_row_is_told_by_number():
         Clients([1, -3])
 
 
-@pytest.mark.xfail(strict=True, reason="a ragged column of samples raises numpy's own ValueError")
 def test_ragged_samples_are_an_input_error():
     with pytest.raises(HasaError, match="samples"):
         Clients([[1, 2], [3]])
 
 
-@pytest.mark.xfail(strict=True, reason="sparse counts beyond int64 are cast without a check")
 @pytest.mark.parametrize("value", [np.float64(1e19), np.uint64(2**63 + 5), np.float64(2**60)])
 def test_sparse_counts_beyond_int64_are_refused_like_dense_ones(value):
     table = np.array([[value]])
@@ -97,14 +95,12 @@ def test_sparse_counts_beyond_int64_are_refused_like_dense_ones(value):
         Clients([1], counts=sp.csr_array(table))
 
 
-@pytest.mark.xfail(strict=True, reason="duplicates are summed in the small dtype: 100 + 100 = -56")
 def test_duplicates_of_small_integers_are_summed_exactly():
     entries = np.array([100, 100], dtype=np.int8)
     counts = sp.coo_array((entries, ([0, 0], [0, 0])), shape=(1, 1))
     assert Clients([1], counts=counts).counts.toarray().tolist() == [[200]]
 
 
-@pytest.mark.xfail(strict=True, reason="the sum of the counts is not checked and wraps around")
 @pytest.mark.parametrize("counts", [[[2**62, 2**62]], [[2**62, 1], [2**62, 1]]])
 def test_counts_whose_sum_overflows_are_refused(counts):
     with pytest.raises(InputError, match=r"2\*\*62"):
@@ -263,7 +259,7 @@ LONG = "name,label,count,samples,max_width,site\n"
         ("name,label,count,size\na,x,1,2\n", ["unknown column 'size'"]),
         ("name,label,count\na,x,1\na,x,2\n", ["line 3", "'label'", "line 2"]),
         ("name,label,count\na,x,-1\n", ["line 2", "'count'", "-1"]),
-        (LONG + "a,x,1,9,0.5,s\na,y,1,8,0.5,s\n", ["line 3", "'samples'", "'8'", "'9'"]),
+        (LONG + "a,x,1,9,0.5,s\na,y,1,8,0.5,s\n", ["line 3", "'samples'", "8", "9"]),
         (LONG + "a,x,1,9,0.5,s\na,y,1,9,0.6,s\n", ["line 3", "'max_width'", "0.6"]),
         (LONG + "a,x,1,9,0.5,s\na,y,1,9,0.5,t\n", ["line 3", "'site'", "'t'"]),
         (LONG + "a,x,1,0,0.5,s\n", ["line 2", "'samples'"]),
@@ -287,14 +283,12 @@ def test_an_absent_file_is_an_input_error(tmp_path):
         Clients.read_csv(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="count:LABEL columns of a long file are dropped silently")
 def test_the_two_formats_do_not_mix(tmp_path):
     path = write(tmp_path, "name,label,count,count:cat\na,x,1,5\n")
     with pytest.raises(InputError, match="count:cat"):
         Clients.read_csv(path)
 
 
-@pytest.mark.xfail(strict=True, reason="repeated values are compared as text: '1' against '1.0'")
 def test_equal_numbers_written_differently_do_not_contradict(tmp_path):
     path = write(tmp_path, LONG + "a,x,1,9,1,s\na,y,1,9,1.0,s\n")
     assert Clients.read_csv(path).max_width.tolist() == [1.0]

@@ -1,6 +1,5 @@
 """The exact solver against an independent integer dynamic program, and at its edges."""
 
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hasa_opt.result import Termination
 
 pytest.importorskip("numba")
 
-from hasa_opt.solvers import exact
 from hasa_opt.solvers.exact import ExactBackend
 
 KINDS = ("log", "saturating", "measured", "negative", "ties", "correlated")

@@ -34,7 +34,7 @@ class HighsBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut; Ctrl-C ends with the incumbent."""
-        model = LinearModel.of(problem)
+        model = LinearModel.of(problem, request)
         solver = highspy.Highs()
         _set_options(solver, request, model)
         _pass_model(solver, model)

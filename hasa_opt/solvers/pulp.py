@@ -28,7 +28,7 @@ class PulpBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to the PuLP solver's constructor, for example threads=1."""
-        model = LinearModel.of(problem)
+        model = LinearModel.of(problem, request)
         gap = request.absolute_gap / model.scale
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)
