@@ -67,6 +67,8 @@ class Request:
         An allocation to start from.
     options : mapping
         Further keyword arguments, for this backend only.
+    audited : bool
+        Whether a proof of optimality gets a second opinion, see :mod:`hasa_opt.audit`.
     """
 
     problem: AllocationProblem
@@ -74,6 +76,7 @@ class Request:
     gap: float = 0.0
     warm_start: IntArray | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    audited: bool = True
 
     @cached_property
     def relaxation(self) -> Relaxation:
@@ -155,6 +158,9 @@ class SolverRecord:
     capabilities : Capability
     constraints : tuple of str
         Names of the constraint classes that it understands.
+    audited : bool
+        Whether its proofs get a second opinion; not worth the time for the exact solver, whose
+        proof is by the same means.
     """
 
     name: str
@@ -164,6 +170,7 @@ class SolverRecord:
     install: str = "pip install hasa-opt"
     capabilities: Capability = Capability.NONE
     constraints: tuple[str, ...] = ()
+    audited: bool = True
 
     @property
     def available(self) -> bool:
@@ -179,6 +186,7 @@ _REGISTRY: dict[str, SolverRecord] = {
             "exact",
             "hasa_opt.solvers.exact:ExactBackend",
             "our own: proven optimum for the budget alone, from ten clients to ten million",
+            audited=False,
             requires=("numba",),
             install="pip install numba",
             capabilities=Capability.EXACT

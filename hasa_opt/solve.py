@@ -98,7 +98,9 @@ def solve(
     tried: list[str] = []
     for at, name in enumerate(names):
         last = at == len(names) - 1
-        request = Request(problem, time_limit_s, gap, start, options if at == 0 else {})
+        own_options = options if at == 0 else {}
+        audited = registry.record(name).audited
+        request = Request(problem, time_limit_s, gap, start, own_options, audited)
         try:
             result = _solve_once(problem, name, request, tuple(tried))
         except (SolverNotInstalledError, PrecisionError) as error:

@@ -13,6 +13,7 @@ from math import inf
 
 import numpy as np
 
+from hasa_opt.audit import better_exists
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
@@ -63,6 +64,8 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     if not found.feasible:
         return _refused(answer, own, "; ".join(found.violations))
     lies = _lies(problem, answer, found, known)
+    if request.audited and not lies and _refuted(problem, answer, found, own):
+        lies = ["claims optimal, but a better allocation exists"]
     bound = own.bound if lies else min(own.bound, answer.bound)
     bound = max(bound, found.objective)
     gap = relative_gap(found.objective, bound, problem.magnitude)
@@ -95,6 +98,16 @@ def _own_bound(
     choice = relaxation.choice if request.known is None else request.known
     own = Lagrangian(relaxation.price, choice, relaxation.bound)
     return own, problem.evaluate(choice)
+
+
+def _refuted(
+    problem: AllocationProblem, answer: Answer, found: Evaluation, own: Lagrangian
+) -> bool:
+    """Whether a proof of optimality is false, by a search of our own; where that ends in time."""
+    claims_proof = answer.termination is Termination.OPTIMAL and not problem.rows
+    if not claims_proof or own.bound <= answer.bound:
+        return False
+    return bool(better_exists(problem, own.price, max(found.objective, answer.bound)))
 
 
 def _without_solution(answer: Answer, own: Lagrangian) -> Verdict:

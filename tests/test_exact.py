@@ -1,6 +1,5 @@
 """The exact solver against an independent integer dynamic program, and at its edges."""
 
-
 import numpy as np
 import pytest
 

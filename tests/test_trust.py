@@ -216,9 +216,6 @@ def test_infeasible_together_with_an_allocation_is_a_disproved_claim(liar):
     assert not solve(trap(), liar(script)).claim_held
 
 
-@pytest.mark.xfail(
-    strict=True, reason="can not be caught: the bound is a bare assertion, greedy is no better"
-)
 def test_a_false_proof_no_worse_than_greedy(liar):
     lie = answer(choice=np.array([1, 0, 0]), objective=7.0, bound=7.0)
     assert solve(trap(), liar(lambda problem, request: lie)).termination is not Termination.OPTIMAL

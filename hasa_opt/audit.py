@@ -1,0 +1,86 @@
+"""Is there a better allocation than the one that a solver calls optimal?
+
+A second opinion by other means than any backend: Lagrangian regrets leave few clients whose width
+is open, and a dynamic program over Pareto-optimal (cost, utility) states searches those. Numpy
+alone; it answers where that takes few states, and says so where it does not.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.problem import AllocationProblem
+
+__all__ = ["better_exists"]
+
+_STATES = 50_000
+_CELLS = 2_000_000
+
+
+def better_exists(problem: AllocationProblem, price: float, objective: float) -> bool | None:
+    """Whether an allocation within the budget is worth more than ``objective``.
+
+    For any allocation, ``objective = bound - sum of regrets - price x slack`` with the Lagrangian
+    bound at the price, so a better one has regrets below ``bound - objective`` (Pisinger, 1995).
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+        Its constraints beyond the budget are left out.
+    price : float
+        Utility per unit of cost, at least 0; a good shadow price leaves few clients open.
+    objective : float
+
+    Returns
+    -------
+    bool or None
+        None if the answer would take too long.
+    """
+    if problem.costs.size > _CELLS:
+        return None
+    cost = problem.costs - problem.cheapest[:, None]
+    budget = problem.limit - int(problem.cheapest.sum())
+    net = np.where(problem.admissible, problem.utilities - price * cost, -inf)
+    regret = net.max(axis=1, keepdims=True) - net
+    bound = float(net.max(axis=1).sum()) + price * budget
+    margin = 1e-9 * problem.span + 1e-14 * problem.magnitude
+    room = bound - objective - margin
+    if room <= 0:
+        return False
+    open_width = regret < room
+    several = np.flatnonzero(open_width.sum(axis=1) > 1)
+    fixed = np.delete(np.arange(len(problem)), several)
+    at = regret[fixed].argmin(axis=1)
+    spent = np.array([int(cost[fixed, at].sum())])
+    lost = np.array([float(regret[fixed, at].sum())])
+    most = _remaining(np.where(open_width, cost, 0).max(axis=1)[several])
+    for step, client in enumerate(several):
+        widths = np.flatnonzero(open_width[client])
+        spent = (spent[:, None] + cost[client, widths]).ravel()
+        lost = (lost[:, None] + regret[client, widths]).ravel()
+        # Slack that no later client can use up costs the price per unit.
+        unused = np.maximum(budget - spent - most[step + 1], 0)
+        possible = (spent <= budget) & (lost + price * unused < room)
+        spent, lost = _undominated(spent[possible], lost[possible], price)
+        if spent.size == 0:
+            return False
+        if spent.size > _STATES:
+            return None
+    return bool(((spent <= budget) & (lost + price * (budget - spent) < room)).any())
+
+
+def _remaining(costs: IntArray) -> IntArray:
+    """Sum of each entry and all later ones, with a final 0."""
+    return np.append(np.cumsum(costs[::-1])[::-1], 0)
+
+
+def _undominated(spent: IntArray, lost: FloatArray, price: float) -> tuple[IntArray, FloatArray]:
+    """Keep the states that no cheaper one beats in utility (``price x spent - lost``)."""
+    worth = price * spent - lost
+    order = np.lexsort((-worth, spent))
+    best_before = np.maximum.accumulate(np.append(-inf, worth[order][:-1]))
+    kept = order[worth[order] > best_before]
+    return spent[kept], lost[kept]
