@@ -69,7 +69,7 @@ def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core,
         By how much the best net utilities exceed those of the base choice, summed, if by more
         than rounding: the base is not optimal at the price, and the bound must allow for it.
     """
-    capacity = 4 * min(rows.size, 65_536) + 64
+    capacity = min(rows.size * table.costs.shape[1], 1 << 18)
     while True:
         client, stop, width, cost, regret, key, needed, excess = _moves(
             *table, base.choice, rows, base.price, gap, capacity

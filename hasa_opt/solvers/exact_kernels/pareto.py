@@ -297,6 +297,32 @@ def _merge(
 
 
 @njit(cache=True)
+def _smallest(values, rank):
+    """Value of a rank, from 0, by quickselect; reorders the values."""
+    first, last = 0, values.size - 1
+    while first < last:
+        a, b, c = values[first], values[(first + last) // 2], values[last]
+        pivot = max(min(a, b), min(max(a, b), c))
+        low, high = first, last
+        while low <= high:
+            while values[low] < pivot:
+                low += 1
+            while values[high] > pivot:
+                high -= 1
+            if low <= high:
+                values[low], values[high] = values[high], values[low]
+                low += 1
+                high -= 1
+        if rank <= high:
+            last = high
+        elif rank >= low:
+            first = low
+        else:
+            break
+    return values[rank]
+
+
+@njit(cache=True)
 def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     """Cut a list to its cap; note the least loss that the dropped states could have led to.
 
@@ -306,7 +332,7 @@ def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     losses = np.empty(size)
     for i in range(size):
         losses[i] = _least_loss(slacks[i], regrets[i], price, up, down)
-    level = np.partition(losses, cap // 2)[cap // 2]
+    level = _smallest(losses.copy(), cap // 2)
     better, others = np.int64(0), np.int64(0)
     for i in range(size):
         if losses[i] < level:
