@@ -27,7 +27,7 @@ __all__ = [
     "relax",
 ]
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 12
 _ROUNDING = 2.0**-50
 _PASSES = 10
 _CANDIDATES = 100_000
@@ -128,21 +128,21 @@ def lagrangian(problem: AllocationProblem, price: float) -> Lagrangian:
     """Upper bound on every allocation within the budget, valid at any price of at least 0.
 
     ``sum_i max_k (u_ik - price a_ik) + price limit``; at the right price it is the optimum of
-    the linear relaxation. One pass, column by column over blocks of clients.
+    the linear relaxation. One pass over blocks of clients.
     """
     choice = np.zeros(len(problem), dtype=np.int64)
     total = price * (problem.limit - int(problem.cheapest.sum()))
     for start in range(0, len(problem), _BLOCK):
         block = slice(start, start + _BLOCK)
-        least, at = problem.cheapest[block], choice[block]
-        best = np.full(at.size, -np.finfo(np.float64).max)
-        for k in range(problem.widths.size):
-            net = (problem.costs[block, k] - least) * -price
-            net += problem.utilities[block, k]
-            net[~problem.admissible[block, k]] = -np.inf
-            # Among equal ones, as far as rounding tells, the first of the menu.
-            at[net > best + _ROUNDING * np.abs(best)] = k
-            np.maximum(best, net, out=best)
+        extra = np.ascontiguousarray(problem.costs[block].T) - problem.cheapest[block]
+        net = extra * -price
+        net += problem.utilities[block].T
+        net[~problem.admissible[block].T] = -np.inf
+        best = net.max(axis=0)
+        # Among equal ones, as far as rounding tells, the first of the menu.
+        good = net >= best - _ROUNDING * np.abs(best)
+        for k in range(problem.widths.size - 1, -1, -1):
+            np.copyto(choice[block], k, where=good[k])
         total += float(best.sum())
     return Lagrangian(price, choice, total)
 

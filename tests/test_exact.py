@@ -6,11 +6,13 @@ import pytest
 import hasa_opt as hasa
 from hasa_opt.backend import Request
 from hasa_opt.problem import AllocationProblem
+from hasa_opt.relaxation import relax
 from hasa_opt.result import Termination
 
 pytest.importorskip("numba")
 
 from hasa_opt.solvers.exact import ExactBackend
+from hasa_opt.solvers.exact_kernels import multiplier
 
 KINDS = ("log", "saturating", "measured", "negative", "ties", "correlated")
 
@@ -105,3 +107,204 @@ def test_random_instances_against_the_integer_recursion(kind):
     for _ in range(170):
         problem = random_problem(rng, kind)
         check(problem, solved(problem), best_by_budget(problem))
+
+
+def test_every_path_gives_the_same_optimum(monkeypatch):
+    """Sampling, tiny lists and several stages, which small instances do not reach otherwise."""
+    rng = np.random.default_rng(7)
+    for sample_from, first_cap, caps in ((1, 1, (1, 2, 1 << 16)), (1, 256, (1 << 16,))):
+        monkeypatch.setattr(multiplier, "_SAMPLE_FROM", sample_from)
+        monkeypatch.setattr(exact, "_FIRST_CAP", first_cap)
+        monkeypatch.setattr(exact, "_CAPS", caps)
+        for _ in range(25):
+            for kind in KINDS:
+                problem = random_problem(rng, kind)
+                check(problem, solved(problem), best_by_budget(problem))
+
+
+def test_early_stops_keep_a_valid_bound(monkeypatch):
+    monkeypatch.setattr(exact, "_FIRST_CAP", 2)
+    rng = np.random.default_rng(8)
+    open_gaps = 0
+    for _ in range(25):
+        for kind in KINDS:
+            problem = random_problem(rng, kind)
+            optimum = best_by_budget(problem)
+            room = 1e-12 * problem.magnitude
+            stops = ({"options": {"max_states": 2}}, {"gap": 1e-2}, {"time_limit_s": 0.0})
+            for limits in stops:
+                answer = solved(problem, **limits)
+                found = problem.evaluate(answer.choice)
+                assert found.feasible
+                assert answer.bound >= optimum - room
+                assert found.objective <= optimum + room
+                if answer.termination is Termination.OPTIMAL:
+                    assert found.objective >= optimum - room
+                else:
+                    open_gaps += 1
+                if "gap" in limits:
+                    allowed = 1.001e-2 * abs(relax(problem).bound) + room
+                    assert answer.bound - found.objective <= allowed
+    assert open_gaps > 20
+
+
+def middle_problem(kind, n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    samples = rng.integers(20, 2000, n)
+    if kind == "log":
+        utility = hasa.utility.hasa(rng.random(n))
+    else:
+        utility = hasa.utility.measured(rng.random((n, 8)))
+    return AllocationProblem.build(
+        hasa.Clients(samples), widths=np.linspace(0.3, 1, 8).round(2), budget=0.5, utility=utility
+    )
+
+
+@pytest.mark.parametrize("kind", ["log", "measured"])
+def test_agrees_with_highs(kind):
+    problem = middle_problem(kind)
+    mine, peer = hasa.solve(problem, "exact"), hasa.solve(problem, "highs", time_limit_s=10)
+    assert mine.termination is Termination.OPTIMAL
+    assert mine.objective >= peer.objective - 1e-12 * problem.magnitude
+    assert peer.bound >= mine.objective - 1e-9 * problem.magnitude
+    for states in (1, 10, 100):
+        early = hasa.solve(problem, "exact", max_states=states)
+        assert early.claim_held
+        assert early.bound >= peer.objective - 1e-12 * problem.magnitude
+
+
+def test_identical_clients_are_solved_as_classes():
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        n, kinds = int(rng.integers(3, 61)), int(rng.integers(1, 4))
+        label = rng.integers(0, kinds, n)
+        menu = np.sort(rng.choice(np.arange(1, 20), 5, replace=False))
+        costs = rng.integers(1, 6, kinds)[label, None] * menu
+        utilities = (rng.random(kinds)[:, None] * np.log(menu))[label]
+        limit = int(costs.min(axis=1).sum() + rng.random() * (costs.max(axis=1) - 1).sum())
+        problem = problem_of(costs, utilities, max(limit, int(costs.min(axis=1).sum())))
+        check(problem, solved(problem), best_by_budget(problem))
+
+
+def test_a_hundred_thousand_identical_clients():
+    label = np.random.default_rng(0).integers(0, 3, 100_000)
+    menu = np.arange(3, 11)
+    costs = np.array([107, 211, 503])[label, None] * menu
+    utilities = (np.array([0.3, 0.7, 0.9])[:, None] * np.log(menu))[label]
+    problem = problem_of(costs, utilities, int(0.6 * costs.max(axis=1).sum()) + 13)
+    solved(problem)
+    started = time.process_time()
+    answer = solved(problem)
+    assert time.process_time() - started < 1.0
+    assert answer.termination is Termination.OPTIMAL
+    assert problem.evaluate(answer.choice).feasible
+
+
+def test_no_time_still_gives_an_allocation_and_a_bound():
+    problem = middle_problem("log")
+    answer = solved(problem, time_limit_s=0.0)
+    optimum = solved(problem).objective
+    assert answer.termination is Termination.TIME_LIMIT
+    assert problem.evaluate(answer.choice).feasible
+    assert answer.objective <= optimum <= answer.bound + 1e-12 * problem.magnitude
+
+
+def test_stops_at_the_gap():
+    problem = middle_problem("log")
+    result = hasa.solve(problem, "exact", gap=1e-2)
+    assert result.termination is Termination.GAP_REACHED
+    assert 0 < result.gap <= 1.1e-2
+
+
+def test_interrupt_keeps_the_incumbent(monkeypatch):
+    problem = middle_problem("log")
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exact.Search, "advance", interrupted)
+    result = hasa.solve(problem, "exact")
+    assert result.termination is Termination.INTERRUPTED
+    assert result.has_solution
+    assert result.claim_held
+
+
+def test_warm_start_is_the_first_incumbent():
+    problem = middle_problem("log")
+    best = hasa.solve(problem, "exact")
+    again = hasa.solve(problem, "exact", warm_start=best, time_limit_s=0)
+    assert again.objective == best.objective
+    costly = np.full(len(problem), problem.widths.size - 1)
+    assert hasa.solve(problem, "exact", warm_start=costly).objective == best.objective
+
+
+def test_a_wrong_price_does_not_weaken_verification(monkeypatch):
+    """A false optimum is caught although the backend names a price that suits it."""
+    problem = middle_problem("log")
+    true = hasa.solve(problem, "exact")
+    cheapest = np.zeros(len(problem), dtype=np.int64)
+    worth = problem.evaluate(cheapest).objective
+    for price in (true.price, 0.0, 1e9, -1.0, float("nan"), float("inf")):
+        false = exact.Answer(Termination.OPTIMAL, cheapest, worth, worth, price=price)
+        monkeypatch.setattr(ExactBackend, "solve", lambda *_, answer=false: answer)
+        result = hasa.solve(problem, "exact")
+        assert not result.claim_held
+        assert result.termination is Termination.FAILED
+        assert result.bound >= true.objective
+
+
+def test_huge_costs():
+    rng = np.random.default_rng(5)
+    costs = np.sort(rng.integers(0, 2**62 // 20, (20, 4)), axis=1)
+    utilities = rng.random((20, 4)).cumsum(axis=1)
+    limit = int(costs.max(axis=1).sum()) // 2
+    problem = problem_of(costs, utilities, max(limit, int(costs[:, 0].sum())))
+    answer = solved(problem)
+    scaled = problem_of(costs >> 40, utilities, problem.limit >> 40)
+    rough = solved(scaled).objective
+    assert answer.termination is Termination.OPTIMAL
+    assert problem.evaluate(answer.choice).feasible
+    assert abs(answer.objective - rough) < 0.1
+
+
+def test_edges():
+    one = problem_of([[3, 5, 9]], [[1.0, 2.0, 9.0]], 8)
+    check(one, solved(one), 2.0)
+    single = problem_of([[3], [5]], [[1.0], [-2.0]], 8)
+    check(single, solved(single), -1.0)
+    rng = np.random.default_rng(2)
+    costs, utilities = rng.integers(1, 9, (30, 5)), rng.random((30, 5))
+    tight = problem_of(costs, utilities, costs.min(axis=1).sum())
+    check(tight, solved(tight), best_by_budget(tight))
+    loose = problem_of(costs, utilities, costs.max(axis=1).sum())
+    check(loose, solved(loose), utilities.max(axis=1).sum())
+    fixed = np.zeros((30, 5), dtype=bool)
+    fixed[np.arange(30), rng.integers(0, 5, 30)] = True
+    masked = problem_of(costs, utilities, costs[fixed].sum(), fixed)
+    check(masked, solved(masked), utilities[fixed].sum())
+    free = problem_of(np.zeros((4, 3)), np.arange(12.0).reshape(4, 3), 0)
+    check(free, solved(free), 2.0 + 5 + 8 + 11)
+    assert solved(problem_of([[3, 4]], [[1.0, 2.0]], 2)).termination is Termination.INFEASIBLE
+
+
+def test_options_are_checked():
+    problem = middle_problem("log", 5)
+    with pytest.raises(hasa.errors.InputError, match="max_states"):
+        hasa.solve(problem, "exact", threads=1)
+    with pytest.raises(hasa.errors.InputError, match="at least 1"):
+        hasa.solve(problem, "exact", max_states=0)
+
+
+def test_further_constraints_are_refused_and_auto_goes_elsewhere():
+    problem = middle_problem("log", 30)
+    limited = AllocationProblem.build(
+        problem.clients,
+        widths=problem.widths,
+        budget=0.5,
+        utility=hasa.utility.measured(problem.utilities),
+        constraints=[hasa.Quota({0.3: 5})],
+    )
+    with pytest.raises(hasa.errors.UnsupportedConstraintError):
+        hasa.solve(limited, "exact")
+    assert hasa.solve(limited).solver == "highs"
+    assert hasa.solve(problem).solver == "exact"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -195,7 +196,7 @@ def _stage_caps(request: Request) -> list[int]:
     return [*(cap for cap in _CAPS if cap < largest), largest]
 
 
-def _read_only(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Contiguous read-only view: compiled code is of one type for all callers."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False

@@ -19,6 +19,8 @@ from hasa_opt.solvers.exact_kernels.multiplier import Base, Table
 
 __all__ = ["Core", "collect"]
 
+_ROUNDING = 2.0**-50
+
 
 class Core(NamedTuple):
     """Classes of clients with the same moves away from their base choice, lowest rate first.
@@ -64,9 +66,10 @@ def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core,
     -------
     core : Core
     excess : float
-        By how much rounding put the best net utilities above those of the base choice, summed.
+        By how much the best net utilities exceed those of the base choice, summed, if by more
+        than rounding: the base is not optimal at the price, and the bound must allow for it.
     """
-    capacity = 4 * min(rows.size, 65_536) + 64
+    capacity = min(rows.size * table.costs.shape[1], 1 << 18)
     while True:
         client, stop, width, cost, regret, key, needed, excess = _moves(
             *table, base.choice, rows, base.price, gap, capacity
@@ -103,7 +106,8 @@ def _moves(costs, utilities, admissible, choice, rows, price, gap, capacity):
                 gain = utilities[i, k] - worth
                 loss = price * np.float64(extra) - gain
                 if loss < gap and k != kept:
-                    least = min(least, loss)
+                    if loss < -_ROUNDING * abs(gain):
+                        least = min(least, loss)
                     if extra != 0 and (gain > 0.0 or extra < 0):
                         if count < capacity:
                             width[count], cost[count] = k, extra

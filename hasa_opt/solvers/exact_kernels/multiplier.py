@@ -9,7 +9,7 @@ selection, 1975): two multiplications per width for all the others.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ __all__ = ["Base", "Table", "relax", "worth"]
 _SAMPLE_FROM = 20_000
 _DEVIATIONS = 4.0
 _MARGIN = 1e-9
+_NEAREST = 400
 
 
 class Table(NamedTuple):
@@ -51,7 +52,7 @@ class Base(NamedTuple):
     slack : int
         Budget that the choice leaves; negative if no allocation fits.
     near : (n_near,) int64
-        Clients with a step near the multiplier.
+        Clients with the steps nearest to the multiplier: a few hundred.
     """
 
     price: float
@@ -116,10 +117,14 @@ def _fill(
     steps = _Steps(*_steps(*table, near, low, high, choice))
     room -= steps.spent
     price = max(_critical(steps.slope.copy(), steps.cost.copy(), room), low)
-    return Base(price, choice, int(_take(*steps[:4], price, room, choice)), near)
+    slack = int(_take(*steps[:4], price, room, choice))
+    client = steps.client
+    if client.size > _NEAREST:
+        client = client[np.argpartition(np.abs(steps.slope - price), _NEAREST)[:_NEAREST]]
+    return Base(price, choice, slack, np.unique(client))
 
 
-def _frozen(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     array.flags.writeable = False
     return array
 

@@ -21,6 +21,7 @@ __all__ = ["Search"]
 
 _CHUNK = 2_000_000
 _NONE = -1
+_FREE = 1e-9
 # Entries of Search._whole: next class, its copies done, row and length of the list, nodes used,
 # node of the incumbent, lowest and highest slack at the entry of the class.
 _CLASS, _COPY, _ROW, _LENGTH, _USED, _BEST, _LOWEST, _HIGHEST = range(8)
@@ -72,6 +73,7 @@ class Search:
     ) -> None:
         self._core = core
         self._price = price
+        self._copies = _copies(core.first, core.start, core.cost, core.regret, price, slack, loss)
         self._limits = np.array([precision, rounding])
         self._cap = cap
         self._n_classes = min(n_classes, core.first.size - 1)
@@ -109,7 +111,7 @@ class Search:
         """Work through some more classes; True while there are any."""
         core = self._core
         needed = _advance(
-            core.first, core.cost, core.regret, core.up, core.down, core.start,
+            core.first, core.cost, core.regret, core.up, core.down, self._copies,
             self._price, self._limits, self._cap, self._n_classes,
             *self._lists, self._nodes, self._whole, self._real, _CHUNK,
         )  # fmt: skip
@@ -140,7 +142,7 @@ class Search:
 
 @njit(cache=True, error_model="numpy")
 def _advance(
-    first, cost, regret, up, down, start, price, limits, cap, n_classes,
+    first, cost, regret, up, down, copies, price, limits, cap, n_classes,
     slacks, regrets, links, nodes, whole, real, chunk,
 ):  # fmt: skip
     """Merge class after class into the list; returns the nodes needed if the table is full."""
@@ -157,7 +159,7 @@ def _advance(
             return needed
         if whole[_COPY] == 0:
             whole[_HIGHEST], whole[_LOWEST] = slacks[row, 0], slacks[row, length - 1]
-        last = whole[_COPY] == start[c + 1] - start[c] - 1
+        last = whole[_COPY] == copies[c] - 1
         after = c + 1 if last else c
         low, high = -np.inf, np.inf
         if not last:
@@ -191,6 +193,39 @@ def _advance(
         else:
             whole[_COPY] += 1
     return 0
+
+
+@njit(cache=True, error_model="numpy")
+def _copies(first, start, cost, regret, price, slack, loss):
+    """Members of each class that some best allocation can do with.
+
+    A move of positive regret is made ``loss / regret`` times at most. Free moves (of hardly any
+    regret) are many where clients are identical. They need no subset that sums to zero: ordered
+    so that their sums run between 0 and their total, overshooting by one move at most, they
+    repeat none of these sums (Steinitz, 1913), which bounds their number. Their total is bounded
+    since the other moves and the final slack are.
+    """
+    divisor, widest, least = np.int64(0), np.int64(0), np.inf
+    free = _FREE * price
+    for move in range(cost.size):
+        size = abs(cost[move])
+        rate = regret[move] / np.float64(size)
+        if rate <= free:
+            divisor, widest = np.gcd(divisor, size), max(widest, size)
+        else:
+            least = min(least, rate)
+    reach = np.float64(slack) + loss / least + loss / price + 2.0 * np.float64(widest)
+    copies = np.empty(first.size - 1, np.int64)
+    for c in range(copies.size):
+        needed = 0.0
+        for move in range(first[c], first[c + 1]):
+            if regret[move] <= free * abs(np.float64(cost[move])):
+                needed += reach / np.float64(divisor) + 2.0
+            else:
+                needed += loss / regret[move] + 1.0
+        members = start[c + 1] - start[c]
+        copies[c] = members if needed >= members else np.int64(needed)
+    return copies
 
 
 @njit(cache=True, error_model="numpy")
@@ -262,6 +297,32 @@ def _merge(
 
 
 @njit(cache=True)
+def _smallest(values, rank):
+    """Value of a rank, from 0, by quickselect; reorders the values."""
+    first, last = 0, values.size - 1
+    while first < last:
+        a, b, c = values[first], values[(first + last) // 2], values[last]
+        pivot = max(min(a, b), min(max(a, b), c))
+        low, high = first, last
+        while low <= high:
+            while values[low] < pivot:
+                low += 1
+            while values[high] > pivot:
+                high -= 1
+            if low <= high:
+                values[low], values[high] = values[high], values[low]
+                low += 1
+                high -= 1
+        if rank <= high:
+            last = high
+        elif rank >= low:
+            first = low
+        else:
+            break
+    return values[rank]
+
+
+@njit(cache=True)
 def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     """Cut a list to its cap; note the least loss that the dropped states could have led to.
 
@@ -271,7 +332,7 @@ def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     losses = np.empty(size)
     for i in range(size):
         losses[i] = _least_loss(slacks[i], regrets[i], price, up, down)
-    level = np.partition(losses, cap // 2)[cap // 2]
+    level = _smallest(losses.copy(), cap // 2)
     better, others = np.int64(0), np.int64(0)
     for i in range(size):
         if losses[i] < level:

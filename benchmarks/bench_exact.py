@@ -1,0 +1,227 @@
+"""CPU time of the exact solver against HiGHS and CBC, and how it grows.
+
+Run it with ``python benchmarks/bench_exact.py`` (about two minutes) or add ``--full``. Every
+figure is the median over fresh seeds of CPU seconds, children included, on one thread. Each
+answer is checked in exact integers. Where a peer stopped at its time limit or without a proof
+the ratio is a lower bound, marked ">=".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import time
+from collections.abc import Callable
+from statistics import geometric_mean, median
+
+import numpy as np
+
+import hasa_opt as hasa
+from hasa_opt.backend import Answer, Request, load
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.result import Termination
+
+MENU = np.linspace(0.3, 1, 8).round(2)
+PEERS = {"highs": {"threads": 1}, "pulp": {"threads": 1}}
+
+
+def cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def clients(rng: np.random.Generator, n: int) -> hasa.Clients:
+    return hasa.Clients(rng.integers(20, 2000, n))
+
+
+def logarithmic(n: int, seed: int) -> AllocationProblem:
+    rng = np.random.default_rng(seed)
+    utility = hasa.utility.hasa(rng.random(n))
+    return AllocationProblem.build(clients(rng, n), widths=MENU, budget=0.5, utility=utility)
+
+
+def measured(n: int, seed: int) -> AllocationProblem:
+    """Noisy concave curves, as a probe of every client would give."""
+    rng = np.random.default_rng(seed)
+    own = clients(rng, n)
+    steps = np.sort(rng.random((n, 8)), axis=1)[:, ::-1] + rng.normal(0, 0.1, (n, 8))
+    table = steps.cumsum(axis=1) * own.samples[:, None]
+    utility = hasa.utility.measured(table)
+    return AllocationProblem.build(own, widths=MENU, budget=0.6, utility=utility)
+
+
+def arbitrary(n: int, seed: int) -> AllocationProblem:
+    """Utilities of any shape."""
+    rng = np.random.default_rng(seed)
+    utility = hasa.utility.measured(rng.random((n, 8)))
+    return AllocationProblem.build(clients(rng, n), widths=MENU, budget=0.5, utility=utility)
+
+
+def identical(n: int, seed: int) -> AllocationProblem:
+    """Three kinds of devices."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 3, n)
+    own = hasa.Clients(rng.integers(20, 2000, 3)[kind])
+    utility = hasa.utility.hasa(np.array([0.1, 0.5, 0.9])[kind])
+    return AllocationProblem.build(own, widths=MENU, budget=0.5, utility=utility)
+
+
+def _priced(costs: np.ndarray, table: np.ndarray, budget: float) -> AllocationProblem:
+    return AllocationProblem.build(
+        hasa.Clients(np.ones(costs.shape[0], dtype=np.int64)),
+        widths=MENU,
+        budget=budget,
+        utility=hasa.utility.measured(table),
+        cost=hasa.cost.table(costs),
+    )
+
+
+def correlated(n: int, seed: int) -> AllocationProblem:
+    """Utility = cost + constant, costs up to 1,000."""
+    costs = np.sort(np.random.default_rng(seed).integers(1, 1000, (n, 8)), axis=1)
+    return _priced(costs, costs + 100.0, 0.6)
+
+
+def correlated_free(n: int, seed: int, largest: int = 1000) -> AllocationProblem:
+    """The same with a free width of utility 0: the knapsack's strongly correlated family."""
+    costs = np.sort(np.random.default_rng(seed).integers(1, largest, (n, 8)), axis=1)
+    table = costs + largest / 10
+    costs[:, 0], table[:, 0] = 0, 0.0
+    return _priced(costs, table, 0.4)
+
+
+def correlated_tight(n: int, seed: int) -> AllocationProblem:
+    """The same with costs up to a million and a tight budget: hardest of all."""
+    costs = np.sort(np.random.default_rng(seed).integers(1, 10**6, (n, 8)), axis=1)
+    table = costs + 10**5
+    costs[:, 0], table[:, 0] = 0, 0.0
+    return _priced(costs, table, 0.05)
+
+
+def timed(
+    problem: AllocationProblem, name: str, limit_s: float | None, **options: object
+) -> tuple[float, Answer]:
+    """CPU seconds of one backend alone, its answer checked."""
+    request = Request(problem, limit_s, options=options)
+    started = cpu_seconds()
+    answer = load(name).solve(problem, request)
+    seconds = cpu_seconds() - started
+    if answer.choice is not None and not problem.evaluate(answer.choice).feasible:
+        answer = Answer(Termination.FAILED, native="over the budget")
+    return seconds, answer
+
+
+def exact_seconds(problem: AllocationProblem, limit_s: float | None = None) -> tuple[float, Answer]:
+    """Median of five runs where they are short: a clock tick is too coarse for one."""
+    runs = []
+    for _ in range(5):
+        started = time.process_time()
+        answer = load("exact").solve(problem, Request(problem, limit_s))
+        runs.append(time.process_time() - started)
+        if runs[0] > 0.2:
+            break
+    assert answer.choice is not None
+    assert problem.evaluate(answer.choice).feasible
+    return median(runs), answer
+
+
+def versus(name: str, family: Callable[..., AllocationProblem], n: int, seeds: int, limit_s: float):
+    """One line: exact against the faster peer of each instance."""
+    ratios, mine, theirs, gaps = [], [], [], []
+    lower = wrong = unproven = False
+    for seed in range(seeds):
+        problem = family(n, 1000 + seed)
+        seconds, answer = exact_seconds(problem, limit_s)
+        unproven |= answer.termination is not Termination.OPTIMAL
+        best = (np.inf, True)
+        for peer, options in PEERS.items():
+            spent, other = timed(problem, peer, limit_s, **options)
+            proven = other.termination is Termination.OPTIMAL
+            if other.choice is not None:
+                worth = problem.evaluate(other.choice).objective
+                wrong |= worth > answer.bound + 1e-11 * problem.magnitude
+            best = min(best, (spent, not proven), key=lambda pair: (pair[1], pair[0]))
+        lower |= best[1]
+        ratios.append(best[0] / seconds)
+        mine.append(seconds)
+        theirs.append(best[0])
+        gaps.append((answer.bound - answer.objective) / abs(answer.objective))
+    print(
+        f"{name:<17}{n:>8}{median(mine):>11.5f}{median(theirs):>10.2f}"
+        f"{'  >=' if lower else '    '}{geometric_mean(ratios):>9.0f}{max(gaps):>10.1e}"
+        f"{'  NOT PROVEN' if unproven else ''}{'  WRONG' if wrong else ''}",
+        flush=True,
+    )
+
+
+def alone(name: str, family: Callable[..., AllocationProblem], n: int, seeds: int, limit_s: float):
+    """One line without peers."""
+    runs = [exact_seconds(family(n, 1000 + seed), limit_s) for seed in range(seeds)]
+    gap = max((answer.bound - answer.objective) / abs(answer.objective) for _, answer in runs)
+    ended = {str(answer.termination) for _, answer in runs}
+    seconds = [spent for spent, _ in runs]
+    print(
+        f"{name:<17}{n:>8}{median(seconds):>11.5f}{max(seconds):>11.5f} (max)"
+        f"{gap:>10.1e}  {', '.join(sorted(ended))}",
+        flush=True,
+    )
+
+
+def scale(name: str, family: Callable[..., AllocationProblem], sizes: list[int], seeds: int):
+    """CPU seconds by size, growth exponent, and passes of numpy over the utility table."""
+    medians = []
+    for n in sizes:
+        runs, passes, whole = [], [], []
+        for seed in range(seeds):
+            problem = family(n, 2000 + seed)
+            seconds, answer = exact_seconds(problem)
+            runs.append(seconds)
+            started = time.process_time()
+            problem.utilities.max(axis=1).sum()
+            passes.append(time.process_time() - started)
+            started = time.process_time()
+            hasa.solve(family(n, 2000 + seed), "exact")
+            whole.append(time.process_time() - started)
+        medians.append(median(runs))
+        print(
+            f"{name:<17}{n:>9}{medians[-1]:>11.4f}{median(whole):>11.4f}"
+            f"{medians[-1] / median(passes):>9.1f}  {answer.termination}",
+            flush=True,
+        )
+    exponent = np.log(medians[2] / medians[0]) / np.log(sizes[2] / sizes[0])
+    print(f"{name:<17}growth exponent from {sizes[0]} to {sizes[2]}: {exponent:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="more instances, larger ones")
+    full = parser.parse_args().full
+    started = time.process_time()
+    timed(logarithmic(50, 0), "exact", None)
+    for family in (identical, arbitrary):
+        timed(family(30_000, 0), "exact", None)
+    print(f"first call, compilation or its cache: {time.process_time() - started:.1f} s\n")
+    print("CPU seconds (median), ratio to the faster proven peer (geometric mean), largest gap")
+    print(f"{'family':<17}{'clients':>8}{'exact':>11}{'peer':>10}{'ratio':>13}{'gap':>10}")
+    seeds, limit_s = (6, 120.0) if full else (3, 4.0)
+    for name, family in (("log", logarithmic), ("measured", measured), ("arbitrary", arbitrary)):
+        versus(name, family, 1000, seeds, limit_s)
+        if full:
+            versus(name, family, 10_000, 3, 300.0)
+    print("\nexact alone: CPU seconds (median, largest), largest gap")
+    for n in (1000, 10_000):
+        alone("correlated", correlated, n, 5, 5.0)
+        alone("correlated free", correlated_free, n, 5, 5.0)
+        alone("correlated tight", correlated_tight, n, 3 if full else 1, 5.0)
+    alone("three kinds", identical, 100_000, 5, 5.0)
+    print("\nCPU seconds by size: solver, build + solve + verification, passes of numpy's row max")
+    sizes = [10_000, 100_000, 1_000_000, *([10_000_000] if full else [])]
+    for name, family in (("log", logarithmic), ("arbitrary", arbitrary)):
+        scale(name, family, sizes, 3 if full else 2)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(f"\npeak memory of this process: {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
