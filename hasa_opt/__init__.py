@@ -16,7 +16,16 @@ from hasa_opt import cost, errors, rules, scores, utility
 from hasa_opt.backend import solvers
 from hasa_opt.clients import Clients
 from hasa_opt.compare import Comparison, compare
-from hasa_opt.constraints import Coverage, Quota
+from hasa_opt.constraints import (
+    Budget,
+    Coverage,
+    Fixed,
+    Forbidden,
+    MinWidth,
+    Quota,
+    SiteBudgets,
+    Switches,
+)
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
@@ -29,14 +38,20 @@ if TYPE_CHECKING:
 __all__ = [
     "Allocation",
     "AllocationProblem",
+    "Budget",
     "Clients",
     "Comparison",
     "Coverage",
+    "Fixed",
+    "Forbidden",
     "HasaError",
     "InfeasibleError",
     "InputError",
+    "MinWidth",
     "Quota",
+    "SiteBudgets",
     "Study",
+    "Switches",
     "Termination",
     "compare",
     "cost",

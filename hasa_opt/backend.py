@@ -178,7 +178,8 @@ class SolverRecord:
         return all(find_spec(module) is not None for module in self.requires)
 
 
-_LINEAR = ("Coverage", "Quota")
+_MASKS = ("Fixed", "Forbidden", "MinWidth")
+_LINEAR = ("Budget", "Coverage", "Quota", "SiteBudgets", "Switches", *_MASKS)
 _REGISTRY: dict[str, SolverRecord] = {
     line.name: line
     for line in (
@@ -194,11 +195,13 @@ _REGISTRY: dict[str, SolverRecord] = {
             | Capability.GAP
             | Capability.WARM_START
             | Capability.INTERRUPT,
+            constraints=_MASKS,
         ),
         SolverRecord(
             "greedy",
             "hasa_opt.solvers.greedy:GreedyBackend",
             "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
+            constraints=_MASKS,
         ),
         SolverRecord(
             "highs",

@@ -1,24 +1,93 @@
-"""Constraints beyond the budget: each a small class that states its rows of integers.
+"""Constraints beyond the budget: each a small class that states integer rows or a mask.
 
-A solver that lists a class among its supported constraints translates the rows; every other
-solver refuses it by name before any work.
+A solver that lists a class among its supported constraints translates its rows; every other
+solver refuses it by name before any work. Masks (:class:`MinWidth`, :class:`Fixed`,
+:class:`Forbidden`) only make widths inadmissible, so every solver understands them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
+from hasa_opt.checks import float_array
 from hasa_opt.clients import Clients, IntArray
+from hasa_opt.cost import Cost, whole_costs
 from hasa_opt.errors import InputError
 from hasa_opt.rational import rational
 
-__all__ = ["Constraint", "Coverage", "Quota", "Row"]
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = [
+    "Budget",
+    "Constraint",
+    "Coverage",
+    "Fixed",
+    "Forbidden",
+    "MaskConstraint",
+    "MinWidth",
+    "Quota",
+    "Row",
+    "RowConstraint",
+    "SiteBudgets",
+    "Switches",
+    "Terms",
+]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What a constraint may refer to.
+
+    Attributes
+    ----------
+    clients : Clients
+    units : (n_widths,) int64
+    denominator : int
+        ``units / denominator`` is the menu.
+    costs : (n_clients, n_widths) int64
+    """
+
+    clients: Clients
+    units: IntArray
+    denominator: int
+    costs: IntArray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Clients and widths."""
+        return len(self.clients), self.units.size
+
+    def menu_index(self, width: float, what: str) -> int:
+        """Index of a width, or an error that lists the menu."""
+        wanted = rational(width, f"{what} width")
+        for index, unit in enumerate(self.units):
+            if Fraction(int(unit), self.denominator) == wanted:
+                return index
+        menu = ", ".join(f"{unit / self.denominator:g}" for unit in self.units)
+        raise InputError(f"{what} names width {width}, which is not in the menu ({menu})")
+
+    def client_row(self, client: str | int, what: str) -> int:
+        """Row of a client, by name or number."""
+        if isinstance(client, int | np.integer) and 0 <= client < len(self.clients):
+            return int(client)
+        if isinstance(client, str):
+            names = self.clients.names or tuple(map(self.clients.name, range(len(self.clients))))
+            if client in names:
+                return names.index(client)
+        raise InputError(
+            f"{what} names client {client!r}: give a name, or a row from 0 to "
+            f"{len(self.clients) - 1}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +98,23 @@ class Row:
     ----------
     label : str
         The limit in words, for messages.
-    coefficients : (n_clients, n_widths) int64
+    coefficients : (n_members, n_widths) int64
     lower, upper : int or None
         None leaves that side open.
+    members : (n_members,) int64 or None
+        Increasing rows of the clients that count; None for all.
     """
 
     label: str
     coefficients: IntArray
     lower: int | None = None
     upper: int | None = None
+    members: IntArray | None = None
 
     def total(self, choice: IntArray) -> int:
         """Left-hand side for one allocation."""
-        return int(self.coefficients[np.arange(choice.size), choice].sum())
+        own = choice if self.members is None else choice[self.members]
+        return int(self.coefficients[np.arange(own.size), own].sum())
 
     def excess(self, choice: IntArray) -> int:
         """By how much an allocation breaks the limit; 0 if it holds."""
@@ -51,12 +124,25 @@ class Row:
         return max(over, under, 0)
 
 
-class Constraint(Protocol):
-    """What a constraint class offers: its rows for given clients and menu."""
+@runtime_checkable
+class RowConstraint(Protocol):
+    """A constraint that adds linear limits."""
 
-    def rows(self, clients: Clients, units: IntArray, denominator: int) -> tuple[Row, ...]:
-        """Integer rows of the constraint; ``units / denominator`` is the menu."""
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
+        """Integer rows."""
         ...
+
+
+@runtime_checkable
+class MaskConstraint(Protocol):
+    """A constraint that makes widths inadmissible."""
+
+    def mask(self, terms: Terms) -> BoolArray:
+        """Admissible widths, ``(n_clients, n_widths)``."""
+        ...
+
+
+Constraint: TypeAlias = RowConstraint | MaskConstraint
 
 
 @dataclass(frozen=True)
@@ -78,23 +164,19 @@ class Coverage:
 
     shares: Mapping[float, float]
 
-    def rows(self, clients: Clients, units: IntArray, denominator: int) -> tuple[Row, ...]:
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
         """One row per width of the mapping."""
-        total = int(clients.samples.sum())
+        samples = terms.clients.samples
         rows = []
-        for width, share in _pairs(self.shares, "Coverage", "share"):
-            least = _menu_index(width, units, denominator, "Coverage")
+        for width, share in _items(self.shares, "Coverage", "a share"):
+            least = terms.menu_index(width, "Coverage")
             wanted = rational(share, "share")
             if not 0 <= wanted <= 1:
                 raise InputError(f"Coverage share {share} of width {width} must lie in [0, 1]")
-            holds = np.arange(units.size) >= least
-            rows.append(
-                Row(
-                    f"Coverage: {float(wanted):.4g} of the samples at width {width} or wider",
-                    clients.samples[:, None] * holds,
-                    lower=ceil(wanted * total),
-                )
-            )
+            label = f"Coverage: {float(wanted):.4g} of the samples at width {width} or wider"
+            holds = np.arange(terms.units.size) >= least
+            lower = ceil(wanted * int(samples.sum()))
+            rows.append(Row(label, samples[:, None] * holds, lower=lower))
         return tuple(rows)
 
 
@@ -115,32 +197,200 @@ class Quota:
 
     clients_at: Mapping[float, int]
 
-    def rows(self, clients: Clients, units: IntArray, denominator: int) -> tuple[Row, ...]:
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
         """One row per width of the mapping."""
         rows = []
-        for width, limit in _pairs(self.clients_at, "Quota", "number of clients"):
-            most = rational(limit, f"Quota of width {width}")
-            if isinstance(limit, bool) or most.denominator != 1 or most < 0:
-                raise InputError(f"Quota {limit!r} of width {width} must be a whole number >= 0")
-            at = _menu_index(width, units, denominator, "Quota")
-            column = np.zeros((len(clients), units.size), dtype=np.int64)
-            column[:, at] = 1
+        for width, limit in _items(self.clients_at, "Quota", "a number of clients"):
+            most = _whole(limit, f"Quota {limit!r} of width {width}")
+            column = np.zeros(terms.shape, dtype=np.int64)
+            column[:, terms.menu_index(width, "Quota")] = 1
+            label = f"Quota: at most {most} clients at width {width}"
+            rows.append(Row(label, column, upper=most))
+        return tuple(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """A further resource with a limit of its own: uplink bytes, energy, memory.
+
+    Parameters
+    ----------
+    resource : (n_widths,) or (n_clients, n_widths) whole numbers, or a cost
+        What each client takes at each width (one row serves all clients), or a cost family such
+        as :func:`hasa_opt.cost.quadratic`.
+    limit : int
+        In the unit of the resource, over all clients.
+    name : str
+        For messages.
+    """
+
+    resource: npt.ArrayLike | Cost
+    limit: int
+    name: str = "resource"
+
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
+        """One row."""
+        most = _whole(self.limit, f"Budget limit {self.limit!r} of {self.name}")
+        if callable(self.resource):
+            table = self.resource(terms.clients, terms.units, terms.denominator).costs
+        else:
+            table = whole_costs(self.resource)
+        if table.shape not in (terms.shape, terms.shape[1:]):
+            raise InputError(
+                f"Budget of {self.name} has shape {table.shape}: give {terms.shape[1:]} values "
+                f"for all clients alike, or {terms.shape}"
+            )
+        label = f"Budget: {self.name} at most {most}"
+        return (Row(label, np.broadcast_to(table, terms.shape), upper=most),)
+
+
+@dataclass(frozen=True, eq=False)
+class SiteBudgets:
+    """Budgets nested on a tree of sites: what clients below a site cost together is limited.
+
+    Parameters
+    ----------
+    tree : networkx.DiGraph
+        An arborescence, edges from a site to its parts; clients name their site.
+    limits : mapping of site to int
+        In the unit of the problem's costs. Sites that are left out have no limit of their own.
+    """
+
+    tree: nx.DiGraph
+    limits: Mapping[str, int]
+
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
+        """One row per limited site, over the clients below it."""
+        below = _clients_below(self.tree, terms.clients)
+        rows = []
+        for site, limit in _items(self.limits, "SiteBudgets", "a limit"):
+            most = _whole(limit, f"SiteBudgets limit {limit!r} of site {site!r}")
+            if site not in below:
+                known = ", ".join(sorted(map(str, below))[:10])
+                raise InputError(
+                    f"SiteBudgets limits site {site!r}, not in the tree ({known}, ...)"
+                )
+            members = below[site]
             rows.append(
-                Row(f"Quota: at most {most} clients at width {width}", column, None, int(most))
+                Row(f"SiteBudgets: {site}", terms.costs[members], upper=most, members=members)
             )
         return tuple(rows)
 
 
-def _pairs(given: Mapping[float, float], what: str, value: str) -> list[tuple[float, float]]:
+@dataclass(frozen=True, eq=False)
+class Switches:
+    """Re-allocation with a cap on the number of clients whose width changes.
+
+    Parameters
+    ----------
+    previous : Allocation or (n_clients,) widths
+    at_most : int
+    """
+
+    previous: Any
+    at_most: int
+
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
+        """One row that counts the changes; a previous width outside the menu is a change."""
+        most = _whole(self.at_most, f"Switches at_most {self.at_most!r}")
+        widths = getattr(self.previous, "widths", self.previous)
+        before = float_array(widths, "previous widths", terms.shape[:1])
+        same = np.abs(before[:, None] - terms.units / terms.denominator) <= 1e-9
+        label = f"Switches: at most {most} clients change width"
+        return (Row(label, (~same).astype(np.int64), upper=most),)
+
+
+@dataclass(frozen=True, eq=False)
+class MinWidth:
+    """No subnet narrower than this.
+
+    Parameters
+    ----------
+    widths : float or (n_clients,) floats
+    """
+
+    widths: npt.ArrayLike
+
+    def mask(self, terms: Terms) -> BoolArray:
+        """Widths at or above the least one."""
+        least = np.broadcast_to(float_array(self.widths, "MinWidth"), terms.shape[:1])
+        menu: BoolArray = terms.units / terms.denominator >= least[:, None] - 1e-9
+        return menu
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Clients whose width is given.
+
+    Parameters
+    ----------
+    widths : mapping of client name or row to width
+    """
+
+    widths: Mapping[str | int, float]
+
+    def mask(self, terms: Terms) -> BoolArray:
+        """All widths for the others, one for these."""
+        allowed = np.ones(terms.shape, dtype=bool)
+        for client, width in _items(self.widths, "Fixed", "a width"):
+            row = terms.client_row(client, "Fixed")
+            allowed[row] = False
+            allowed[row, terms.menu_index(width, "Fixed")] = True
+        return allowed
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """Widths that single clients must not have.
+
+    Parameters
+    ----------
+    widths : mapping of client name or row to widths
+    """
+
+    widths: Mapping[str | int, Iterable[float]]
+
+    def mask(self, terms: Terms) -> BoolArray:
+        """All widths but these."""
+        allowed = np.ones(terms.shape, dtype=bool)
+        for client, widths in _items(self.widths, "Forbidden", "widths"):
+            row = terms.client_row(client, "Forbidden")
+            for width in np.atleast_1d(np.asarray(widths, dtype=object)):
+                allowed[row, terms.menu_index(width, "Forbidden")] = False
+        return allowed
+
+
+def _clients_below(tree: Any, clients: Clients) -> dict[Any, IntArray]:
+    """Rows of the clients at or below each site of an arborescence, increasing."""
+    import networkx as nx
+
+    if not isinstance(tree, nx.DiGraph) or len(tree) == 0 or not nx.is_arborescence(tree):
+        raise InputError(
+            "SiteBudgets needs an arborescence: a networkx.DiGraph with one root and one edge "
+            "into every other site"
+        )
+    if clients.site is None:
+        raise InputError("SiteBudgets needs to know each client's site: give Clients(site=...)")
+    own: dict[Any, list[int]] = {site: [] for site in tree}
+    for row, site in enumerate(clients.site):
+        if site not in own:
+            raise InputError(f"{clients.name(row)!r} names site {site!r}, which is not in the tree")
+        own[site].append(row)
+    below: dict[Any, IntArray] = {}
+    for site in nx.dfs_postorder_nodes(tree):
+        parts = [np.array(own[site], dtype=np.int64), *(below[part] for part in tree[site])]
+        below[site] = np.sort(np.concatenate(parts))
+    return below
+
+
+def _items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
     if not isinstance(given, Mapping):
-        raise InputError(f"{what} takes a mapping of width to {value}, not {given!r}")
+        raise InputError(f"{what} takes a mapping to {value}, not {given!r}")
     return list(given.items())
 
 
-def _menu_index(width: float, units: IntArray, denominator: int, what: str) -> int:
-    wanted = rational(width, "width")
-    for index, unit in enumerate(units):
-        if Fraction(int(unit), denominator) == wanted:
-            return index
-    menu = ", ".join(f"{unit / denominator:g}" for unit in units)
-    raise InputError(f"{what} names width {width}, which is not in the menu ({menu})")
+def _whole(value: Any, what: str) -> int:
+    number = rational(value, what)
+    if isinstance(value, bool) or number.denominator != 1 or number < 0:
+        raise InputError(f"{what} must be a whole number of at least 0")
+    return int(number)

@@ -17,7 +17,7 @@ from hasa_opt.clients import Clients, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.rational import INT64_ROOM, outer_product
 
-__all__ = ["Cost", "CostTable", "quadratic", "table", "width"]
+__all__ = ["Cost", "CostTable", "quadratic", "table", "whole_costs", "width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
     """
 
     def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
-        values = _whole_costs(costs)
+        values = whole_costs(costs)
         shapes = {(units.size,), (len(clients), units.size)}
         if values.shape not in shapes:
             raise InputError(
@@ -105,7 +105,8 @@ def _power(exponent: int, what: str) -> Cost:
     return build
 
 
-def _whole_costs(costs: npt.ArrayLike) -> IntArray:
+def whole_costs(costs: npt.ArrayLike) -> IntArray:
+    """Return a table of whole numbers from 0 to 2**62 as int64, or say which entry is not one."""
     values: npt.NDArray[Any] = np.asarray(costs)
     if values.dtype.kind not in "iuf":
         raise InputError(f"cost table of {values.dtype}: give whole numbers")

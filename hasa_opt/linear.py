@@ -80,7 +80,7 @@ class LinearModel:
             (np.ones(client.size), columns, starts), shape=(len(problem), client.size)
         )
         reduced = [_reduced(row, client, width, starts) for row in problem.limits]
-        largest = max(float(row.max(initial=0.0)) for row, _, _ in reduced)
+        largest = max(float(row.data.max(initial=0.0)) for row, _, _ in reduced)
         if largest > _LARGEST_COEFFICIENT:
             raise PrecisionError(
                 f"costs differ by up to {largest:.3g} units, but floating-point solvers tell "
@@ -93,7 +93,7 @@ class LinearModel:
             width=width,
             objective=loss / scale,
             one_each=one_each,
-            limits=sp.csr_array(np.stack([row for row, _, _ in reduced])),
+            limits=sp.csr_array(sp.vstack([row for row, _, _ in reduced])),
             lower=np.array([lower for _, lower, _ in reduced]),
             upper=np.array([upper for _, _, upper in reduced]),
             scale=scale,
@@ -136,16 +136,24 @@ def _promising(problem: AllocationProblem, request: Request) -> npt.NDArray[np.b
 
 def _reduced(
     row: Row, client: IntArray, width: IntArray, starts: IntArray
-) -> tuple[FloatArray, float, float]:
+) -> tuple[sp.csr_array, float, float]:
     """Coefficients less each client's smallest, divided by their gcd, with exact limits."""
-    values = row.coefficients[client, width]
-    least = np.minimum.reduceat(values, starts[:-1])
-    values = values - least[client]
+    if row.members is None:
+        columns, own_starts, member = np.arange(client.size), starts[:-1], client
+    else:
+        counts = starts[row.members + 1] - starts[row.members]
+        own_starts = np.cumsum(counts) - counts
+        member = np.repeat(np.arange(row.members.size), counts)
+        columns = np.arange(member.size) - own_starts[member] + starts[row.members][member]
+    values = row.coefficients[member, width[columns]]
+    least = np.minimum.reduceat(values, own_starts) if values.size else values
+    values = values - least[member]
     base = int(least.sum())
     divisor = int(np.gcd.reduce(values)) or 1
     lower = -inf if row.lower is None else float(_ceil_div(row.lower - base, divisor))
     upper = inf if row.upper is None else float((row.upper - base) // divisor)
-    return (values // divisor).astype(np.float64), lower, upper
+    entries = ((values // divisor).astype(np.float64), columns, np.array([0, columns.size]))
+    return sp.csr_array(entries, shape=(1, client.size)), lower, upper
 
 
 def _ceil_div(value: int, divisor: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.clients import Clients, FloatArray, IntArray
-from hasa_opt.constraints import Constraint, Row
+from hasa_opt.constraints import Constraint, MaskConstraint, Row, RowConstraint, Terms
 from hasa_opt.cost import Cost, CostTable
 from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InfeasibleError, InputError
@@ -131,14 +131,15 @@ class AllocationProblem:
         units, denominator = menu_units(widths)
         menu = units / denominator
         share = _budget_share(budget)
-        admissible = _admissible(clients, menu)
         priced = _cost_table((width_cost() if cost is None else cost), clients, units, denominator)
+        kept = _constraints(constraints)
+        terms = Terms(clients, units, denominator, priced.costs)
+        rows = [row for item in kept if isinstance(item, RowConstraint) for row in item.rows(terms)]
+        admissible = _masked(_admissible(clients, menu), kept, terms)
         utilities = _utility_table(utility, clients, menu, admissible)
         frozen = (menu, priced.costs, utilities, admissible)
         for array in frozen:
             array.flags.writeable = False
-        kept = _constraints(constraints)
-        rows = [row for item in kept for row in item.rows(clients, units, denominator)]
         return cls(
             clients,
             *frozen,
@@ -293,7 +294,7 @@ def _constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
     except TypeError as error:
         raise InputError(f"constraints {constraints!r}: give a sequence of constraints") from error
     for item in kept:
-        if not hasattr(item, "rows"):
+        if not isinstance(item, RowConstraint | MaskConstraint):
             raise InputError(
                 f"{item!r} is no constraint: give, for example, Coverage({{0.8: 0.1}})"
             )
@@ -312,6 +313,23 @@ def _admissible(clients: Clients, menu: FloatArray) -> BoolArray:
             f"{clients.max_width[row]:g} is below the narrowest width {menu[0]:g}: add a narrower "
             f"width or leave the client out ({stuck.size} such row(s))"
         )
+    return admissible
+
+
+def _masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
+    for item in constraints:
+        if not isinstance(item, MaskConstraint):
+            continue
+        narrowed = admissible & item.mask(terms)
+        stuck = np.flatnonzero(~narrowed.any(axis=1))
+        if stuck.size:
+            kind = type(item).__name__
+            raise InfeasibleError(
+                f"{kind} leaves {terms.clients.name(int(stuck[0]))!r} (row {stuck[0]}) no width "
+                f"({stuck.size} such client(s)): relax {kind} or the limits before it",
+                limits=(kind,),
+            )
+        admissible = narrowed
     return admissible
 
 

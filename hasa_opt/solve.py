@@ -120,10 +120,10 @@ def choose_solver(problem: AllocationProblem) -> str:
     The exact solver where the budget is the only limit; else HiGHS. Where the exact solver is not
     installed: HiGHS if the problem is small enough for it to end within seconds, else greedy.
     """
-    if not problem.constraints and registry.record("exact").available:
+    if not problem.rows and registry.record("exact").available:
         return "exact"
     small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
-    return "highs" if problem.constraints or small else "greedy"
+    return "highs" if problem.rows or small else "greedy"
 
 
 def solve_continuous(

@@ -479,7 +479,7 @@ def test_pulps_own_solvers_are_named():
 
 def test_a_constraint_that_nobody_knows():
     class Parity:
-        def rows(self, clients, units, denominator):
+        def rows(self, terms):
             return ()
 
     with pytest.raises(UnsupportedConstraintError, match=r"Parity.*register"):

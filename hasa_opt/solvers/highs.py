@@ -38,9 +38,9 @@ class HighsBackend:
         solver = highspy.Highs()
         _set_options(solver, request, model)
         _pass_model(solver, model)
-        if request.warm_start is not None:
+        if request.warm_start is not None and request.known is not None:
             start = highspy.HighsSolution()
-            start.col_value = model.columns(request.warm_start).tolist()
+            start.col_value = model.columns(request.known).tolist()
             solver.setSolution(start)
         solver.HandleKeyboardInterrupt = True
         try:

@@ -1,0 +1,227 @@
+"""Every constraint against brute force that re-reads its meaning, on every solver that takes it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import hasa_opt as hasa
+from hasa_opt import AllocationProblem, Clients
+from hasa_opt import backend as registry
+
+MENU = (0.2, 0.5, 0.8)
+SITES = ("berlin", "berlin", "paris", "lyon", "lyon")
+TREE = nx.DiGraph([("world", "germany"), ("world", "france"), ("germany", "berlin"),
+                   ("france", "paris"), ("france", "lyon")])  # fmt: skip
+MILP = ("highs", "pulp", "cvxpy")
+Meaning = Callable[[np.ndarray, Clients], bool]
+
+
+def draw(seed: int) -> tuple[Clients, np.ndarray, float]:
+    rng = np.random.default_rng(seed)
+    clients = Clients(rng.integers(1, 30, 5), names=list("abcde"), site=SITES)
+    return clients, rng.normal(size=(5, 3)).round(1), float(rng.uniform(0.4, 0.9))
+
+
+def build(seed: int, constraints: list, clients: Clients | None = None) -> AllocationProblem:
+    own, table, budget = draw(seed)
+    return AllocationProblem.build(
+        clients or own,
+        widths=MENU,
+        budget=budget,
+        utility=hasa.utility.measured(table),
+        constraints=constraints,
+    )
+
+
+def best(seed: int, meaning: Meaning) -> float | None:
+    """Optimum by enumeration; the budget and the constraint are written out once more."""
+    clients, table, budget = draw(seed)
+    worth = []
+    for choice in itertools.product(range(3), repeat=5):
+        widths = np.array(MENU)[list(choice)]
+        within = clients.samples @ widths <= budget * clients.samples.sum() + 1e-9
+        if within and meaning(widths, clients):
+            worth.append(table[range(5), list(choice)].sum())
+    return max(worth, default=None)
+
+
+def uplink(widths: np.ndarray) -> int:
+    return int(sum({0.2: 3, 0.5: 7, 0.8: 20}[width] for width in widths))
+
+
+def site_cost(widths: np.ndarray, clients: Clients, sites: set[str]) -> float:
+    inside = np.array([site in sites for site in clients.site])
+    return 10 * float(clients.samples[inside] @ widths[inside])
+
+
+PREVIOUS = np.array([0.2, 0.5, 0.8, 0.2, 0.35])
+CASES: dict[str, tuple[list, Meaning]] = {
+    "budget by table": (
+        [hasa.Budget([3, 7, 20], 40, name="uplink")],
+        lambda widths, clients: uplink(widths) <= 40,
+    ),
+    "budget by cost": (
+        [hasa.Budget(hasa.cost.quadratic(), 2500)],
+        lambda widths, clients: 100 * (clients.samples @ widths**2) <= 2500 + 1e-6,
+    ),
+    "two budgets": (
+        [hasa.Budget([3, 7, 20], 50), hasa.Budget(np.arange(15).reshape(5, 3), 38)],
+        lambda widths, clients: (
+            uplink(widths) <= 50
+            and sum(np.arange(15).reshape(5, 3)[range(5), np.searchsorted(MENU, widths)]) <= 38
+        ),
+    ),
+    "site budgets": (
+        [hasa.SiteBudgets(TREE, {"france": 180, "lyon": 120})],
+        lambda widths, clients: (
+            site_cost(widths, clients, {"paris", "lyon"}) <= 180 + 1e-6
+            and site_cost(widths, clients, {"lyon"}) <= 120 + 1e-6
+        ),
+    ),
+    "switches": (
+        [hasa.Switches(PREVIOUS, 2)],
+        lambda widths, clients: (np.abs(widths - PREVIOUS) > 1e-9).sum() <= 2,
+    ),
+    "coverage": (
+        [hasa.Coverage({0.8: 0.25, 0.5: 0.5})],
+        lambda widths, clients: (
+            clients.weights[widths >= 0.8].sum() >= 0.25 - 1e-12
+            and clients.weights[widths >= 0.5].sum() >= 0.5 - 1e-12
+        ),
+    ),
+    "quota": (
+        [hasa.Quota({0.2: 1, 0.8: 2})],
+        lambda widths, clients: (widths == 0.2).sum() <= 1 and (widths == 0.8).sum() <= 2,
+    ),
+    "min width": (
+        [hasa.MinWidth([0.2, 0.5, 0.2, 0.3, 0.2])],
+        lambda widths, clients: bool((widths >= [0.2, 0.5, 0.2, 0.3, 0.2]).all()),
+    ),
+    "fixed": (
+        [hasa.Fixed({"a": 0.5, 3: 0.2})],
+        lambda widths, clients: widths[0] == 0.5 and widths[3] == 0.2,
+    ),
+    "forbidden": (
+        [hasa.Forbidden({"b": [0.2, 0.8], "e": 0.5})],
+        lambda widths, clients: widths[1] == 0.5 and widths[4] != 0.5,
+    ),
+    "all together": (
+        [
+            hasa.MinWidth(0.2),
+            hasa.Forbidden({"a": 0.8}),
+            hasa.Budget([3, 7, 20], 55),
+            hasa.SiteBudgets(TREE, {"world": 600}),
+            hasa.Quota({0.8: 2}),
+        ],
+        lambda widths, clients: (
+            widths[0] != 0.8
+            and uplink(widths) <= 55
+            and site_cost(widths, clients, set(SITES)) <= 600 + 1e-6
+            and (widths == 0.8).sum() <= 2
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("solver", [line.name for line in registry.solvers()])
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_its_meaning(case: str, solver: str) -> None:
+    constraints, meaning = CASES[case]
+    supported = registry.record(solver).constraints
+    feasible = 0
+    for seed in range(12):
+        optimum = best(seed, meaning)
+        if any(type(item).__name__ not in supported for item in constraints):
+            with pytest.raises(hasa.errors.UnsupportedConstraintError, match="use highs or pulp"):
+                hasa.solve(build(seed, constraints), solver)
+            return
+        if optimum is None:
+            with pytest.raises(hasa.InfeasibleError):
+                hasa.solve(build(seed, constraints), solver)
+            continue
+        feasible += 1
+        result = hasa.solve(build(seed, constraints), solver)
+        assert meaning(result.widths, result.problem.clients)
+        assert result.objective <= optimum + 1e-9
+        assert result.bound >= optimum - 1e-9
+        if solver != "greedy":
+            assert result.objective == pytest.approx(optimum, abs=1e-9)
+            assert result.termination is hasa.Termination.OPTIMAL
+    assert feasible >= 4
+
+
+@pytest.mark.parametrize(
+    ("constraint", "words"),
+    [
+        (hasa.Budget([1, 2], 5), r"shape \(2,\)"),
+        (hasa.Budget([1, 2, 3.5], 5), "whole numbers"),
+        (hasa.Budget([1, 2, 3], -5), "Budget limit -5"),
+        (hasa.Budget([1, 2, 3], 5.5, name="uplink"), "uplink must be a whole number"),
+        (hasa.SiteBudgets(nx.DiGraph(), {}), "arborescence"),
+        (hasa.SiteBudgets(nx.DiGraph([("a", "c"), ("b", "c")]), {}), "arborescence"),
+        (hasa.SiteBudgets(nx.DiGraph([("x", "berlin")]), {"x": 1}), "'c' names site 'paris'"),
+        (hasa.SiteBudgets(TREE, {"rome": 1}), "site 'rome', not in the tree"),
+        (hasa.SiteBudgets(TREE, ["paris"]), "takes a mapping"),
+        (hasa.Switches([0.2, 0.5], 1), "previous widths have shape"),
+        (hasa.Switches(PREVIOUS, -1), "at_most -1"),
+        (hasa.MinWidth("wide"), "MinWidth"),
+        (hasa.Fixed({"z": 0.2}), "names client 'z'"),
+        (hasa.Fixed({7: 0.2}), "from 0 to 4"),
+        (hasa.Fixed({"a": 0.3}), "not in the menu"),
+        (hasa.Forbidden({"a": [0.3]}), "not in the menu"),
+    ],
+)
+def test_bad_values_name_themselves(constraint: object, words: str) -> None:
+    with pytest.raises(hasa.InputError, match=words):
+        build(0, [constraint])
+
+
+def test_sites_are_needed_for_site_budgets() -> None:
+    with pytest.raises(hasa.InputError, match=r"Clients\(site=\.\.\.\)"):
+        build(0, [hasa.SiteBudgets(TREE, {})], clients=Clients([1, 2, 3, 4, 5]))
+
+
+@pytest.mark.parametrize(
+    "constraint", [hasa.MinWidth(0.9), hasa.Forbidden({"b": MENU}), hasa.MinWidth([1, 0, 0, 0, 0])]
+)
+def test_a_client_without_a_width_is_named(constraint: object) -> None:
+    with pytest.raises(hasa.InfeasibleError, match=r"leaves '[ab]' \(row [01]\) no width"):
+        build(0, [constraint])
+
+
+def test_a_conflict_of_sites_is_explained_and_its_remedy_solves() -> None:
+    constraints = [hasa.SiteBudgets(TREE, {"lyon": 0, "world": 10**6}), hasa.Quota({0.8: 5})]
+    with pytest.raises(hasa.InfeasibleError) as caught:
+        hasa.solve(build(3, constraints), "highs")
+    assert caught.value.limits == ("SiteBudgets: lyon",)
+    needed = int(2 * build(3, []).clients.samples[3:].sum())
+    assert f"from 0 to {needed}" in str(caught.value)
+    relaxed = [hasa.SiteBudgets(TREE, {"lyon": needed, "world": 10**6}), hasa.Quota({0.8: 5})]
+    assert hasa.solve(build(3, relaxed), "highs").has_solution
+
+
+def test_switches_take_an_allocation() -> None:
+    before = hasa.solve(build(5, []), "highs")
+    after = hasa.solve(build(5, [hasa.Switches(before, 0)]), "highs")
+    assert np.array_equal(before.choice, after.choice)
+
+
+def test_site_rows_hold_their_members_alone() -> None:
+    clients = Clients(np.ones(2000, dtype=int), site=[f"s{row % 500}" for row in range(2000)])
+    tree = nx.DiGraph([("root", f"s{site}") for site in range(500)])
+    problem = AllocationProblem.build(
+        clients,
+        widths=MENU,
+        budget=0.7,
+        utility=hasa.utility.alpha_fair(),
+        constraints=[hasa.SiteBudgets(tree, {f"s{site}": 20 for site in range(500)})],
+    )
+    assert sum(row.coefficients.size for row in problem.rows) == 2000 * 3
+    result = hasa.solve(problem, "highs")
+    assert result.termination is hasa.Termination.OPTIMAL
+    assert set(result.widths) == {0.5}
