@@ -113,13 +113,17 @@ def test_random_instances_against_the_integer_recursion(kind):
 
 
 def test_every_path_gives_the_same_optimum(monkeypatch):
-    """Sampling, tiny lists and several stages, which small instances do not reach otherwise."""
+    """Sampling, tiny lists, stages and branching, which small instances do not reach otherwise."""
     rng = np.random.default_rng(7)
-    for sample_from, first_cap, caps in ((1, 1, (1, 2, 1 << 16)), (1, 256, (1 << 16,))):
+    small, large = (1, 2, 1 << 16), (1 << 16,)
+    for sample_from, first_cap, caps, giant in ((1, 1, small, 10.0), (1, 9, large, 10.0),
+                                                (50, 1, large, 1.5)):  # fmt: skip
         monkeypatch.setattr(multiplier, "_SAMPLE_FROM", sample_from)
         monkeypatch.setattr(exact, "_FIRST_CAP", first_cap)
         monkeypatch.setattr(exact, "_CAPS", caps)
-        for _ in range(25):
+        monkeypatch.setattr(exact, "_GIANT", giant)
+        monkeypatch.setattr(exact, "_GIANT_MOVES", 0)
+        for _ in range(15):
             for kind in KINDS:
                 problem = random_problem(rng, kind)
                 check(problem, solved(problem), best_by_budget(problem))
@@ -201,6 +205,23 @@ def test_a_hundred_thousand_identical_clients():
     assert time.process_time() - started < 1.0
     assert answer.termination is Termination.OPTIMAL
     assert problem.evaluate(answer.choice).feasible
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_giants_are_branched_on(seed):
+    """Sizes of a heavy tail: a few clients outweigh all the others together."""
+    rng = np.random.default_rng(seed)
+    samples = (20 * (1 + rng.pareto(0.8, 1000))).astype(np.int64) + 1
+    curves = rng.random((1000, 8)).cumsum(axis=1)
+    utility = hasa.utility.hasa(rng.random(1000)) if seed % 2 else hasa.utility.measured(curves)
+    problem = AllocationProblem.build(
+        hasa.Clients(samples), widths=np.linspace(0.3, 1, 8).round(2), budget=0.5, utility=utility
+    )
+    result = hasa.solve(problem, "exact", time_limit_s=20)
+    peer = hasa.solve(problem, "highs", time_limit_s=3)
+    assert result.termination is Termination.OPTIMAL
+    assert peer.objective <= result.objective + 1e-12 * problem.magnitude
+    assert peer.bound >= result.objective - 1e-9 * problem.magnitude
 
 
 def test_no_time_still_gives_an_allocation_and_a_bound():
