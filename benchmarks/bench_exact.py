@@ -19,6 +19,7 @@ import numpy as np
 
 import hasa_opt as hasa
 from hasa_opt.backend import Answer, Request, load
+from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 
@@ -67,7 +68,15 @@ def identical(n: int, seed: int) -> AllocationProblem:
     return AllocationProblem.build(own, widths=MENU, budget=0.5, utility=utility)
 
 
-def _priced(costs: np.ndarray, table: np.ndarray, budget: float) -> AllocationProblem:
+def heavy_tail(n: int, seed: int) -> AllocationProblem:
+    """Sizes of a Pareto tail: a few clients outweigh all the others together."""
+    rng = np.random.default_rng(seed)
+    own = hasa.Clients((20 * (1 + rng.pareto(0.8, n))).astype(np.int64))
+    utility = hasa.utility.hasa(rng.random(n))
+    return AllocationProblem.build(own, widths=MENU, budget=0.5, utility=utility)
+
+
+def _priced(costs: IntArray, table: FloatArray, budget: float) -> AllocationProblem:
     return AllocationProblem.build(
         hasa.Clients(np.ones(costs.shape[0], dtype=np.int64)),
         widths=MENU,
@@ -126,7 +135,9 @@ def exact_seconds(problem: AllocationProblem, limit_s: float | None = None) -> t
     return median(runs), answer
 
 
-def versus(name: str, family: Callable[..., AllocationProblem], n: int, seeds: int, limit_s: float):
+def versus(
+    name: str, family: Callable[..., AllocationProblem], n: int, seeds: int, limit_s: float
+) -> None:
     """One line: exact against the faster peer of each instance."""
     ratios, mine, theirs, gaps = [], [], [], []
     lower = wrong = unproven = False
@@ -155,7 +166,9 @@ def versus(name: str, family: Callable[..., AllocationProblem], n: int, seeds: i
     )
 
 
-def alone(name: str, family: Callable[..., AllocationProblem], n: int, seeds: int, limit_s: float):
+def alone(
+    name: str, family: Callable[..., AllocationProblem], n: int, seeds: int, limit_s: float
+) -> None:
     """One line without peers."""
     runs = [exact_seconds(family(n, 1000 + seed), limit_s) for seed in range(seeds)]
     gap = max((answer.bound - answer.objective) / abs(answer.objective) for _, answer in runs)
@@ -168,7 +181,9 @@ def alone(name: str, family: Callable[..., AllocationProblem], n: int, seeds: in
     )
 
 
-def scale(name: str, family: Callable[..., AllocationProblem], sizes: list[int], seeds: int):
+def scale(
+    name: str, family: Callable[..., AllocationProblem], sizes: list[int], seeds: int
+) -> None:
     """CPU seconds by size, growth exponent, and passes of numpy over the utility table."""
     medians = []
     for n in sizes:
@@ -214,6 +229,7 @@ def main() -> None:
         alone("correlated", correlated, n, 5, 5.0)
         alone("correlated free", correlated_free, n, 5, 5.0)
         alone("correlated tight", correlated_tight, n, 3 if full else 1, 5.0)
+        alone("heavy tail", heavy_tail, n, 5, 5.0)
     alone("three kinds", identical, 100_000, 5, 5.0)
     print("\nCPU seconds by size: solver, build + solve + verification, passes of numpy's row max")
     sizes = [10_000, 100_000, 1_000_000, *([10_000_000] if full else [])]

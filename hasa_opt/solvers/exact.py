@@ -23,6 +23,7 @@ __all__ = ["ExactBackend"]
 _FIRST_CLASSES, _FIRST_CAP = 256, 256
 _CAPS = (1 << 12, 1 << 16, 1 << 20)
 _ROUNDING = 2.0**-50
+_GIANT, _GIANT_MOVES, _DEEPEST = 10.0, 5000, 8
 
 
 class ExactBackend:
@@ -30,8 +31,9 @@ class ExactBackend:
 
     The linear relaxation gives a multiplier and a base allocation; every width of too much
     regret is fixed; dynamic programming over what is left runs in stages, each of longer lists
-    of states than the one before, until one of them drops no state that matters. Time grows
-    linearly where many clients differ, and identical clients count once.
+    of states than the one before, until one of them drops no state that matters. A client whose
+    cost dwarfs the others' is branched on. Time grows linearly where many clients differ, and
+    identical clients count once.
 
     Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
     each). Where it is exceeded the gap that remains is reported.
@@ -39,7 +41,10 @@ class ExactBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
-        run = _Run(problem, request)
+        table = Table(
+            _read_only(problem.costs), _read_only(problem.utilities), _read_only(problem.admissible)
+        )
+        run = _Run(table, min(problem.limit, INT64_ROOM), request)
         try:
             run.relax()
             run.search()
@@ -59,24 +64,26 @@ class _Run:
     times slack.
     """
 
-    def __init__(self, problem: AllocationProblem, request: Request) -> None:
+    def __init__(self, table: Table, limit: int, request: Request, depth: int = 0) -> None:
         self.ended = Termination.GAP_REACHED
         self._caps = _stage_caps(request)
         self._deadline = time.perf_counter() + (
             np.inf if request.time_limit_s is None else request.time_limit_s
         )
         self._request = request
-        self._table = Table(
-            _read_only(problem.costs), _read_only(problem.utilities), _read_only(problem.admissible)
-        )
-        self._limit = min(problem.limit, INT64_ROOM)
+        self._table = table
+        self._limit = limit
+        self._depth = depth
         self._base: Base | None = None
         self._choice: IntArray | None = None
         self._loss = self._least = self._excess = 0.0
         self._top = self._rounding = self._precision = 0.0
 
-    def relax(self) -> None:
-        """Linear relaxation: multiplier, base allocation, first incumbent and bound."""
+    def relax(self, floor: float = -np.inf) -> None:
+        """Linear relaxation: multiplier, base allocation, first incumbent and bound.
+
+        Nothing is looked for that is worth less than the floor.
+        """
         base = relax(self._table, self._limit)
         if base.slack < 0:
             self.ended = Termination.INFEASIBLE
@@ -88,6 +95,8 @@ class _Run:
         self._rounding = _ROUNDING * (size + self._loss)
         self._precision = max(self._rounding, self._request.gap * abs(self._top))
         self._consider(self._request.warm_start)
+        if self._top - self._loss <= floor:
+            self._loss, self._choice = max(self._top - floor, 0.0), None
 
     def search(self) -> None:
         """Dynamic programming in stages, until the gap is closed or the time is up."""
@@ -104,10 +113,52 @@ class _Run:
                     break
                 core, excess = self._collect(base, rows)
                 self._excess = max(self._excess, excess)
+                giant = self._giant(core)
+                if giant is not None and (cap > _CAPS[0] or core.width.size > _GIANT_MOVES):
+                    self._branch(giant)
+                    return
                 self._stage(base, core, cap, core.first.size)
                 rows = np.sort(core.member)
         except _OutOfTime:
             self.ended = Termination.TIME_LIMIT
+            if self._depth:
+                raise
+
+    def _giant(self, core: Core) -> int | None:
+        """Client of the core whose cost dwarfs the others', if there is one to branch on."""
+        if core.cost.size == 0 or self._depth == _DEEPEST:
+            return None
+        size = np.abs(core.cost)
+        largest = int(size.argmax())
+        label = int(np.searchsorted(core.first, largest, side="right")) - 1
+        if core.start[label + 1] - core.start[label] > 1:
+            return None
+        dwarfs = size[largest] > _GIANT * float(np.median(size))
+        return int(core.member[core.start[label]]) if dwarfs else None
+
+    def _branch(self, client: int) -> None:
+        """Solve with each width of one client in turn; the relaxation knows each one's price."""
+        worth_now = self._top - self._loss
+        bound = -np.inf
+        for width in np.flatnonzero(self._table.admissible[client]):
+            admissible = self._table.admissible.copy()
+            admissible[client] = False
+            admissible[client, width] = True
+            table = self._table._replace(admissible=_read_only(admissible))
+            child = _Run(table, self._limit, self._request, self._depth + 1)
+            child._deadline = self._deadline
+            try:
+                child.relax(worth_now)
+                child.search()
+            finally:
+                if child._choice is not None:
+                    self._choice, worth_now = child._choice, child._top - child._loss
+                    self._loss = max(self._top - worth_now, 0.0)
+            if child._base is not None:
+                self._excess = max(self._excess, child._excess)
+                self._rounding = max(self._rounding, child._rounding)
+                bound = max(bound, child._top - child._least)
+        self._least = max(self._least, min(self._top - bound, self._loss))
 
     def answer(self) -> Answer:
         """What was found, and what is proven about it."""
