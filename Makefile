@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab clean
+.PHONY: help demo test lint bench lab clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -31,6 +31,9 @@ lint: $(VENV)/installed  ## format, lint and type-check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC
+	$(BIN)/python benchmarks/bench_exact.py
 
 lab: $(VENV)/installed  ## open the example notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
