@@ -129,7 +129,7 @@ def _moves(costs, utilities, admissible, choice, rows, price, gap, capacity):
     )  # fmt: skip
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _mixed(code, value):
     """One round of a 64-bit hash (multiply and shift)."""
     code = (code ^ value) * np.uint64(11400714819323198485)
