@@ -113,8 +113,9 @@ class _Run:
                     break
                 core, excess = self._collect(base, rows)
                 self._excess = max(self._excess, excess)
-                giant = self._giant(core)
-                if giant is not None and (cap > _CAPS[0] or core.width.size > _GIANT_MOVES):
+                large = cap > _CAPS[0] or core.width.size > _GIANT_MOVES
+                giant = self._giant(core) if large else None
+                if giant is not None:
                     self._branch(giant)
                     return
                 self._stage(base, core, cap, core.first.size)

@@ -80,7 +80,7 @@ def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core,
     label, model = _classes(stop, width, cost, regret, key)
     rate = _rates(model, stop, cost, regret)
     # Among equal rates a random order: narrowing and widening moves alternate.
-    mixed = np.random.default_rng(rate.size).permutation(rate.size)
+    mixed = _shuffled(rate.size)
     order = mixed[np.argsort(rate[mixed], kind="stable")]
     return Core(*_arrange(order, model, label, client, stop, width, cost, regret)), excess
 
@@ -129,7 +129,7 @@ def _moves(costs, utilities, admissible, choice, rows, price, gap, capacity):
     )  # fmt: skip
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _mixed(code, value):
     """One round of a 64-bit hash (multiply and shift)."""
     code = (code ^ value) * np.uint64(11400714819323198485)
@@ -183,6 +183,20 @@ def _rates(model, stop, cost, regret):
         for t in range(stop[i - 1] if i > 0 else 0, stop[i]):
             rate[c] = min(rate[c], regret[t] / abs(np.float64(cost[t])))
     return rate
+
+
+@njit(cache=True)
+def _shuffled(size):
+    """Fixed permutation that looks random (Fisher and Yates' shuffle, xorshift numbers)."""
+    order = np.arange(size)
+    state = np.uint64(88172645463325252)
+    for i in range(size - 1, 0, -1):
+        state ^= state << np.uint64(13)
+        state ^= state >> np.uint64(7)
+        state ^= state << np.uint64(17)
+        j = np.int64((state >> np.uint64(1)) % np.uint64(i + 1))
+        order[i], order[j] = order[j], order[i]
+    return order
 
 
 @njit(cache=True)

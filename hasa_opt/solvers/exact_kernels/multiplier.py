@@ -121,7 +121,8 @@ def _fill(
     client = steps.client
     if client.size > _NEAREST:
         client = client[np.argpartition(np.abs(steps.slope - price), _NEAREST)[:_NEAREST]]
-    return Base(price, choice, slack, np.unique(client))
+    client = np.sort(client)
+    return Base(price, choice, slack, client[np.diff(client, prepend=-1) > 0])
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

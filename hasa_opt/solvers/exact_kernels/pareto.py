@@ -147,7 +147,9 @@ def _advance(
 ):  # fmt: skip
     """Merge class after class into the list; returns the nodes needed if the table is full."""
     work = 0
-    reach = np.max(np.abs(cost)) if cost.size else np.int64(0)
+    reach = np.int64(0)
+    for value in cost:
+        reach = max(reach, abs(value))
     while whole[_CLASS] < n_classes and work < chunk:
         c = whole[_CLASS]
         row, length = whole[_ROW], whole[_LENGTH]
@@ -245,7 +247,7 @@ def _window(c, first, cost, up, down, price, whole, loss):
     return min(np.float64(whole[_LOWEST]), low), max(np.float64(whole[_HIGHEST]), high)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _least_loss(slack, regret, price, up, down):
     """Least loss that a state can lead to, by the best rates of the classes to come."""
     if slack >= 0:
