@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import problems
@@ -112,9 +113,17 @@ def test_false_claims_are_named(liar):
     assert "FALSE" in rendered(comparison)
 
 
-def test_a_false_proof_shows_as_a_disagreement(liar):
+def test_a_false_proof_is_named_in_the_verdict(liar):
     name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
     comparison = compare(trap(), [name, "highs"])
+    assert comparison.verdict == "highs proves the optimum 10. Claims disproved: liar."
+
+
+def test_a_false_proof_under_constraints_shows_as_a_disagreement(liar):
+    name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
+    registry.register(replace(registry.record(name), constraints=("Quota",)))
+    widest = trap().widths[-1]
+    comparison = compare(trap(constraints=[hasa.Quota({widest: 3})]), [name, "highs"])
     assert comparison.verdict == "The proven optima DISAGREE: 7 and 10 (liar, highs)."
 
 
