@@ -27,6 +27,7 @@ from hasa_opt.constraints import (
     Switches,
 )
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
+from hasa_opt.frontier import Frontier, frontier
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.solve import solve, solve_continuous
@@ -44,6 +45,7 @@ __all__ = [
     "Coverage",
     "Fixed",
     "Forbidden",
+    "Frontier",
     "HasaError",
     "InfeasibleError",
     "InputError",
@@ -57,6 +59,7 @@ __all__ = [
     "cost",
     "errors",
     "federated",
+    "frontier",
     "models",
     "rules",
     "scores",

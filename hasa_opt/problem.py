@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
@@ -149,6 +149,11 @@ class AllocationProblem:
             rows=tuple(rows),
             constraints=kept,
         )
+
+    def with_budget(self, budget: float) -> AllocationProblem:
+        """Return the same problem under another budget, a share of ``full_cost``."""
+        share = _budget_share(budget)
+        return replace(self, budget=float(share), limit=floor(share * self.full_cost))
 
     def __len__(self) -> int:
         return int(self.costs.shape[0])
