@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,11 @@ class Setting:
             return np.full(len(self.clients), self.widths[-1])
         return np.minimum(self.clients.max_width, self.widths[-1])
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Budget, range of widths and caps, as the rules take them."""
+        return {"budget": self.budget, "widths": self.ends, "caps": self.caps}
+
     def problem(self) -> AllocationProblem:
         """The integer program with the HASA utility."""
         return AllocationProblem.build(
@@ -69,45 +75,23 @@ Policy = Callable[[Setting], FloatArray]
 
 
 def _uniform(setting: Setting) -> FloatArray:
-    return rules.uniform(
-        setting.clients.samples, budget=setting.budget, widths=setting.ends, caps=setting.caps
-    )
+    return rules.uniform(setting.clients.samples, **setting.limits)
 
 
 def _hasa(setting: Setting) -> FloatArray:
-    return rules.hasa(
-        setting.scores,
-        setting.clients.samples,
-        budget=setting.budget,
-        widths=setting.ends,
-        caps=setting.caps,
-    )
+    return rules.hasa(setting.scores, setting.clients.samples, **setting.limits)
 
 
 def _reverse(setting: Setting) -> FloatArray:
-    return rules.reverse(
-        setting.scores,
-        setting.clients.samples,
-        budget=setting.budget,
-        widths=setting.ends,
-        caps=setting.caps,
-    )
+    return rules.reverse(setting.scores, setting.clients.samples, **setting.limits)
 
 
 def _random(setting: Setting) -> FloatArray:
-    return rules.random(
-        setting.clients.samples,
-        seed=setting.seed,
-        budget=setting.budget,
-        widths=setting.ends,
-        caps=setting.caps,
-    )
+    return rules.random(setting.clients.samples, seed=setting.seed, **setting.limits)
 
 
 def _capacity(setting: Setting) -> FloatArray:
-    return rules.capacity(
-        setting.clients.samples, caps=setting.caps, budget=setting.budget, widths=setting.ends
-    )
+    return rules.capacity(setting.clients.samples, **setting.limits)
 
 
 def _optimal(setting: Setting) -> FloatArray:
