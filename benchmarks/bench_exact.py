@@ -108,11 +108,17 @@ def correlated_tight(n: int, seed: int) -> AllocationProblem:
     return _priced(costs, table, 0.05)
 
 
+class Plain(Request):
+    """A request that knows no allocation beforehand, so that the peer gets the whole model."""
+
+    known = None  # type: ignore[assignment]
+
+
 def timed(
-    problem: AllocationProblem, name: str, limit_s: float | None, **options: object
+    problem: AllocationProblem, name: str, limit_s: float | None, kind: type[Request]
 ) -> tuple[float, Answer]:
     """CPU seconds of one backend alone, its answer checked."""
-    request = Request(problem, limit_s, options=options)
+    request = kind(problem, limit_s, options=PEERS[name])
     started = cpu_seconds()
     answer = load(name).solve(problem, request)
     seconds = cpu_seconds() - started
@@ -135,32 +141,47 @@ def exact_seconds(problem: AllocationProblem, limit_s: float | None = None) -> t
     return median(runs), answer
 
 
+def fastest_peer(
+    problem: AllocationProblem, limit_s: float, kind: type[Request], bound: float
+) -> tuple[float, bool, bool]:
+    """CPU seconds of the fastest peer that proves its answer, whether one does, whether one lies.
+
+    Where none proves it, the least time that one of them spent.
+    """
+    runs, wrong = [], False
+    for peer in PEERS:
+        spent, answer = timed(problem, peer, limit_s, kind)
+        runs.append((answer.termination is not Termination.OPTIMAL, spent))
+        if answer.choice is not None:
+            worth = problem.evaluate(answer.choice).objective
+            wrong |= worth > bound + 1e-11 * problem.magnitude
+    unproven, seconds = min(runs)
+    return seconds, not unproven, wrong
+
+
 def versus(
     name: str, family: Callable[..., AllocationProblem], n: int, seeds: int, limit_s: float
 ) -> None:
     """One line: exact against the faster peer of each instance."""
-    ratios, mine, theirs, gaps = [], [], [], []
+    mine, theirs, helped, gaps = [], [], [], []
     lower = wrong = unproven = False
     for seed in range(seeds):
         problem = family(n, 1000 + seed)
         seconds, answer = exact_seconds(problem, limit_s)
         unproven |= answer.termination is not Termination.OPTIMAL
-        best = (np.inf, True)
-        for peer, options in PEERS.items():
-            spent, other = timed(problem, peer, limit_s, **options)
-            proven = other.termination is Termination.OPTIMAL
-            if other.choice is not None:
-                worth = problem.evaluate(other.choice).objective
-                wrong |= worth > answer.bound + 1e-11 * problem.magnitude
-            best = min(best, (spent, not proven), key=lambda pair: (pair[1], pair[0]))
-        lower |= best[1]
-        ratios.append(best[0] / seconds)
+        plain, proven, lie = fastest_peer(problem, limit_s, Plain, answer.bound)
+        reduced, _, other_lie = fastest_peer(problem, limit_s, Request, answer.bound)
+        wrong |= lie or other_lie
+        lower |= not proven
         mine.append(seconds)
-        theirs.append(best[0])
+        theirs.append(plain)
+        helped.append(reduced)
         gaps.append((answer.bound - answer.objective) / abs(answer.objective))
+    ratio = geometric_mean(peer / own for peer, own in zip(theirs, mine, strict=True))
+    ratio_helped = geometric_mean(peer / own for peer, own in zip(helped, mine, strict=True))
     print(
         f"{name:<17}{n:>8}{median(mine):>11.5f}{median(theirs):>10.2f}"
-        f"{'  >=' if lower else '    '}{geometric_mean(ratios):>9.0f}{max(gaps):>10.1e}"
+        f"{'  >=' if lower else '    '}{ratio:>9.0f}{ratio_helped:>12.0f}{max(gaps):>10.1e}"
         f"{'  NOT PROVEN' if unproven else ''}{'  WRONG' if wrong else ''}",
         flush=True,
     )
@@ -213,12 +234,16 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="more instances, larger ones")
     full = parser.parse_args().full
     started = time.process_time()
-    timed(logarithmic(50, 0), "exact", None)
+    exact_seconds(logarithmic(50, 0))
     for family in (identical, arbitrary):
-        timed(family(30_000, 0), "exact", None)
+        exact_seconds(family(30_000, 0))
     print(f"first call, compilation or its cache: {time.process_time() - started:.1f} s\n")
-    print("CPU seconds (median), ratio to the faster proven peer (geometric mean), largest gap")
-    print(f"{'family':<17}{'clients':>8}{'exact':>11}{'peer':>10}{'ratio':>13}{'gap':>10}")
+    print(
+        "CPU seconds (median), ratio to the faster proven peer (geometric mean), the same after our"
+    )
+    print("reduction of the peer's model, largest gap")
+    head = f"{'family':<17}{'clients':>8}{'exact':>11}{'peer':>10}{'ratio':>13}{'reduced':>12}"
+    print(f"{head}{'gap':>10}")
     seeds, limit_s = (6, 120.0) if full else (3, 4.0)
     for name, family in (("log", logarithmic), ("measured", measured), ("arbitrary", arbitrary)):
         versus(name, family, 1000, seeds, limit_s)
