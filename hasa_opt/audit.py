@@ -2,7 +2,8 @@
 
 A second opinion by other means than any backend: Lagrangian regrets leave few clients whose width
 is open, and a dynamic program over Pareto-optimal (cost, utility) states searches those. Numpy
-alone; it answers where that takes few states, and says so where it does not.
+alone; it answers where that takes few states, and says so where it does not. Small problems with
+constraints beyond the budget are solved once more, by scipy's branch and bound.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from math import inf
 import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.errors import PrecisionError
+from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 
 __all__ = ["better_exists"]
 
 _STATES = 50_000
 _CELLS = 2_000_000
+_MILP_COLUMNS = 2_000
+_MILP_SECONDS = 5.0
 
 
 def better_exists(problem: AllocationProblem, price: float, objective: float) -> bool | None:
-    """Whether an allocation within the budget is worth more than ``objective``.
+    """Whether an allocation within all limits is worth more than ``objective``.
 
     For any allocation, ``objective = bound - sum of regrets - price x slack`` with the Lagrangian
     bound at the price, so a better one has regrets below ``bound - objective`` (Pisinger, 1995).
@@ -29,7 +34,6 @@ def better_exists(problem: AllocationProblem, price: float, objective: float) ->
     Parameters
     ----------
     problem : AllocationProblem
-        Its constraints beyond the budget are left out.
     price : float
         Utility per unit of cost, at least 0; a good shadow price leaves few clients open.
     objective : float
@@ -39,6 +43,8 @@ def better_exists(problem: AllocationProblem, price: float, objective: float) ->
     bool or None
         None if the answer would take too long.
     """
+    if problem.rows:
+        return _better_under_constraints(problem, objective)
     if problem.costs.size > _CELLS:
         return None
     cost = problem.costs - problem.cheapest[:, None]
@@ -46,8 +52,7 @@ def better_exists(problem: AllocationProblem, price: float, objective: float) ->
     net = np.where(problem.admissible, problem.utilities - price * cost, -inf)
     regret = net.max(axis=1, keepdims=True) - net
     bound = float(net.max(axis=1).sum()) + price * budget
-    margin = 1e-9 * problem.span + 1e-14 * problem.magnitude
-    room = bound - objective - margin
+    room = bound - objective - _margin(problem)
     if room <= 0:
         return False
     open_width = regret < room
@@ -70,6 +75,38 @@ def better_exists(problem: AllocationProblem, price: float, objective: float) ->
         if spent.size > _STATES:
             return None
     return bool(((spent <= budget) & (lost + price * (budget - spent) < room)).any())
+
+
+def _margin(problem: AllocationProblem) -> float:
+    """Difference in utility that may be rounding."""
+    return 1e-9 * problem.span + 1e-14 * problem.magnitude
+
+
+def _better_under_constraints(problem: AllocationProblem, objective: float) -> bool | None:
+    if np.count_nonzero(problem.admissible) > _MILP_COLUMNS:
+        return None
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    try:
+        model = LinearModel.of(problem)
+    except PrecisionError:
+        return None
+    found = milp(
+        -model.objective,
+        constraints=[
+            LinearConstraint(model.one_each, 1, 1),
+            LinearConstraint(model.limits, model.lower, model.upper),
+        ],
+        bounds=Bounds(0, 1),
+        integrality=np.ones(model.client.size),
+        options={"time_limit": _MILP_SECONDS, "mip_rel_gap": 0.0},
+    )
+    if found.x is None:
+        return None
+    evaluation = problem.evaluate(model.choice(found.x))
+    if evaluation.feasible and evaluation.objective > objective + _margin(problem):
+        return True
+    return False if found.status == 0 else None
 
 
 def _remaining(costs: IntArray) -> IntArray:

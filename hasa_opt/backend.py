@@ -287,7 +287,13 @@ def load(name: str) -> Backend:
             f"solver {name!r} needs {', '.join(missing)}, not installed here: {line.install}"
         )
     module, _, attribute = line.target.partition(":")
-    backend: Backend = getattr(import_module(module), attribute)()
+    try:
+        backend: Backend = getattr(import_module(module), attribute)()
+    except (ImportError, RuntimeError) as error:
+        raise SolverNotInstalledError(
+            f"solver {name!r} is installed but cannot be loaded here ({error}): choose another, or "
+            f"mend its installation: {line.install}"
+        ) from error
     return backend
 
 

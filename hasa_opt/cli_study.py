@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["study"]
 
+_OUTPUTS = ("results.csv", "result.png", "report.html")
+
 
 def study(
     data: Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")] = None,
@@ -90,7 +92,10 @@ def study(
         command=shlex.join(["hasa-opt", *sys.argv[1:]]),
     )
     output.mkdir(parents=True, exist_ok=True)
-    console.print(_fingerprint_lines(loaded), highlight=False, soft_wrap=True)
+    for name in _OUTPUTS:
+        if (output / name).is_dir():
+            raise InputError(f"{output / name} is a folder: choose another --output")
+    console.print(_fingerprint_lines(loaded), highlight=False, soft_wrap=True, markup=False)
     console.print(prepared.allocation_table())
     with progress_bar("training", console) as advance:
         done = prepared.run(workers=workers, directory=output / "runs", on_progress=advance)
@@ -101,14 +106,14 @@ def _finish_study(done: Study, output: Path, console: Console, as_json: bool) ->
     from hasa_opt.plots import overview
     from hasa_opt.report import headline
 
-    done.to_csv(output / "results.csv")
-    overview(done).savefig(output / "result.png", dpi=110)
-    report = done.report(output / "report.html")
+    numbers, picture, report = (output / name for name in _OUTPUTS)
+    done.to_csv(numbers)
+    overview(done).savefig(picture, dpi=110)
+    done.report(report)
     console.print(done.comparison)
     console.print(done.table())
-    console.print(headline(done), highlight=False, soft_wrap=True)
-    console.print(f"\nreport: {report}", soft_wrap=True, highlight=False)
-    console.print(f"numbers and picture: {output / 'results.csv'}, {output / 'result.png'}")
+    lines = (headline(done), "", f"report: {report}", f"numbers and picture: {numbers}, {picture}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
     if as_json:
         print_json(done.record())
 

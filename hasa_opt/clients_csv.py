@@ -22,8 +22,10 @@ Row numbers in messages are line numbers of the file; the header is line 1.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
@@ -52,10 +54,14 @@ class _Table:
         return InputError(f"{self.path}, line {self.lines[row]}, column {column!r}: {message}")
 
     def has(self, column: str) -> bool:
-        return column in self.header
+        return column in self._places
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: at for at, name in enumerate(self.header)}
 
     def column(self, column: str) -> list[str]:
-        at = self.header.index(column)
+        at = self._places[column]
         return [row[at] for row in self.rows]
 
     def whole(self, column: str) -> list[int]:
@@ -129,9 +135,9 @@ def _load(path: Path) -> _Table:
         raise InputError(f"{path} is not a UTF-8 CSV file: {error}") from error
     if not rows:
         raise InputError(f"{path} holds no client: give a header and at least one row")
-    for name in header:
-        if header.count(name) > 1:
-            raise InputError(f"{path}: column {name!r} stands twice in the header")
+    name, times = Counter(header).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{path}: column {name!r} stands twice in the header")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             lost = f"; column {header[len(row)]!r} is missing" if len(row) < len(header) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,7 @@ class Comparison:
 
 def compare(
     problem: AllocationProblem,
-    solvers: Sequence[str] | None = None,
+    solvers: str | Sequence[str] | None = None,
     *,
     time_limit_s: float | None = None,
     gap: float = 0.0,
@@ -136,7 +137,8 @@ def compare(
     UnknownSolverError, InfeasibleError
     """
     names = [line.name for line in registry.solvers() if line.available]
-    names = names if solvers is None else list(solvers)
+    if solvers is not None:
+        names = [solvers] if isinstance(solvers, str) else list(solvers)
     for name in names:
         if name != "auto":
             registry.record(name)
@@ -151,8 +153,10 @@ def compare(
 def _row(
     problem: AllocationProblem, name: str, time_limit_s: float | None, gap: float
 ) -> ComparisonRow:
-    started = _cpu_seconds()
     try:
+        if name != "auto":
+            registry.load(name)
+        started = _cpu_seconds()
         result = solve(problem, name, time_limit_s=time_limit_s, gap=gap)
     except InfeasibleError:
         raise
@@ -173,8 +177,8 @@ def _row(
 
 def _cpu_seconds() -> float:
     """User and system seconds of this process and of its ended children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
 
 
 def _text(value: float | None, form: str) -> str:

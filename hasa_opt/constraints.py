@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -20,7 +21,7 @@ from hasa_opt.checks import float_array
 from hasa_opt.clients import Clients, IntArray
 from hasa_opt.cost import Cost, whole_costs
 from hasa_opt.errors import InputError
-from hasa_opt.rational import rational
+from hasa_opt.rational import rational, refuse_overflow
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -69,7 +70,7 @@ class Terms:
 
     def menu_index(self, width: float, what: str) -> int:
         """Index of a width, or an error that lists the menu."""
-        wanted = rational(width, f"{what} width")
+        wanted = rational(width, f"{what} width", snap=True)
         for index, unit in enumerate(self.units):
             if Fraction(int(unit), self.denominator) == wanted:
                 return index
@@ -240,8 +241,9 @@ class Budget:
                 f"Budget of {self.name} has shape {table.shape}: give {terms.shape[1:]} values "
                 f"for all clients alike, or {terms.shape}"
             )
-        label = f"Budget: {self.name} at most {most}"
-        return (Row(label, np.broadcast_to(table, terms.shape), upper=most),)
+        spread = np.broadcast_to(table, terms.shape)
+        refuse_overflow(spread, f"Budget of {self.name}")
+        return (Row(f"Budget: {self.name} at most {most}", spread, upper=most),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,7 +392,7 @@ def _items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
 
 
 def _whole(value: Any, what: str) -> int:
-    number = rational(value, what)
+    number = Fraction(int(value)) if isinstance(value, Integral) else rational(value, what)
     if isinstance(value, bool) or number.denominator != 1 or number < 0:
         raise InputError(f"{what} must be a whole number of at least 0")
     return int(number)

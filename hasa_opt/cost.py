@@ -66,6 +66,7 @@ def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
         When the problem is built, for a wrong shape, a negative or fractional cost, a total
         beyond 2**62, or a missing ``full``.
     """
+    given = None if full is None else int(whole_costs([full])[0])
 
     def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
         values = whole_costs(costs)
@@ -75,18 +76,18 @@ def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
                 f"cost table of shape {values.shape}: give {(units.size,)} costs per sample "
                 f"or {(len(clients), units.size)} costs per client"
             )
-        if full is None and units[-1] != denominator:
+        if given is None and units[-1] != denominator:
             raise InputError(
                 "the menu does not hold width 1, so a budget share has no reference: "
                 "give full= (the cost at width 1)"
             )
         if values.ndim == 1:
-            reference = int(values[-1] if full is None else full)
+            reference = int(values[-1] if given is None else given)
             return CostTable(
                 outer_product(clients.samples, values, "cost table"),
                 reference * int(clients.samples.sum()),
             )
-        return CostTable(values, int(values[:, -1].sum() if full is None else full))
+        return CostTable(values, int(values[:, -1].sum() if given is None else given))
 
     return build
 

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from hasa_opt.clients import IntArray
 from hasa_opt.constraints import Row
 from hasa_opt.errors import HasaError
 from hasa_opt.linear import LinearModel
@@ -61,7 +62,7 @@ def explain_infeasible(problem: AllocationProblem) -> Conflict | None:
             remedies.append((excess / max(1, abs(_bound(row))), _remedy(problem, row, excess)))
     labels = tuple(problem.limits[limit].label for limit in conflict)
     named = "; ".join(f"({label})" for label in labels)
-    cheapest = min(remedies)[1] if remedies else "relax several of the limits at once"
+    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model)
     return Conflict(labels, f"these limits cannot hold together: {named}. Remedy: {cheapest}")
 
 
@@ -69,28 +70,51 @@ def _least_excess(
     problem: AllocationProblem, model: LinearModel, hard: list[int], soft: int | None
 ) -> int | None:
     """Least excess over the soft limit while the hard ones hold; None if they cannot hold."""
-    n_columns = model.client.size
-    zero = sp.csr_array((model.shape[0], 1))
-    parts = [LinearConstraint(sp.hstack([model.one_each, zero]), 1, 1)]
-    for limit in hard if soft is None else [*hard, soft]:
-        relief = 0.0 if limit != soft else (1.0 if np.isfinite(model.lower[limit]) else -1.0)
-        row = sp.hstack([model.limits[[limit]], sp.csr_array([[relief]])])
+    choice = _relaxed(model, hard, [] if soft is None else [soft])
+    if choice is None:
+        return None
+    if any(problem.limits[limit].excess(choice) for limit in hard):
+        raise HasaError("the infeasibility could not be explained within rounding")
+    return 0 if soft is None else problem.limits[soft].excess(choice)
+
+
+def _joint_remedy(problem: AllocationProblem, model: LinearModel) -> str:
+    """The changes of several limits that together cost least, each relative to its limit."""
+    choice = _relaxed(model, [], list(range(len(problem.limits))))
+    if choice is None:
+        raise HasaError("the infeasibility could not be explained: no allocation was found")
+    excesses = [(row, row.excess(choice)) for row in problem.limits]
+    return ", and ".join(_remedy(problem, row, excess) for row, excess in excesses if excess)
+
+
+def _relaxed(model: LinearModel, hard: list[int], soft: list[int]) -> IntArray | None:
+    """Allocation within the hard limits of least total excess over the soft ones, or None."""
+    n_columns, n_soft = model.client.size, len(soft)
+    empty = sp.csr_array((model.shape[0], n_soft))
+    parts = [LinearConstraint(sp.hstack([model.one_each, empty]), 1, 1)]
+    weights = np.zeros(n_columns + n_soft)
+    for limit in [*hard, *soft]:
+        relief = np.zeros((1, n_soft))
+        below = bool(np.isfinite(model.lower[limit]))
+        if limit in soft:
+            own = soft.index(limit)
+            relief[0, own] = 1.0 if below else -1.0
+            bound = model.lower[limit] if below else model.upper[limit]
+            weights[n_columns + own] = 1.0 / max(1.0, abs(bound))
+        row = sp.hstack([model.limits[[limit]], sp.csr_array(relief)])
         parts.append(LinearConstraint(row, model.lower[limit], model.upper[limit]))
-    objective = np.zeros(n_columns + 1)
-    objective[-1] = 1.0
-    top = np.ones(n_columns + 1)
-    top[-1] = inf
     found = milp(
-        objective, constraints=parts, bounds=Bounds(0, top), integrality=np.ones(n_columns + 1)
+        weights / max(weights.max(), 1e-300),
+        constraints=parts,
+        bounds=Bounds(0, np.concatenate([np.ones(n_columns), np.full(n_soft, inf)])),
+        integrality=np.ones(n_columns + n_soft),
+        options={"mip_rel_gap": 0.0},
     )
     if found.status == _INFEASIBLE:
         return None
     if found.x is None:
         raise HasaError(f"the infeasibility could not be explained: {found.message}")
-    choice = model.choice(found.x[:-1])
-    if any(problem.limits[limit].excess(choice) for limit in hard):
-        raise HasaError("the infeasibility could not be explained within rounding")
-    return 0 if soft is None else problem.limits[soft].excess(choice)
+    return model.choice(found.x[:n_columns])
 
 
 def _bound(limit: Row) -> int:

@@ -17,7 +17,7 @@ from hasa_opt.constraints import Constraint, MaskConstraint, Row, RowConstraint,
 from hasa_opt.cost import Cost, CostTable
 from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.rational import INT64_ROOM, menu_units, rational
+from hasa_opt.rational import INT64_ROOM, menu_units, rational, refuse_overflow
 from hasa_opt.utility import Utility
 
 __all__ = ["AllocationProblem", "Evaluation"]
@@ -144,7 +144,7 @@ class AllocationProblem:
             clients,
             *frozen,
             budget=float(share),
-            limit=floor(share * priced.full),
+            limit=min(floor(share * priced.full), INT64_ROOM),
             full_cost=priced.full,
             rows=tuple(rows),
             constraints=kept,
@@ -153,7 +153,9 @@ class AllocationProblem:
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
         share = _budget_share(budget)
-        return replace(self, budget=float(share), limit=floor(share * self.full_cost))
+        return replace(
+            self, budget=float(share), limit=min(floor(share * self.full_cost), INT64_ROOM)
+        )
 
     def __len__(self) -> int:
         return int(self.costs.shape[0])
@@ -346,12 +348,7 @@ def _cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int)
         raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
     if (costs < 0).any():
         raise InputError(f"cost {costs.min()} is negative: costs start at 0")
-    largest = float(costs.max(axis=1).sum(dtype=np.float64))
-    if largest > INT64_ROOM:
-        raise InputError(
-            f"the largest total cost {largest:.3g} exceeds 2**62 and would overflow: "
-            "count samples or costs in larger units"
-        )
+    refuse_overflow(costs, "the cost table")
     if not 0 < priced.full <= INT64_ROOM:
         raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
     return CostTable(costs, priced.full)
@@ -381,4 +378,6 @@ def _utility_table(
             f"{table[row, column]}: utilities must be finite; cap the client's max_width to "
             "rule a width out"
         )
+    if not np.abs(table, where=admissible, out=np.zeros_like(table)).max() * len(clients) < np.inf:
+        raise InputError("the sum of the utilities overflows: give them in a larger unit")
     return table

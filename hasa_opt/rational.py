@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 
-__all__ = ["INT64_ROOM", "menu_units", "outer_product", "rational"]
+__all__ = ["INT64_ROOM", "menu_units", "outer_product", "rational", "refuse_overflow"]
 
 INT64_ROOM = 2**62
 """Largest integer total that the library works with (half of the int64 range)."""
@@ -22,11 +22,12 @@ _LARGEST_DENOMINATOR = 10**6
 _ROUNDING = Fraction(1, 10**12)
 
 
-def rational(value: float | Fraction, what: str) -> Fraction:
+def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fraction:
     """Return the rational number that a float was written as.
 
-    ``0.35`` gives 7/20 and ``1 / 3`` gives 1/3: the fraction with the smallest denominator up to
-    10**6 within 1e-12, else the decimal that Python prints for the float.
+    ``0.35`` gives 7/20 and ``1 / 3`` gives 1/3: the fraction with a denominator up to 10**6 that
+    is the same float, else the decimal that Python prints. With ``snap``, a fraction within 1e-12
+    serves as well: ``0.1 + 0.2`` gives 3/10.
 
     Raises
     ------
@@ -41,7 +42,8 @@ def rational(value: float | Fraction, what: str) -> Fraction:
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what} {value!r} must be a finite number") from error
     simple = written.limit_denominator(_LARGEST_DENOMINATOR)
-    return simple if abs(simple - written) <= _ROUNDING else written
+    same = float(simple) == float(written) or (snap and abs(simple - written) <= _ROUNDING)
+    return simple if same else written
 
 
 def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntArray, int]:
@@ -65,7 +67,7 @@ def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntAr
     >>> units.tolist(), denominator
     ([4, 7, 10], 20)
     """
-    menu = [rational(width, "width") for width in np.atleast_1d(widths)]
+    menu = [rational(width, "width", snap=True) for width in np.atleast_1d(widths)]
     if not menu:
         raise InputError("the menu of widths is empty: give at least one width")
     for width in menu:
@@ -93,3 +95,19 @@ def outer_product(samples: IntArray, units: IntArray, what: str) -> IntArray:
             "count samples or costs in larger units"
         )
     return samples[:, None] * units[None, :]
+
+
+def refuse_overflow(table: IntArray, what: str) -> None:
+    """Refuse a table ``(n_clients, n_widths)`` of which an allocation could exceed 2**62.
+
+    Raises
+    ------
+    InputError
+        Naming the largest total.
+    """
+    largest = float(table.max(axis=1).sum(dtype=np.float64))
+    if largest > INT64_ROOM:
+        raise InputError(
+            f"{what}: the largest total {largest:.3g} exceeds 2**62 and would overflow: "
+            "count samples or costs in larger units"
+        )

@@ -161,8 +161,8 @@ def preliminary_widths(
 def budget_miss(widths: npt.ArrayLike, samples: npt.ArrayLike, *, budget: float) -> float:
     """Relative error of the realised budget: ``sum_i w_i r_i / B - 1``.
 
-    Two passes of the paper's rule miss by up to 1.8 % at its defaults, and by more with uneven
-    caps; this says by how much.
+    Two passes of the paper's rule may miss it, all the more with few clients or uneven caps; this
+    says by how much.
 
     Examples
     --------

@@ -90,10 +90,11 @@ def solve(
     """
     _check_limits(time_limit_s, gap)
     names = [solver, *([fallback] if isinstance(fallback, str) else fallback or ())]
-    names = [choose_solver(problem) if name == "auto" else name for name in names]
+    names = [own for name in names for own in (_auto(problem) if name == "auto" else [name])]
     for name in names:
         registry.check_constraints(problem, name)
-    problem.check_budget()
+    if not problem.rows:
+        problem.check_budget()
     start = _start(problem, warm_start)
     tried: list[str] = []
     for at, name in enumerate(names):
@@ -112,6 +113,12 @@ def solve(
             return result
         tried.append(f"{name}: {result.termination}: {result.message}")
     raise AssertionError("unreachable: the last solver returns or raises")
+
+
+def _auto(problem: AllocationProblem) -> list[str]:
+    """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
+    chosen = choose_solver(problem)
+    return [chosen, "greedy"] if chosen == "exact" else [chosen]
 
 
 def choose_solver(problem: AllocationProblem) -> str:
@@ -161,8 +168,8 @@ def solve_continuous(
 def _solve_once(
     problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
 ) -> Allocation:
-    started = time.perf_counter()
     engine = registry.load(name)
+    started = time.perf_counter()
     try:
         answer = engine.solve(problem, request)
     except KeyboardInterrupt:

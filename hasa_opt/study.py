@@ -220,7 +220,7 @@ class Study:
     def table(self) -> Table:
         """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
         table = Table(
-            title=f"Test accuracy on {self.task.name} after {self.rounds} rounds, "
+            title=f"Test accuracy on {escape(self.task.name)} after {self.rounds} rounds, "
             f"{len(self.seeds)} seed(s), %",
             box=SIMPLE_HEAD,
         )
@@ -288,7 +288,10 @@ def _histories(
     trials: Mapping[tuple[str, int], Trial], store: Path | None, workers: int | None
 ) -> Iterator[tuple[tuple[str, int], History]]:
     """Yield the history of every trial: stored ones at once, the others as they finish."""
-    places = {key: None if store is None else store / f"{key[0]}-seed{key[1]}" for key in trials}
+    places = {
+        key: None if store is None else store / f"{key[0]}-seed{key[1]}-{trial.digest}"
+        for key, trial in trials.items()
+    }
     missing = []
     for key, trial in trials.items():
         stored = trial.stored(places[key])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +68,12 @@ class Trial:
         known = history.metadata
         same = all(known.get(name) == value for name, value in self._identity().items())
         return history if same and np.array_equal(history.widths, self.widths) else None
+
+    @property
+    def digest(self) -> str:
+        """Eight characters that tell this trial from those of other settings."""
+        identity = json.dumps([self._identity(), self.widths.tolist()], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
     def _identity(self) -> dict[str, Any]:
         """Metadata by which a stored history is recognised."""

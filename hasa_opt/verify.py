@@ -64,20 +64,26 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     if not found.feasible:
         return _refused(answer, own, "; ".join(found.violations))
     lies = _lies(problem, answer, found, known)
-    if request.audited and not lies and _refuted(problem, answer, found, own):
-        lies = ["claims optimal, but a better allocation exists"]
+    notes = list(lies)
+    if request.audited and not lies and own.bound > answer.bound:
+        refuted = _refuted(problem, answer, found, own)
+        if refuted:
+            lies = notes = [f"claims bound {answer.bound:.9g}, but a better allocation exists"]
+        elif refuted is None:
+            notes = ["the bound is the solver's word"]
     bound = own.bound if lies else min(own.bound, answer.bound)
     bound = max(bound, found.objective)
-    gap = relative_gap(found.objective, bound, problem.magnitude)
     choice = np.array(answer.choice, dtype=np.int64)
     choice.flags.writeable = False
-    proven = gap == 0 or (
-        answer.termination is Termination.OPTIMAL
-        and not lies
-        and bound - found.objective <= _PROOF_TOLERANCE * problem.span
+    claims_proof = answer.termination is Termination.OPTIMAL and not lies
+    trusted = bound if claims_proof or not problem.rows else own.bound
+    gap = relative_gap(found.objective, trusted, problem.magnitude)
+    proven = (gap == 0 and not lies) or (
+        claims_proof and bound - found.objective <= _PROOF_TOLERANCE * problem.span
     )
+    proven |= relative_gap(found.objective, own.bound, problem.magnitude) == 0
     termination = Termination.OPTIMAL if proven else _unproven(answer.termination, bool(lies))
-    message = "; ".join([answer.native, *lies])
+    message = "; ".join([answer.native, *notes])
     return Verdict(termination, choice, bound, own.price, not lies, message)
 
 
@@ -102,12 +108,14 @@ def _own_bound(
 
 def _refuted(
     problem: AllocationProblem, answer: Answer, found: Evaluation, own: Lagrangian
-) -> bool:
-    """Whether a proof of optimality is false, by a search of our own; where that ends in time."""
-    claims_proof = answer.termination is Termination.OPTIMAL and not problem.rows
-    if not claims_proof or own.bound <= answer.bound:
-        return False
-    return bool(better_exists(problem, own.price, max(found.objective, answer.bound)))
+) -> bool | None:
+    """Whether a bound is false, by a search of our own; None where that takes too long.
+
+    With constraints beyond the budget only a claim of optimality is worth a second run.
+    """
+    if problem.rows and answer.termination is not Termination.OPTIMAL:
+        return None
+    return better_exists(problem, own.price, max(found.objective, answer.bound))
 
 
 def _without_solution(answer: Answer, own: Lagrangian) -> Verdict:

@@ -74,3 +74,39 @@ def test_second_best_called_optimal_is_caught_every_time():
             assert "better allocation" in result.message or "is known" in result.message
     finally:
         unregister("runner-up")
+
+
+STATUSES = [status for status in hasa.Termination if status is not hasa.Termination.INFEASIBLE]
+
+
+class Sly:
+    """A backend that gives the best allocation but one under any status, with a false bound."""
+
+    status = hasa.Termination.OPTIMAL
+
+    def solve(self, problem, request):
+        answer = Runner().solve(problem, request)
+        return Answer(Sly.status, answer.choice, answer.objective, answer.objective)
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_false_bound_is_no_proof_under_any_status(status, constrained, monkeypatch):
+    monkeypatch.setattr(Sly, "status", status)
+    register(SolverRecord("sly", f"{__name__}:Sly", "lies", constraints=("Coverage",)))
+    rng = np.random.default_rng(11)
+    try:
+        for _ in range(40):
+            problem = hasa.AllocationProblem.build(
+                hasa.Clients(rng.integers(1, 40, 4)),
+                widths=[0.2, 0.5, 1.0],
+                budget=0.8,
+                utility=hasa.utility.measured(rng.normal(size=(4, 3))),
+                constraints=[hasa.Coverage({0.5: 0.1})] if constrained else [],
+            )
+            result = hasa.solve(problem, "sly")
+            assert result.termination is not hasa.Termination.OPTIMAL
+            if not constrained or status is hasa.Termination.OPTIMAL:
+                assert not result.claim_held
+    finally:
+        unregister("sly")

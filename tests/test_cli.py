@@ -90,7 +90,7 @@ def test_allocate_writes_widths_within_budget_and_caps(run, clients: Path) -> No
     assert spent <= 0.5 * 700 + 1e-9
     caps = {"phone": 0.5, "laptop": 1.0, "[tablet]": 0.7}
     assert all(float(row["width"]) <= caps[row["name"]] for row in rows)
-    assert "two-pass rule misses the budget by" in ran.out
+    assert "the paper's two-pass rule by" in ran.out
 
 
 def test_allocate_as_json_is_the_library(run, clients: Path) -> None:
@@ -107,6 +107,21 @@ def test_allocate_as_json_is_the_library(run, clients: Path) -> None:
     assert shown["termination"] == "optimal"
     assert shown["spent"] <= shown["limit"] == problem.limit
     assert set(shown["widths"]) == {"phone", "laptop", "[tablet]"}
+
+
+def test_input_and_folders_are_not_overwritten(run, clients: Path) -> None:
+    before = clients.read_text(encoding="utf-8")
+    for output, words in ((clients, "is the input"), (clients.parent, "is a folder")):
+        ran = run("allocate", clients, "-o", output)
+        assert ran.code == 2
+        assert words in ran.err
+    assert clients.read_text(encoding="utf-8") == before
+
+
+def test_a_budget_beyond_the_caps_is_said(run, clients: Path) -> None:
+    ran = run("allocate", clients, "--budget", 0.9)
+    assert "No wider allocation is possible" in ran.out
+    assert run("allocate", clients, "--budget", "1e308").code == 0
 
 
 def test_coverage_is_kept(run, clients: Path) -> None:

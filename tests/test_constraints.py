@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 
 import networkx as nx
@@ -162,6 +163,7 @@ def test_agrees_with_its_meaning(case: str, solver: str) -> None:
         (hasa.Budget([1, 2, 3.5], 5), "whole numbers"),
         (hasa.Budget([1, 2, 3], -5), "Budget limit -5"),
         (hasa.Budget([1, 2, 3], 5.5, name="uplink"), "uplink must be a whole number"),
+        (hasa.Budget([2**61] * 3, 2**60, "bytes"), "exceeds 2\\*\\*62"),
         (hasa.SiteBudgets(nx.DiGraph(), {}), "arborescence"),
         (hasa.SiteBudgets(nx.DiGraph([("a", "c"), ("b", "c")]), {}), "arborescence"),
         (hasa.SiteBudgets(nx.DiGraph([("x", "berlin")]), {"x": 1}), "'c' names site 'paris'"),
@@ -225,3 +227,44 @@ def test_site_rows_hold_their_members_alone() -> None:
     result = hasa.solve(problem, "highs")
     assert result.termination is hasa.Termination.OPTIMAL
     assert set(result.widths) == {0.5}
+
+
+def test_large_limits_are_exact() -> None:
+    for limit in (2**53 + 1, 2**62):
+        assert build(0, [hasa.Budget([1, 1, 1], limit)]).rows[0].upper == limit
+
+
+def test_remedies_suffice() -> None:
+    """Every change that the message names is made, and then an allocation exists."""
+    conflicts = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        limits = {"berlin": int(rng.integers(0, 60)), "lyon": int(rng.integers(0, 60))}
+        budget = float(rng.uniform(0.1, 0.4))
+        cover = {0.8: float(rng.uniform(0.2, 0.9))}
+        clients, table, _ = draw(seed)
+
+        def problem(own_limits: dict, own_budget: float, own_cover: dict) -> AllocationProblem:
+            return AllocationProblem.build(
+                clients,  # noqa: B023
+                widths=MENU,
+                budget=own_budget,
+                utility=hasa.utility.measured(table),  # noqa: B023
+                constraints=[hasa.SiteBudgets(TREE, own_limits), hasa.Coverage(own_cover)],
+            )
+
+        try:
+            hasa.solve(problem(limits, budget, cover), "highs")
+            continue
+        except hasa.InfeasibleError as error:
+            message = str(error).split("Remedy: ")[1]
+        conflicts += 1
+        raised = re.search(r"raise the budget from [\d.e-]+ to ([\d.]+)", message)
+        for site, limit in re.findall(r"SiteBudgets: (\w+)\) from \d+ to (\d+)", message):
+            limits[site] = int(limit)
+        covered = re.search(r"Coverage: .*\) from \d+ to (\d+)", message)
+        if covered:
+            cover = {0.8: max(0.0, int(covered[1]) / int(clients.samples.sum()) - 1e-9)}
+        eased = problem(limits, float(raised[1]) if raised else budget, cover)
+        assert hasa.solve(eased, "highs").has_solution, (seed, message)
+    assert conflicts > 20

@@ -64,7 +64,8 @@ def test_a_linspace_menu_is_read_as_it_was_meant(count):
 def test_rational():
     assert rational(0.35, "x") == Fraction(7, 20)
     assert rational(1 / 3, "x") == Fraction(1, 3)
-    assert rational(np.float64(0.1) * 3, "x") == Fraction(3, 10)
+    assert rational(np.float64(0.1) * 3, "x", snap=True) == Fraction(3, 10)
+    assert float(rational(np.float64(0.1) * 3, "x")) == 0.1 * 3
     assert rational(Fraction(3, 7), "x") == Fraction(3, 7)
     assert rational(0.123456789012345, "x") == Fraction("0.123456789012345")
 

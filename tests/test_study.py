@@ -175,9 +175,17 @@ def test_stored_run_of_another_setting_is_not_taken(
         assert np.array_equal(own.history.train_loss, other.history.train_loss)
 
 
+def test_another_study_in_the_same_folder_keeps_the_runs_of_the_first(tmp_path: Path) -> None:
+    small_study(seeds=(0,)).run(workers=1, directory=tmp_path)
+    small_study(seeds=(0,), rounds=3).run(workers=1, directory=tmp_path)
+    kept = [federated.History.load(place).rounds for place in tmp_path.glob("uniform-seed0-*")]
+    assert sorted(kept) == [2, 3]
+
+
 def test_damaged_stored_run_is_trained_again(done: Study, tmp_path: Path) -> None:
     small_study().run(workers=1, directory=tmp_path)
-    (tmp_path / "uniform-seed0" / "arrays.npz").write_bytes(b"broken")
+    (stored,) = tmp_path.glob("uniform-seed0-*")
+    (stored / "arrays.npz").write_bytes(b"broken")
     again = small_study().run(workers=1, directory=tmp_path)
     own, other = done.outcomes[0].history, again.outcomes[0].history
     assert np.array_equal(own.test_accuracy, other.test_accuracy)

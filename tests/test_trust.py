@@ -631,3 +631,29 @@ def test_every_refusal_is_a_hasa_error():
     ):
         with pytest.raises(HasaError):
             call()
+
+
+def test_a_solver_that_cannot_be_loaded_leads_to_the_fallback(monkeypatch):
+    broken = replace(registry.record("exact"), target="hasa_opt.solvers.exact:Missing")
+    monkeypatch.setitem(registry._REGISTRY, "exact", broken)
+    monkeypatch.setattr(registry, "import_module", _raise_runtime_error)
+    with pytest.raises(SolverNotInstalledError, match=r"cannot be loaded here \(no locator"):
+        solve(trap(), "exact")
+
+
+def test_auto_survives_a_broken_exact_solver(monkeypatch):
+    original = registry.load
+    monkeypatch.setattr(
+        registry, "load", lambda name: _refuse(name) if name == "exact" else original(name)
+    )
+    result = solve(trap())
+    assert result.solver == "greedy"
+    assert result.fallback_from[0].startswith("exact: cannot be loaded")
+
+
+def _raise_runtime_error(name):
+    raise RuntimeError("no locator available")
+
+
+def _refuse(name):
+    raise SolverNotInstalledError("cannot be loaded")
