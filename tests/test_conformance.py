@@ -11,11 +11,16 @@ import pytest
 import hasa_opt as hasa
 from hasa_opt import Termination, solve
 from hasa_opt import backend as registry
+from hasa_opt.backend import Capability
 from hasa_opt.errors import InfeasibleError, UnsupportedConstraintError
 
 BACKENDS = tuple(line.name for line in registry.solvers())
-EXACT = ("highs", "pulp", "cvxpy")
-BUDGET_ONLY = ("exact", "greedy")
+BUDGET_ONLY = [line.name for line in registry.solvers() if "Coverage" not in line.constraints]
+EXACT = [
+    line.name
+    for line in registry.solvers()
+    if Capability.EXACT in line.capabilities and line.name not in BUDGET_ONLY
+]
 SEEDS = range(300)
 
 

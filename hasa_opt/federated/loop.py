@@ -55,7 +55,8 @@ def run(
 
     Each round, every client trains the prefix subnet of its width from the server's weights, and
     the server averages the subnets by training samples (HASA, arXiv:2606.07621). The result depends
-    on the arguments alone: neither on the caller's random state nor on what ran before.
+    on the arguments alone: neither on the caller's random state nor on what ran before. Only the
+    number of torch threads may change its last digits.
 
     Parameters
     ----------
