@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.errors import InputError
 
-__all__ = ["float_array", "number"]
+__all__ = ["float_array", "number", "widened"]
 
 
 def float_array(
@@ -30,8 +32,7 @@ def float_array(
     """
     try:
         given = np.asarray(values)
-        narrow = given.dtype in (np.float32, np.float16)
-        floats = given.astype(str).astype(np.float64) if narrow else given.astype(np.float64)
+        floats = widened(given)
     except (TypeError, ValueError) as error:
         raise InputError(f"{what} are not numbers: {error}") from error
     if given.dtype.kind not in "iufbO":
@@ -44,6 +45,12 @@ def float_array(
         row = at[0] if len(at) == 1 else at
         raise InputError(f"{what} of row {row} is {floats[at]}: it must be finite")
     return floats
+
+
+def widened(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return float64; single precision as the decimal that it prints: 0.35, not 0.34999999."""
+    narrow = values.dtype in (np.float32, np.float16)
+    return (values.astype(str) if narrow else values).astype(np.float64)
 
 
 def number(value: object, what: str) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from hasa_opt.checks import widened
 from hasa_opt.errors import InputError
 
 __all__ = ["Clients", "Counts", "FloatArray", "IntArray", "dense", "validate_counts"]
@@ -269,9 +270,7 @@ def _sparse_counts(values: Any, label: _Rows) -> sp.csr_array:
 
 
 def _caps(values: npt.ArrayLike, length: int, label: _Rows) -> FloatArray:
-    given = _array(values, "max_width", 1)
-    # Single precision is read as the decimal that it prints: 0.35, not 0.3499999940395355.
-    caps = (given.astype(str) if given.dtype == np.float32 else given).astype(np.float64)
+    caps = widened(_array(values, "max_width", 1))
     if caps.shape[0] != length:
         raise InputError(f"column 'max_width' has {caps.shape[0]} rows, 'samples' has {length}")
     bad = np.flatnonzero(~((caps > 0) & (caps <= 1)))

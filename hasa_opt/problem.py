@@ -180,19 +180,20 @@ class AllocationProblem:
     @cached_property
     def span(self) -> float:
         """Most that the objective can vary: sum of each client's largest less smallest utility."""
-        lowest = np.full(len(self), np.inf)
-        highest = np.full(len(self), -np.inf)
-        for column, admissible in zip(self.utilities.T, self.admissible.T, strict=True):
-            np.minimum(lowest, column, out=lowest, where=admissible)
-            np.maximum(highest, column, out=highest, where=admissible)
+        lowest, highest = self._utility_range
         return float((highest - lowest).sum())
 
     @cached_property
     def magnitude(self) -> float:
         """Sum of the largest absolute utilities: what rounding errors are relative to."""
-        highest = _fold(np.maximum, self.utilities, self.admissible, -np.inf)
-        lowest = _fold(np.minimum, self.utilities, self.admissible, np.inf)
+        lowest, highest = self._utility_range
         return float(np.maximum(highest, -lowest).sum())
+
+    @cached_property
+    def _utility_range(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest admissible utility of each client."""
+        lowest = _fold(np.minimum, self.utilities, self.admissible, np.inf)
+        return lowest, _fold(np.maximum, self.utilities, self.admissible, -np.inf)
 
     def evaluate(self, choice: npt.ArrayLike) -> Evaluation:
         """Recompute objective and limits of an allocation; costs in exact integers.

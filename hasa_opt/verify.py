@@ -75,16 +75,27 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     bound = max(bound, found.objective)
     choice = np.array(answer.choice, dtype=np.int64)
     choice.flags.writeable = False
-    claims_proof = answer.termination is Termination.OPTIMAL and not lies
-    trusted = bound if claims_proof or not problem.rows else own.bound
-    gap = relative_gap(found.objective, trusted, problem.magnitude)
-    proven = (gap == 0 and not lies) or (
-        claims_proof and bound - found.objective <= _PROOF_TOLERANCE * problem.span
+    proven = _closes(problem, found, own.bound) or (
+        not lies and _believed(problem, answer, found, bound)
     )
-    proven |= relative_gap(found.objective, own.bound, problem.magnitude) == 0
     termination = Termination.OPTIMAL if proven else _unproven(answer.termination, bool(lies))
     message = "; ".join([answer.native, *notes])
     return Verdict(termination, choice, bound, own.price, not lies, message)
+
+
+def _closes(problem: AllocationProblem, found: Evaluation, bound: float) -> bool:
+    return relative_gap(found.objective, bound, problem.magnitude) == 0
+
+
+def _believed(problem: AllocationProblem, answer: Answer, found: Evaluation, bound: float) -> bool:
+    """Whether a bound that no search of our own disproves is a proof of optimality.
+
+    Under constraints beyond the budget only together with the claim of one.
+    """
+    if answer.termination is Termination.OPTIMAL:
+        near = bound - found.objective <= _PROOF_TOLERANCE * problem.span
+        return near or _closes(problem, found, bound)
+    return not problem.rows and _closes(problem, found, bound)
 
 
 def _own_bound(

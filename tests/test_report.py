@@ -17,6 +17,7 @@ import pytest
 
 from hasa_opt import plots
 from hasa_opt.errors import InputError
+from hasa_opt.outcome import SummaryRow
 from hasa_opt.report import headline, write_report
 
 NAMES = (
@@ -31,19 +32,6 @@ WIDTHS = {
     "reverse": np.array([0.5, 0.4, 0.58, 0.3, 0.62, 0.22, 0.2]),
     "optimal": np.array([0.5, 0.5, 0.5, 0.65, 0.35, 0.8, 0.8]),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    policy: str
-    mean: float
-    mean_std: float
-    worst: float
-    worst_std: float
-    worst_third: float
-    worst_third_std: float
-    realised: float
-    flagged: bool
 
 
 @dataclass(frozen=True)
@@ -62,14 +50,14 @@ class FakeStudy:
     setting: Any = None
     flagged: tuple[str, ...] = ()
 
-    def summary(self) -> list[Row]:
+    def summary(self) -> list[SummaryRow]:
         rows = []
         for policy in self.policies:
             own = [outcome for outcome in self.outcomes if outcome.policy == policy]
             final = np.sort(100 * np.stack([outcome.history.test_accuracy[-1] for outcome in own]))
             columns = (final.mean(axis=1), final[:, 0], final[:, :2].mean(axis=1))
             moments = [float(f(column)) for column in columns for f in (np.mean, np.std)]
-            rows.append(Row(policy, *moments, own[0].realised, policy in self.flagged))
+            rows.append(SummaryRow(policy, *moments, own[0].realised, policy in self.flagged))
         return rows
 
 
