@@ -23,6 +23,7 @@ from hasa_opt.constraints import (
     Forbidden,
     MinWidth,
     Quota,
+    Robust,
     SiteBudgets,
     Switches,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "InputError",
     "MinWidth",
     "Quota",
+    "Robust",
     "SiteBudgets",
     "Study",
     "Switches",

@@ -13,9 +13,9 @@ from math import inf
 import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.errors import PrecisionError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
+from hasa_opt.programs import integer_program
 
 __all__ = ["better_exists"]
 
@@ -85,28 +85,16 @@ def _margin(problem: AllocationProblem) -> float:
 def _better_under_constraints(problem: AllocationProblem, objective: float) -> bool | None:
     if np.count_nonzero(problem.admissible) > _MILP_COLUMNS:
         return None
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
-    try:
-        model = LinearModel.of(problem)
-    except PrecisionError:
+    model = LinearModel.of(problem)
+    if not model.precise:
         return None
-    found = milp(
-        -model.objective,
-        constraints=[
-            LinearConstraint(model.one_each, 1, 1),
-            LinearConstraint(model.limits, model.lower, model.upper),
-        ],
-        bounds=Bounds(0, 1),
-        integrality=np.ones(model.client.size),
-        options={"time_limit": _MILP_SECONDS, "mip_rel_gap": 0.0},
-    )
+    found = integer_program(model, time_limit_s=_MILP_SECONDS)
     if found.x is None:
         return None
     evaluation = problem.evaluate(model.choice(found.x))
     if evaluation.feasible and evaluation.objective > objective + _margin(problem):
         return True
-    return False if found.status == 0 else None
+    return False if found.optimal else None
 
 
 def _remaining(costs: IntArray) -> IntArray:

@@ -179,7 +179,7 @@ class SolverRecord:
 
 
 _MASKS = ("Fixed", "Forbidden", "MinWidth")
-_LINEAR = ("Budget", "Coverage", "Quota", "SiteBudgets", "Switches", *_MASKS)
+_LINEAR = ("Budget", "Coverage", "Quota", "Robust", "SiteBudgets", "Switches", *_MASKS)
 _REGISTRY: dict[str, SolverRecord] = {
     line.name: line
     for line in (

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf
-
-import numpy as np
-import scipy.sparse as sp
-from scipy.optimize import Bounds, LinearConstraint, milp
+from math import ceil
 
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import Row
 from hasa_opt.errors import HasaError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
+from hasa_opt.programs import least_excess
 from hasa_opt.relaxation import relax
 
 __all__ = ["Conflict", "explain_infeasible"]
-
-_INFEASIBLE = 2
 
 
 @dataclass(frozen=True)
@@ -89,32 +84,8 @@ def _joint_remedy(problem: AllocationProblem, model: LinearModel) -> str:
 
 def _relaxed(model: LinearModel, hard: list[int], soft: list[int]) -> IntArray | None:
     """Allocation within the hard limits of least total excess over the soft ones, or None."""
-    n_columns, n_soft = model.client.size, len(soft)
-    empty = sp.csr_array((model.shape[0], n_soft))
-    parts = [LinearConstraint(sp.hstack([model.one_each, empty]), 1, 1)]
-    weights = np.zeros(n_columns + n_soft)
-    for limit in [*hard, *soft]:
-        relief = np.zeros((1, n_soft))
-        below = bool(np.isfinite(model.lower[limit]))
-        if limit in soft:
-            own = soft.index(limit)
-            relief[0, own] = 1.0 if below else -1.0
-            bound = model.lower[limit] if below else model.upper[limit]
-            weights[n_columns + own] = 1.0 / max(1.0, abs(bound))
-        row = sp.hstack([model.limits[[limit]], sp.csr_array(relief)])
-        parts.append(LinearConstraint(row, model.lower[limit], model.upper[limit]))
-    found = milp(
-        weights / max(weights.max(), 1e-300),
-        constraints=parts,
-        bounds=Bounds(0, np.concatenate([np.ones(n_columns), np.full(n_soft, inf)])),
-        integrality=np.ones(n_columns + n_soft),
-        options={"mip_rel_gap": 0.0},
-    )
-    if found.status == _INFEASIBLE:
-        return None
-    if found.x is None:
-        raise HasaError(f"the infeasibility could not be explained: {found.message}")
-    return model.choice(found.x[:n_columns])
+    x = least_excess(model, hard, soft)
+    return None if x is None else model.choice(x)
 
 
 def _bound(limit: Row) -> int:

@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.clients import Clients, FloatArray, IntArray
-from hasa_opt.constraints import Constraint, MaskConstraint, Row, RowConstraint, Terms
+from hasa_opt.constraints import (
+    Constraint,
+    MaskConstraint,
+    RobustRow,
+    Row,
+    RowConstraint,
+    Terms,
+)
 from hasa_opt.cost import Cost, CostTable
 from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InfeasibleError, InputError
@@ -133,7 +140,8 @@ class AllocationProblem:
         share = _budget_share(budget)
         priced = _cost_table((width_cost() if cost is None else cost), clients, units, denominator)
         kept = _constraints(constraints)
-        terms = Terms(clients, units, denominator, priced.costs)
+        limit = min(floor(share * priced.full), INT64_ROOM)
+        terms = Terms(clients, units, denominator, priced.costs, limit)
         rows = [row for item in kept if isinstance(item, RowConstraint) for row in item.rows(terms)]
         admissible = _masked(_admissible(clients, menu), kept, terms)
         utilities = _utility_table(utility, clients, menu, admissible)
@@ -144,7 +152,7 @@ class AllocationProblem:
             clients,
             *frozen,
             budget=float(share),
-            limit=min(floor(share * priced.full), INT64_ROOM),
+            limit=limit,
             full_cost=priced.full,
             rows=tuple(rows),
             constraints=kept,
@@ -153,9 +161,11 @@ class AllocationProblem:
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
         share = _budget_share(budget)
-        return replace(
-            self, budget=float(share), limit=min(floor(share * self.full_cost), INT64_ROOM)
+        limit = min(floor(share * self.full_cost), INT64_ROOM)
+        rows = tuple(
+            replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
         )
+        return replace(self, budget=float(share), limit=limit, rows=rows)
 
     def __len__(self) -> int:
         return int(self.costs.shape[0])

@@ -97,7 +97,7 @@ def outer_product(samples: IntArray, units: IntArray, what: str) -> IntArray:
     return samples[:, None] * units[None, :]
 
 
-def refuse_overflow(table: IntArray, what: str) -> None:
+def refuse_overflow(table: IntArray | npt.NDArray[np.float64], what: str) -> None:
     """Refuse a table ``(n_clients, n_widths)`` of which an allocation could exceed 2**62.
 
     Raises

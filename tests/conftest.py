@@ -11,6 +11,7 @@ import pytest
 from hasa_opt import AllocationProblem
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Capability, Request, SolverRecord
+from hasa_opt.constraints import RobustRow
 
 
 def brute_force(problem: AllocationProblem) -> float | None:
@@ -20,7 +21,11 @@ def brute_force(problem: AllocationProblem) -> float | None:
     clients = np.arange(choices.shape[1])
     keep = problem.costs[clients, choices].sum(axis=1) <= problem.limit
     for row in problem.rows:
-        total = row.coefficients[clients, choices].sum(axis=1)
+        members = clients if row.members is None else row.members
+        total = row.coefficients[np.arange(members.size), choices[:, members]].sum(axis=1)
+        if isinstance(row, RobustRow):
+            worst = np.sort(row.deviation[np.arange(members.size), choices[:, members]], axis=1)
+            total = total + worst[:, members.size - row.gamma :].sum(axis=1)
         if row.upper is not None:
             keep &= total <= row.upper
         if row.lower is not None:

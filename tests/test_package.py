@@ -7,6 +7,7 @@ import builtins
 import doctest
 import importlib
 import inspect
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 import hasa_opt
 from hasa_opt import backend as registry
-from hasa_opt import errors
+from hasa_opt import constraints, errors
 
 ROOT = Path(hasa_opt.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
@@ -26,6 +27,7 @@ ALLOCATION = [
     "clients_csv",
     "compare",
     "constraints",
+    *(f"constraints.{part.name}" for part in pkgutil.iter_modules(constraints.__path__)),
     "cost",
     "diagnose",
     "errors",

@@ -35,18 +35,12 @@ class CvxpyBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to HiGHS by their own names."""
-        model = LinearModel.of(problem, request)
-        x = cp.Variable(model.client.size, boolean=True)
-        limits = model.limits @ x
-        bounded = [np.flatnonzero(np.isfinite(side)) for side in (model.lower, model.upper)]
-        program = cp.Problem(
-            cp.Maximize(model.objective @ x),
-            [
-                model.one_each @ x == 1,
-                *(limits[row] >= model.lower[row] for row in bounded[0]),
-                *(limits[row] <= model.upper[row] for row in bounded[1]),
-            ],
-        )
+        model = LinearModel.requested(request)
+        n_choices = model.client.size
+        chosen = cp.Variable(n_choices, boolean=True)
+        further = model.objective.size - n_choices
+        x = cp.hstack([chosen, cp.Variable(further, nonneg=True)]) if further else chosen
+        program = cp.Problem(cp.Maximize(model.objective[:n_choices] @ chosen), _rows(model, x))
         gap = request.absolute_gap / model.scale
         options = {"mip_rel_gap": 0.0, "mip_abs_gap": gap, **request.options}
         if request.time_limit_s is not None:
@@ -63,10 +57,22 @@ class CvxpyBackend:
         return _answer(program, x, model, gap)
 
 
-def _answer(program: cp.Problem, x: cp.Variable, model: LinearModel, gap: float) -> Answer:
+def _rows(model: LinearModel, x: cp.Expression) -> list[cp.Constraint]:
+    equal = np.flatnonzero(model.lower == model.upper)
+    rows = [model.matrix[equal] @ x == model.upper[equal]]
+    below = np.flatnonzero(np.isfinite(model.upper) & (model.lower != model.upper))
+    above = np.flatnonzero(np.isfinite(model.lower) & (model.lower != model.upper))
+    if below.size:
+        rows.append(model.matrix[below] @ x <= model.upper[below])
+    if above.size:
+        rows.append(model.matrix[above] @ x >= model.lower[above])
+    return rows
+
+
+def _answer(program: cp.Problem, x: cp.Expression, model: LinearModel, gap: float) -> Answer:
     ended = TERMINATIONS.get(program.status, Termination.FAILED)
     native = f"CVXPY HIGHS: {program.status}"
-    if x.value is None or np.any(model.one_each @ x.value < 0.5):
+    if x.value is None or not model.holds_choice(x.value):
         return Answer(ended, native=native)
     value = float(model.objective @ x.value)
     proven = ended is Termination.OPTIMAL

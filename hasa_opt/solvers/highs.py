@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import highspy
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt.backend import Answer, Request
 from hasa_opt.errors import InputError
@@ -34,14 +33,13 @@ class HighsBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut; Ctrl-C ends with the incumbent."""
-        model = LinearModel.of(problem, request)
+        model = LinearModel.requested(request)
         solver = highspy.Highs()
         _set_options(solver, request, model)
         _pass_model(solver, model)
         if request.warm_start is not None and request.known is not None:
-            start = highspy.HighsSolution()
-            start.col_value = model.columns(request.known).tolist()
-            solver.setSolution(start)
+            columns = np.arange(model.client.size, dtype=np.int32)
+            solver.setSolution(columns.size, columns, model.columns(request.known))
         solver.HandleKeyboardInterrupt = True
         try:
             solver.solve()
@@ -65,25 +63,25 @@ def _set_options(solver: highspy.Highs, request: Request, model: LinearModel) ->
 
 
 def _pass_model(solver: highspy.Highs, model: LinearModel) -> None:
-    matrix = sp.csr_array(sp.vstack([model.one_each, model.limits]))
-    n_clients, n_columns = model.one_each.shape
-    ones = np.ones(n_clients)
+    matrix = model.matrix
+    n_rows, n_columns = matrix.shape
+    kinds = (int(highspy.HighsVarType.kContinuous), int(highspy.HighsVarType.kInteger))
     solver.passModel(
         n_columns,
-        matrix.shape[0],
+        n_rows,
         matrix.nnz,
         int(highspy.MatrixFormat.kRowwise),
         int(highspy.ObjSense.kMaximize),
         0.0,
         model.objective,
         np.zeros(n_columns),
-        np.ones(n_columns),
-        np.concatenate([ones, model.lower]),
-        np.concatenate([ones, model.upper]),
+        model.column_upper,
+        model.lower,
+        model.upper,
         matrix.indptr.astype(np.int32),
         matrix.indices.astype(np.int32),
         matrix.data.astype(np.float64),
-        np.full(n_columns, int(highspy.HighsVarType.kInteger), dtype=np.int32),
+        np.where(model.integral, kinds[1], kinds[0]).astype(np.int32),
     )
 
 

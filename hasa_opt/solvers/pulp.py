@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ class PulpBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to the PuLP solver's constructor, for example threads=1."""
-        model = LinearModel.of(problem, request)
+        model = LinearModel.requested(request)
         gap = request.absolute_gap / model.scale
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)
@@ -89,16 +88,18 @@ def _solver(name: str, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
 
 def _program(model: LinearModel) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
     program = pulp.LpProblem("allocation", pulp.LpMaximize)
-    columns = [program.add_variable(f"x{at}", cat="Binary") for at in range(model.client.size)]
+    columns = [
+        program.add_variable(f"x{at}", cat="Binary" if whole else "Continuous", lowBound=0)
+        for at, whole in enumerate(model.integral.tolist())
+    ]
     program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
-    starts = model.one_each.indptr
-    for first, last in pairwise(starts):
-        at = np.arange(first, last)
-        program.addConstraint(_sum(columns, at, np.ones(at.size)) == 1)
-    limits = model.limits
+    matrix = model.matrix
     for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):
-        part = slice(limits.indptr[row], limits.indptr[row + 1])
-        total = _sum(columns, limits.indices[part], limits.data[part])
+        part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        total = _sum(columns, matrix.indices[part], matrix.data[part])
+        if lower == upper:
+            program.addConstraint(total == upper)
+            continue
         if np.isfinite(upper):
             program.addConstraint(total <= upper)
         if np.isfinite(lower):

@@ -1,0 +1,122 @@
+"""What a constraint states: linear limits in integers, or a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.clients import IntArray
+from hasa_opt.constraints.terms import Terms
+from hasa_opt.errors import InputError
+from hasa_opt.rational import rational
+
+__all__ = [
+    "BoolArray",
+    "Constraint",
+    "MaskConstraint",
+    "RobustRow",
+    "Row",
+    "RowConstraint",
+    "items",
+    "whole",
+]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One linear limit: ``lower <= sum_i coefficients[i, choice_i] <= upper``.
+
+    Attributes
+    ----------
+    label : str
+        The limit in words, for messages.
+    coefficients : (n_members, n_widths) int64
+    lower, upper : int or None
+        None leaves that side open.
+    members : (n_members,) int64 or None
+        Increasing rows of the clients that count; None for all.
+    """
+
+    label: str
+    coefficients: IntArray
+    lower: int | None = None
+    upper: int | None = None
+    members: IntArray | None = None
+
+    def total(self, choice: IntArray) -> int:
+        """Left-hand side for one allocation."""
+        own = choice if self.members is None else choice[self.members]
+        return int(self.coefficients[np.arange(own.size), own].sum())
+
+    def excess(self, choice: IntArray) -> int:
+        """By how much an allocation breaks the limit; 0 if it holds."""
+        total = self.total(choice)
+        over = 0 if self.upper is None else total - self.upper
+        under = 0 if self.lower is None else self.lower - total
+        return max(over, under, 0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RobustRow(Row):
+    """A limit that holds although some clients take more than their coefficient.
+
+    Attributes
+    ----------
+    gamma : int
+        How many clients may do so at once.
+    deviation : (n_members, n_widths) int64
+        By how much, at least 0.
+    """
+
+    gamma: int
+    deviation: IntArray
+
+    def total(self, choice: IntArray) -> int:
+        """Left-hand side in the worst case for one allocation."""
+        own = choice if self.members is None else choice[self.members]
+        worst = np.sort(self.deviation[np.arange(own.size), own])[::-1]
+        return super().total(choice) + int(worst[: self.gamma].sum())
+
+
+@runtime_checkable
+class RowConstraint(Protocol):
+    """A constraint that adds linear limits."""
+
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
+        """Integer rows."""
+        ...
+
+
+@runtime_checkable
+class MaskConstraint(Protocol):
+    """A constraint that makes widths inadmissible."""
+
+    def mask(self, terms: Terms) -> BoolArray:
+        """Admissible widths, ``(n_clients, n_widths)``."""
+        ...
+
+
+Constraint: TypeAlias = RowConstraint | MaskConstraint
+
+
+def items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
+    """Entries of a mapping, or an error that says what it should map to."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} takes a mapping to {value}, not {given!r}")
+    return list(given.items())
+
+
+def whole(value: Any, what: str) -> int:
+    """A whole number of at least 0, or an error."""
+    number = Fraction(int(value)) if isinstance(value, Integral) else rational(value, what)
+    if isinstance(value, bool) or number.denominator != 1 or number < 0:
+        raise InputError(f"{what} must be a whole number of at least 0")
+    return int(number)
