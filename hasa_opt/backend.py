@@ -12,9 +12,11 @@ from enum import Flag, auto
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
+from math import inf
 from typing import Any, Protocol
 
 from hasa_opt.clients import IntArray
+from hasa_opt.dual import Dual, dual
 from hasa_opt.errors import (
     SolverNotInstalledError,
     UnknownSolverError,
@@ -22,6 +24,7 @@ from hasa_opt.errors import (
 )
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.relaxation import Relaxation, relax
+from hasa_opt.repair import repaired
 from hasa_opt.result import Termination
 
 __all__ = [
@@ -69,6 +72,8 @@ class Request:
         Further keyword arguments, for this backend only.
     audited : bool
         Whether a proof of optimality gets a second opinion, see :mod:`hasa_opt.audit`.
+    deadline : float
+        Value of ``time.perf_counter()`` at which the time limit has passed.
     """
 
     problem: AllocationProblem
@@ -77,6 +82,12 @@ class Request:
     warm_start: IntArray | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
+    deadline: float = inf
+
+    @cached_property
+    def dual(self) -> Dual | None:
+        """Prices of all limits and their bound; None if there are none, or no time for it."""
+        return dual(self.problem, self.deadline)
 
     @cached_property
     def relaxation(self) -> Relaxation:
@@ -85,11 +96,12 @@ class Request:
 
     @cached_property
     def known(self) -> IntArray | None:
-        """Feasible allocation that needs no solver: the warm start or a greedy one; else None."""
-        starts = [] if self.warm_start is None else [self.warm_start]
+        """Feasible allocation that needs no solver: the warm start or a repaired one; else None."""
+        starts = [self.warm_start, self.relaxation.incumbent]
+        if self.problem.rows and self.dual is not None:
+            starts.append(repaired(self.problem, self.dual))
         evaluated = [
-            (self.problem.evaluate(choice), choice)
-            for choice in [*starts, self.relaxation.incumbent]
+            (self.problem.evaluate(choice), choice) for choice in starts if choice is not None
         ]
         feasible = [(found.objective, choice) for found, choice in evaluated if found.feasible]
         return max(feasible, key=lambda pair: pair[0])[1] if feasible else None
@@ -102,7 +114,8 @@ class Request:
         """
         if self.gap == 0 or self.known is None:
             return 0.0
-        ends = (self.problem.evaluate(self.known).objective, self.relaxation.bound)
+        bound = self.relaxation.bound if self.dual is None else self.dual.bound
+        ends = (self.problem.evaluate(self.known).objective, bound)
         return self.gap * min(abs(end) for end in ends) if ends[0] * ends[1] > 0 else 0.0
 
 
@@ -186,7 +199,7 @@ _REGISTRY: dict[str, SolverRecord] = {
         SolverRecord(
             "exact",
             "hasa_opt.solvers.exact:ExactBackend",
-            "our own: proven optimum for the budget alone, from ten clients to ten million",
+            "our own: proven optimum for the budget alone, a true gap with further limits",
             audited=False,
             requires=("numba",),
             install="pip install numba",
@@ -195,13 +208,13 @@ _REGISTRY: dict[str, SolverRecord] = {
             | Capability.GAP
             | Capability.WARM_START
             | Capability.INTERRUPT,
-            constraints=_MASKS,
+            constraints=tuple(name for name in _LINEAR if name != "Robust"),
         ),
         SolverRecord(
             "greedy",
             "hasa_opt.solvers.greedy:GreedyBackend",
             "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
-            constraints=_MASKS,
+            constraints=("Budget", "SiteBudgets", *_MASKS),
         ),
         SolverRecord(
             "highs",

@@ -84,8 +84,12 @@ def _joint_remedy(problem: AllocationProblem, model: LinearModel) -> str:
 
 def _relaxed(model: LinearModel, hard: list[int], soft: list[int]) -> IntArray | None:
     """Allocation within the hard limits of least total excess over the soft ones, or None."""
-    x = least_excess(model, hard, soft)
-    return None if x is None else model.choice(x)
+    found = least_excess(model, hard, soft)
+    if found.infeasible:
+        return None
+    if found.x is None:
+        raise HasaError(f"the infeasibility could not be explained: HiGHS ends {found.status}")
+    return model.choice(found.x)
 
 
 def _bound(limit: Row) -> int:

@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt.backend import Request
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.constraints import RobustRow, Row
 from hasa_opt.errors import PrecisionError
 from hasa_opt.problem import AllocationProblem
+
+if TYPE_CHECKING:
+    from hasa_opt.backend import Request
 
 __all__ = ["LinearModel", "promising"]
 
@@ -182,16 +185,12 @@ def promising(request: Request) -> BoolArray:
     Pisinger, Knapsack Problems, 2004, section 11.2), so a prohibitive utility need not set the
     scale of a model.
     """
-    problem = request.problem
-    if request.known is None:
+    problem, dual = request.problem, request.dual
+    if request.known is None or dual is None:
         return problem.admissible
-    relaxation = request.relaxation
-    extra = (problem.costs - problem.cheapest[:, None]).astype(np.float64)
-    net = np.where(problem.admissible, problem.utilities - relaxation.price * extra, -inf)
-    gap = relaxation.bound - problem.evaluate(request.known).objective
-    rounding = 1e-9 * abs(relaxation.bound) + 1e-12 * problem.magnitude
-    kept = net >= net.max(axis=1, keepdims=True) - (max(gap, 0.0) + rounding)
-    kept &= problem.admissible
+    gap = dual.bound - problem.evaluate(request.known).objective
+    rounding = 1e-9 * abs(dual.bound) + 1e-12 * problem.magnitude
+    kept = dual.regret <= max(gap, 0.0) + rounding
     kept[np.arange(len(problem)), request.known] = True
     return np.asarray(kept)
 

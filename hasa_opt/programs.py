@@ -1,6 +1,6 @@
-"""Linear and small integer programs by HiGHS, as it comes with scipy.
+"""Linear and small integer programs by HiGHS, for bounds, repairs and explanations.
 
-What bounds, repairs and explanations are computed with; the solver backends have no part in it.
+The solver backends have no part in it.
 """
 
 from __future__ import annotations
@@ -8,34 +8,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from hasa_opt.clients import FloatArray
-from hasa_opt.errors import HasaError
 from hasa_opt.linear import LinearModel
 
-__all__ = ["Point", "Vertex", "integer_program", "least_excess", "linear_program"]
-
-_OPTIMAL, _INFEASIBLE = 0, 2
+__all__ = ["Point", "Vertex", "integer_program", "least_excess", "linear_program", "maximise"]
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """What branch and bound found.
+    """What HiGHS found.
 
     Attributes
     ----------
     x : (n_columns,) float64 or None
+    duals : (n_rows,) float64
+        Of a linear program.
     optimal, infeasible : bool
         Proven.
+    status : str
     """
 
     x: FloatArray | None
+    duals: FloatArray
     optimal: bool
     infeasible: bool
+    status: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,7 @@ class Vertex:
     Attributes
     ----------
     x : (n_columns,) float64
+        Without the columns of a box.
     value : float
         In the problem's unit.
     prices : (n_limits,) float64
@@ -59,79 +63,119 @@ class Vertex:
     links: FloatArray
 
 
+def maximise(
+    objective: FloatArray,
+    matrix: sp.csr_array,
+    lower: FloatArray,
+    upper: FloatArray,
+    column_upper: FloatArray,
+    integral: npt.NDArray[np.bool_] | None = None,
+    **options: Any,
+) -> Point:
+    """Maximise ``objective @ x`` with ``lower <= matrix @ x <= upper``, ``0 <= x``; silently."""
+    import highspy
+
+    solver = highspy.Highs()
+    for name, value in {"output_flag": False, "threads": 1, **options}.items():
+        solver.setOptionValue(name, value)
+    n_rows, n_columns = matrix.shape
+    solver.passModel(
+        n_columns,
+        n_rows,
+        matrix.nnz,
+        int(highspy.MatrixFormat.kRowwise),
+        int(highspy.ObjSense.kMaximize),
+        0.0,
+        objective,
+        np.zeros(n_columns),
+        column_upper,
+        lower,
+        upper,
+        matrix.indptr.astype(np.int32),
+        matrix.indices.astype(np.int32),
+        matrix.data.astype(np.float64),
+        (np.zeros(n_columns) if integral is None else integral).astype(np.int32),
+    )
+    solver.run()
+    status = solver.getModelStatus()
+    found = solver.getSolution()
+    feasible = highspy.SolutionStatus.kSolutionStatusFeasible
+    held = solver.getInfo().primal_solution_status == feasible
+    return Point(
+        np.array(found.col_value) if held else None,
+        np.array(found.row_dual),
+        status == highspy.HighsModelStatus.kOptimal,
+        status == highspy.HighsModelStatus.kInfeasible,
+        solver.modelStatusToString(status),
+    )
+
+
 def integer_program(
     model: LinearModel,
     *,
-    time_limit_s: float | None = None,
+    time_limit_s: float = inf,
     gap: float = 0.0,
     node_limit: int | None = None,
 ) -> Point:
     """Solve a model by branch and bound; ``gap`` is relative to the scaled objective."""
-    options: dict[str, object] = {"mip_rel_gap": gap}
-    if time_limit_s is not None:
-        options["time_limit"] = max(time_limit_s, 0.0)
+    options: dict[str, Any] = {"mip_rel_gap": gap, "mip_abs_gap": 0.0, "time_limit": time_limit_s}
     if node_limit is not None:
-        options["node_limit"] = node_limit
-    found = milp(
-        -model.objective,
-        constraints=LinearConstraint(model.matrix, model.lower, model.upper),
-        bounds=Bounds(0, model.column_upper),
-        integrality=model.integral,
-        options=options,
-    )
-    return Point(found.x, found.status == _OPTIMAL, found.status == _INFEASIBLE)
+        options["mip_max_nodes"] = node_limit
+    return maximise(
+        model.objective, model.matrix, model.lower, model.upper, model.column_upper,
+        model.integral, **options,
+    )  # fmt: skip
 
 
-def linear_program(model: LinearModel, *, time_limit_s: float | None = None) -> Vertex | None:
-    """Solve the linear relaxation of a model; None if it is infeasible or time runs out."""
-    equal = slice(0, model.n_open)
-    rest = slice(model.n_open, None)
-    lower, upper = model.lower[rest], model.upper[rest]
-    above, below = np.flatnonzero(np.isfinite(lower)), np.flatnonzero(np.isfinite(upper))
-    matrix = model.matrix[rest]
-    options = {} if time_limit_s is None else {"time_limit": max(time_limit_s, 0.0)}
-    found = linprog(
-        -model.objective,
-        A_ub=sp.vstack([matrix[below], -matrix[above]]),
-        b_ub=np.concatenate([upper[below], -lower[above]]),
-        A_eq=model.matrix[equal],
-        b_eq=np.ones(model.n_open),
-        method="highs",
-        options=options,
+def linear_program(
+    model: LinearModel,
+    box: tuple[FloatArray, FloatArray] | None = None,
+    *,
+    time_limit_s: float = inf,
+) -> Vertex | None:
+    """Solve the linear relaxation of a model; None if it is infeasible or time runs out.
+
+    With a box ``(lowest, highest)`` of prices, ``(n_limits,)`` each, a limit may be broken at its
+    highest price and what is left of it is sold at the lowest (Marsten, Hogan and Blankenship,
+    The Boxstep Method, 1975).
+    """
+    n_columns = model.objective.size
+    objective, matrix, column_upper = model.objective, model.matrix, model.column_upper
+    if box is not None:
+        trade = sp.csr_array(
+            (np.ones(model.divisors.size), (np.arange(model.n_open, model.limits.stop),
+             np.arange(model.divisors.size))), shape=(matrix.shape[0], model.divisors.size),
+        )  # fmt: skip
+        matrix = sp.csr_array(sp.hstack([matrix, trade, -trade]))
+        unit = model.divisors / model.scale
+        objective = np.concatenate([objective, box[0] * unit, -box[1] * unit])
+        column_upper = np.concatenate([column_upper, np.full(2 * unit.size, inf)])
+    found = maximise(
+        objective, matrix, model.lower, model.upper, column_upper, time_limit=time_limit_s
     )
-    if found.status != _OPTIMAL:
+    if not found.optimal or found.x is None:
         return None
-    marginal = np.zeros(lower.size)
-    np.add.at(marginal, below, -found.ineqlin.marginals[: below.size])
-    np.add.at(marginal, above, found.ineqlin.marginals[below.size :])
-    n_limits = model.divisors.size
-    prices = model.scale * marginal[:n_limits] / model.divisors
-    value = model.utility(-found.fun)
-    return Vertex(found.x, value, prices, model.scale * marginal[n_limits:])
+    duals = found.duals * model.scale
+    return Vertex(
+        found.x[:n_columns],
+        model.utility(float(objective @ found.x)),
+        duals[model.limits] / model.divisors,
+        duals[model.limits.stop :],
+    )
 
 
 def least_excess(
     model: LinearModel, hard: Sequence[int], soft: Sequence[int], *, integral: bool = True
-) -> FloatArray | None:
-    """Point within the hard limits of least total excess over the soft ones; else None.
+) -> Point:
+    """Point within the hard limits of least total excess over the soft ones.
 
     Limits that are neither are left out. Each excess counts relative to its limit.
-
-    Returns
-    -------
-    (n_columns,) float64 or None
-
-    Raises
-    ------
-    HasaError
-        If HiGHS gives up.
     """
     n_columns, n_soft = model.objective.size, len(soft)
     first = model.limits.start
     limits = np.array([*hard, *soft], dtype=np.int64) + first
-    rows = np.concatenate(
-        [np.arange(first), limits, np.arange(model.limits.stop, model.lower.size)]
-    )
+    linking = np.arange(model.limits.stop, model.lower.size)
+    rows = np.concatenate([np.arange(first), limits, linking])
     eased = np.arange(n_soft) + first + len(hard)
     lower, upper = model.lower[rows], model.upper[rows]
     below = np.isfinite(lower[eased])
@@ -139,16 +183,13 @@ def least_excess(
         (np.where(below, 1.0, -1.0), (eased, np.arange(n_soft))), shape=(rows.size, n_soft)
     )
     bound = np.where(below, lower[eased], upper[eased])
-    weights = np.concatenate([np.zeros(n_columns), 1.0 / np.maximum(1.0, np.abs(bound))])
-    found = milp(
-        weights / max(weights.max(), 1e-300),
-        constraints=LinearConstraint(sp.hstack([model.matrix[rows], relief]), lower, upper),
-        bounds=Bounds(0, np.concatenate([model.column_upper, np.full(n_soft, inf)])),
-        integrality=np.concatenate([model.integral, np.ones(n_soft, dtype=bool)]) & integral,
-        options={"mip_rel_gap": 0.0},
+    weights = 1.0 / np.maximum(1.0, np.abs(bound))
+    return maximise(
+        np.concatenate([np.zeros(n_columns), -weights / weights.max(initial=1e-300)]),
+        sp.csr_array(sp.hstack([model.matrix[rows], relief])),
+        lower,
+        upper,
+        np.concatenate([model.column_upper, np.full(n_soft, inf)]),
+        np.concatenate([model.integral, np.ones(n_soft, dtype=bool)]) if integral else None,
+        mip_rel_gap=0.0,
     )
-    if found.status == _INFEASIBLE:
-        return None
-    if found.x is None:
-        raise HasaError(f"the infeasibility could not be explained: {found.message}")
-    return np.asarray(found.x[:n_columns])

@@ -40,8 +40,9 @@ class Allocation:
     termination : Termination
     bound : float
         No allocation is worth more than this.
-    price : float
-        Shadow price of the budget in the linear relaxation: utility per unit of integer cost.
+    prices : (n_limits,) float64
+        Shadow price of every limit in the linear relaxation, in the order of ``problem.limits``:
+        utility per unit of the limit, at least 0 for an upper limit, at most 0 for a lower one.
     seconds : float
         Wall-clock time of the backend and the verification.
     claim_held : bool
@@ -56,12 +57,20 @@ class Allocation:
     solver: str
     termination: Termination
     bound: float
-    price: float
+    prices: FloatArray
     seconds: float
     claim_held: bool = True
     message: str = ""
     fallback_from: tuple[str, ...] = ()
     held: IntArray | None = field(default=None, repr=False)
+
+    @property
+    def price(self) -> float:
+        """Shadow price of the budget: utility per unit of integer cost, in the linear relaxation.
+
+        The first of :attr:`prices`.
+        """
+        return float(self.prices[0])
 
     @property
     def has_solution(self) -> bool:

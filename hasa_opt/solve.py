@@ -100,8 +100,9 @@ def solve(
     for at, name in enumerate(names):
         last = at == len(names) - 1
         own_options = options if at == 0 else {}
-        audited = registry.record(name).audited
-        request = Request(problem, time_limit_s, gap, start, own_options, audited)
+        audited = registry.record(name).audited or bool(problem.rows)
+        deadline = inf if time_limit_s is None else time.perf_counter() + time_limit_s
+        request = Request(problem, time_limit_s, gap, start, own_options, audited, deadline)
         try:
             result = _solve_once(problem, name, request, tuple(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
@@ -190,7 +191,7 @@ def _solve_once(
         solver=name,
         termination=verdict.termination,
         bound=verdict.bound,
-        price=verdict.price,
+        prices=verdict.prices,
         seconds=time.perf_counter() - started,
         claim_held=verdict.claim_held,
         message=verdict.message,

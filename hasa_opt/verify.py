@@ -15,10 +15,10 @@ import numpy as np
 
 from hasa_opt.audit import better_exists
 from hasa_opt.backend import Answer, Request
-from hasa_opt.clients import IntArray
+from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem, Evaluation
-from hasa_opt.relaxation import Lagrangian, lagrangian
+from hasa_opt.relaxation import lagrangian
 from hasa_opt.result import Termination, relative_gap
 
 __all__ = ["Verdict", "verify"]
@@ -38,8 +38,8 @@ class Verdict:
     choice : (n_clients,) int64 or None
         None unless the answer satisfies every limit.
     bound : float
-    price : float
-        Shadow price of the budget behind the independent bound.
+    prices : (n_limits,) float64
+        Shadow prices behind the independent bound, in the order of ``problem.limits``.
     claim_held : bool
     message : str
     """
@@ -47,7 +47,7 @@ class Verdict:
     termination: Termination
     choice: IntArray | None
     bound: float
-    price: float
+    prices: FloatArray
     claim_held: bool
     message: str
 
@@ -80,7 +80,7 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     )
     termination = Termination.OPTIMAL if proven else _unproven(answer.termination, bool(lies))
     message = "; ".join([answer.native, *notes])
-    return Verdict(termination, choice, bound, own.price, not lies, message)
+    return Verdict(termination, choice, bound, own.prices, not lies, message)
 
 
 def _closes(problem: AllocationProblem, found: Evaluation, bound: float) -> bool:
@@ -98,27 +98,40 @@ def _believed(problem: AllocationProblem, answer: Answer, found: Evaluation, bou
     return not problem.rows and _closes(problem, found, bound)
 
 
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """A bound that no backend has a hand in, and the prices that prove it."""
+
+    bound: float
+    prices: FloatArray
+
+
 def _own_bound(
     problem: AllocationProblem, answer: Answer, request: Request
-) -> tuple[Lagrangian, Evaluation]:
-    """Bound and a known allocation that no backend has a hand in.
+) -> tuple[_Own, Evaluation]:
+    """Bound of our own and a known allocation.
 
     The backend's price serves if the best widths at that price are a good allocation within the
     limits, whoever named it; else the linear relaxation is solved.
     """
-    if answer.price is not None and 0 <= answer.price < inf:
+    if not problem.rows and answer.price is not None and 0 <= answer.price < inf:
         own = lagrangian(problem, answer.price)
         known = problem.evaluate(own.choice)
         if known.feasible and own.bound - known.objective <= _TIGHT * problem.magnitude:
-            return own, known
+            return _Own(own.bound, np.array([own.price])), known
     relaxation = request.relaxation
     choice = relaxation.choice if request.known is None else request.known
-    own = Lagrangian(relaxation.price, choice, relaxation.bound)
-    return own, problem.evaluate(choice)
+    if problem.rows and request.dual is not None:
+        found = _Own(request.dual.bound, request.dual.prices.limits)
+    else:
+        prices = np.zeros(len(problem.limits))
+        prices[0] = relaxation.price
+        found = _Own(relaxation.bound, prices)
+    return found, problem.evaluate(choice)
 
 
 def _refuted(
-    problem: AllocationProblem, answer: Answer, found: Evaluation, own: Lagrangian
+    problem: AllocationProblem, answer: Answer, found: Evaluation, own: _Own
 ) -> bool | None:
     """Whether a bound is false, by a search of our own; None where that takes too long.
 
@@ -126,21 +139,21 @@ def _refuted(
     """
     if problem.rows and answer.termination is not Termination.OPTIMAL:
         return None
-    return better_exists(problem, own.price, max(found.objective, answer.bound))
+    return better_exists(problem, float(own.prices[0]), max(found.objective, answer.bound))
 
 
-def _without_solution(answer: Answer, own: Lagrangian) -> Verdict:
+def _without_solution(answer: Answer, own: _Own) -> Verdict:
     """No allocation was handed over: nothing can have been optimal."""
     claims_one = answer.termination in (Termination.OPTIMAL, Termination.GAP_REACHED)
     note = [f"claims {answer.termination} but gives no allocation"] if claims_one else []
     ended = Termination.FAILED if claims_one else answer.termination
     message = "; ".join([answer.native, *note])
-    return Verdict(ended, None, own.bound, own.price, not claims_one, message)
+    return Verdict(ended, None, own.bound, own.prices, not claims_one, message)
 
 
-def _refused(answer: Answer, own: Lagrangian, why: str) -> Verdict:
+def _refused(answer: Answer, own: _Own, why: str) -> Verdict:
     message = f"{answer.native}; answer refused: {why}"
-    return Verdict(Termination.FAILED, None, own.bound, own.price, False, message)
+    return Verdict(Termination.FAILED, None, own.bound, own.prices, False, message)
 
 
 def _lies(

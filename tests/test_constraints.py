@@ -138,7 +138,9 @@ def test_agrees_with_its_meaning(case: str, solver: str) -> None:
     for seed in range(12):
         optimum = best(seed, meaning)
         if any(type(item).__name__ not in supported for item in constraints):
-            with pytest.raises(hasa.errors.UnsupportedConstraintError, match="use highs or pulp"):
+            with pytest.raises(
+                hasa.errors.UnsupportedConstraintError, match=r"use .*highs or pulp"
+            ):
                 hasa.solve(build(seed, constraints), solver)
             return
         if optimum is None:

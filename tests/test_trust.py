@@ -461,7 +461,7 @@ def test_three_distinct_solver_errors(absent):
         solve(trap(), "nobody")
     with pytest.raises(SolverNotInstalledError, match=r"no_such_module.*pip install it-please"):
         solve(trap(), absent)
-    with pytest.raises(UnsupportedConstraintError, match=r"'greedy'.*Quota.*use highs or pulp"):
+    with pytest.raises(UnsupportedConstraintError, match=r"'greedy'.*Quota.*use exact or highs"):
         solve(trap(constraints=[Quota({1.0: 3})]), "greedy")
     kinds = {UnknownSolverError, SolverNotInstalledError, UnsupportedConstraintError}
     for kind in kinds:

@@ -17,6 +17,7 @@ from hasa_opt.result import Termination
 from hasa_opt.solvers.exact_kernels.core import Core, collect
 from hasa_opt.solvers.exact_kernels.multiplier import Base, Table, relax, worth
 from hasa_opt.solvers.exact_kernels.pareto import Search
+from hasa_opt.solvers.exact_rows import solve_rows
 
 __all__ = ["ExactBackend"]
 
@@ -41,6 +42,8 @@ class ExactBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
+        if problem.rows:
+            return solve_rows(problem, request)
         table = Table(
             _read_only(problem.costs), _read_only(problem.utilities), _read_only(problem.admissible)
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
+from hasa_opt.repair import searched
 from hasa_opt.result import Termination, relative_gap
 
 __all__ = ["GreedyBackend"]
@@ -14,21 +16,36 @@ class GreedyBackend:
     """Take upgrades in order of gain per cost while they fit, then fill what is left.
 
     The allocation after the last whole upgrade is within one upgrade of the bound, so the gap
-    shrinks as 1 / n_clients. Time grows as ``n log n``; it needs numpy alone.
+    shrinks as 1 / n_clients. Time grows as ``n log n``; it needs numpy alone. Nested site budgets
+    are filled in the same order. Further budgets have prices of their own, found by HiGHS; the
+    order of net gains is then repaired by pairwise exchange.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Solve; the time limit and the gap have no effect, warm starts are not used."""
+        """Solve; the gap has no effect, and the time limit only with further budgets."""
         if request.options:
             raise InputError(f"greedy takes no options, {', '.join(request.options)} given")
-        relaxation = request.relaxation
-        choice = relaxation.incumbent
-        objective = problem.evaluate(choice).objective
-        gap = relative_gap(objective, relaxation.bound, problem.magnitude)
-        return Answer(
-            Termination.OPTIMAL if gap == 0 else Termination.GAP_REACHED,
-            choice,
-            objective,
-            max(objective, relaxation.bound),
-            native=f"relative gap {gap:.2g} to the linear relaxation",
-        )
+        if not problem.rows:
+            relaxation = request.relaxation
+            return _answer(problem, relaxation.incumbent, relaxation.bound)
+        dual = request.dual
+        if dual is None:
+            return Answer(Termination.INFEASIBLE, native="greedy: infeasible relaxation")
+        choice = request.known
+        if choice is None:
+            choice, ended = searched(problem, request.deadline)
+            if choice is None:
+                return Answer(ended, bound=dual.bound, native="greedy: nothing fits")
+        return _answer(problem, choice, dual.bound)
+
+
+def _answer(problem: AllocationProblem, choice: IntArray, bound: float) -> Answer:
+    objective = problem.evaluate(choice).objective
+    gap = relative_gap(objective, bound, problem.magnitude)
+    return Answer(
+        Termination.OPTIMAL if gap == 0 else Termination.GAP_REACHED,
+        choice,
+        objective,
+        max(objective, bound),
+        native=f"relative gap {gap:.2g} to the linear relaxation",
+    )

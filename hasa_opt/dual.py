@@ -1,0 +1,247 @@
+"""Prices of all limits together, and the bound that they prove.
+
+Each limit gets a price per unit; every client then has a best width of its own, whatever the
+others do. What these widths are worth, with the prices paid, is an upper bound on every
+allocation within the limits (Lagrangian relaxation; Fisher, The Lagrangian Relaxation Method,
+Management Science 27, 1981): true for any prices, best for those of the linear relaxation.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from math import inf
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt.constraints import RobustRow, Row
+from hasa_opt.linear import LinearModel
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.programs import Vertex, linear_program
+from hasa_opt.relaxation import relax
+from hasa_opt.site_tree import SiteTree
+
+__all__ = ["Dual", "Prices", "dual", "priced"]
+
+_DIRECT = 3_000
+_SAMPLE = 2_000
+_CORE = 10_000
+_BOX, _FAR = 0.02, 1e4
+_ROUNDS = 12
+_CLOSE = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """What one unit of each limit is worth.
+
+    Attributes
+    ----------
+    limits : (n_limits,) float64
+        In the order of ``problem.limits``; at least 0 for an upper limit, at most 0 for a lower.
+    exposure : (n_clients,) float64 or None
+        Share of its deviation that each client is charged for, within [0, 1] and in sum at most
+        ``gamma``; None without a robust limit.
+    """
+
+    limits: FloatArray
+    exposure: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dual:
+    """Every client's best width at some prices.
+
+    Attributes
+    ----------
+    prices : Prices
+    bound : float
+        No allocation within the limits is worth more.
+    regret : (n_clients, n_widths) float64
+        What each width loses against the client's best, all prices paid; infinite where
+        inadmissible.
+    start : (n_clients,) int64
+        The linear relaxation's widths, rounded: near the limits, and perhaps beyond some.
+    """
+
+    prices: Prices
+    bound: float
+    regret: FloatArray
+    start: IntArray
+
+
+def dual(problem: AllocationProblem, deadline: float = inf) -> Dual | None:
+    """Optimal prices of the linear relaxation; None if it is infeasible or time runs out.
+
+    The budget alone and nested site budgets alone: by the order of slopes. Up to some thousand
+    clients: by HiGHS. Beyond: by HiGHS on a sample, then on those clients whose width is open near
+    the prices found, until these prove the bound (the boxstep method). With a robust limit and as
+    many clients: the price of the budget alone.
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+    deadline : float
+        Value of ``time.perf_counter()`` at which to stop with the best bound in hand.
+    """
+    robust = any(isinstance(row, RobustRow) for row in problem.rows)
+    if not problem.rows or (robust and len(problem) > _DIRECT):
+        found = relax(problem)
+        prices = np.zeros(len(problem.limits))
+        prices[0] = found.price
+        return priced(problem, Prices(prices), found.choice)
+    tree = SiteTree.of(problem)
+    if tree is not None:
+        return priced(problem, Prices(tree.prices), tree.start) if tree.feasible else None
+    if len(problem) <= _DIRECT:
+        model = LinearModel.of(problem)
+        vertex = linear_program(model, time_limit_s=_left(deadline))
+        return None if vertex is None else _of_vertex(problem, model, vertex)
+    return _boxstep(problem, deadline)
+
+
+def priced(problem: AllocationProblem, prices: Prices, start: IntArray | None = None) -> Dual:
+    """Bound and regrets at given prices; any prices of the right sign give a bound."""
+    net = np.where(problem.admissible, problem.utilities, -inf)
+    constant = 0.0
+    for row, price in zip(problem.limits, prices.limits, strict=True):
+        limit = row.upper if price > 0 else row.lower
+        if price == 0 or limit is None:
+            continue
+        least = row.coefficients.min(axis=1, initial=np.iinfo(np.int64).max)
+        extra = _charged(row, prices) - least[:, None]
+        if row.members is None:
+            net -= price * extra
+        else:
+            net[row.members] -= price * extra
+        constant += price * (limit - int(least.sum()))
+    best = net.max(axis=1)
+    start = net.argmax(axis=1) if start is None else start
+    return Dual(prices, float(best.sum()) + constant, best[:, None] - net, start)
+
+
+def _charged(row: Row, prices: Prices) -> IntArray | FloatArray:
+    """Coefficients of a row, with the charged share of the deviations."""
+    if not isinstance(row, RobustRow) or prices.exposure is None:
+        return row.coefficients
+    return row.coefficients + prices.exposure[:, None] * row.deviation
+
+
+def _of_vertex(problem: AllocationProblem, model: LinearModel, vertex: Vertex) -> Dual:
+    limits = np.array(
+        [
+            min(price, 0.0) if row.upper is None else max(price, 0.0)
+            for row, price in zip(problem.limits, vertex.prices, strict=True)
+        ]
+    )
+    prices = Prices(limits, _exposure(problem, limits, vertex.links))
+    return priced(problem, prices, model.choice(vertex.x))
+
+
+def _exposure(
+    problem: AllocationProblem, prices: FloatArray, links: FloatArray
+) -> FloatArray | None:
+    """Charged shares of the first robust limit, from the prices of the rows of its columns."""
+    for row, price in zip(problem.limits, prices, strict=True):
+        if isinstance(row, RobustRow) and price > 0:
+            shares = np.clip(links[: len(problem)] / price, 0.0, 1.0)
+            return np.asarray(shares * min(1.0, row.gamma / max(float(shares.sum()), 1e-300)))
+    return None
+
+
+def _boxstep(problem: AllocationProblem, deadline: float) -> Dual | None:
+    """Prices of many clients: a sample's first, then moved within boxes until they are best."""
+    sample = _sample(problem)
+    model = LinearModel.of(sample)
+    wide = _box(sample, np.zeros(len(sample.limits)), _FAR)
+    vertex = linear_program(model, wide, time_limit_s=_left(deadline))
+    if vertex is None:
+        return None
+    best = priced(problem, _of_vertex(sample, model, vertex).prices)
+    reach = _BOX
+    for _ in range(_ROUNDS):
+        box = _box(problem, best.prices.limits, reach)
+        model = LinearModel.of(problem, _core(best.regret))
+        vertex = linear_program(model, box, time_limit_s=_left(deadline))
+        if vertex is None:
+            break
+        found = _of_vertex(problem, model, vertex)
+        at = found.prices.limits
+        inside = bool((((at > box[0]) | (box[0] == 0)) & ((at < box[1]) | (box[1] == 0))).all())
+        closed = found.bound - vertex.value <= _CLOSE * problem.magnitude
+        better = found.bound < best.bound
+        best = found if better else replace(best, start=found.start)
+        if closed and inside:
+            break
+        reach *= 2 if better and closed else 0.25
+    return best
+
+
+def _box(
+    problem: AllocationProblem, centre: FloatArray, reach: float
+) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest prices around a centre, ``(n_limits,)`` each."""
+    unit = np.array([_typical(problem, row) for row in problem.limits])
+    far = reach * np.maximum(np.abs(centre), unit)
+    upper = np.array([row.upper is not None for row in problem.limits])
+    low, high = centre - far, centre + far
+    return np.where(upper, np.maximum(low, 0), low), np.where(upper, high, np.minimum(high, 0))
+
+
+def _typical(problem: AllocationProblem, row: Row) -> float:
+    """Utility per unit of a limit, if all of its range bought all of the utility's."""
+    spread = float((row.coefficients.max(axis=1) - row.coefficients.min(axis=1)).sum())
+    return problem.span / max(spread, 1.0)
+
+
+def _core(regret: FloatArray) -> npt.NDArray[np.bool_]:
+    """Mark every client's best width and the widths that lose least, ``(n_clients, n_widths)``."""
+    n_clients = regret.shape[0]
+    size = min(n_clients + _CORE, regret.size - 1)
+    nearest = np.argpartition(regret, size, axis=None)[:size]
+    kept = np.zeros(regret.shape, dtype=bool)
+    kept.reshape(-1)[nearest] = True
+    kept[np.arange(n_clients), regret.argmin(axis=1)] = True
+    return kept & np.isfinite(regret)
+
+
+def _sample(problem: AllocationProblem) -> AllocationProblem:
+    """Some clients of a problem, with their share of each limit."""
+    chosen = np.random.default_rng(len(problem)).choice(len(problem), _SAMPLE, replace=False)
+    chosen.sort()
+    budget, *rows = (_shared(row, chosen, len(problem)) for row in problem.limits)
+    assert budget.upper is not None
+    return replace(
+        problem,
+        clients=Clients(problem.clients.samples[chosen]),
+        costs=problem.costs[chosen],
+        utilities=problem.utilities[chosen],
+        admissible=problem.admissible[chosen],
+        limit=budget.upper,
+        rows=tuple(rows),
+        constraints=(),
+    )
+
+
+def _shared(row: Row, chosen: IntArray, n_clients: int) -> Row:
+    """A row of some clients, its limits in proportion to what these can vary."""
+    members = np.arange(n_clients) if row.members is None else row.members
+    place = np.flatnonzero(np.isin(members, chosen))
+    least, most = row.coefficients.min(axis=1), row.coefficients.max(axis=1)
+    total, own = int(least.sum()), int(least[place].sum())
+    ratio = float((most[place] - least[place]).sum()) / max(float((most - least).sum()), 1.0)
+    lower, upper = (
+        None if bound is None else own + int((bound - total) * ratio)
+        for bound in (row.lower, row.upper)
+    )
+    inside = None if row.members is None else np.searchsorted(chosen, members[place])
+    return replace(
+        row, coefficients=row.coefficients[place], members=inside, lower=lower, upper=upper
+    )
+
+
+def _left(deadline: float) -> float:
+    """Seconds until the deadline."""
+    return max(deadline - time.perf_counter(), 0.0)
