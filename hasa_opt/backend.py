@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from hasa_opt.clients import IntArray
+from hasa_opt.deadline import Deadline
 from hasa_opt.errors import (
     SolverNotInstalledError,
     UnknownSolverError,
@@ -69,6 +70,8 @@ class Request:
         Further keyword arguments, for this backend only.
     audited : bool
         Whether a proof of optimality gets a second opinion, see :mod:`hasa_opt.audit`.
+    deadline : Deadline
+        Counted from the making of the request; what is done for it asks between its steps.
     """
 
     problem: AllocationProblem
@@ -77,11 +80,21 @@ class Request:
     warm_start: IntArray | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
+    deadline: Deadline = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deadline", Deadline.after(self.time_limit_s))
 
     @cached_property
     def relaxation(self) -> Relaxation:
-        """Linear relaxation without the further constraints; computed where it is asked for."""
-        return relax(self.problem)
+        """Linear relaxation without the further constraints; computed where it is asked for.
+
+        Raises
+        ------
+        OutOfTime
+            If the deadline passes before it is there.
+        """
+        return relax(self.problem, self.deadline)
 
     @cached_property
     def known(self) -> IntArray | None:
@@ -136,7 +149,7 @@ class Backend(Protocol):
     """A class with this method can be registered."""
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Translate, solve, translate back."""
+        """Translate, solve, translate back; ``request.deadline.check()`` ends it in time."""
         ...
 
 
@@ -201,6 +214,7 @@ _REGISTRY: dict[str, SolverRecord] = {
             "greedy",
             "hasa_opt.solvers.greedy:GreedyBackend",
             "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
+            capabilities=Capability.TIME_LIMIT,
             constraints=_MASKS,
         ),
         SolverRecord(

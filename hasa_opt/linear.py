@@ -20,6 +20,7 @@ import scipy.sparse as sp
 from hasa_opt.backend import Request
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.constraints import Row
+from hasa_opt.deadline import UNLIMITED
 from hasa_opt.errors import PrecisionError
 from hasa_opt.problem import AllocationProblem
 
@@ -68,7 +69,10 @@ class LinearModel:
         ------
         PrecisionError
             If the integer costs exceed what floating-point solvers tell apart.
+        OutOfTime
+            If the request's deadline passes before the model is there.
         """
+        deadline = UNLIMITED if request is None else request.deadline
         columns_kept = problem.admissible if request is None else _promising(problem, request)
         client, width = np.nonzero(columns_kept)
         best = np.where(problem.admissible, problem.utilities, -inf).max(axis=1)
@@ -79,7 +83,10 @@ class LinearModel:
         one_each = sp.csr_array(
             (np.ones(client.size), columns, starts), shape=(len(problem), client.size)
         )
-        reduced = [_reduced(row, client, width, starts) for row in problem.limits]
+        reduced = []
+        for row in problem.limits:
+            deadline.check()
+            reduced.append(_reduced(row, client, width, starts))
         largest = max(float(row.data.max(initial=0.0)) for row, _, _ in reduced)
         if largest > _LARGEST_COEFFICIENT:
             raise PrecisionError(

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, Capability, Request
+from hasa_opt.backend import Answer, Backend, Capability, Request
 from hasa_opt.checks import number
 from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
@@ -53,7 +54,8 @@ def solve(
     solver : str
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
-        Seconds that the backend may take; at least 0.
+        Seconds for each solver that is tried, with the verification of its answer; at least 0.
+        Its import does not count. Without an answer by then it ends with ``TIME_LIMIT``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional
@@ -101,9 +103,10 @@ def solve(
         last = at == len(names) - 1
         own_options = options if at == 0 else {}
         audited = registry.record(name).audited
-        request = Request(problem, time_limit_s, gap, start, own_options, audited)
         try:
-            result = _solve_once(problem, name, request, tuple(tried))
+            engine = registry.load(name)
+            request = Request(problem, time_limit_s, gap, start, own_options, audited)
+            result = _solve_once(engine, name, request, tuple(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
             if last:
                 raise
@@ -165,13 +168,13 @@ def solve_continuous(
     return proportional_fair(weights * wanted, weights, budget, low, upper)
 
 
-def _solve_once(
-    problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
-) -> Allocation:
-    engine = registry.load(name)
+def _solve_once(engine: Backend, name: str, request: Request, tried: tuple[str, ...]) -> Allocation:
+    problem = request.problem
     started = time.perf_counter()
     try:
         answer = engine.solve(problem, request)
+    except OutOfTime:
+        answer = Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
     except KeyboardInterrupt:
         if Capability.INTERRUPT not in registry.record(name).capabilities:
             raise
@@ -206,7 +209,12 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
     """
     from hasa_opt.diagnose import explain_infeasible
 
-    conflict = explain_infeasible(request.problem)
+    deadline = request.deadline
+    try:
+        conflict = deadline.wait_for(lambda: explain_infeasible(request.problem, deadline))
+    except OutOfTime:
+        native = f"{answer.native}; the time limit left none to confirm that it is infeasible"
+        return Answer(Termination.TIME_LIMIT, native=native)
     if conflict is not None:
         raise InfeasibleError(conflict.message, limits=conflict.limits)
     native = f"{answer.native}; {name} claims infeasible, but a feasible allocation exists"

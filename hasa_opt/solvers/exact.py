@@ -67,9 +67,7 @@ class _Run:
     def __init__(self, table: Table, limit: int, request: Request, depth: int = 0) -> None:
         self.ended = Termination.GAP_REACHED
         self._caps = _stage_caps(request)
-        self._deadline = time.perf_counter() + (
-            np.inf if request.time_limit_s is None else request.time_limit_s
-        )
+        self._deadline = request.deadline.at
         self._request = request
         self._table = table
         self._limit = limit
@@ -147,7 +145,6 @@ class _Run:
             admissible[client, width] = True
             table = self._table._replace(admissible=_read_only(admissible))
             child = _Run(table, self._limit, self._request, self._depth + 1)
-            child._deadline = self._deadline
             try:
                 child.relax(worth_now)
                 child.search()

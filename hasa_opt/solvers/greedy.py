@@ -18,7 +18,10 @@ class GreedyBackend:
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Solve; the time limit and the gap have no effect, warm starts are not used."""
+        """Solve; the gap has no effect, warm starts are not used.
+
+        All or nothing: where the time does not suffice for the hulls, there is no allocation.
+        """
         if request.options:
             raise InputError(f"greedy takes no options, {', '.join(request.options)} given")
         relaxation = request.relaxation

@@ -1,0 +1,100 @@
+"""When the time is up: every step that may take long asks, and a call that cannot ask is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from threading import Thread
+from typing import Any
+
+__all__ = ["UNLIMITED", "Background", "Deadline", "OutOfTime"]
+
+_GRACE_S = 0.1
+_TICK_S = 0.1
+
+
+class OutOfTime(Exception):
+    """The time limit passed before a step had a result."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A point in time.
+
+    Attributes
+    ----------
+    at : float
+        Reading of ``time.perf_counter``; infinity for no limit.
+    """
+
+    at: float = inf
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        """So many seconds from now; None for no limit."""
+        return cls() if seconds is None else cls(time.perf_counter() + seconds)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left, at least 0."""
+        return max(0.0, self.at - time.perf_counter())
+
+    @property
+    def passed(self) -> bool:
+        """True a tenth of a second after the deadline: small problems are worth ending."""
+        return time.perf_counter() > self.at + _GRACE_S
+
+    def check(self) -> None:
+        """Raise :class:`OutOfTime` if the deadline has passed; cheap, for use between steps."""
+        if self.passed:
+            raise OutOfTime
+
+    def wait_for(self, call: Callable[[], Any]) -> Any:
+        """Result of a call that does not look at the clock; it is left behind at the deadline.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline. The call goes on in the background until it ends by itself.
+        """
+        if self.at == inf:
+            return call()
+        task = Background(call)
+        if not task.ended_by(self):
+            raise OutOfTime
+        return task.result()
+
+
+class Background:
+    """A call in a thread of its own, so that Ctrl-C and the clock reach the caller meanwhile."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._value: Any = None
+        self._error: BaseException | None = None
+        # A daemon: the interpreter does not wait for it at its end.
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:  # handed to whoever asks for the result
+            self._error = error
+
+    def ended_by(self, deadline: Deadline) -> bool:
+        """Wait until it ends or the deadline has passed; whether it ended."""
+        while self._thread.is_alive() and not deadline.passed:
+            self._thread.join(min(_TICK_S, deadline.remaining_s + _GRACE_S))
+        return not self._thread.is_alive()
+
+    def result(self) -> Any:
+        """What the call returned, or the error that it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+UNLIMITED = Deadline()
