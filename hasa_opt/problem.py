@@ -184,6 +184,11 @@ class AllocationProblem:
         return float((highest - lowest).sum())
 
     @cached_property
+    def ceiling(self) -> float:
+        """Sum of each client's largest utility: no allocation is worth more."""
+        return float(self._utility_range[1].sum())
+
+    @cached_property
     def magnitude(self) -> float:
         """Sum of the largest absolute utilities: what rounding errors are relative to."""
         lowest, highest = self._utility_range

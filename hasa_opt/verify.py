@@ -115,11 +115,11 @@ def _own_bound(
     try:
         relaxation = request.relaxation
     except OutOfTime:
-        own = lagrangian(problem, 0.0)
-    else:
-        choice = relaxation.choice if request.known is None else request.known
-        own = Lagrangian(relaxation.price, choice, relaxation.bound)
-    return own, problem.evaluate(own.choice)
+        widest = Lagrangian(0.0, np.empty(0, dtype=np.int64), problem.ceiling)
+        return widest, Evaluation(-inf, 0, problem.limit, ("out of time",))
+    choice = relaxation.choice if request.known is None else request.known
+    own = Lagrangian(relaxation.price, choice, relaxation.bound)
+    return own, problem.evaluate(choice)
 
 
 def _refuted(request: Request, answer: Answer, found: Evaluation, own: Lagrangian) -> bool | None:

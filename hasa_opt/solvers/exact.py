@@ -82,7 +82,7 @@ class _Run:
 
         Nothing is looked for that is worth less than the floor.
         """
-        base = relax(self._table, self._limit)
+        base = relax(self._table, self._limit, self._request.deadline)
         if base.slack < 0:
             self.ended = Termination.INFEASIBLE
             return
