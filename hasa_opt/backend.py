@@ -285,7 +285,7 @@ def record(name: str) -> SolverRecord:
     UnknownSolverError
         Naming the known solvers.
     """
-    if name not in _REGISTRY:
+    if not isinstance(name, str) or name not in _REGISTRY:
         known = ", ".join(sorted(_REGISTRY))
         raise UnknownSolverError(f"solver {name!r} is not known: choose one of {known}, or auto")
     return _REGISTRY[name]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from hasa_opt.checks import float_array
 from hasa_opt.clients import Clients, IntArray
-from hasa_opt.cost import Cost, whole_costs
+from hasa_opt.cost import Cost, evaluated, whole_costs
 from hasa_opt.errors import InputError
 from hasa_opt.rational import rational, refuse_overflow
 
@@ -233,7 +233,7 @@ class Budget:
         """One row."""
         most = _whole(self.limit, f"Budget limit {self.limit!r} of {self.name}")
         if callable(self.resource):
-            table = self.resource(terms.clients, terms.units, terms.denominator).costs
+            table = evaluated(self.resource, terms.clients, terms.units, terms.denominator).costs
         else:
             table = whole_costs(self.resource)
         if table.shape not in (terms.shape, terms.shape[1:]):
@@ -315,7 +315,10 @@ class MinWidth:
 
     def mask(self, terms: Terms) -> BoolArray:
         """Widths at or above the least one."""
-        least = np.broadcast_to(float_array(self.widths, "MinWidth"), terms.shape[:1])
+        given = float_array(self.widths, "MinWidth")
+        if given.shape not in ((), terms.shape[:1]):
+            raise InputError(f"MinWidth has shape {given.shape}: give one width, or one per client")
+        least = np.broadcast_to(given, terms.shape[:1])
         menu: BoolArray = terms.units / terms.denominator >= least[:, None] - 1e-9
         return menu
 

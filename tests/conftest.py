@@ -20,7 +20,8 @@ def brute_force(problem: AllocationProblem) -> float | None:
     clients = np.arange(choices.shape[1])
     keep = problem.costs[clients, choices].sum(axis=1) <= problem.limit
     for row in problem.rows:
-        total = row.coefficients[clients, choices].sum(axis=1)
+        own = choices if row.members is None else choices[:, row.members]
+        total = row.coefficients[np.arange(own.shape[1]), own].sum(axis=1)
         if row.upper is not None:
             keep &= total <= row.upper
         if row.lower is not None:
