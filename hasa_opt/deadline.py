@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 __all__ = ["UNLIMITED", "Background", "Deadline", "OutOfTime"]
 
 _GRACE_S = 0.05
 _TICK_S = 0.1
+_FAREWELL_S = 3.0
+_left: list[Event] = []
 
 
 class OutOfTime(Exception):
@@ -74,21 +77,26 @@ class Background:
         self._call = call
         self._value: Any = None
         self._error: BaseException | None = None
-        # A daemon: the interpreter does not wait for it at its end.
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
+        # An event: Thread.join calls a thread ended that Ctrl-C interrupted it in waiting for.
+        self._ended = Event()
+        Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         try:
             self._value = self._call()
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
+        finally:
+            self._ended.set()
 
     def ended_by(self, deadline: Deadline) -> bool:
         """Wait until it ends or the deadline has passed; whether it ended."""
-        while self._thread.is_alive() and not deadline.passed:
-            self._thread.join(min(_TICK_S, deadline.remaining_s + _GRACE_S))
-        return not self._thread.is_alive()
+        while not self._ended.is_set() and not deadline.passed:
+            self._ended.wait(min(_TICK_S, deadline.remaining_s + _GRACE_S))
+        ended = self._ended.is_set()
+        if not ended:
+            _left.append(self._ended)
+        return ended
 
     def result(self) -> Any:
         """What the call returned, or the error that it raised."""
@@ -96,5 +104,14 @@ class Background:
             raise self._error
         return self._value
 
+
+def _bid_farewell() -> None:
+    """Give what was left behind a moment to end: compiled code aborts if it outlives Python."""
+    end = time.perf_counter() + _FAREWELL_S
+    for ended in _left:
+        ended.wait(max(0.0, end - time.perf_counter()))
+
+
+atexit.register(_bid_farewell)
 
 UNLIMITED = Deadline()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, constraints, cost, utility
+from hasa_opt import backend as registry
 from hasa_opt.errors import HasaError
 
 FUZZ = settings(

@@ -64,11 +64,20 @@ class CvxpyBackend:
             return Answer(Termination.FAILED, native=f"CVXPY: {error}")
         except ValueError as error:
             raise InputError(f"CVXPY's HiGHS refuses an option: {error}") from error
-        return _answer(program, x, model, gap)
+        return _answer(program, x, model, gap, request.time_limit_s is not None)
 
 
-def _answer(program: cp.Problem, x: cp.Variable, model: LinearModel, gap: float) -> Answer:
-    ended = TERMINATIONS.get(program.status, Termination.FAILED)
+def termination(status: str, limited: bool) -> Termination:
+    """Map CVXPY's status; a user limit is the time limit only if there was one."""
+    if status == cp.USER_LIMIT and not limited:
+        return Termination.FAILED
+    return TERMINATIONS.get(status, Termination.FAILED)
+
+
+def _answer(
+    program: cp.Problem, x: cp.Variable, model: LinearModel, gap: float, limited: bool
+) -> Answer:
+    ended = termination(program.status, limited)
     native = f"CVXPY HIGHS: {program.status}"
     if x.value is None or np.any(model.one_each @ x.value < 0.5):
         return Answer(ended, native=native)

@@ -39,11 +39,17 @@ class PulpBackend:
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)
         solver = _solver(options.pop("pulp_solver", "PULP_CBC_CMD"), stops, options)
-        program, columns = _program(model, request.deadline)
-        if solver.timeLimit is not None and "timeLimit" not in options:
-            solver.timeLimit = request.deadline.remaining_s
+
+        def run() -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
+            program, columns = _program(model, request.deadline)
+            request.deadline.check()
+            if solver.timeLimit is not None and "timeLimit" not in options:
+                solver.timeLimit = request.deadline.remaining_s
+            program.solve(solver)
+            return program, columns
+
         try:
-            request.deadline.wait_for(lambda: program.solve(solver))
+            program, columns = request.deadline.wait_for(run)
         except pulp.PulpSolverError as error:
             return Answer(Termination.FAILED, native=f"PuLP: {error}")
         ended = termination(program.status, program.sol_status, request)
@@ -106,6 +112,7 @@ def _program(
         columns.append(program.add_variable(f"x{column}", cat="Binary"))
     program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
     starts = model.one_each.indptr
+    deadline.check()
     for client, (first, last) in enumerate(pairwise(starts)):
         if client % _BLOCK == 0:
             deadline.check()
