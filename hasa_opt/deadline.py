@@ -14,8 +14,8 @@ __all__ = ["UNLIMITED", "Background", "Deadline", "OutOfTime"]
 
 _GRACE_S = 0.05
 _TICK_S = 0.1
-_FAREWELL_S = 3.0
-_left: list[Event] = []
+_FAREWELL_S = 5.0
+_running: set[Event] = set()
 
 
 class OutOfTime(Exception):
@@ -79,6 +79,7 @@ class Background:
         self._error: BaseException | None = None
         # An event: Thread.join calls a thread ended that Ctrl-C interrupted it in waiting for.
         self._ended = Event()
+        _running.add(self._ended)
         Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -88,15 +89,13 @@ class Background:
             self._error = error
         finally:
             self._ended.set()
+            _running.discard(self._ended)
 
     def ended_by(self, deadline: Deadline) -> bool:
         """Wait until it ends or the deadline has passed; whether it ended."""
         while not self._ended.is_set() and not deadline.passed:
             self._ended.wait(min(_TICK_S, deadline.remaining_s + _GRACE_S))
-        ended = self._ended.is_set()
-        if not ended:
-            _left.append(self._ended)
-        return ended
+        return self._ended.is_set()
 
     def result(self) -> Any:
         """What the call returned, or the error that it raised."""
@@ -108,7 +107,7 @@ class Background:
 def _bid_farewell() -> None:
     """Give what was left behind a moment to end: compiled code aborts if it outlives Python."""
     end = time.perf_counter() + _FAREWELL_S
-    for ended in _left:
+    for ended in list(_running):
         ended.wait(max(0.0, end - time.perf_counter()))
 
 

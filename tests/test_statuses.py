@@ -185,9 +185,9 @@ def test_ctrl_c_ends_highs_with_what_it_has():
 
 @pytest.mark.parametrize("solver", ["pulp", "cvxpy"])
 def test_ctrl_c_reaches_the_caller_of_the_others(solver):
-    threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
+    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
-        solve(hard(400, seed=1), solver, time_limit_s=6)
+        solve(hard(400, seed=1), solver, time_limit_s=2)
 
 
 def test_a_failing_solver_gives_no_answer_under_a_limit(monkeypatch):
