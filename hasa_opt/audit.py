@@ -8,11 +8,13 @@ constraints beyond the budget are solved once more, by scipy's branch and bound.
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 
 import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import integer_program
@@ -25,7 +27,9 @@ _MILP_COLUMNS = 2_000
 _MILP_SECONDS = 5.0
 
 
-def better_exists(problem: AllocationProblem, price: float, objective: float) -> bool | None:
+def better_exists(
+    problem: AllocationProblem, price: float, objective: float, deadline: Deadline = UNLIMITED
+) -> bool | None:
     """Whether an allocation within all limits is worth more than ``objective``.
 
     For any allocation, ``objective = bound - sum of regrets - price x slack`` with the Lagrangian
@@ -37,14 +41,17 @@ def better_exists(problem: AllocationProblem, price: float, objective: float) ->
     price : float
         Utility per unit of cost, at least 0; a good shadow price leaves few clients open.
     objective : float
+    deadline : Deadline, optional
 
     Returns
     -------
     bool or None
         None if the answer would take too long.
     """
+    if deadline.passed:
+        return None
     if problem.rows:
-        return _better_under_constraints(problem, objective)
+        return _better_under_constraints(problem, objective, deadline)
     if problem.costs.size > _CELLS:
         return None
     cost = problem.costs - problem.cheapest[:, None]
@@ -72,7 +79,7 @@ def better_exists(problem: AllocationProblem, price: float, objective: float) ->
         spent, lost = _undominated(spent[possible], lost[possible], price)
         if spent.size == 0:
             return False
-        if spent.size > _STATES:
+        if spent.size > _STATES or deadline.passed:
             return None
     return bool(((spent <= budget) & (lost + price * (budget - spent) < room)).any())
 
@@ -82,13 +89,19 @@ def _margin(problem: AllocationProblem) -> float:
     return 1e-9 * problem.span + 1e-14 * problem.magnitude
 
 
-def _better_under_constraints(problem: AllocationProblem, objective: float) -> bool | None:
+def _better_under_constraints(
+    problem: AllocationProblem, objective: float, deadline: Deadline
+) -> bool | None:
     if np.count_nonzero(problem.admissible) > _MILP_COLUMNS:
         return None
     model = LinearModel.of(problem)
     if not model.precise:
         return None
-    found = integer_program(model, time_limit_s=_MILP_SECONDS)
+    program = partial(integer_program, model, time_limit_s=min(_MILP_SECONDS, deadline.remaining_s))
+    try:
+        found = deadline.wait_for(program)
+    except OutOfTime:
+        return None
     if found.x is None:
         return None
     evaluation = problem.evaluate(model.choice(found.x))

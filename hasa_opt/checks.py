@@ -9,7 +9,54 @@ import numpy.typing as npt
 
 from hasa_opt.errors import InputError
 
-__all__ = ["float_array", "number", "widened"]
+__all__ = ["array", "expect", "float_array", "number", "sequence", "widened"]
+
+_CONVERSION = (TypeError, ValueError, OverflowError, ArithmeticError)
+
+
+def expect(value: object, kind: type, what: str) -> None:
+    """Refuse a value that is no instance of a class.
+
+    Raises
+    ------
+    InputError
+        Naming both.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{what} is a {type(value).__name__}: give a hasa_opt.{kind.__name__}")
+
+
+def sequence(values: Any, what: str) -> tuple[Any, ...]:
+    """Return the members of a sequence.
+
+    Raises
+    ------
+    InputError
+        For what is none.
+    """
+    try:
+        return tuple(values)
+    except TypeError as error:
+        raise InputError(f"{what} {values!r} is no sequence: give a list or a tuple") from error
+
+
+def array(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
+    """Return an array of any dtype but complex numbers.
+
+    Raises
+    ------
+    InputError
+        For what is ragged, complex, or in part masked.
+    """
+    if np.ma.is_masked(values):
+        raise InputError(f"{what}: some entries are masked: fill them in or leave them out")
+    try:
+        given = np.asarray(values)
+    except _CONVERSION as error:
+        raise InputError(f"{what}: no array, ragged? ({error}): give rows of one length") from error
+    if given.dtype.kind == "c":
+        raise InputError(f"{what}: complex numbers ({given.dtype}): give real ones")
+    return given
 
 
 def float_array(
@@ -30,18 +77,18 @@ def float_array(
     InputError
         For what is not numeric, of another shape, or not finite; the message names the place.
     """
-    try:
-        given = np.asarray(values)
-        floats = widened(given)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} are not numbers: {error}") from error
+    given = array(values, what)
     if given.dtype.kind not in "iufbO":
         raise InputError(f"{what} are of type {given.dtype}: give numbers")
+    try:
+        floats = widened(given)
+    except _CONVERSION as error:
+        raise InputError(f"{what} are not numbers: {error}") from error
     if shape is not None and floats.shape != shape:
         raise InputError(f"{what} have shape {floats.shape}: {shape} expected")
     bad = ~np.isfinite(floats)
     if bad.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(bad))
+        at = tuple(np.argwhere(bad)[0].tolist())
         row = at[0] if len(at) == 1 else at
         raise InputError(f"{what} of row {row} is {floats[at]}: it must be finite")
     return floats
@@ -53,20 +100,21 @@ def widened(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return (values.astype(str) if narrow else values).astype(np.float64)
 
 
-def number(value: object, what: str) -> float:
-    """Return one finite float.
+def number(value: object, what: str, *, infinite: bool = False) -> float:
+    """Return one finite float, or also infinity.
 
     Raises
     ------
     InputError
         For anything else.
     """
-    if isinstance(value, str) or np.ndim(value) != 0:  # type: ignore[arg-type]
+    given = array(value, what)  # type: ignore[arg-type]
+    if given.dtype.kind not in "iufbO" or given.ndim != 0:
         raise InputError(f"{what} {value!r} must be a finite number")
     try:
         result = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
+    except _CONVERSION as error:
         raise InputError(f"{what} {value!r} must be a finite number") from error
-    if not np.isfinite(result):
+    if not np.isfinite(result) and not (infinite and result > 0):
         raise InputError(f"{what} {value!r} must be a finite number")
     return result

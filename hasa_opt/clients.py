@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt.checks import widened
+from hasa_opt.checks import array as any_array
+from hasa_opt.checks import sequence, widened
 from hasa_opt.errors import InputError
 
 __all__ = ["Clients", "Counts", "FloatArray", "IntArray", "dense", "validate_counts"]
@@ -160,10 +161,7 @@ class _Rows:
 
 
 def _length(samples: npt.ArrayLike) -> int:
-    try:
-        array = np.asarray(samples)
-    except ValueError as error:
-        raise InputError("column 'samples' is ragged: give one whole number per client") from error
+    array = any_array(samples, "column 'samples'")
     if array.ndim != 1:
         raise InputError(
             f"column 'samples' has shape {array.shape}: give one whole number per client"
@@ -174,10 +172,7 @@ def _length(samples: npt.ArrayLike) -> int:
 
 
 def _array(values: npt.ArrayLike, column: str, ndim: int) -> npt.NDArray[Any]:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"column {column!r} is ragged: every row needs the same length") from error
+    array = any_array(values, f"column {column!r}")
     if array.dtype.kind not in "iufb":
         raise InputError(f"column {column!r} holds {array.dtype} values: give numbers")
     if array.ndim != ndim:
@@ -191,7 +186,8 @@ def _whole(array: npt.NDArray[Any], place: Callable[[tuple[int, ...]], str]) -> 
     ``place`` puts the position of an entry into words.
     """
     if array.dtype.kind == "f":
-        bad = ~np.isfinite(array) | (array != np.floor(array)) | (np.abs(array) > _EXACT_FLOAT)
+        wide = array.astype(np.float64)
+        bad = ~np.isfinite(wide) | (wide != np.floor(wide)) | (np.abs(wide) > _EXACT_FLOAT)
         rule = "must be a finite whole number (floats are exact up to 2**53 only)"
     elif array.dtype.kind == "u":
         bad, rule = array > np.iinfo(np.int64).max, "exceeds the largest 64-bit integer"
@@ -286,7 +282,7 @@ def _caps(values: npt.ArrayLike, length: int, label: _Rows) -> FloatArray:
 def _strings(values: Sequence[str], column: str, length: int) -> tuple[str, ...]:
     if isinstance(values, str):
         raise InputError(f"column {column!r} is one string: give a sequence of strings")
-    strings = tuple(str(value) for value in values)
+    strings = tuple(str(value) for value in sequence(values, f"column {column!r}"))
     if len(strings) != length:
         raise InputError(f"column {column!r} has {len(strings)} rows, 'samples' has {length}")
     for row, value in enumerate(strings):
@@ -312,7 +308,7 @@ def _distinct(values: Sequence[str], column: str, length: int) -> tuple[str, ...
 def _labels(values: Sequence[str], counts: Counts | None) -> tuple[str, ...]:
     if counts is None:
         raise InputError("labels name the columns of counts: give counts too")
-    labels = tuple(values)
+    labels = sequence(values, "labels")
     if len(labels) != counts.shape[1]:
         raise InputError(f"{len(labels)} labels for {counts.shape[1]} columns of counts")
     return _distinct(labels, "labels", len(labels))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hasa_opt import backend as registry
+from hasa_opt.checks import expect, sequence
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
@@ -136,11 +137,12 @@ def compare(
     ------
     UnknownSolverError, InfeasibleError
     """
+    expect(problem, AllocationProblem, "problem")
     names = [line.name for line in registry.solvers() if line.available]
     if solvers is not None:
-        names = [solvers] if isinstance(solvers, str) else list(solvers)
+        names = [solvers] if isinstance(solvers, str) else list(sequence(solvers, "solvers"))
     for name in names:
-        if name != "auto":
+        if not (isinstance(name, str) and name == "auto"):
             registry.record(name)
     rows = []
     for name in names:

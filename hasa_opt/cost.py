@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.checks import array
 from hasa_opt.clients import Clients, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.rational import INT64_ROOM, outer_product
 
-__all__ = ["Cost", "CostTable", "quadratic", "table", "whole_costs", "width"]
+__all__ = ["Cost", "CostTable", "evaluated", "quadratic", "table", "whole_costs", "width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,24 @@ class CostTable:
 
 
 Cost = Callable[[Clients, IntArray, int], CostTable]
+
+
+def evaluated(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
+    """Call a cost.
+
+    Raises
+    ------
+    InputError
+        If it cannot be called with these arguments or gives no table.
+    """
+    remedy = "call a family, such as cost.width(), or give a function that returns a CostTable"
+    try:
+        priced = cost(clients, units, denominator)
+    except TypeError as error:
+        raise InputError(f"cost {cost!r} cannot be used ({error}): {remedy}") from error
+    if not isinstance(priced, CostTable):
+        raise InputError(f"cost gives a {type(priced).__name__}: {remedy}")
+    return priced
 
 
 def width() -> Cost:
@@ -66,7 +84,12 @@ def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
         When the problem is built, for a wrong shape, a negative or fractional cost, a total
         beyond 2**62, or a missing ``full``.
     """
-    given = None if full is None else int(whole_costs([full])[0])
+    given = None
+    if full is not None:
+        reference = whole_costs([full])
+        if reference.shape != (1,):
+            raise InputError(f"full cost {full!r} must be one whole number")
+        given = int(reference[0])
 
     def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
         values = whole_costs(costs)
@@ -108,13 +131,14 @@ def _power(exponent: int, what: str) -> Cost:
 
 def whole_costs(costs: npt.ArrayLike) -> IntArray:
     """Return a table of whole numbers from 0 to 2**62 as int64, or say which entry is not one."""
-    values: npt.NDArray[Any] = np.asarray(costs)
+    values = array(costs, "cost table")
     if values.dtype.kind not in "iuf":
         raise InputError(f"cost table of {values.dtype}: give whole numbers")
-    bad = ~np.isfinite(values) | (values < 0) | (values != np.floor(values))
-    bad |= values.astype(np.float64) > float(INT64_ROOM)
+    wide = values.astype(np.float64)
+    bad = ~np.isfinite(wide) | (wide < 0) | (values != np.floor(values))
+    bad |= wide > float(INT64_ROOM)
     if bad.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(bad))
+        at = tuple(np.argwhere(bad)[0].tolist())
         raise InputError(
             f"cost {values[at]} at {at}: costs are whole numbers from 0 to 2**62; "
             "choose an integer unit, for example kFLOPs"

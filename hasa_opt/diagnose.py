@@ -7,6 +7,7 @@ from math import ceil
 
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import Row
+from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.errors import HasaError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
@@ -32,40 +33,51 @@ class Conflict:
     message: str
 
 
-def explain_infeasible(problem: AllocationProblem) -> Conflict | None:
+def explain_infeasible(
+    problem: AllocationProblem, deadline: Deadline = UNLIMITED
+) -> Conflict | None:
     """Return a minimal conflict among the limits, or None if an allocation satisfies them all.
 
     A deletion filter: a limit whose removal leaves the rest infeasible is no part of the conflict.
+
+    Raises
+    ------
+    OutOfTime
+        If the deadline passes before the answer is known.
     """
-    if problem.evaluate(relax(problem).incumbent).feasible:
+    if problem.evaluate(relax(problem, deadline).incumbent).feasible:
         return None
     model = LinearModel.of(problem)
     everything = list(range(len(problem.limits)))
-    if _least_excess(problem, model, everything, None) is not None:
+    if _least_excess(problem, model, everything, None, deadline) is not None:
         return None
     conflict = everything
     for limit in everything:
         rest = [other for other in conflict if other != limit]
-        if _least_excess(problem, model, rest, None) is None:
+        if _least_excess(problem, model, rest, None, deadline) is None:
             conflict = rest
     remedies = []
     for limit in conflict:
         others = [other for other in everything if other != limit]
-        excess = _least_excess(problem, model, others, limit)
+        excess = _least_excess(problem, model, others, limit, deadline)
         if excess is not None:
             row = problem.limits[limit]
             remedies.append((excess / max(1, abs(_bound(row))), _remedy(problem, row, excess)))
     labels = tuple(problem.limits[limit].label for limit in conflict)
     named = "; ".join(f"({label})" for label in labels)
-    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model)
+    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model, deadline)
     return Conflict(labels, f"these limits cannot hold together: {named}. Remedy: {cheapest}")
 
 
 def _least_excess(
-    problem: AllocationProblem, model: LinearModel, hard: list[int], soft: int | None
+    problem: AllocationProblem,
+    model: LinearModel,
+    hard: list[int],
+    soft: int | None,
+    deadline: Deadline,
 ) -> int | None:
     """Least excess over the soft limit while the hard ones hold; None if they cannot hold."""
-    choice = _relaxed(model, hard, [] if soft is None else [soft])
+    choice = _relaxed(model, hard, [] if soft is None else [soft], deadline)
     if choice is None:
         return None
     if any(problem.limits[limit].excess(choice) for limit in hard):
@@ -73,20 +85,25 @@ def _least_excess(
     return 0 if soft is None else problem.limits[soft].excess(choice)
 
 
-def _joint_remedy(problem: AllocationProblem, model: LinearModel) -> str:
+def _joint_remedy(problem: AllocationProblem, model: LinearModel, deadline: Deadline) -> str:
     """The changes of several limits that together cost least, each relative to its limit."""
-    choice = _relaxed(model, [], list(range(len(problem.limits))))
+    choice = _relaxed(model, [], list(range(len(problem.limits))), deadline)
     if choice is None:
         raise HasaError("the infeasibility could not be explained: no allocation was found")
     excesses = [(row, row.excess(choice)) for row in problem.limits]
     return ", and ".join(_remedy(problem, row, excess) for row, excess in excesses if excess)
 
 
-def _relaxed(model: LinearModel, hard: list[int], soft: list[int]) -> IntArray | None:
+def _relaxed(
+    model: LinearModel, hard: list[int], soft: list[int], deadline: Deadline
+) -> IntArray | None:
     """Allocation within the hard limits of least total excess over the soft ones, or None."""
-    found = least_excess(model, hard, soft)
+    deadline.check()
+    found = least_excess(model, hard, soft, time_limit_s=deadline.remaining_s)
     if found.infeasible:
         return None
+    if not found.optimal and deadline.remaining_s == 0:
+        raise OutOfTime
     if found.x is None:
         raise HasaError(f"the infeasibility could not be explained: HiGHS ends {found.status}")
     return model.choice(found.x)

@@ -8,7 +8,6 @@ Management Science 27, 1981): true for any prices, best for those of the linear 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.constraints import RobustRow, Row
+from hasa_opt.deadline import UNLIMITED, Deadline
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import Vertex, linear_program
@@ -72,8 +72,8 @@ class Dual:
     start: IntArray
 
 
-def dual(problem: AllocationProblem, deadline: float = inf) -> Dual | None:
-    """Optimal prices of the linear relaxation; None if it is infeasible or time runs out.
+def dual(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Dual | None:
+    """Optimal prices of the linear relaxation; None if it is infeasible.
 
     The budget alone and nested site budgets alone: by the order of slopes. Up to some thousand
     clients: by HiGHS. Beyond: by HiGHS on a sample, then on those clients whose width is open near
@@ -83,21 +83,28 @@ def dual(problem: AllocationProblem, deadline: float = inf) -> Dual | None:
     Parameters
     ----------
     problem : AllocationProblem
-    deadline : float
-        Value of ``time.perf_counter()`` at which to stop with the best bound in hand.
+    deadline : Deadline
+        When to stop with the best bound in hand.
+
+    Raises
+    ------
+    OutOfTime
+        If there is none in hand by then.
     """
+    deadline.check()
     robust = any(isinstance(row, RobustRow) for row in problem.rows)
     if not problem.rows or (robust and len(problem) > _DIRECT):
-        found = relax(problem)
+        found = relax(problem, deadline)
         prices = np.zeros(len(problem.limits))
         prices[0] = found.price
         return priced(problem, Prices(prices), found.choice)
-    tree = SiteTree.of(problem)
+    tree = SiteTree.of(problem, deadline)
     if tree is not None:
         return priced(problem, Prices(tree.prices), tree.start) if tree.feasible else None
     if len(problem) <= _DIRECT:
         model = LinearModel.of(problem)
-        vertex = linear_program(model, time_limit_s=_left(deadline))
+        vertex = linear_program(model, time_limit_s=deadline.remaining_s)
+        deadline.check()
         return None if vertex is None else _of_vertex(problem, model, vertex)
     return _boxstep(problem, deadline)
 
@@ -151,12 +158,13 @@ def _exposure(
     return None
 
 
-def _boxstep(problem: AllocationProblem, deadline: float) -> Dual | None:
+def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
     """Prices of many clients: a sample's first, then moved within boxes until they are best."""
     sample = _sample(problem)
     model = LinearModel.of(sample)
     wide = _box(sample, np.zeros(len(sample.limits)), _FAR)
-    vertex = linear_program(model, wide, time_limit_s=_left(deadline))
+    vertex = linear_program(model, wide, time_limit_s=deadline.remaining_s)
+    deadline.check()
     if vertex is None:
         return None
     best = priced(problem, _of_vertex(sample, model, vertex).prices)
@@ -164,7 +172,7 @@ def _boxstep(problem: AllocationProblem, deadline: float) -> Dual | None:
     for _ in range(_ROUNDS):
         box = _box(problem, best.prices.limits, reach)
         model = LinearModel.of(problem, _core(best.regret))
-        vertex = linear_program(model, box, time_limit_s=_left(deadline))
+        vertex = linear_program(model, box, time_limit_s=deadline.remaining_s)
         if vertex is None:
             break
         found = _of_vertex(problem, model, vertex)
@@ -240,8 +248,3 @@ def _shared(row: Row, chosen: IntArray, n_clients: int) -> Row:
     return replace(
         row, coefficients=row.coefficients[place], members=inside, lower=lower, upper=upper
     )
-
-
-def _left(deadline: float) -> float:
-    """Seconds until the deadline."""
-    return max(deadline - time.perf_counter(), 0.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasa_opt.checks import float_array
+from hasa_opt.checks import expect, float_array
 from hasa_opt.clients import FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
@@ -95,6 +95,7 @@ def frontier(
     InfeasibleError
         If the smallest budget is below the narrowest possible allocation.
     """
+    expect(problem, AllocationProblem, "problem")
     shares = float_array(budgets, "budgets")
     if shares.ndim != 1 or shares.size == 0 or (np.diff(shares) <= 0).any():
         raise InputError(f"budgets {budgets!r} must be one or more increasing shares")

@@ -120,6 +120,8 @@ class LinearModel:
         ------
         PrecisionError
             If the integer costs exceed what floating-point solvers tell apart.
+        OutOfTime
+            If the request's deadline passes before the model is there.
         """
         model = cls.of(request.problem, promising(request))
         if not model.precise:

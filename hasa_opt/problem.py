@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.checks import array, expect
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.constraints import (
     Constraint,
@@ -21,7 +23,7 @@ from hasa_opt.constraints import (
     RowConstraint,
     Terms,
 )
-from hasa_opt.cost import Cost, CostTable
+from hasa_opt.cost import Cost, CostTable, evaluated
 from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.rational import INT64_ROOM, menu_units, rational, refuse_overflow
@@ -133,8 +135,7 @@ class AllocationProblem:
         InputError
             For any value that breaks a rule, before any work starts.
         """
-        if not isinstance(clients, Clients):
-            raise InputError(f"clients is a {type(clients).__name__}: give hasa_opt.Clients")
+        expect(clients, Clients, "clients")
         units, denominator = menu_units(widths)
         menu = units / denominator
         share = _budget_share(budget)
@@ -146,8 +147,8 @@ class AllocationProblem:
         admissible = _masked(_admissible(clients, menu), kept, terms)
         utilities = _utility_table(utility, clients, menu, admissible)
         frozen = (menu, priced.costs, utilities, admissible)
-        for array in frozen:
-            array.flags.writeable = False
+        for table in frozen:
+            table.flags.writeable = False
         return cls(
             clients,
             *frozen,
@@ -192,6 +193,11 @@ class AllocationProblem:
         """Most that the objective can vary: sum of each client's largest less smallest utility."""
         lowest, highest = self._utility_range
         return float((highest - lowest).sum())
+
+    @cached_property
+    def ceiling(self) -> float:
+        """Sum of each client's largest utility: no allocation is worth more."""
+        return float(self._utility_range[1].sum())
 
     @cached_property
     def magnitude(self) -> float:
@@ -262,7 +268,7 @@ class AllocationProblem:
         )
 
     def _checked(self, choice: npt.ArrayLike) -> IntArray:
-        given: npt.NDArray[Any] = np.asarray(choice)
+        given = array(choice, "choice")
         if given.shape != (len(self),):
             raise InputError(f"choice of shape {given.shape}: {len(self)} clients expected")
         if given.dtype.kind not in "iu":
@@ -312,7 +318,8 @@ def _constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
     except TypeError as error:
         raise InputError(f"constraints {constraints!r}: give a sequence of constraints") from error
     for item in kept:
-        if not isinstance(item, RowConstraint | MaskConstraint):
+        states = getattr(item, "rows", None), getattr(item, "mask", None)
+        if isinstance(item, type) or not any(map(callable, states)):
             raise InputError(
                 f"{item!r} is no constraint: give, for example, Coverage({{0.8: 0.1}})"
             )
@@ -352,15 +359,15 @@ def _masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Ter
 
 
 def _cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
-    priced = cost(clients, units, denominator)
-    costs = np.array(priced.costs)
+    priced = evaluated(cost, clients, units, denominator)
+    costs = np.array(array(priced.costs, "cost table"))
     shape = (len(clients), units.size)
     if costs.shape != shape or costs.dtype != np.int64:
         raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
     if (costs < 0).any():
         raise InputError(f"cost {costs.min()} is negative: costs start at 0")
     refuse_overflow(costs, "the cost table")
-    if not 0 < priced.full <= INT64_ROOM:
+    if not (isinstance(priced.full, Integral) and 0 < priced.full <= INT64_ROOM):
         raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
     return CostTable(costs, priced.full)
 
@@ -377,8 +384,11 @@ def _utility_table(
         table = np.array(utility(clients, menu), dtype=np.float64)
     except InputError:
         raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"utility does not give a table of floats: {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"utility does not give a table of floats ({error}): call a family, such as "
+            "utility.alpha_fair(), or give a function of the clients and the menu"
+        ) from error
     if table.shape != admissible.shape:
         raise InputError(f"utility table of shape {table.shape}: {admissible.shape} expected")
     bad = ~np.isfinite(table) & admissible
@@ -389,6 +399,7 @@ def _utility_table(
             f"{table[row, column]}: utilities must be finite; cap the client's max_width to "
             "rule a width out"
         )
-    if not np.abs(table, where=admissible, out=np.zeros_like(table)).max() * len(clients) < np.inf:
+    largest = float(np.abs(table, where=admissible, out=np.zeros_like(table)).max())
+    if not largest * len(clients) < np.inf:
         raise InputError("the sum of the utilities overflows: give them in a larger unit")
     return table

@@ -165,7 +165,12 @@ def linear_program(
 
 
 def least_excess(
-    model: LinearModel, hard: Sequence[int], soft: Sequence[int], *, integral: bool = True
+    model: LinearModel,
+    hard: Sequence[int],
+    soft: Sequence[int],
+    *,
+    integral: bool = True,
+    time_limit_s: float = inf,
 ) -> Point:
     """Point within the hard limits of least total excess over the soft ones.
 
@@ -192,4 +197,5 @@ def least_excess(
         np.concatenate([model.column_upper, np.full(n_soft, inf)]),
         np.concatenate([model.integral, np.ones(n_soft, dtype=bool)]) if integral else None,
         mip_rel_gap=0.0,
+        time_limit=time_limit_s,
     )

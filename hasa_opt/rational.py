@@ -10,6 +10,7 @@ from math import lcm
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.checks import array
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 
@@ -37,9 +38,10 @@ def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fract
     if isinstance(value, Fraction):
         return value
     try:
+        array(value, what)
         narrow = isinstance(value, np.floating)
         written = Fraction(repr(float(str(value) if narrow else value)))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{what} {value!r} must be a finite number") from error
     simple = written.limit_denominator(_LARGEST_DENOMINATOR)
     same = float(simple) == float(written) or (snap and abs(simple - written) <= _ROUNDING)
@@ -67,7 +69,7 @@ def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntAr
     >>> units.tolist(), denominator
     ([4, 7, 10], 20)
     """
-    menu = [rational(width, "width", snap=True) for width in np.atleast_1d(widths)]
+    menu = [rational(width, "width", snap=True) for width in np.atleast_1d(array(widths, "widths"))]
     if not menu:
         raise InputError("the menu of widths is empty: give at least one width")
     for width in menu:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.deadline import UNLIMITED, Deadline
 from hasa_opt.problem import AllocationProblem
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _BLOCK = 1 << 12
+_HULL_BLOCK = 1 << 14
 _ROUNDING = 2.0**-50
 _PASSES = 10
 _CANDIDATES = 100_000
@@ -74,6 +77,8 @@ class Relaxation:
         No allocation within the budget is worth more.
     price : float
         Marginal gain at the budget: utility per unit of cost; 0 if the budget does not bind.
+    deadline : Deadline
+        When to stop filling what the whole steps leave.
     """
 
     problem: AllocationProblem
@@ -83,16 +88,23 @@ class Relaxation:
     slack: int
     bound: float
     price: float
+    deadline: Deadline = UNLIMITED
 
     @cached_property
     def incumbent(self) -> IntArray:
         """The whole steps and then single upgrades until none fits, ``(n_clients,)``."""
-        return _fill(self.problem, self.choice, self.slack)
+        return _fill(self.problem, self.choice, self.slack, self.deadline)
 
 
-def relax(problem: AllocationProblem) -> Relaxation:
-    """Solve the linear relaxation; the problem's budget must be feasible."""
-    steps = hull_steps(problem)
+def relax(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Relaxation:
+    """Solve the linear relaxation; the problem's budget must be feasible.
+
+    Raises
+    ------
+    OutOfTime
+        If the deadline passes before it is solved.
+    """
+    steps = hull_steps(problem, deadline)
     rows = np.arange(len(problem))
     room = problem.limit - int(problem.costs[rows, steps.base].sum())
     filled = np.cumsum(steps.cost)
@@ -102,7 +114,8 @@ def relax(problem: AllocationProblem) -> Relaxation:
     choice[steps.client[:taken]] = steps.choice[:taken]
     slack = room - (int(filled[taken - 1]) if taken else 0)
     price = float(steps.gain[taken] / steps.cost[taken]) if taken < steps.cost.size else 0.0
-    return Relaxation(problem, steps, taken, choice, slack, lagrangian_bound(problem, price), price)
+    bound = lagrangian_bound(problem, price)
+    return Relaxation(problem, steps, taken, choice, slack, bound, price, deadline)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +165,22 @@ def lagrangian_bound(problem: AllocationProblem, price: float) -> float:
     return lagrangian(problem, price).bound
 
 
-def hull_steps(problem: AllocationProblem) -> Steps:
+def hull_steps(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Steps:
     """Upper concave hull of each client's admissible points, as sorted upgrade steps."""
-    order, costs, utilities, admissible = _by_cost(problem)
+    parts = []
+    for start in range(0, len(problem), _HULL_BLOCK):
+        deadline.check()
+        parts.append(_hull_of(problem, start))
+    base, client, choice, cost, gain, slope = map(np.concatenate, zip(*parts, strict=True))
+    deadline.check()
+    best_first = np.argsort(-slope, kind="stable")
+    deadline.check()
+    return Steps(base, client[best_first], choice[best_first], cost[best_first], gain[best_first])
+
+
+def _hull_of(problem: AllocationProblem, start: int) -> tuple[npt.NDArray[Any], ...]:
+    """Base, then client, choice, cost, gain and slope of the steps, of one block of clients."""
+    order, costs, utilities, admissible = _by_cost(problem, slice(start, start + _HULL_BLOCK))
     on_hull = _upper_hull(costs, utilities, admissible)
     row, column = np.nonzero(on_hull)
     first = np.concatenate([[True], row[1:] != row[:-1]])
@@ -165,29 +191,26 @@ def hull_steps(problem: AllocationProblem) -> Steps:
     gain = at_utility[inner] - at_utility[inner - 1]
     # Rounding may make two slopes of one client tie or swap: its steps stay in order all the same.
     slope = _non_increasing(gain / cost, row[inner])
-    best_first = np.argsort(-slope, kind="stable")
-    return Steps(
-        chosen[first], row[inner][best_first], chosen[inner][best_first], cost[best_first],
-        gain[best_first],
-    )  # fmt: skip
+    return chosen[first], start + row[inner], chosen[inner], cost, gain, slope
 
 
 def _by_cost(
-    problem: AllocationProblem,
+    problem: AllocationProblem, block: slice
 ) -> tuple[IntArray, IntArray, FloatArray, npt.NDArray[np.bool_]]:
     """Columns of each client sorted by cost, inadmissible ones last."""
     highest = np.iinfo(np.int64).max
-    costs = np.where(problem.admissible, problem.costs, highest)
-    utilities = np.where(problem.admissible, problem.utilities, -np.inf)
+    admissible = problem.admissible[block]
+    costs = np.where(admissible, problem.costs[block], highest)
+    utilities = np.where(admissible, problem.utilities[block], -np.inf)
     if (costs[:, 1:] >= costs[:, :-1]).all():
         order = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
-        return order, costs, utilities, problem.admissible
+        return order, costs, utilities, admissible
     order = np.lexsort((-utilities, costs), axis=1)
     return (
         order,
         np.take_along_axis(costs, order, axis=1),
         np.take_along_axis(utilities, order, axis=1),
-        np.take_along_axis(problem.admissible, order, axis=1),
+        np.take_along_axis(admissible, order, axis=1),
     )
 
 
@@ -233,11 +256,13 @@ def _non_increasing(slope: FloatArray, row: IntArray) -> FloatArray:
     return capped
 
 
-def _fill(problem: AllocationProblem, choice: IntArray, slack: int) -> IntArray:
+def _fill(problem: AllocationProblem, choice: IntArray, slack: int, deadline: Deadline) -> IntArray:
     """Spend the slack on single upgrades, best gain per cost first, until none fits."""
     filled = choice.copy()
     rows = np.arange(len(problem))
     for _ in range(_PASSES):
+        if deadline.passed:
+            break
         extra = problem.costs - problem.costs[rows, filled][:, None]
         gain = problem.utilities - problem.utilities[rows, filled][:, None]
         useful = problem.admissible & (extra <= slack) & (gain > 0)

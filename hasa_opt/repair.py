@@ -8,13 +8,13 @@ broken (pairwise exchange; Kellerer, Pferschy and Pisinger, Knapsack Problems, 2
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.constraints import Row
+from hasa_opt.deadline import UNLIMITED, Deadline
 from hasa_opt.dual import Dual
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
@@ -58,7 +58,7 @@ def repaired(problem: AllocationProblem, dual: Dual) -> IntArray | None:
 
 
 def searched(
-    problem: AllocationProblem, deadline: float = np.inf
+    problem: AllocationProblem, deadline: Deadline = UNLIMITED
 ) -> tuple[IntArray | None, Termination]:
     """Any good allocation within the limits, by branch and bound, where the problem is small.
 
@@ -72,15 +72,13 @@ def searched(
     model = LinearModel.of(problem) if few else None
     if model is None or not model.precise:
         return None, Termination.FAILED
-    left = max(deadline - time.perf_counter(), 0.0)
-    found = integer_program(model, time_limit_s=left, gap=_SEARCH_GAP)
+    found = integer_program(model, time_limit_s=deadline.remaining_s, gap=_SEARCH_GAP)
     if found.infeasible:
         return None, Termination.INFEASIBLE
     choice = None if found.x is None else model.choice(found.x)
     if choice is not None and problem.evaluate(choice).feasible:
         return choice, Termination.GAP_REACHED
-    late = time.perf_counter() >= deadline
-    return None, Termination.TIME_LIMIT if late else Termination.FAILED
+    return None, Termination.TIME_LIMIT if deadline.passed else Termination.FAILED
 
 
 @dataclass(frozen=True, eq=False)

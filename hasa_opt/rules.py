@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import float_array, number
+from hasa_opt.checks import array, float_array, number
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.scores import rank_normalize
@@ -75,8 +75,9 @@ def hasa(
         For any other value that breaks a rule.
     """
     low, high = _range(widths)
-    if np.shape(scores) != np.shape(samples):
-        raise InputError(f"{np.shape(scores)} scores for {np.shape(samples)} samples")
+    shapes = array(scores, "scores").shape, array(samples, "samples").shape
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{shapes[0]} scores for {shapes[1]} samples: give one per client")
     return scaled_to_budget(
         preliminary_widths(scores, widths=(low, high)),
         samples,
@@ -115,7 +116,7 @@ def uniform(
 
     Parameters, result and errors as for :func:`hasa`.
     """
-    ones = np.ones(np.shape(samples))
+    ones = np.ones(array(samples, "samples").shape)
     return scaled_to_budget(ones, samples, budget=budget, widths=widths, caps=caps)
 
 
@@ -130,7 +131,7 @@ def capacity(
 
     Parameters, result and errors as for :func:`hasa`.
     """
-    checked = _caps(caps, np.shape(samples), widths)
+    checked = _caps(caps, array(samples, "samples").shape, widths)
     return scaled_to_budget(checked, samples, budget=budget, widths=widths, caps=checked)
 
 
@@ -146,7 +147,11 @@ def random(
 
     Parameters, result and errors as for :func:`hasa`.
     """
-    drawn = np.random.default_rng(seed).uniform(*_range(widths), size=np.shape(samples))
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"seed {seed!r} must be a whole number of at least 0")
+    drawn = np.random.default_rng(int(seed)).uniform(
+        *_range(widths), size=array(samples, "samples").shape
+    )
     return scaled_to_budget(drawn, samples, budget=budget, widths=widths, caps=caps)
 
 
@@ -201,12 +206,15 @@ def scaled_to_budget(
             "raise the budget or lower the narrowest width",
             limits=("budget",),
         )
-    if passes == "exact":
+    if isinstance(passes, str) and passes == "exact":
         return _exact_scale(wanted, weights, budget, low, upper)
     if not isinstance(passes, Integral) or isinstance(passes, bool) or passes < 1:
         raise InputError(f"passes {passes!r} must be a whole number of at least 1, or 'exact'")
     for _ in range(passes):
+        before = wanted
         wanted = np.clip(wanted * (budget / (weights @ wanted)), low, upper)
+        if np.array_equal(wanted, before):
+            break  # a fixed point: further passes change nothing
     return wanted
 
 

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _BLOCK_CELLS = 1 << 18
+_LARGEST_ALPHA = 1e100
 
 
 def jensen_shannon(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatArray:
@@ -143,11 +144,15 @@ def _per_client(
     score: Callable[[FloatArray, FloatArray], FloatArray],
 ) -> FloatArray:
     """Apply ``score(p, p_g)`` to blocks of smoothed client distributions."""
-    if not number(alpha, "alpha") > 0:
-        raise InputError(f"alpha {alpha} must be a finite number greater than 0 (the paper uses 1)")
+    smoothing = number(alpha, "alpha")
+    if not 0 < smoothing <= _LARGEST_ALPHA:
+        raise InputError(
+            f"alpha {alpha} must be a finite number greater than 0, at most {_LARGEST_ALPHA:g} "
+            "(the paper uses 1)"
+        )
     table = validate_counts(counts)
-    pooled = _smoothed(np.asarray(table.sum(axis=0), dtype=np.float64).reshape(1, -1), alpha)
-    blocks = [score(_smoothed(block, alpha), pooled) for block in _blocks(table)]
+    pooled = _smoothed(np.asarray(table.sum(axis=0), dtype=np.float64).reshape(1, -1), smoothing)
+    blocks = [score(_smoothed(block, smoothing), pooled) for block in _blocks(table)]
     return np.concatenate(blocks)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.constraints import Row, RowConstraint, SiteBudgets
+from hasa_opt.deadline import UNLIMITED, Deadline
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.relaxation import Steps, hull_steps
 
@@ -36,15 +37,18 @@ class SiteTree:
         Every limit after those within it.
     deepest : (n_clients,) int64
         Smallest limit around each client.
+    steps : Steps
+        Upgrades of all clients, best slope first.
     """
 
     problem: AllocationProblem
     parent: IntArray
     order: IntArray
     deepest: IntArray
+    steps: Steps
 
     @classmethod
-    def of(cls, problem: AllocationProblem) -> SiteTree | None:
+    def of(cls, problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> SiteTree | None:
         """Tree of a problem, or None if it has other limits than nested site budgets."""
         stating = [item for item in problem.constraints if isinstance(item, RowConstraint)]
         if len(stating) != 1 or not isinstance(stating[0], SiteBudgets):
@@ -60,7 +64,8 @@ class SiteTree:
                 deepest[members] = limit
             else:
                 parent[limit] = 0
-        return cls(problem, parent, outermost_first[::-1], deepest)
+        steps = hull_steps(problem, deadline)
+        return cls(problem, parent, outermost_first[::-1], deepest, steps)
 
     @property
     def feasible(self) -> bool:
@@ -85,11 +90,6 @@ class SiteTree:
         # Later steps of a client come later in the order, so the last assignment is its widest.
         choice[self.steps.client[taken]] = self.steps.choice[taken]
         return choice
-
-    @cached_property
-    def steps(self) -> Steps:
-        """Upgrades of all clients, best slope first."""
-        return hull_steps(self.problem)
 
     @cached_property
     def _filled(self) -> tuple[FloatArray, IntArray]:

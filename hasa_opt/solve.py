@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, Capability, Request
-from hasa_opt.checks import number
+from hasa_opt.backend import Answer, Backend, Capability, Request
+from hasa_opt.checks import array, expect, number, sequence
 from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
@@ -53,7 +54,8 @@ def solve(
     solver : str
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
-        Seconds that the backend may take; at least 0.
+        Seconds for each solver that is tried, with the verification of its answer; at least 0.
+        Its import does not count. Without an answer by then it ends with ``TIME_LIMIT``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional
@@ -88,9 +90,9 @@ def solve(
     >>> result.widths.tolist(), str(result.termination)
     ([0.5, 0.5, 0.5], 'optimal')
     """
-    _check_limits(time_limit_s, gap)
-    names = [solver, *([fallback] if isinstance(fallback, str) else fallback or ())]
-    names = [own for name in names for own in (_auto(problem) if name == "auto" else [name])]
+    expect(problem, AllocationProblem, "problem")
+    limit_s, gap = _checked_limits(time_limit_s, gap)
+    names = _names(problem, solver, fallback)
     for name in names:
         registry.check_constraints(problem, name)
     if not problem.rows:
@@ -101,10 +103,10 @@ def solve(
         last = at == len(names) - 1
         own_options = options if at == 0 else {}
         audited = registry.record(name).audited or bool(problem.rows)
-        deadline = inf if time_limit_s is None else time.perf_counter() + time_limit_s
-        request = Request(problem, time_limit_s, gap, start, own_options, audited, deadline)
         try:
-            result = _solve_once(problem, name, request, tuple(tried))
+            engine = registry.load(name)
+            request = Request(problem, limit_s, gap, start, own_options, audited)
+            result = _solve_once(engine, name, request, tuple(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
             if last:
                 raise
@@ -114,6 +116,21 @@ def solve(
             return result
         tried.append(f"{name}: {result.termination}: {result.message}")
     raise AssertionError("unreachable: the last solver returns or raises")
+
+
+def _names(
+    problem: AllocationProblem, solver: str, fallback: str | Sequence[str] | None
+) -> list[str]:
+    """Solvers to try in turn."""
+    others = (
+        (fallback,)
+        if isinstance(fallback, str)
+        else sequence(() if fallback is None else fallback, "fallback")
+    )
+    names: list[str] = []
+    for name in (solver, *others):
+        names += _auto(problem) if isinstance(name, str) and name == "auto" else [name]
+    return names
 
 
 def _auto(problem: AllocationProblem) -> list[str]:
@@ -166,13 +183,13 @@ def solve_continuous(
     return proportional_fair(weights * wanted, weights, budget, low, upper)
 
 
-def _solve_once(
-    problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
-) -> Allocation:
-    engine = registry.load(name)
+def _solve_once(engine: Backend, name: str, request: Request, tried: tuple[str, ...]) -> Allocation:
+    problem = request.problem
     started = time.perf_counter()
     try:
         answer = engine.solve(problem, request)
+    except OutOfTime:
+        answer = Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
     except KeyboardInterrupt:
         if Capability.INTERRUPT not in registry.record(name).capabilities:
             raise
@@ -207,7 +224,12 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
     """
     from hasa_opt.diagnose import explain_infeasible
 
-    conflict = explain_infeasible(request.problem)
+    deadline = request.deadline
+    try:
+        conflict = deadline.wait_for(lambda: explain_infeasible(request.problem, deadline))
+    except OutOfTime:
+        native = f"{answer.native}; the time limit left none to confirm that it is infeasible"
+        return Answer(Termination.TIME_LIMIT, native=native)
     if conflict is not None:
         raise InfeasibleError(conflict.message, limits=conflict.limits)
     native = f"{answer.native}; {name} claims infeasible, but a feasible allocation exists"
@@ -215,12 +237,14 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
     return Answer(Termination.TIME_LIMIT if limited else Termination.OPTIMAL, native=native)
 
 
-def _check_limits(time_limit_s: float | None, gap: float) -> None:
-    limited = time_limit_s is not None and time_limit_s != inf
-    if limited and number(time_limit_s, "time_limit_s") < 0:
+def _checked_limits(time_limit_s: float | None, gap: float) -> tuple[float | None, float]:
+    limit_s = None if time_limit_s is None else number(time_limit_s, "time_limit_s", infinite=True)
+    if limit_s is not None and limit_s < 0:
         raise InputError(f"time_limit_s {time_limit_s} must be at least 0 seconds, or None")
-    if not 0 <= number(gap, "gap") < 1:
+    relative = number(gap, "gap")
+    if not 0 <= relative < 1:
         raise InputError(f"gap {gap} must lie in [0, 1): 0 asks for the proven optimum")
+    return None if limit_s == inf else limit_s, relative
 
 
 def _start(
@@ -228,6 +252,6 @@ def _start(
 ) -> IntArray | None:
     if warm_start is None:
         return None
-    start = warm_start.choice if isinstance(warm_start, Allocation) else np.asarray(warm_start)
+    start = warm_start.choice if isinstance(warm_start, Allocation) else array(warm_start, "choice")
     problem.evaluate(start)
     return start.astype(np.int64)

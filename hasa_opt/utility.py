@@ -57,7 +57,8 @@ def alpha_fair(weights: npt.ArrayLike | None = None, *, alpha: float = 1.0) -> U
     alpha : float
         Finite, at least 0.
     """
-    if alpha == np.inf or number(alpha, "alpha") < 0:
+    power = number(alpha, "alpha", infinite=True)
+    if power == np.inf or power < 0:
         raise InputError(
             f"alpha {alpha} must be finite and at least 0: a sum has no max-min limit, "
             "a large alpha comes near it"
@@ -65,8 +66,9 @@ def alpha_fair(weights: npt.ArrayLike | None = None, *, alpha: float = 1.0) -> U
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
         given = clients.weights if weights is None else _heights(weights, clients, "weights")
-        curve = np.log(menu) if alpha == 1 else menu ** (1 - alpha) / (1 - alpha)
-        return given[:, None] * curve
+        with np.errstate(over="ignore"):  # what overflows is refused as not finite
+            curve = np.log(menu) if power == 1 else menu ** (1 - power) / (1 - power)
+            return given[:, None] * curve
 
     return build
 
@@ -80,12 +82,14 @@ def saturating(scores: npt.ArrayLike, *, tau: float = 0.3) -> Utility:
     tau : float
         Width at which 63 % of the value is reached; greater than 0.
     """
-    if not number(tau, "tau") > 0:
+    scale = number(tau, "tau")
+    if not scale > 0:
         raise InputError(f"tau {tau} must be a width greater than 0")
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
         heights = _heights(scores, clients, "scores")
-        return heights[:, None] * -np.expm1(-menu / tau)
+        with np.errstate(over="ignore"):  # to the limit: 1
+            return heights[:, None] * -np.expm1(-menu / scale)
 
     return build
 

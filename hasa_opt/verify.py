@@ -16,6 +16,7 @@ import numpy as np
 from hasa_opt.audit import better_exists
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem, Evaluation
 from hasa_opt.relaxation import lagrangian
@@ -66,7 +67,7 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     lies = _lies(problem, answer, found, known)
     notes = list(lies)
     if request.audited and not lies and own.bound > answer.bound:
-        refuted = _refuted(problem, answer, found, own)
+        refuted = _refuted(request, answer, found, own)
         if refuted:
             lies = notes = [f"claims bound {answer.bound:.9g}, but a better allocation exists"]
         elif refuted is None:
@@ -112,34 +113,36 @@ def _own_bound(
     """Bound of our own and a known allocation.
 
     The backend's price serves if the best widths at that price are a good allocation within the
-    limits, whoever named it; else the linear relaxation is solved.
+    limits, whoever named it; else the linear relaxation is solved, if the time suffices.
     """
     if not problem.rows and answer.price is not None and 0 <= answer.price < inf:
         own = lagrangian(problem, answer.price)
         known = problem.evaluate(own.choice)
         if known.feasible and own.bound - known.objective <= _TIGHT * problem.magnitude:
             return _Own(own.bound, np.array([own.price])), known
-    relaxation = request.relaxation
-    choice = relaxation.choice if request.known is None else request.known
-    if problem.rows and request.dual is not None:
-        found = _Own(request.dual.bound, request.dual.prices.limits)
-    else:
-        prices = np.zeros(len(problem.limits))
-        prices[0] = relaxation.price
-        found = _Own(relaxation.bound, prices)
+    prices = np.zeros(len(problem.limits))
+    try:
+        if problem.rows and request.dual is not None:
+            found = _Own(request.dual.bound, request.dual.prices.limits)
+        else:
+            prices[0] = request.relaxation.price
+            found = _Own(request.relaxation.bound, prices)
+        choice = request.relaxation.choice if request.known is None else request.known
+    except OutOfTime:
+        return _Own(problem.ceiling, prices), Evaluation(-inf, 0, problem.limit, ("out of time",))
     return found, problem.evaluate(choice)
 
 
-def _refuted(
-    problem: AllocationProblem, answer: Answer, found: Evaluation, own: _Own
-) -> bool | None:
+def _refuted(request: Request, answer: Answer, found: Evaluation, own: _Own) -> bool | None:
     """Whether a bound is false, by a search of our own; None where that takes too long.
 
     With constraints beyond the budget only a claim of optimality is worth a second run.
     """
+    problem = request.problem
     if problem.rows and answer.termination is not Termination.OPTIMAL:
         return None
-    return better_exists(problem, float(own.prices[0]), max(found.objective, answer.bound))
+    best = max(found.objective, answer.bound)
+    return better_exists(problem, float(own.prices[0]), best, request.deadline)
 
 
 def _without_solution(answer: Answer, own: _Own) -> Verdict:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import log
 
+import networkx as nx
 import numpy as np
 
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, cost, utility
+from hasa_opt.constraints import Budget, Fixed, Forbidden, MinWidth, SiteBudgets, Switches
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,25 @@ def measured(
         budget=budget,
         utility=utility.measured(table),
         **more,
+    )
+
+
+def tree() -> nx.DiGraph:
+    """A root and two sites."""
+    return nx.DiGraph([("world", "north"), ("world", "south")])
+
+
+def sited(items: list[tuple[int, float]], limits: dict[str, int]) -> AllocationProblem:
+    """A knapsack with room for all; the first half of the clients is in the north."""
+    half = len(items) // 2
+    plain = knapsack(items, sum(price for price, _ in items))
+    return AllocationProblem.build(
+        Clients([1] * len(items), site=["north"] * half + ["south"] * half),
+        widths=plain.widths,
+        budget=1,
+        cost=cost.table(plain.costs),
+        utility=utility.measured(plain.utilities),
+        constraints=[SiteBudgets(tree(), limits)],
     )
 
 
@@ -210,57 +231,183 @@ CATALOGUE = (
         ),
         conflict=tuple(f"Quota: at most 1 clients at width {width}" for width in (0.25, 0.5, 1.0)),
     ),
+    # Item 3 takes all 3 bytes and stands alone: 6. Items 1 and 2 take 2 bytes, 2 uploads: 4 + 5.
+    Known(
+        "two further budgets",
+        lambda: knapsack(
+            [(3, 4), (4, 5), (5, 6)],
+            12,
+            constraints=[
+                Budget(np.array([[0, 1], [0, 1], [0, 3]]), 3, "bytes"),
+                Budget([0, 1], 2, "uploads"),
+            ],
+        ),
+        9.0,
+        (1, 1, 0),
+    ),
+    # Two sites of two items each, cost 5: one item per site (limit 5), and 10 in all at the root.
+    # Without the sites the best pair is worth 8 + 7 = 15; with them 8 + 4.
+    Known(
+        "sites on a tree of two levels",
+        lambda: sited([(5, 8), (5, 7), (5, 4), (5, 3)], {"north": 5, "south": 5}),
+        12.0,
+        (1, 0, 1, 0),
+    ),
+    # The root is tighter than its parts: one item of cost 5 in all.
+    Known(
+        "the root of the tree binds",
+        lambda: sited([(5, 8), (5, 7), (5, 4), (5, 3)], {"world": 5, "north": 10, "south": 10}),
+        8.0,
+        (1, 0, 0, 0),
+    ),
+    # All were narrow; one may change: the one worth 3.
+    Known(
+        "one switch",
+        lambda: measured(
+            [1, 1, 1],
+            (0.5, 1.0),
+            1,
+            [[0, 3], [0, 2], [0, 1]],
+            constraints=[Switches([0.5, 0.5, 0.5], 1)],
+        ),
+        3.0,
+        (1, 0, 0),
+    ),
+    # Nobody may change, however good the change.
+    Known(
+        "no switch",
+        lambda: measured(
+            [1, 1], (0.5, 1.0), 1, [[0, 9], [5, 0]], constraints=[Switches([0.5, 1.0], 0)]
+        ),
+        0.0,
+        (0, 1),
+    ),
+    # 0.5 and wider for the second client; wider is worse for both.
+    Known(
+        "least width of one client",
+        lambda: measured(
+            [1, 1], (0.25, 0.5, 1.0), 1, [[5, 3, 1]] * 2, constraints=[MinWidth([0.25, 0.5])]
+        ),
+        8.0,
+        (0, 1),
+    ),
+    # Half of full cost 4 is 2: the fixed client takes 1, and 0.5 each is left for the others.
+    Known(
+        "a fixed client",
+        lambda: measured(
+            [1, 1, 2], (0.5, 1.0), 0.75, [[0, 9], [0, 9], [0, 1]], constraints=[Fixed({2: 1.0})]
+        ),
+        1.0,
+        (0, 0, 1),
+    ),
+    # The wide width is forbidden to the client that gains most; 0.5 is its next.
+    Known(
+        "a forbidden width",
+        lambda: measured(
+            [1, 1], (0.25, 0.5, 1.0), 1, [[0, 2, 9], [0, 1, 3]], constraints=[Forbidden({0: [1.0]})]
+        ),
+        5.0,
+        (1, 2),
+    ),
+    # Every width is free: each client takes its best, the budget of one unit notwithstanding.
+    Known(
+        "zero cost",
+        lambda: AllocationProblem.build(
+            Clients([1, 1]),
+            widths=(0.25, 0.5, 1.0),
+            budget=share(1, 10),
+            cost=cost.table(np.zeros((2, 3), dtype=int), full=10),
+            utility=utility.measured([[1, 3, 2], [4, 0, 4]]),
+        ),
+        7.0,
+    ),
+    # Gain 1 per unit everywhere: any allocation that spends the 6 units is best.
+    Known("equal slopes", lambda: knapsack([(2, 2), (2, 2), (3, 3), (4, 4)], 6), 6.0),
+    # Seven alike, room for three of them.
+    Known("identical clients", lambda: knapsack([(2, 1)] * 7, 7), 3.0),
+    # The greedy trap once more, in other units.
+    Known(
+        "utilities of 1e-12",
+        lambda: knapsack([(6, 7e-12), (5, 5e-12), (5, 5e-12)], 10),
+        1e-11,
+        (0, 1, 1),
+    ),
+    Known(
+        "utilities of 1e12",
+        lambda: knapsack([(6, 7e12), (5, 5e12), (5, 5e12)], 10),
+        1e13,
+        (0, 1, 1),
+    ),
+    # 6 + 5 + 5 and room for 10, each times 2**50: the common factor divides out.
+    Known(
+        "costs near 2**53",
+        lambda: knapsack([(6 << 50, 7), (5 << 50, 5), (5 << 50, 5)], 10 << 50),
+        10.0,
+        (0, 1, 1),
+    ),
+    # Every client loses by training; the least loss that the budget pays for is the narrow width.
+    Known(
+        "negative utilities",
+        lambda: measured([2, 3], (0.5, 1.0), 0.6, [[-5, -1], [-7, -4]]),
+        -12.0,
+        (0, 0),
+    ),
+    # Room for the one that costs a million alone, worth 8, or for all the others: 3 + 3 + 3.
+    Known(
+        "one client dwarfs the others",
+        lambda: knapsack([(10**6, 8), (1, 3), (1, 3), (1, 3)], 10**6),
+        9.0,
+        (0, 1, 1, 1),
+    ),
+    # One unit and another more leave room for two of them beside it: 10 + 3 + 3.
+    Known(
+        "one client dwarfs the others and pays",
+        lambda: knapsack([(10**6, 10), (1, 3), (1, 3), (1, 3)], 10**6 + 2),
+        16.0,
+    ),
+    # Both clients of the site must be wide to cover all samples: cost 2, and the site has 1.5.
+    Known(
+        "site against coverage",
+        lambda: AllocationProblem.build(
+            Clients([2, 2], site=["north", "north"]),
+            widths=(0.5, 1.0),
+            budget=1,
+            utility=utility.alpha_fair(),
+            constraints=[SiteBudgets(tree(), {"north": 7}), Coverage({1.0: 1})],
+        ),
+        conflict=(
+            "SiteBudgets: north",
+            "Coverage: 1 of the samples at width 1.0 or wider",
+        ),
+    ),
+    # The narrow width takes 2 bytes of each of two clients: 4, more than 3.
+    Known(
+        "a budget below the least",
+        lambda: measured(
+            [1, 1], (0.5, 1.0), 1, [[0, 1]] * 2, constraints=[Budget([2, 3], 3, "bytes")]
+        ),
+        conflict=("Budget: bytes at most 3",),
+    ),
+    # Bytes want two narrow clients (1 + 1), watts two wide ones (1 + 1).
+    Known(
+        "two budgets against each other",
+        lambda: measured(
+            [1, 1],
+            (0.5, 1.0),
+            1,
+            [[0, 1]] * 2,
+            constraints=[Budget([1, 5], 3, "bytes"), Budget([5, 1], 3, "watts")],
+        ),
+        conflict=("Budget: bytes at most 3", "Budget: watts at most 3"),
+    ),
+    # All were wide, which costs 2 of 2; a budget of 1.5 needs one change, none is allowed.
+    Known(
+        "switches against a lower budget",
+        lambda: measured(
+            [1, 1], (0.5, 1.0), 0.75, [[0, 1]] * 2, constraints=[Switches([1.0, 1.0], 0)]
+        ),
+        conflict=("budget", "Switches: at most 0 clients change width"),
+    ),
 )
 SOLVABLE = tuple(known for known in CATALOGUE if not known.conflict)
 INFEASIBLE = tuple(known for known in CATALOGUE if known.conflict)
-
-
-def random_problem(seed: int) -> AllocationProblem | None:
-    """Up to 7 clients x 5 widths, of any shape of utility, cost, caps and budget."""
-    rng = np.random.default_rng(seed)
-    n_clients, n_widths = int(rng.integers(1, 8)), int(rng.integers(1, 6))
-    menu = np.sort(rng.choice(np.arange(1, 21), n_widths, replace=False)) / 20
-    shape = (n_clients, n_widths)
-    table = {
-        0: lambda: rng.integers(0, 4, shape).astype(float),  # many ties
-        1: lambda: np.cumsum(np.sort(rng.random(shape))[:, ::-1], axis=1),  # concave
-        2: lambda: rng.normal(size=shape) * 10.0 ** int(rng.integers(-6, 7)),  # any sign and unit
-        3: lambda: np.cumsum(rng.random(shape) ** 4, axis=1),  # increasing, not concave
-        4: lambda: -rng.random(shape),
-    }[int(rng.integers(5))]()
-    caps = None
-    if rng.random() < 0.5:
-        caps = np.maximum(menu[0], rng.choice(menu, n_clients))
-    samples = rng.integers(1, int(rng.choice([5, 1000])), n_clients)
-    family = cost.width()
-    if rng.random() < 0.4:
-        prices = rng.integers(0, 40, shape)
-        family = cost.table(prices, full=int(max(1, prices.max(axis=1).sum())))
-    constraints = []
-    if rng.random() < 0.3:
-        constraints.append(Quota({float(menu[-1]): int(rng.integers(0, n_clients + 1))}))
-    if rng.random() < 0.3:
-        constraints.append(Coverage({float(rng.choice(menu)): float(rng.integers(0, 9)) / 10}))
-
-    def build(budget: object) -> AllocationProblem:
-        return AllocationProblem.build(
-            Clients(samples, max_width=caps),
-            widths=menu,
-            budget=budget,
-            utility=utility.measured(table),
-            cost=family,
-            constraints=constraints,
-        )
-
-    loose = build(10)
-    least = int(loose.cheapest.sum())
-    most = int(np.where(loose.admissible, loose.costs, 0).max(axis=1).sum())
-    limit = {
-        0: least,
-        1: most,
-        2: max(1, least - 1),
-        3: int(rng.integers(least, most + 1)),
-        4: int(rng.integers(least, most + 1)),
-        5: int(rng.integers(least, most + 1)),
-    }[int(rng.integers(6))]
-    return build(share(max(1, limit), loose.full_cost))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import problems
 import pytest
+from random_problems import random_problem
 
 import hasa_opt as hasa
 from hasa_opt.audit import better_exists
@@ -16,7 +16,7 @@ from hasa_opt.relaxation import relax
 def test_it_knows_the_optimum_and_what_is_below(brute, factor):
     refuted = 0
     for seed in range(150):
-        problem = problems.random_problem(seed)
+        problem = random_problem(seed)
         best = brute(problem)
         if problem.rows or best is None:
             continue

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hasa_opt.constraints.limit import Row, whole
 from hasa_opt.constraints.terms import Terms
-from hasa_opt.cost import Cost, whole_costs
+from hasa_opt.cost import Cost, evaluated, whole_costs
 from hasa_opt.errors import InputError
 from hasa_opt.rational import refuse_overflow
 
@@ -39,7 +39,7 @@ class Budget:
         """One row."""
         most = whole(self.limit, f"Budget limit {self.limit!r} of {self.name}")
         if callable(self.resource):
-            table = self.resource(terms.clients, terms.units, terms.denominator).costs
+            table = evaluated(self.resource, terms.clients, terms.units, terms.denominator).costs
         else:
             table = whole_costs(self.resource)
         if table.shape not in (terms.shape, terms.shape[1:]):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hasa_opt.checks import float_array
 from hasa_opt.constraints.limit import BoolArray, items
 from hasa_opt.constraints.terms import Terms
+from hasa_opt.errors import InputError
 
 __all__ = ["Fixed", "Forbidden", "MinWidth"]
 
@@ -28,7 +29,10 @@ class MinWidth:
 
     def mask(self, terms: Terms) -> BoolArray:
         """Widths at or above the least one."""
-        least = np.broadcast_to(float_array(self.widths, "MinWidth"), terms.shape[:1])
+        given = float_array(self.widths, "MinWidth")
+        if given.shape not in ((), terms.shape[:1]):
+            raise InputError(f"MinWidth has shape {given.shape}: give one width, or one per client")
+        least = np.broadcast_to(given, terms.shape[:1])
         menu: BoolArray = terms.units / terms.denominator >= least[:, None] - 1e-9
         return menu
 

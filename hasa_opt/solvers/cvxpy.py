@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import cvxpy as cp
 import numpy as np
@@ -31,6 +32,9 @@ class CvxpyBackend:
 
     Canonicalisation dominates: seconds and more than a gigabyte at 100,000 clients. At a user
     limit CVXPY may hand back an all-zero ``x``, which stands for no solution and is dropped.
+
+    Under a time limit CVXPY runs in a thread, which is left behind at the limit: nothing stops
+    its canonicalisation, nor HiGHS' presolve. It goes on in the background until it ends.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
@@ -44,17 +48,17 @@ class CvxpyBackend:
         gap = request.absolute_gap / model.scale
         options = {"mip_rel_gap": 0.0, "mip_abs_gap": gap, **request.options}
         if request.time_limit_s is not None:
-            options["time_limit"] = float(request.time_limit_s)
+            options["time_limit"] = request.deadline.remaining_s
         try:
             with warnings.catch_warnings():
                 # At a limit CVXPY warns; the status says the same and the answer is verified.
                 warnings.simplefilter("ignore", UserWarning)
-                program.solve(solver=cp.HIGHS, **options)
+                request.deadline.wait_for(partial(program.solve, solver=cp.HIGHS, **options))
         except cp.error.SolverError as error:
             return Answer(Termination.FAILED, native=f"CVXPY: {error}")
         except ValueError as error:
             raise InputError(f"CVXPY's HiGHS refuses an option: {error}") from error
-        return _answer(program, x, model, gap)
+        return _answer(program, x, model, gap, request.time_limit_s is not None)
 
 
 def _rows(model: LinearModel, x: cp.Expression) -> list[cp.Constraint]:
@@ -69,8 +73,17 @@ def _rows(model: LinearModel, x: cp.Expression) -> list[cp.Constraint]:
     return rows
 
 
-def _answer(program: cp.Problem, x: cp.Expression, model: LinearModel, gap: float) -> Answer:
-    ended = TERMINATIONS.get(program.status, Termination.FAILED)
+def termination(status: str, limited: bool) -> Termination:
+    """Map CVXPY's status; a user limit is the time limit only if there was one."""
+    if status == cp.USER_LIMIT and not limited:
+        return Termination.FAILED
+    return TERMINATIONS.get(status, Termination.FAILED)
+
+
+def _answer(
+    program: cp.Problem, x: cp.Expression, model: LinearModel, gap: float, limited: bool
+) -> Answer:
+    ended = termination(program.status, limited)
     native = f"CVXPY HIGHS: {program.status}"
     if x.value is None or not model.holds_choice(x.value):
         return Answer(ended, native=native)

@@ -70,9 +70,7 @@ class _Run:
     def __init__(self, table: Table, limit: int, request: Request, depth: int = 0) -> None:
         self.ended = Termination.GAP_REACHED
         self._caps = _stage_caps(request)
-        self._deadline = time.perf_counter() + (
-            np.inf if request.time_limit_s is None else request.time_limit_s
-        )
+        self._deadline = request.deadline.at
         self._request = request
         self._table = table
         self._limit = limit
@@ -87,7 +85,7 @@ class _Run:
 
         Nothing is looked for that is worth less than the floor.
         """
-        base = relax(self._table, self._limit)
+        base = relax(self._table, self._limit, self._request.deadline)
         if base.slack < 0:
             self.ended = Termination.INFEASIBLE
             return
@@ -150,7 +148,6 @@ class _Run:
             admissible[client, width] = True
             table = self._table._replace(admissible=_read_only(admissible))
             child = _Run(table, self._limit, self._request, self._depth + 1)
-            child._deadline = self._deadline
             try:
                 child.relax(worth_now)
                 child.search()

@@ -7,8 +7,6 @@ remain, branch and bound over those closes the gap.
 
 from __future__ import annotations
 
-import time
-
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import IntArray
 from hasa_opt.linear import LinearModel, promising
@@ -27,9 +25,7 @@ def solve_rows(problem: AllocationProblem, request: Request) -> Answer:
     """Solve a problem with linear limits beyond the budget."""
     dual = request.dual
     if dual is None:
-        late = time.perf_counter() >= request.deadline
-        ended = Termination.TIME_LIMIT if late else Termination.INFEASIBLE
-        return Answer(ended, native="exact: no prices" if late else "exact: infeasible relaxation")
+        return Answer(Termination.INFEASIBLE, native="exact: infeasible relaxation")
     choice, bound = request.known, dual.bound
     if choice is None:
         choice, ended = searched(problem, request.deadline)
@@ -42,7 +38,7 @@ def solve_rows(problem: AllocationProblem, request: Request) -> Answer:
             choice, bound = proven, problem.evaluate(proven).objective
     objective = problem.evaluate(choice).objective
     gap = relative_gap(objective, bound, problem.magnitude)
-    late = gap > request.gap and time.perf_counter() >= request.deadline
+    late = gap > request.gap and request.deadline.passed
     ended = Termination.TIME_LIMIT if late else Termination.GAP_REACHED
     if gap == 0:
         ended = Termination.OPTIMAL
@@ -57,7 +53,7 @@ def _proven(problem: AllocationProblem, request: Request) -> IntArray | None:
     model = LinearModel.of(problem, promising(request))
     if model.client.size > _PROOF_COLUMNS or not model.precise:
         return None
-    left = max(request.deadline - time.perf_counter(), 0.0)
+    left = request.deadline.remaining_s
     found = integer_program(model, time_limit_s=left, node_limit=_PROOF_NODES)
     if not found.optimal or found.x is None:
         return None

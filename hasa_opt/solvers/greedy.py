@@ -22,7 +22,10 @@ class GreedyBackend:
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Solve; the gap has no effect, and the time limit only with further budgets."""
+        """Solve; the gap has no effect, warm starts are not used.
+
+        All or nothing: where the time does not suffice for the hulls, there is no allocation.
+        """
         if request.options:
             raise InputError(f"greedy takes no options, {', '.join(request.options)} given")
         if not problem.rows:

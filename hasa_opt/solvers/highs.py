@@ -6,6 +6,7 @@ import highspy
 import numpy as np
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.deadline import Background, Deadline
 from hasa_opt.errors import InputError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
@@ -13,6 +14,7 @@ from hasa_opt.result import Termination
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
+_LAST_WORD_S = 1.0
 _STATUS = highspy.HighsModelStatus
 TERMINATIONS = {
     _STATUS.kOptimal: Termination.OPTIMAL,
@@ -29,6 +31,10 @@ class HighsBackend:
     HiGHS stops at a relative gap of 1e-4 by default and calls that optimal; here both of its
     gaps are what the caller asks for, 0 by default. Keyword options of :func:`hasa_opt.solve`
     go to HiGHS by their own names, for example ``threads=1``.
+
+    HiGHS looks at the clock between its steps alone; probing in presolve may take minutes beyond
+    20,000 columns. It therefore runs in a thread, which is left behind at the time limit: it goes
+    on until HiGHS notices, or the interpreter ends.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
@@ -40,12 +46,26 @@ class HighsBackend:
         if request.warm_start is not None and request.known is not None:
             columns = np.arange(model.client.size, dtype=np.int32)
             solver.setSolution(columns.size, columns, model.columns(request.known))
-        solver.HandleKeyboardInterrupt = True
-        try:
-            solver.solve()
-        except KeyboardInterrupt:
-            solver.cancelSolve()
-        return _answer(solver, model)
+        stopped = _run(solver, request.deadline)
+        return _answer(solver, model) if stopped is None else stopped
+
+
+def _run(solver: highspy.Highs, deadline: Deadline) -> Answer | None:
+    """Run HiGHS to its end; an answer instead if it had to be left behind."""
+    solver.HandleUserInterrupt = True
+    task = Background(lambda: (solver.run(), highspy.Highs.resetGlobalScheduler(False)))
+    ended = Termination.TIME_LIMIT
+    try:
+        done = task.ended_by(deadline)
+    except KeyboardInterrupt:
+        solver.cancelSolve()
+        ended = Termination.INTERRUPTED
+        done = task.ended_by(Deadline.after(_LAST_WORD_S))
+    if done:
+        task.result()
+        return None
+    solver.cancelSolve()
+    return Answer(ended, native="HiGHS: in presolve, which does not look at the clock; left behind")
 
 
 def _set_options(solver: highspy.Highs, request: Request, model: LinearModel) -> None:
@@ -56,7 +76,7 @@ def _set_options(solver: highspy.Highs, request: Request, model: LinearModel) ->
         **request.options,
     }
     if request.time_limit_s is not None:
-        options["time_limit"] = float(request.time_limit_s)
+        options["time_limit"] = request.deadline.remaining_s
     for name, value in options.items():
         if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
             raise InputError(f"HiGHS has no option {name!r} that takes {value!r}")

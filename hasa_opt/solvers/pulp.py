@@ -9,12 +9,15 @@ import numpy as np
 import pulp
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.deadline import Deadline
 from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 
 __all__ = ["PulpBackend", "termination"]
+
+_BLOCK = 1000
 
 
 class PulpBackend:
@@ -23,6 +26,9 @@ class PulpBackend:
     PuLP calls an incumbent that a time limit cut off ``Optimal``; only its ``sol_status`` tells
     the two apart, so that is what is read. PuLP hands on no bound: a proven optimum is its own
     bound, anything else has none.
+
+    Under a time limit PuLP runs in a thread, which is left behind at the limit: the file that it
+    writes for CBC and CBC's presolve cannot be stopped. CBC ends soon after by its own limit.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
@@ -32,9 +38,17 @@ class PulpBackend:
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)
         solver = _solver(options.pop("pulp_solver", "PULP_CBC_CMD"), stops, options)
-        program, columns = _program(model)
-        try:
+
+        def run() -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
+            program, columns = _program(model, request.deadline)
+            request.deadline.check()
+            if solver.timeLimit is not None and "timeLimit" not in options:
+                solver.timeLimit = request.deadline.remaining_s
             program.solve(solver)
+            return program, columns
+
+        try:
+            program, columns = request.deadline.wait_for(run)
         except pulp.PulpSolverError as error:
             return Answer(Termination.FAILED, native=f"PuLP: {error}")
         ended = termination(program.status, program.sol_status, request)
@@ -86,12 +100,16 @@ def _solver(name: str, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
     return solver
 
 
-def _program(model: LinearModel) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
+def _program(
+    model: LinearModel, deadline: Deadline
+) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
     program = pulp.LpProblem("allocation", pulp.LpMaximize)
-    columns = [
-        program.add_variable(f"x{at}", cat="Binary" if whole else "Continuous", lowBound=0)
-        for at, whole in enumerate(model.integral.tolist())
-    ]
+    columns = []
+    for column, whole in enumerate(model.integral.tolist()):
+        if column % _BLOCK == 0:
+            deadline.check()
+        kind = "Binary" if whole else "Continuous"
+        columns.append(program.add_variable(f"x{column}", cat=kind, lowBound=0))
     program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
     matrix = model.matrix
     for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from numba import njit
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.deadline import UNLIMITED, Deadline
 
 __all__ = ["Base", "Table", "relax", "worth"]
 
@@ -23,6 +24,7 @@ _SAMPLE_FROM = 20_000
 _DEVIATIONS = 4.0
 _MARGIN = 1e-9
 _NEAREST = 400
+_BLOCK = 1 << 17
 
 
 class Table(NamedTuple):
@@ -71,7 +73,7 @@ class _Steps(NamedTuple):
     spent: int
 
 
-def relax(table: Table, limit: int) -> Base:
+def relax(table: Table, limit: int, deadline: Deadline = UNLIMITED) -> Base:
     """Solve the linear relaxation.
 
     Parameters
@@ -79,17 +81,23 @@ def relax(table: Table, limit: int) -> Base:
     table : Table
     limit : int
         The budget; at most 2**62.
+    deadline : Deadline, optional
+
+    Raises
+    ------
+    OutOfTime
+        If the deadline passes first.
     """
     n_clients = table.costs.shape[0]
     choice = np.empty(n_clients, dtype=np.int64)
     if n_clients >= _SAMPLE_FROM:
         for widening in (1.0, 8.0):
             low, high = _interval(table, limit, widening)
-            near, spent, least, most = _scan(*table, low, high, choice)
+            near, spent, least, most = _scanned(table, low, high, choice, deadline)
             if least <= limit < most:
-                return _fill(table, limit - spent, near, low, high, choice)
+                return _fill(table, limit - spent, near, low, high, choice, deadline)
     everyone = np.arange(n_clients)
-    return _fill(table, limit, everyone, 0.0, np.inf, choice)
+    return _fill(table, limit, everyone, 0.0, np.inf, choice, deadline)
 
 
 def _interval(table: Table, limit: int, widening: float) -> tuple[float, float]:
@@ -110,11 +118,40 @@ def _interval(table: Table, limit: int, widening: float) -> tuple[float, float]:
     return low * (1 - _MARGIN), high * (1 + _MARGIN)
 
 
+def _scanned(
+    table: Table, low: float, high: float, choice: IntArray, deadline: Deadline
+) -> tuple[IntArray, int, int, int]:
+    """Results of ``_scan``, by blocks of clients."""
+    near, sums = [], np.zeros(3, dtype=np.int64)
+    for start in range(0, choice.size, _BLOCK):
+        deadline.check()
+        block = slice(start, start + _BLOCK)
+        part = Table(table.costs[block], table.utilities[block], table.admissible[block])
+        differ, *own = _scan(*part, low, high, choice[block])
+        near.append(differ + start)
+        sums += own
+    spent, least, most = sums.tolist()
+    return np.concatenate(near), spent, least, most
+
+
 def _fill(
-    table: Table, room: int, near: IntArray, low: float, high: float, choice: IntArray
+    table: Table,
+    room: int,
+    near: IntArray,
+    low: float,
+    high: float,
+    choice: IntArray,
+    deadline: Deadline,
 ) -> Base:
     """Fill the room with the steps of the near clients; the others have their choice."""
-    steps = _Steps(*_steps(*table, near, low, high, choice))
+    parts = []
+    for start in range(0, max(near.size, 1), _BLOCK):
+        deadline.check()
+        parts.append(_steps(*table, near[start : start + _BLOCK], low, high, choice))
+    *columns, spent = zip(*parts, strict=True)
+    slope, cost, client, width = map(np.concatenate, columns)
+    steps = _Steps(slope, cost, client, width, sum(spent))
+    deadline.check()
     room -= steps.spent
     price = max(_critical(steps.slope.copy(), steps.cost.copy(), room), low)
     slack = int(_take(*steps[:4], price, room, choice))

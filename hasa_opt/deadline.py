@@ -1,0 +1,116 @@
+"""When the time is up: every step that may take long asks, and a call that cannot ask is left."""
+
+from __future__ import annotations
+
+import atexit
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from threading import Event, Thread
+from typing import Any
+
+__all__ = ["UNLIMITED", "Background", "Deadline", "OutOfTime"]
+
+_GRACE_S = 0.05
+_TICK_S = 0.1
+_FAREWELL_S = 5.0
+_running: set[Event] = set()
+
+
+class OutOfTime(Exception):
+    """The time limit passed before a step had a result."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A point in time.
+
+    Attributes
+    ----------
+    at : float
+        Reading of ``time.perf_counter``; infinity for no limit.
+    """
+
+    at: float = inf
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        """So many seconds from now; None for no limit."""
+        return cls() if seconds is None else cls(time.perf_counter() + seconds)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left, at least 0."""
+        return max(0.0, self.at - time.perf_counter())
+
+    @property
+    def passed(self) -> bool:
+        """True 0.05 seconds after the deadline: what is almost done may end."""
+        return time.perf_counter() > self.at + _GRACE_S
+
+    def check(self) -> None:
+        """Raise :class:`OutOfTime` if the deadline has passed; cheap, for use between steps."""
+        if self.passed:
+            raise OutOfTime
+
+    def wait_for(self, call: Callable[[], Any]) -> Any:
+        """Result of a call that does not look at the clock; it is left behind at the deadline.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline. The call goes on in the background until it ends by itself.
+        """
+        if self.at == inf:
+            return call()
+        task = Background(call)
+        if not task.ended_by(self):
+            raise OutOfTime
+        return task.result()
+
+
+class Background:
+    """A call in a thread of its own, so that Ctrl-C and the clock reach the caller meanwhile."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._value: Any = None
+        self._error: BaseException | None = None
+        # An event: Thread.join calls a thread ended that Ctrl-C interrupted it in waiting for.
+        self._ended = Event()
+        _running.add(self._ended)
+        Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:  # handed to whoever asks for the result
+            self._error = error
+        finally:
+            self._ended.set()
+            _running.discard(self._ended)
+
+    def ended_by(self, deadline: Deadline) -> bool:
+        """Wait until it ends or the deadline has passed; whether it ended."""
+        while not self._ended.is_set() and not deadline.passed:
+            self._ended.wait(min(_TICK_S, deadline.remaining_s + _GRACE_S))
+        return self._ended.is_set()
+
+    def result(self) -> Any:
+        """What the call returned, or the error that it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def _bid_farewell() -> None:
+    """Give what was left behind a moment to end: compiled code aborts if it outlives Python."""
+    end = time.perf_counter() + _FAREWELL_S
+    for ended in list(_running):
+        ended.wait(max(0.0, end - time.perf_counter()))
+
+
+atexit.register(_bid_farewell)
+
+UNLIMITED = Deadline()
