@@ -50,6 +50,25 @@ def hard(n_clients: int = 150, seed: int = 0) -> AllocationProblem:
     )
 
 
+def stubborn(n_clients: int = 60) -> AllocationProblem:
+    """Utility as the sum of three resources: no solver is done with it within minutes."""
+    rng = np.random.default_rng(1)
+    costs = np.sort(rng.integers(1, 10**5, (n_clients, 4)), axis=1)
+    further = [rng.integers(1, 10**5, (n_clients, 4)) for _ in range(2)]
+    limit = int(costs.mean() * n_clients)
+    return AllocationProblem.build(
+        hasa.Clients([1] * n_clients),
+        widths=(0.25, 0.5, 0.75, 1.0),
+        budget=0.5,
+        cost=hasa.cost.table(costs, full=2 * limit),
+        utility=hasa.utility.measured((costs + sum(further)).astype(float)),
+        constraints=[
+            hasa.Budget(table, int(0.9 * table.mean() * n_clients), name=f"resource {at}")
+            for at, table in enumerate(further)
+        ],
+    )
+
+
 def answer(**claims) -> Answer:
     """The honest answer to the trap, less what the test falsifies."""
     honest = {
