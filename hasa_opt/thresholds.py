@@ -57,10 +57,15 @@ class Thresholds:
         """Costs of the plain problem at one threshold, ``(n_clients, n_widths)``."""
         return self.row.coefficients + np.maximum(self.row.deviation - self.values[at], 0)
 
+    @property
+    def budget(self) -> int:
+        """What the worst case may cost."""
+        assert self.row.upper is not None
+        return self.row.upper
+
     def limit(self, at: int) -> int:
         """Budget of the plain problem at one threshold."""
-        assert self.row.upper is not None
-        return self.row.upper - self.row.gamma * int(self.values[at])
+        return self.budget - self.row.gamma * int(self.values[at])
 
     def least(self) -> IntArray:
         """Cost of the cheapest allocation at each threshold, ``gamma theta`` included; exact.
@@ -76,8 +81,7 @@ class Thresholds:
         threshold its bound is that of its linear relaxation. Room for rounding is added.
         """
         problem, row = self.problem, self.row
-        assert row.upper is not None
-        room = row.upper - int(problem.cheapest.sum())
+        room = self.budget - int(problem.cheapest.sum())
         extra = (row.coefficients - problem.cheapest[:, None]).astype(np.float64)
         utilities = np.where(problem.admissible, problem.utilities, 0.0)
         best = self._best(utilities / price - extra) + (room - row.gamma * self.values)
