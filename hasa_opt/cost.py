@@ -106,17 +106,17 @@ def _power(exponent: int, what: str) -> Cost:
     return build
 
 
-def whole_costs(costs: npt.ArrayLike) -> IntArray:
+def whole_costs(costs: npt.ArrayLike, what: str = "cost") -> IntArray:
     """Return a table of whole numbers from 0 to 2**62 as int64, or say which entry is not one."""
     values: npt.NDArray[Any] = np.asarray(costs)
     if values.dtype.kind not in "iuf":
-        raise InputError(f"cost table of {values.dtype}: give whole numbers")
+        raise InputError(f"{what} table of {values.dtype}: give whole numbers")
     bad = ~np.isfinite(values) | (values < 0) | (values != np.floor(values))
     bad |= values.astype(np.float64) > float(INT64_ROOM)
     if bad.any():
         at = tuple(int(axis[0]) for axis in np.nonzero(bad))
         raise InputError(
-            f"cost {values[at]} at {at}: costs are whole numbers from 0 to 2**62; "
+            f"{what} {values[at]} at {at}: {what}s are whole numbers from 0 to 2**62; "
             "choose an integer unit, for example kFLOPs"
         )
     return values.astype(np.int64)

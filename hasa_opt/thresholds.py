@@ -55,7 +55,8 @@ class Thresholds:
 
     def costs(self, at: int) -> IntArray:
         """Costs of the plain problem at one threshold, ``(n_clients, n_widths)``."""
-        return self.row.coefficients + np.maximum(self.row.deviation - self.values[at], 0)
+        over: IntArray = np.maximum(self.row.deviation - self.values[at], 0)
+        return self.row.coefficients + over
 
     @property
     def budget(self) -> int:
@@ -72,7 +73,8 @@ class Thresholds:
 
         The smallest of them is the smallest budget under which an allocation exists.
         """
-        return self.row.gamma * self.values - self._best(-self.row.coefficients)
+        spent: IntArray = -self._best(-self.row.coefficients)
+        return spent + self.row.gamma * self.values
 
     def bounds(self, price: float) -> FloatArray:
         """No allocation is worth more, at each threshold; at any price above 0.

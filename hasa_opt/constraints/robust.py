@@ -54,7 +54,12 @@ class Robust:
 
     def _worst(self, terms: Terms) -> IntArray:
         """Deviation of each client at each width, ``(n_clients, n_widths)``."""
-        if isinstance(self.deviation, float):
+        if isinstance(self.deviation, str):
+            raise InputError(
+                f"Robust deviation {self.deviation!r} must be a number: give a share such as 0.2, "
+                "or whole numbers"
+            )
+        if isinstance(self.deviation, float | np.floating):
             share = rational(self.deviation, "Robust deviation").limit_denominator(10**6)
             if not 0 <= share <= 1:
                 raise InputError(
@@ -63,7 +68,7 @@ class Robust:
                 )
             whole_parts, rest = np.divmod(terms.costs, share.denominator)
             return whole_parts * share.numerator - (-rest * share.numerator // share.denominator)
-        table = whole_costs(self.deviation)
+        table = whole_costs(self.deviation, "Robust deviation")
         if table.shape == terms.shape[:1]:
             table = table[:, None]
         elif table.shape != terms.shape:
