@@ -114,7 +114,7 @@ def whole_costs(costs: npt.ArrayLike, what: str = "cost") -> IntArray:
     bad = ~np.isfinite(values) | (values < 0) | (values != np.floor(values))
     bad |= values.astype(np.float64) > float(INT64_ROOM)
     if bad.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(bad))
+        at = tuple(int(index) for index in np.argwhere(bad)[0])
         raise InputError(
             f"{what} {values[at]} at {at}: {what}s are whole numbers from 0 to 2**62; "
             "choose an integer unit, for example kFLOPs"
