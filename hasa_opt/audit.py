@@ -2,27 +2,34 @@
 
 A second opinion by other means than any backend: Lagrangian regrets leave few clients whose width
 is open, and a dynamic program over Pareto-optimal (cost, utility) states searches those. Numpy
-alone; it answers where that takes few states, and says so where it does not. Small problems with
+alone; it answers where that takes few states, and says so where it does not. A robust budget is
+searched so at every threshold that leaves room for a better allocation. Other small problems with
 constraints beyond the budget are solved once more, by scipy's branch and bound.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from math import inf
 
 import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.constraints import RobustRow
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import integer_program
+from hasa_opt.relaxation import relax
+from hasa_opt.thresholds import Thresholds
 
 __all__ = ["better_exists"]
 
 _STATES = 50_000
 _CELLS = 2_000_000
+_ROBUST_CELLS = 20_000
 _MILP_COLUMNS = 2_000
-_MILP_SECONDS = 5.0
+_SECONDS = 5.0
 
 
 def better_exists(problem: AllocationProblem, price: float, objective: float) -> bool | None:
@@ -43,6 +50,8 @@ def better_exists(problem: AllocationProblem, price: float, objective: float) ->
     bool or None
         None if the answer would take too long.
     """
+    if len(problem.rows) == 1 and isinstance(problem.rows[0], RobustRow):
+        return _better_at_a_threshold(problem, problem.rows[0], objective)
     if problem.rows:
         return _better_under_constraints(problem, objective)
     if problem.costs.size > _CELLS:
@@ -82,13 +91,41 @@ def _margin(problem: AllocationProblem) -> float:
     return 1e-9 * problem.span + 1e-14 * problem.magnitude
 
 
+def _better_at_a_threshold(
+    problem: AllocationProblem, row: RobustRow, objective: float
+) -> bool | None:
+    if problem.costs.size > _ROBUST_CELLS:
+        return None
+    deadline = time.perf_counter() + _SECONDS
+    thresholds = Thresholds.of(problem, row)
+    bounds = np.where(thresholds.least() <= thresholds.budget, inf, -inf)
+    while bounds.max() > objective + _margin(problem):
+        if time.perf_counter() > deadline:
+            return None
+        at = int(bounds.argmax())
+        plain = replace(
+            problem, costs=thresholds.costs(at), limit=thresholds.limit(at), rows=(), constraints=()
+        )
+        relaxation = relax(plain)
+        if relaxation.bound < bounds[at]:
+            bounds[at] = relaxation.bound
+            if relaxation.price > 0:
+                bounds = np.minimum(bounds, thresholds.bounds(relaxation.price))
+            continue
+        better = better_exists(plain, relaxation.price, objective)
+        if better is not False:
+            return better
+        bounds[at] = -inf
+    return False
+
+
 def _better_under_constraints(problem: AllocationProblem, objective: float) -> bool | None:
     if np.count_nonzero(problem.admissible) > _MILP_COLUMNS:
         return None
     model = LinearModel.of(problem)
     if not model.precise:
         return None
-    found = integer_program(model, time_limit_s=_MILP_SECONDS)
+    found = integer_program(model, time_limit_s=_SECONDS)
     if found.x is None:
         return None
     evaluation = problem.evaluate(model.choice(found.x))

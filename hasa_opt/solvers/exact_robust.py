@@ -53,7 +53,9 @@ class _RobustRun:
             np.inf if request.time_limit_s is None else request.time_limit_s
         )
         highest = np.where(problem.admissible, problem.utilities, -np.inf).max(axis=1).sum()
-        self._open = np.where(thresholds.least() <= thresholds.budget, highest, -np.inf)
+        least = thresholds.least()
+        self._first = int(least.argmin())
+        self._open = np.where(least <= thresholds.budget, highest, -np.inf)
         self._left = self._objective = -np.inf
         self._choice: IntArray | None = None
         self._price: float | None = None
@@ -64,8 +66,10 @@ class _RobustRun:
 
     def search(self) -> None:
         """Close thresholds until none could be better, or the time is up."""
+        if self._open.max() > self._enough:
+            self._step(self._first)
         while self._open.max() > self._enough:
-            if self._price is not None and time.perf_counter() > self._deadline:
+            if time.perf_counter() > self._deadline:
                 self.ended = Termination.TIME_LIMIT
                 return
             self._step(int(self._open.argmax()))
