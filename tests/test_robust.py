@@ -225,6 +225,25 @@ def test_an_early_stop_keeps_a_true_bound(stop, deviation) -> None:
             assert early.termination is Termination.TIME_LIMIT
 
 
+def test_what_a_closed_threshold_leaves_open_stays_in_the_bound(monkeypatch) -> None:
+    """Subset sums: too few states to solve any threshold."""
+    monkeypatch.setattr(exact, "_FIRST_CAP", 2)
+    rng = np.random.default_rng(4)
+    missed = 0
+    for _ in range(40):
+        costs = np.column_stack([np.zeros(14, dtype=int), rng.integers(50, 1000, 14)])
+        deviation = np.column_stack([np.zeros(14, dtype=int), rng.integers(0, 100, 14)])
+        problem = make(costs, costs.astype(float), costs.sum() // 2, Robust(3, deviation))
+        best = ExactBackend().solve(problem, Request(problem))
+        early = ExactBackend().solve(problem, Request(problem, options={"max_states": 2}))
+        assert best.termination is Termination.OPTIMAL
+        assert early.bound >= best.objective - 1e-9
+        if early.objective < best.objective - 1e-9:
+            missed += 1
+            assert early.termination is Termination.GAP_REACHED
+    assert missed > 5
+
+
 def worst_case_sorted(problem: AllocationProblem, choice: np.ndarray) -> int:
     """As :func:`worst_case`, for many clients."""
     row, at = problem.rows[0], np.arange(len(problem))
