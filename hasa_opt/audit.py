@@ -2,29 +2,35 @@
 
 A second opinion by other means than any backend: Lagrangian regrets leave few clients whose width
 is open, and a dynamic program over Pareto-optimal (cost, utility) states searches those. Numpy
-alone; it answers where that takes few states, and says so where it does not. Small problems with
+alone; it answers where that takes few states, and says so where it does not. A robust budget is
+searched so at every threshold that leaves room for a better allocation. Other small problems with
 constraints beyond the budget are solved once more, by scipy's branch and bound.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import inf
 
 import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.constraints import RobustRow
 from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import integer_program
+from hasa_opt.relaxation import relax
+from hasa_opt.thresholds import Thresholds
 
 __all__ = ["better_exists"]
 
 _STATES = 50_000
 _CELLS = 2_000_000
+_ROBUST_CELLS = 20_000
 _MILP_COLUMNS = 2_000
-_MILP_SECONDS = 5.0
+_SECONDS = 5.0
 
 
 def better_exists(
@@ -50,6 +56,8 @@ def better_exists(
     """
     if deadline.passed:
         return None
+    if len(problem.rows) == 1 and isinstance(problem.rows[0], RobustRow):
+        return _better_at_a_threshold(problem, problem.rows[0], objective, deadline)
     if problem.rows:
         return _better_under_constraints(problem, objective, deadline)
     if problem.costs.size > _CELLS:
@@ -89,6 +97,34 @@ def _margin(problem: AllocationProblem) -> float:
     return 1e-9 * problem.span + 1e-14 * problem.magnitude
 
 
+def _better_at_a_threshold(
+    problem: AllocationProblem, row: RobustRow, objective: float, deadline: Deadline
+) -> bool | None:
+    if problem.costs.size > _ROBUST_CELLS:
+        return None
+    deadline = min(deadline, Deadline.after(_SECONDS), key=lambda own: own.at)
+    thresholds = Thresholds.of(problem, row)
+    bounds = np.where(thresholds.least() <= thresholds.budget, inf, -inf)
+    while bounds.max() > objective + _margin(problem):
+        if deadline.passed:
+            return None
+        at = int(bounds.argmax())
+        plain = replace(
+            problem, costs=thresholds.costs(at), limit=thresholds.limit(at), rows=(), constraints=()
+        )
+        relaxation = relax(plain)
+        if relaxation.bound < bounds[at]:
+            bounds[at] = relaxation.bound
+            if relaxation.price > 0:
+                bounds = np.minimum(bounds, thresholds.bounds(relaxation.price))
+            continue
+        better = better_exists(plain, relaxation.price, objective)
+        if better is not False:
+            return better
+        bounds[at] = -inf
+    return False
+
+
 def _better_under_constraints(
     problem: AllocationProblem, objective: float, deadline: Deadline
 ) -> bool | None:
@@ -97,7 +133,7 @@ def _better_under_constraints(
     model = LinearModel.of(problem)
     if not model.precise:
         return None
-    program = partial(integer_program, model, time_limit_s=min(_MILP_SECONDS, deadline.remaining_s))
+    program = partial(integer_program, model, time_limit_s=min(_SECONDS, deadline.remaining_s))
     try:
         found = deadline.wait_for(program)
     except OutOfTime:

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from hasa_opt.clients import IntArray
-from hasa_opt.deadline import Deadline
+from hasa_opt.constraints import Constraint, RowConstraint
+from hasa_opt.deadline import UNLIMITED, Deadline
 from hasa_opt.dual import Dual, dual
 from hasa_opt.errors import (
     SolverNotInstalledError,
@@ -86,13 +87,12 @@ class Request:
     warm_start: IntArray | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
-    deadline: Deadline = field(init=False)
+    deadline: Deadline = UNLIMITED
 
     def __post_init__(self) -> None:
-        limit = self.time_limit_s
-        if limit is not None:
-            limit = max(0.0, limit - _VERIFICATION_S * self.problem.costs.size)
-        object.__setattr__(self, "deadline", Deadline.after(limit))
+        if self.time_limit_s is not None and self.deadline == UNLIMITED:
+            limit = max(0.0, self.time_limit_s - _VERIFICATION_S * self.problem.costs.size)
+            object.__setattr__(self, "deadline", Deadline.after(limit))
 
     @cached_property
     def dual(self) -> Dual | None:
@@ -187,9 +187,12 @@ class SolverRecord:
     capabilities : Capability
     constraints : tuple of str
         Names of the constraint classes that it understands.
+    alone : tuple of str
+        Names of those that it understands where they are the only one with rows; masks may be
+        there as well.
     audited : bool
-        Whether its proofs get a second opinion; not worth the time for the exact solver, whose
-        proof is by the same means.
+        Whether its proofs under the budget alone get a second opinion; not worth the time for the
+        exact solver, whose proof is by the same means. Under further rows every proof gets one.
     """
 
     name: str
@@ -199,7 +202,15 @@ class SolverRecord:
     install: str = "pip install hasa-opt"
     capabilities: Capability = Capability.NONE
     constraints: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
     audited: bool = True
+
+    def understands(self, problem: AllocationProblem, constraint: Constraint) -> bool:
+        """Whether it can take one constraint of a problem, given the others."""
+        kind = type(constraint).__name__
+        if kind in self.alone:
+            return sum(isinstance(other, RowConstraint) for other in problem.constraints) == 1
+        return kind in self.constraints
 
     @property
     def available(self) -> bool:
@@ -225,6 +236,7 @@ _REGISTRY: dict[str, SolverRecord] = {
             | Capability.WARM_START
             | Capability.INTERRUPT,
             constraints=tuple(name for name in _LINEAR if name != "Robust"),
+            alone=("Robust",),
         ),
         SolverRecord(
             "greedy",
@@ -337,12 +349,14 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
     UnsupportedConstraintError
         Naming the constraint and the solvers that understand it.
     """
-    supported = record(name).constraints
+    line = record(name)
     for constraint in problem.constraints:
+        if line.understands(problem, constraint):
+            continue
         kind = type(constraint).__name__
-        if kind not in supported:
-            able = [line.name for line in _REGISTRY.values() if kind in line.constraints]
-            raise UnsupportedConstraintError(
-                f"solver {name!r} does not support the constraint {kind}: "
-                f"use {' or '.join(able) if able else 'a solver that you register for it'}"
-            )
+        others = " beside other constraints" if kind in line.alone else ""
+        able = [own.name for own in _REGISTRY.values() if own.understands(problem, constraint)]
+        raise UnsupportedConstraintError(
+            f"solver {name!r} does not support the constraint {kind}{others}: "
+            f"use {' or '.join(able) if able else 'a solver that you register for it'}"
+        )

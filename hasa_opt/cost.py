@@ -129,18 +129,18 @@ def _power(exponent: int, what: str) -> Cost:
     return build
 
 
-def whole_costs(costs: npt.ArrayLike) -> IntArray:
+def whole_costs(costs: npt.ArrayLike, what: str = "cost") -> IntArray:
     """Return a table of whole numbers from 0 to 2**62 as int64, or say which entry is not one."""
     values = array(costs, "cost table")
     if values.dtype.kind not in "iuf":
-        raise InputError(f"cost table of {values.dtype}: give whole numbers")
+        raise InputError(f"{what} table of {values.dtype}: give whole numbers")
     wide = values.astype(np.float64)
     bad = ~np.isfinite(wide) | (wide < 0) | (values != np.floor(values))
     bad |= wide > float(INT64_ROOM)
     if bad.any():
         at = tuple(np.argwhere(bad)[0].tolist())
         raise InputError(
-            f"cost {values[at]} at {at}: costs are whole numbers from 0 to 2**62; "
+            f"{what} {values[at]} at {at}: {what}s are whole numbers from 0 to 2**62; "
             "choose an integer unit, for example kFLOPs"
         )
     return values.astype(np.int64)

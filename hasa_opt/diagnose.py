@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from hasa_opt.clients import IntArray
-from hasa_opt.constraints import Row
+from hasa_opt.constraints import RobustRow, Row
 from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.errors import HasaError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import least_excess
+from hasa_opt.rational import decimal_above
 from hasa_opt.relaxation import relax
+from hasa_opt.thresholds import Thresholds
 
 __all__ = ["Conflict", "explain_infeasible"]
 
@@ -47,8 +50,12 @@ def explain_infeasible(
     """
     if problem.evaluate(relax(problem, deadline).incumbent).feasible:
         return None
+    robust = [row for row in problem.rows if isinstance(row, RobustRow)]
+    if robust and len(problem.rows) == 1:
+        return _robust_conflict(problem, robust[0])
     model = LinearModel.of(problem)
-    everything = list(range(len(problem.limits)))
+    # A robust budget implies the plain one.
+    everything = list(range(1 if robust else 0, len(problem.limits)))
     if _least_excess(problem, model, everything, None, deadline) is not None:
         return None
     conflict = everything
@@ -65,8 +72,27 @@ def explain_infeasible(
             remedies.append((excess / max(1, abs(_bound(row))), _remedy(problem, row, excess)))
     labels = tuple(problem.limits[limit].label for limit in conflict)
     named = "; ".join(f"({label})" for label in labels)
-    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model, deadline)
+    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model, everything, deadline)
     return Conflict(labels, f"these limits cannot hold together: {named}. Remedy: {cheapest}")
+
+
+def _robust_conflict(problem: AllocationProblem, row: RobustRow) -> Conflict | None:
+    """What a robust budget that stands alone falls short of, without a search; None if it holds."""
+    least = int(Thresholds.of(problem, row).least().min())
+    if least <= problem.limit:
+        return None
+
+    def breaks(gamma: int) -> bool:
+        eased = Thresholds.of(problem, replace(row, gamma=gamma))
+        return bool(eased.least().min() > problem.limit)
+
+    remedy = _remedy(problem, row, least - problem.limit)
+    enough = bisect_right(range(row.gamma), False, key=breaks) - 1
+    if enough >= 0:
+        remedy += f", or lower gamma from {row.gamma} to {enough}"
+    return Conflict(
+        (row.label,), f"no allocation satisfies this limit: ({row.label}). Remedy: {remedy}"
+    )
 
 
 def _least_excess(
@@ -85,12 +111,14 @@ def _least_excess(
     return 0 if soft is None else problem.limits[soft].excess(choice)
 
 
-def _joint_remedy(problem: AllocationProblem, model: LinearModel, deadline: Deadline) -> str:
+def _joint_remedy(
+    problem: AllocationProblem, model: LinearModel, limits: list[int], deadline: Deadline
+) -> str:
     """The changes of several limits that together cost least, each relative to its limit."""
-    choice = _relaxed(model, [], list(range(len(problem.limits))), deadline)
+    choice = _relaxed(model, [], limits, deadline)
     if choice is None:
         raise HasaError("the infeasibility could not be explained: no allocation was found")
-    excesses = [(row, row.excess(choice)) for row in problem.limits]
+    excesses = [(row, row.excess(choice)) for row in (problem.limits[limit] for limit in limits)]
     return ", and ".join(_remedy(problem, row, excess) for row, excess in excesses if excess)
 
 
@@ -117,9 +145,9 @@ def _bound(limit: Row) -> int:
 
 def _remedy(problem: AllocationProblem, limit: Row, excess: int) -> str:
     bound = _bound(limit)
-    if limit.label == "budget":
-        share = ceil((bound + excess) / problem.full_cost * 1e6) / 1e6
-        return f"raise the budget from {problem.budget:g} to {share:g}"
+    if limit.label == "budget" or isinstance(limit, RobustRow):
+        share = decimal_above(Fraction(bound + excess, problem.full_cost))
+        return f"raise the budget from {problem.budget:g} to {share}"
     if limit.upper is None:
         return f"lower the limit of ({limit.label}) from {bound} to {bound - excess}"
     return f"raise the limit of ({limit.label}) from {bound} to {bound + excess}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from math import ceil, floor
+from math import floor
 from numbers import Integral
 from typing import Any
 
@@ -26,7 +26,7 @@ from hasa_opt.constraints import (
 from hasa_opt.cost import Cost, CostTable, evaluated
 from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.rational import INT64_ROOM, menu_units, rational, refuse_overflow
+from hasa_opt.rational import INT64_ROOM, decimal_above, menu_units, rational, refuse_overflow
 from hasa_opt.utility import Utility
 
 __all__ = ["AllocationProblem", "Evaluation"]
@@ -263,7 +263,7 @@ class AllocationProblem:
         raise InfeasibleError(
             f"budget {self.budget:g} is below the narrowest possible allocation "
             f"({float(needed):.4g}), short by {least - self.limit} of {self.full_cost} cost "
-            f"units: raise the budget to at least {_round_up(needed)} or add a narrower width",
+            f"units: raise the budget to at least {decimal_above(needed)} or add a narrower width",
             limits=("budget",),
         )
 
@@ -292,14 +292,6 @@ def _fold(
         columns = np.where(admissible[block], table[block], neutral).astype(table.dtype).T
         fold.reduce(np.ascontiguousarray(columns), axis=0, out=folded[block])
     return folded
-
-
-def _round_up(share: Fraction) -> str:
-    """Shortest decimal of at least four digits that is not below the share."""
-    digits = 4
-    while (scaled := Fraction(ceil(share * 10**digits), 10**digits)) - share > share / 1000:
-        digits += 1
-    return f"{float(scaled):.{digits}f}".rstrip("0")
 
 
 def _budget_share(budget: float) -> Fraction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
-from math import lcm
+from math import ceil, lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,14 @@ from hasa_opt.checks import array
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 
-__all__ = ["INT64_ROOM", "menu_units", "outer_product", "rational", "refuse_overflow"]
+__all__ = [
+    "INT64_ROOM",
+    "decimal_above",
+    "menu_units",
+    "outer_product",
+    "rational",
+    "refuse_overflow",
+]
 
 INT64_ROOM = 2**62
 """Largest integer total that the library works with (half of the int64 range)."""
@@ -46,6 +53,20 @@ def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fract
     simple = written.limit_denominator(_LARGEST_DENOMINATOR)
     same = float(simple) == float(written) or (snap and abs(simple - written) <= _ROUNDING)
     return simple if same else written
+
+
+def decimal_above(share: Fraction) -> str:
+    """Shortest decimal of at least four digits that is not below the share, nor far above.
+
+    Examples
+    --------
+    >>> decimal_above(Fraction(1, 3))
+    '0.3334'
+    """
+    digits = 4
+    while (scaled := Fraction(ceil(share * 10**digits), 10**digits)) - share > share / 1000:
+        digits += 1
+    return f"{float(scaled):.{digits}f}".rstrip("0")
 
 
 def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntArray, int]:

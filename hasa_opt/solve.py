@@ -136,16 +136,18 @@ def _names(
 def _auto(problem: AllocationProblem) -> list[str]:
     """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
     chosen = choose_solver(problem)
-    return [chosen, "greedy"] if chosen == "exact" else [chosen]
+    return [chosen, "highs" if problem.rows else "greedy"] if chosen == "exact" else [chosen]
 
 
 def choose_solver(problem: AllocationProblem) -> str:
     """Name of the solver that ``"auto"`` stands for.
 
-    The exact solver where the budget is the only limit; else HiGHS. Where the exact solver is not
-    installed: HiGHS if the problem is small enough for it to end within seconds, else greedy.
+    The exact solver where the budget is the only limit, robust or not; else HiGHS. Where the
+    exact solver is not installed: HiGHS if there are further limits or the problem is small enough
+    for it to end within seconds, else greedy.
     """
-    if not problem.rows and registry.record("exact").available:
+    exact = registry.record("exact")
+    if exact.available and all(exact.understands(problem, item) for item in problem.constraints):
         return "exact"
     small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
     return "highs" if problem.rows or small else "greedy"

@@ -116,7 +116,11 @@ def items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
 
 def whole(value: Any, what: str) -> int:
     """A whole number of at least 0, or an error."""
-    number = Fraction(int(value)) if isinstance(value, Integral) else rational(value, what)
+    broken = InputError(f"{what} must be a whole number of at least 0")
+    try:
+        number = Fraction(int(value)) if isinstance(value, Integral) else rational(value, what)
+    except InputError as error:
+        raise broken from error
     if isinstance(value, bool) or number.denominator != 1 or number < 0:
-        raise InputError(f"{what} must be a whole number of at least 0")
+        raise broken
     return int(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,8 @@ class Robust:
 
     def rows(self, terms: Terms) -> tuple[RobustRow, ...]:
         """One row: the budget in the worst case."""
-        most = min(whole(self.gamma, f"Robust gamma {self.gamma!r}"), terms.shape[0])
+        given = whole(self.gamma, f"Robust gamma {self.gamma!r} (how many clients may deviate)")
+        most = min(given, terms.shape[0])
         worst = self._worst(terms)
         total = terms.costs.astype(np.float64) + worst
         refuse_overflow(total, "the cost table with the deviations of Robust")
@@ -54,16 +56,9 @@ class Robust:
 
     def _worst(self, terms: Terms) -> IntArray:
         """Deviation of each client at each width, ``(n_clients, n_widths)``."""
-        if isinstance(self.deviation, float):
-            share = rational(self.deviation, "Robust deviation").limit_denominator(10**6)
-            if not 0 <= share <= 1:
-                raise InputError(
-                    f"Robust deviation {self.deviation} must lie in [0, 1], a share of the cost: "
-                    "give integers for more"
-                )
-            whole_parts, rest = np.divmod(terms.costs, share.denominator)
-            return whole_parts * share.numerator - (-rest * share.numerator // share.denominator)
-        table = whole_costs(self.deviation)
+        if isinstance(self.deviation, float | np.floating | str):
+            return _share(self.deviation, terms.costs)
+        table = whole_costs(self.deviation, "Robust deviation")
         if table.shape == terms.shape[:1]:
             table = table[:, None]
         elif table.shape != terms.shape:
@@ -72,3 +67,17 @@ class Robust:
                 f"{terms.shape[:1]} or {terms.shape} whole numbers"
             )
         return np.broadcast_to(table, terms.shape)
+
+
+def _share(deviation: Any, costs: IntArray) -> IntArray:
+    """A share of the costs, rounded up."""
+    share = rational(deviation, "Robust deviation")
+    if not 0 <= share <= 1:
+        raise InputError(
+            f"Robust deviation {deviation} must lie in [0, 1], a share of the cost: "
+            "give integers for more"
+        )
+    share = share.limit_denominator(10**6)
+    whole_parts, rest = np.divmod(costs, share.denominator)
+    rounded: IntArray = -(-rest * share.numerator // share.denominator)
+    return whole_parts * share.numerator + rounded

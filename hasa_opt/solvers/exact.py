@@ -1,15 +1,16 @@
-"""Our own exact solver for the budget alone: multiplier, core, dynamic programming."""
+"""Our own exact solver for one budget: multiplier, core, dynamic programming."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import IntArray
+from hasa_opt.constraints import RobustRow
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.rational import INT64_ROOM
@@ -19,7 +20,7 @@ from hasa_opt.solvers.exact_kernels.multiplier import Base, Table, relax, worth
 from hasa_opt.solvers.exact_kernels.pareto import Search
 from hasa_opt.solvers.exact_rows import solve_rows
 
-__all__ = ["ExactBackend"]
+__all__ = ["ExactBackend", "Part", "plain_run"]
 
 _FIRST_CLASSES, _FIRST_CAP = 256, 256
 _CAPS = (1 << 12, 1 << 16, 1 << 20)
@@ -34,7 +35,8 @@ class ExactBackend:
     regret is fixed; dynamic programming over what is left runs in stages, each of longer lists
     of states than the one before, until one of them drops no state that matters. A client whose
     cost dwarfs the others' is branched on. Time grows linearly where many clients differ, and
-    identical clients count once.
+    identical clients count once. A robust budget is solved as the best of plain ones, see
+    :mod:`hasa_opt.solvers.exact_robust`.
 
     Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
     each). Where it is exceeded the gap that remains is reported.
@@ -42,18 +44,43 @@ class ExactBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
+        if any(isinstance(row, RobustRow) for row in problem.rows):
+            from hasa_opt.solvers.exact_robust import solve_robust
+
+            return solve_robust(problem, request)
         if problem.rows:
             return solve_rows(problem, request)
-        table = Table(
-            _read_only(problem.costs), _read_only(problem.utilities), _read_only(problem.admissible)
-        )
-        run = _Run(table, min(problem.limit, INT64_ROOM), request)
+        run = plain_run(problem, problem.costs, problem.limit, request)
         try:
             run.relax()
             run.search()
         except KeyboardInterrupt:
             run.ended = Termination.INTERRUPTED
         return run.answer()
+
+
+class Part(NamedTuple):
+    """What a run over one part of a problem has found out.
+
+    Attributes
+    ----------
+    choice : (n_clients,) int64 or None
+        None if nothing is in hand that is worth more than the floor.
+    top : float
+        Value of the linear relaxation.
+    bound : float
+        Nothing in this part is worth more than this or the floor, whichever is more.
+    price : float
+        Shadow price of the budget.
+    rounding : float
+        Differences up to this may be rounding.
+    """
+
+    choice: IntArray | None
+    top: float
+    bound: float
+    price: float
+    rounding: float
 
 
 class _OutOfTime(Exception):
@@ -176,6 +203,12 @@ class _Run:
             self.ended, self._choice, objective, objective + gap, native, price=self._base.price
         )
 
+    def part(self) -> Part:
+        """What is known after :meth:`relax`, and better after :meth:`search`."""
+        assert self._base is not None
+        bound = self._top - self._least + self._excess
+        return Part(self._choice, self._top, bound, self._base.price, self._rounding)
+
     @property
     def _closed(self) -> bool:
         return self._loss - self._least <= self._precision
@@ -225,6 +258,12 @@ class _Run:
         loss = self._top - worth(self._table.utilities, start)[0]
         if loss < self._loss:
             self._loss, self._choice = max(loss, 0.0), start
+
+
+def plain_run(problem: AllocationProblem, costs: IntArray, limit: int, request: Request) -> _Run:
+    """Run for the clients of a problem under one budget, with costs ``(n_clients, n_widths)``."""
+    table = Table(*map(_read_only, (costs, problem.utilities, problem.admissible)))
+    return _Run(table, min(limit, INT64_ROOM), request)
 
 
 def _moved(choice: IntArray, core: Core, moves: list[int]) -> IntArray:
