@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import (
+    HasaError,
     SolverNotInstalledError,
     UnknownSolverError,
     UnsupportedConstraintError,
@@ -30,11 +31,13 @@ __all__ = [
     "Capability",
     "Request",
     "SolverRecord",
+    "ask",
     "check_constraints",
     "load",
     "record",
     "register",
     "solvers",
+    "supports",
     "unregister",
 ]
 
@@ -157,7 +160,7 @@ class SolverRecord:
         Command that installs them.
     capabilities : Capability
     constraints : tuple of str
-        Names of the constraint classes that it understands.
+        Names of the constraint classes that it understands, ``"Fairness(maxmin)"`` by its mode.
     audited : bool
         Whether its proofs get a second opinion; not worth the time for the exact solver, whose
         proof is by the same means.
@@ -179,7 +182,8 @@ class SolverRecord:
 
 
 _MASKS = ("Fixed", "Forbidden", "MinWidth")
-_LINEAR = ("Budget", "Coverage", "Quota", "Robust", "SiteBudgets", "Switches", *_MASKS)
+_MAXMIN, _LEXIMIN = "Fairness(maxmin)", "Fairness(leximin)"
+_LINEAR = ("Budget", "Coverage", "Quota", "Robust", "SiteBudgets", "Switches", *_MASKS, _MAXMIN)
 _REGISTRY: dict[str, SolverRecord] = {
     line.name: line
     for line in (
@@ -195,13 +199,13 @@ _REGISTRY: dict[str, SolverRecord] = {
             | Capability.GAP
             | Capability.WARM_START
             | Capability.INTERRUPT,
-            constraints=_MASKS,
+            constraints=(*_MASKS, _MAXMIN, _LEXIMIN),
         ),
         SolverRecord(
             "greedy",
             "hasa_opt.solvers.greedy:GreedyBackend",
             "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
-            constraints=_MASKS,
+            constraints=(*_MASKS, _MAXMIN),
         ),
         SolverRecord(
             "highs",
@@ -307,12 +311,54 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
     UnsupportedConstraintError
         Naming the constraint and the solvers that understand it.
     """
-    supported = record(name).constraints
-    for constraint in problem.constraints:
-        kind = type(constraint).__name__
-        if kind not in supported:
-            able = [line.name for line in _REGISTRY.values() if kind in line.constraints]
-            raise UnsupportedConstraintError(
-                f"solver {name!r} does not support the constraint {kind}: "
-                f"use {' or '.join(able) if able else 'a solver that you register for it'}"
-            )
+    kinds = _features(problem)
+    missing = [kind for kind in kinds if kind not in record(name).constraints]
+    if not missing:
+        return
+    able = [line.name for line in _REGISTRY.values() if set(kinds) <= set(line.constraints)]
+    if able:
+        remedy = f"use {' or '.join(able)}"
+    elif any(missing[0] in line.constraints for line in _REGISTRY.values()):
+        remedy = f"no solver takes {' and '.join(kinds)} together, leave one of them out"
+    else:
+        remedy = "use a solver that you register for it"
+    raise UnsupportedConstraintError(
+        f"solver {name!r} does not support the constraint {missing[0]}: {remedy}"
+    )
+
+
+def supports(problem: AllocationProblem, name: str) -> bool:
+    """True if a solver understands every constraint of a problem."""
+    return set(_features(problem)) <= set(record(name).constraints)
+
+
+def ask(name: str, request: Request) -> Answer:
+    """Run a backend; whatever it raises or returns becomes an answer that claims nothing.
+
+    Raises
+    ------
+    HasaError, MemoryError
+        As the backend raises them.
+    KeyboardInterrupt
+        Where the backend cannot be interrupted.
+    """
+    engine = load(name)
+    try:
+        answer = engine.solve(request.problem, request)
+    except KeyboardInterrupt:
+        if Capability.INTERRUPT not in record(name).capabilities:
+            raise
+        return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
+    except (HasaError, MemoryError):
+        raise
+    except Exception as error:  # whatever a solver raises, the caller's fallback still runs
+        return Answer(Termination.FAILED, native=f"{type(error).__name__}: {error}")
+    if not isinstance(answer, Answer):
+        return Answer(Termination.FAILED, native=f"gave a {type(answer).__name__}, no Answer")
+    return answer
+
+
+def _features(problem: AllocationProblem) -> list[str]:
+    """What a solver must list to take a problem: each constraint's feature, or its class."""
+    named = (getattr(item, "feature", type(item).__name__) for item in problem.constraints)
+    return list(dict.fromkeys(named))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -11,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, Capability, Request
+from hasa_opt.backend import Answer, Request
 from hasa_opt.checks import number
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.errors import (
-    HasaError,
     InfeasibleError,
     InputError,
     PrecisionError,
     SolverNotInstalledError,
 )
+from hasa_opt.fairness import fairness, solve_fairly
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.rules import hasa as hasa_rule
@@ -96,6 +97,7 @@ def solve(
     if not problem.rows:
         problem.check_budget()
     start = _start(problem, warm_start)
+    once = _solve_once if fairness(problem) is None else partial(solve_fairly, _solve_once)
     tried: list[str] = []
     for at, name in enumerate(names):
         last = at == len(names) - 1
@@ -103,7 +105,7 @@ def solve(
         audited = registry.record(name).audited
         request = Request(problem, time_limit_s, gap, start, own_options, audited)
         try:
-            result = _solve_once(problem, name, request, tuple(tried))
+            result = once(problem, name, request, tuple(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
             if last:
                 raise
@@ -118,7 +120,8 @@ def solve(
 def _auto(problem: AllocationProblem) -> list[str]:
     """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
     chosen = choose_solver(problem)
-    return [chosen, "greedy"] if chosen == "exact" else [chosen]
+    spare = chosen == "exact" and registry.supports(problem, "greedy")
+    return [chosen, "greedy"] if spare else [chosen]
 
 
 def choose_solver(problem: AllocationProblem) -> str:
@@ -168,20 +171,9 @@ def solve_continuous(
 def _solve_once(
     problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
 ) -> Allocation:
-    engine = registry.load(name)
+    registry.load(name)
     started = time.perf_counter()
-    try:
-        answer = engine.solve(problem, request)
-    except KeyboardInterrupt:
-        if Capability.INTERRUPT not in registry.record(name).capabilities:
-            raise
-        answer = Answer(Termination.INTERRUPTED, native="interrupted before an answer")
-    except (HasaError, MemoryError):
-        raise
-    except Exception as error:  # whatever a solver raises, the caller's fallback still runs
-        answer = Answer(Termination.FAILED, native=f"{type(error).__name__}: {error}")
-    if not isinstance(answer, Answer):
-        answer = Answer(Termination.FAILED, native=f"gave a {type(answer).__name__}, no Answer")
+    answer = registry.ask(name, request)
     if answer.termination is Termination.INFEASIBLE and answer.choice is None:
         answer = _explained(request, name, answer)
     verdict = verify(problem, answer, request)
