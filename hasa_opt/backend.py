@@ -311,8 +311,8 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
     UnsupportedConstraintError
         Naming the constraint and the solvers that understand it.
     """
-    kinds = _features(problem)
-    missing = [kind for kind in kinds if kind not in record(name).constraints]
+    kinds, supported = _features(problem), record(name).constraints
+    missing = [kind for kind in kinds if kind not in supported]
     if not missing:
         return
     able = [line.name for line in _REGISTRY.values() if set(kinds) <= set(line.constraints)]

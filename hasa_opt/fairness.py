@@ -76,7 +76,7 @@ def solve_fairly(
             f"{name} takes no options with Fairness('leximin'), {', '.join(request.options)} given"
         )
     started = time.perf_counter()
-    stages = _Stages(problem, name, request, started)
+    stages = _Stages(problem, name, request)
     stages.find_level()
     result = stages.leximin(tried) if leximin else stages.largest_sum(solve_once, tried)
     return replace(result, problem=problem, seconds=time.perf_counter() - started)
@@ -99,9 +99,7 @@ class _Stages:
         Why the search for the level ended without a proof; None if it is proven.
     """
 
-    def __init__(
-        self, problem: AllocationProblem, name: str, request: Request, started: float
-    ) -> None:
+    def __init__(self, problem: AllocationProblem, name: str, request: Request) -> None:
         others = [item for item in problem.constraints if not isinstance(item, Fairness)]
         self.plain = replace(problem, constraints=tuple(others))
         self.low = 0
@@ -112,7 +110,7 @@ class _Stages:
         self._notes: list[str] = []
         self._honest = True
         limit = request.time_limit_s
-        self._deadline = inf if limit is None else started + limit
+        self._deadline = inf if limit is None else time.perf_counter() + limit
         worth = np.where(problem.admissible, problem.utilities, -inf)
         # No allocation raises the poorest above the least of the clients' best utilities.
         counts = problem.admissible & (worth <= worth.max(axis=1).min())
@@ -211,7 +209,7 @@ class _Stages:
             if choice is not None:
                 self._take(choice)
             elif self.found is None:
-                self._refuse()
+                return self._refuse()
             else:
                 high = probe
 
@@ -241,27 +239,25 @@ class _Stages:
         from hasa_opt.programs import integer_program
 
         model = LinearModel.of(problem)
-        left = self._left()
-        point = integer_program(model, time_limit_s=left)
+        point = integer_program(model, time_limit_s=self._left())
         if point.infeasible and model.precise:
             return None
         if point.x is not None and problem.evaluate(model.choice(point.x)).feasible:
             self._notes.append(f"{self._name} claims infeasible, but an allocation exists")
             self._honest &= self._deadline < inf  # CBC says so where its time is up
             return model.choice(point.x)
-        self.ended = Termination.FAILED if self._left() else Termination.TIME_LIMIT
+        self.ended = Termination.TIME_LIMIT if self._left() == 0 else Termination.FAILED
         self._notes.append("open level: the claim that it is infeasible could not be checked")
         return None
 
     def _refuse(self) -> None:
-        """Raise: not even the lowest level is within the limits."""
+        """Raise, since not even the lowest level is within the limits."""
         from hasa_opt.diagnose import explain_infeasible
 
         conflict = explain_infeasible(self.plain)
-        if conflict is None:
-            self.ended = Termination.FAILED
-            return
-        raise InfeasibleError(conflict.message, limits=conflict.limits)
+        if conflict is not None:
+            raise InfeasibleError(conflict.message, limits=conflict.limits)
+        self.ended = Termination.FAILED
 
     def _take(self, choice: IntArray | None) -> None:
         """Keep a feasible allocation if its poorest client is better off."""
@@ -290,9 +286,7 @@ class _Stages:
 
     def _left(self) -> float | None:
         """Seconds that are left, or None without a limit."""
-        if self._deadline == inf:
-            return None
-        return max(self._deadline - time.perf_counter(), 0.0)
+        return None if self._deadline == inf else max(self._deadline - time.perf_counter(), 0.0)
 
     @property
     def _stoppable(self) -> bool:

@@ -86,7 +86,7 @@ class Leximin:
     def _linked(self, poor: list[int]) -> bool:
         """Whether one of these points' clients could take a settled one's place below."""
         settled, level, first = self._settled, self._level, self._first
-        return any(
+        return bool(settled) and any(
             settled.get(level[other], 0)
             for point in poor
             for other in range(first[self._client[point]], point)
@@ -106,10 +106,8 @@ class Leximin:
             self._room -= cost
             self._at[self._client[point]] = point + 1
             raised += 1
-        if raised == len(poor):
-            return
-        self._settled[level] = len(poor) - raised
-        if self._shared[level]:
+        if raised < len(poor) and self._shared[level]:
+            self._settled[level] = len(poor) - raised
             for point in poor:
                 if self._at[self._client[point]] == point:
                     self._offer(point)
