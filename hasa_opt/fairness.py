@@ -201,15 +201,13 @@ class _Stages:
         """Bisection with the backend: first the ends, which often are the answer."""
         self._take(self._stage(self.plain).known)
         high = top + 1
-        while self.found is None or self.low + 1 < high:
+        while self.ended is None and (self.found is None or self.low + 1 < high):
             probe = 0 if self.found is None else (top if high > top else (self.low + high) // 2)
             choice = self._decide(self._at_level(probe))
-            if self.ended is not None:
-                return
             if choice is not None:
                 self._take(choice)
-            elif self.found is None:
-                return self._refuse()
+            elif self.found is None and self.ended is None:
+                self._refuse()
             else:
                 high = probe
 

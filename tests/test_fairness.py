@@ -138,13 +138,20 @@ def test_maxmin_with_further_limits(case: str, solver: str, count: int) -> None:
     assert feasible > count / 3
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_leximin_with_heavy_ties_against_a_dynamic_program(seed: int) -> None:
-    """Forty clients on four levels: the reachable counts per level, by cost, are few."""
+@pytest.mark.parametrize(
+    ("clients", "levels", "seed"),
+    [*((40, 4, seed) for seed in range(6)), *((11, 6, seed) for seed in range(30))],
+)
+def test_leximin_with_heavy_ties_against_a_dynamic_program(
+    clients: int, levels: int, seed: int
+) -> None:
+    """Many clients on few levels: the reachable counts per level, by cost, are few."""
     rng = np.random.default_rng(seed)
-    utilities, costs = rng.integers(0, 4, (40, 4)), rng.integers(0, 9, (40, 4))
-    limit = int(costs.min(axis=1).sum() + rng.integers(0, 60))
-    cheapest = {(0, 0, 0): 0}
+    utilities = rng.integers(0, levels, (clients, 5))
+    costs = np.sort(rng.integers(0, 30, (clients, 5)), axis=1)
+    utilities = np.sort(utilities, axis=1) if seed % 2 else utilities
+    limit = int(costs.min(axis=1).sum() + rng.integers(0, 4 * clients))
+    cheapest = {(0,) * (levels - 1): 0}
     for worth, price in zip(utilities, costs, strict=True):
         grown: dict[tuple[int, ...], int] = {}
         for counts, spent in cheapest.items():
@@ -154,7 +161,7 @@ def test_leximin_with_heavy_ties_against_a_dynamic_program(seed: int) -> None:
         cheapest = {key: spent for key, spent in grown.items() if spent <= limit}
     result = hasa.solve(build(utilities, costs, limit, Fairness("leximin")), "exact")
     found = np.array(utilities_of(result))
-    assert tuple((found <= at).sum() for at in range(3)) == min(cheapest)
+    assert tuple((found <= at).sum() for at in range(levels - 1)) == min(cheapest)
     assert result.termination is Termination.OPTIMAL
 
 
@@ -162,6 +169,19 @@ def test_which_client_stays_poor_matters_for_the_others() -> None:
     # Either client can leave level 0 for one unit; only the second one gets to level 3 with it.
     problem = build([[0, 1], [0, 3]], [[0, 1], [0, 1]], 1, Fairness("leximin"))
     assert utilities_of(hasa.solve(problem)) == [0, 3]
+
+
+def test_a_client_that_took_a_place_below_may_leave_it_again() -> None:
+    utilities = [[0, 3, 4, 4], [4, 4, 5, 7], [0, 2, 3, 6], [0, 1, 4, 7], [0, 0, 2, 7], [0, 2, 5, 6]]
+    costs = [
+        [7, 9, 21, 28],
+        [0, 10, 17, 24],
+        [4, 19, 20, 23],
+        [1, 6, 17, 25],
+        [0, 5, 6, 11],
+        [3, 10, 11, 25],
+    ]
+    assert assert_best(build(utilities, costs, 49, Fairness("leximin")), "leximin", "exact")
 
 
 def test_identical_clients_are_fast() -> None:
