@@ -19,6 +19,7 @@ from hasa_opt.compare import Comparison, compare
 from hasa_opt.constraints import (
     Budget,
     Coverage,
+    Fairness,
     Fixed,
     Forbidden,
     MinWidth,
@@ -44,6 +45,7 @@ __all__ = [
     "Clients",
     "Comparison",
     "Coverage",
+    "Fairness",
     "Fixed",
     "Forbidden",
     "Frontier",

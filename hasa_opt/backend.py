@@ -7,6 +7,7 @@ into an :class:`Answer`. It claims; :func:`hasa_opt.solve` verifies.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from functools import cached_property
@@ -16,9 +17,10 @@ from typing import Any, Protocol
 
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import Constraint, RowConstraint
-from hasa_opt.deadline import UNLIMITED, Deadline
+from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.dual import Dual, dual
 from hasa_opt.errors import (
+    HasaError,
     SolverNotInstalledError,
     UnknownSolverError,
     UnsupportedConstraintError,
@@ -34,11 +36,13 @@ __all__ = [
     "Capability",
     "Request",
     "SolverRecord",
+    "ask",
     "check_constraints",
     "load",
     "record",
     "register",
     "solvers",
+    "supports",
     "unregister",
 ]
 
@@ -113,9 +117,11 @@ class Request:
     @cached_property
     def known(self) -> IntArray | None:
         """Feasible allocation that needs no solver: the warm start or a repaired one; else None."""
-        starts = [self.warm_start, self.relaxation.incumbent]
-        if self.problem.rows and self.dual is not None:
-            starts.append(repaired(self.problem, self.dual))
+        starts = [self.warm_start]
+        with suppress(OutOfTime):
+            starts.append(self.relaxation.incumbent)
+            if self.problem.rows and self.dual is not None:
+                starts.append(repaired(self.problem, self.dual))
         evaluated = [
             (self.problem.evaluate(choice), choice) for choice in starts if choice is not None
         ]
@@ -186,9 +192,9 @@ class SolverRecord:
         Command that installs them.
     capabilities : Capability
     constraints : tuple of str
-        Names of the constraint classes that it understands.
+        Names of the constraint classes that it understands, ``"Fairness(maxmin)"`` by its mode.
     alone : tuple of str
-        Names of those that it understands where they are the only one with rows; masks may be
+        Names of those that it understands where no other constraint states rows; masks may be
         there as well.
     audited : bool
         Whether its proofs under the budget alone get a second opinion; not worth the time for the
@@ -207,10 +213,11 @@ class SolverRecord:
 
     def understands(self, problem: AllocationProblem, constraint: Constraint) -> bool:
         """Whether it can take one constraint of a problem, given the others."""
-        kind = type(constraint).__name__
-        if kind in self.alone:
-            return sum(isinstance(other, RowConstraint) for other in problem.constraints) == 1
-        return kind in self.constraints
+        feature = feature_of(constraint)
+        if feature in self.alone:
+            stating = sum(isinstance(item, RowConstraint) for item in problem.constraints)
+            return stating == isinstance(constraint, RowConstraint)
+        return feature in self.constraints
 
     @property
     def available(self) -> bool:
@@ -219,7 +226,8 @@ class SolverRecord:
 
 
 _MASKS = ("Fixed", "Forbidden", "MinWidth")
-_LINEAR = ("Budget", "Coverage", "Quota", "Robust", "SiteBudgets", "Switches", *_MASKS)
+_MAXMIN, _LEXIMIN = "Fairness(maxmin)", "Fairness(leximin)"
+_LINEAR = ("Budget", "Coverage", "Quota", "Robust", "SiteBudgets", "Switches", *_MASKS, _MAXMIN)
 _REGISTRY: dict[str, SolverRecord] = {
     line.name: line
     for line in (
@@ -235,15 +243,15 @@ _REGISTRY: dict[str, SolverRecord] = {
             | Capability.GAP
             | Capability.WARM_START
             | Capability.INTERRUPT,
-            constraints=tuple(name for name in _LINEAR if name != "Robust"),
-            alone=("Robust",),
+            constraints=(*(name for name in _LINEAR if name != "Robust"), _MAXMIN),
+            alone=("Robust", _LEXIMIN),
         ),
         SolverRecord(
             "greedy",
             "hasa_opt.solvers.greedy:GreedyBackend",
             "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
             capabilities=Capability.TIME_LIMIT,
-            constraints=("Budget", "SiteBudgets", *_MASKS),
+            constraints=("Budget", "SiteBudgets", *_MASKS, _MAXMIN),
         ),
         SolverRecord(
             "highs",
@@ -353,10 +361,55 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
     for constraint in problem.constraints:
         if line.understands(problem, constraint):
             continue
-        kind = type(constraint).__name__
-        others = " beside other constraints" if kind in line.alone else ""
-        able = [own.name for own in _REGISTRY.values() if own.understands(problem, constraint)]
+        feature = feature_of(constraint)
+        others = " beside other constraints" if feature in line.alone else ""
+        able = [own.name for own in _REGISTRY.values() if supports(problem, own.name)]
+        if able:
+            remedy = f"use {' or '.join(able)}"
+        elif any(feature in (*own.constraints, *own.alone) for own in _REGISTRY.values()):
+            together = " and ".join(dict.fromkeys(map(feature_of, problem.constraints)))
+            remedy = f"no solver takes {together} together, leave one of them out"
+        else:
+            remedy = "use a solver that you register for it"
         raise UnsupportedConstraintError(
-            f"solver {name!r} does not support the constraint {kind}{others}: "
-            f"use {' or '.join(able) if able else 'a solver that you register for it'}"
+            f"solver {name!r} does not support the constraint {feature}{others}: {remedy}"
         )
+
+
+def supports(problem: AllocationProblem, name: str) -> bool:
+    """True if a solver understands every constraint of a problem."""
+    line = record(name)
+    return all(line.understands(problem, item) for item in problem.constraints)
+
+
+def ask(name: str, request: Request) -> Answer:
+    """Run a backend; whatever it raises or returns becomes an answer that claims nothing.
+
+    Raises
+    ------
+    HasaError, MemoryError
+        As the backend raises them.
+    KeyboardInterrupt
+        Where the backend cannot be interrupted.
+    """
+    engine = load(name)
+    try:
+        answer = engine.solve(request.problem, request)
+    except KeyboardInterrupt:
+        if Capability.INTERRUPT not in record(name).capabilities:
+            raise
+        return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
+    except OutOfTime:
+        return Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
+    except (HasaError, MemoryError):
+        raise
+    except Exception as error:  # whatever a solver raises, the caller's fallback still runs
+        return Answer(Termination.FAILED, native=f"{type(error).__name__}: {error}")
+    if not isinstance(answer, Answer):
+        return Answer(Termination.FAILED, native=f"gave a {type(answer).__name__}, no Answer")
+    return answer
+
+
+def feature_of(constraint: Constraint) -> str:
+    """What a solver lists to understand a constraint: its feature, or the name of its class."""
+    return str(getattr(constraint, "feature", type(constraint).__name__))

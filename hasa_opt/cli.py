@@ -24,6 +24,7 @@ from hasa_opt.cli_options import (
     ClientsFile,
     CostName,
     CoverageShare,
+    Fair,
     Gap,
     Score,
     TimeLimit,
@@ -35,7 +36,7 @@ from hasa_opt.cli_options import (
 from hasa_opt.cli_study import study
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.compare import compare as compare_solvers
-from hasa_opt.constraints import Coverage
+from hasa_opt.constraints import Constraint, Coverage, Fairness
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
@@ -131,6 +132,7 @@ def allocate(
     score: Score = "jensen_shannon",
     cost_name: CostName = "width",
     coverage: CoverageShare = None,
+    fairness: Fair = None,
     time_limit_s: TimeLimit = None,
     gap: Gap = 0.0,
     fallback: Annotated[str | None, typer.Option(help="Solver to try if the first fails.")] = None,
@@ -138,7 +140,7 @@ def allocate(
     as_json: AsJson = False,
 ) -> None:
     """Give each client a width within the budget."""
-    read, problem = _problem(clients, budget, widths, score, cost_name, coverage)
+    read, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
     _check_writable(output, clients)
     with busy(f"solving {problem}"):
         result = solve(problem, solver, time_limit_s=time_limit_s, gap=gap, fallback=fallback)
@@ -182,12 +184,13 @@ def compare(
     score: Score = "jensen_shannon",
     cost_name: CostName = "width",
     coverage: CoverageShare = None,
+    fairness: Fair = None,
     time_limit_s: TimeLimit = 60.0,
     gap: Gap = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Run several solvers on one problem and verify each of them."""
-    _, problem = _problem(clients, budget, widths, score, cost_name, coverage)
+    _, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
     with busy(f"comparing solvers on {problem}"):
         table = compare_solvers(problem, solver, time_limit_s=time_limit_s, gap=gap)
     if as_json:
@@ -200,21 +203,26 @@ app.command()(study)
 
 
 def _problem(
-    path: Path, budget: float, widths: str, score: str, cost_name: str, coverage: list[str] | None
+    path: Path, budget: float, widths: str, score: str, cost_name: str, limits: list[Constraint]
 ) -> tuple[Clients, AllocationProblem]:
     if cost_name not in COSTS:
         raise InputError(f"--cost {cost_name!r} is not known: choose from {', '.join(COSTS)}")
     clients = Clients.read_csv(path)
-    shares = dict(_pair(text) for text in coverage or ())
     problem = AllocationProblem.build(
         clients,
         widths=split_numbers(widths, "--widths"),
         budget=budget,
         utility=utility.hasa(_scores(clients, score, path)),
         cost=COSTS[cost_name](),
-        constraints=[Coverage(shares)] if shares else [],
+        constraints=limits,
     )
     return clients, problem
+
+
+def _limits(coverage: list[str] | None, fairness: str | None) -> list[Constraint]:
+    shares = dict(_pair(text) for text in coverage or ())
+    limits: list[Constraint] = [Coverage(shares)] if shares else []
+    return limits if fairness is None else [*limits, Fairness(fairness)]
 
 
 def _scores(clients: Clients, name: str, path: Path) -> FloatArray:

@@ -31,6 +31,10 @@ CoverageShare = Annotated[
     list[str] | None,
     typer.Option("--coverage", metavar="WIDTH=SHARE", help="Least share of samples at a width."),
 ]
+Fair = Annotated[
+    str | None,
+    typer.Option("--fairness", help="Raise the poorest client first: maxmin or leximin."),
+]
 
 
 def split_names(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hasa_opt import backend as registry
 from hasa_opt.checks import expect, sequence
 from hasa_opt.errors import InfeasibleError, SolverError
+from hasa_opt.fairness import fairness
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 from hasa_opt.solve import solve
@@ -34,6 +35,8 @@ class ComparisonRow:
         Of :class:`hasa_opt.Termination`, or ``"not run"``.
     objective, bound, gap, cpu_seconds : float or None
         None where there is none. CPU seconds include child processes.
+    poorest : float or None
+        Smallest utility of a client, where :class:`hasa_opt.Fairness` puts it first.
     claim_held : bool or None
         Whether the backend's own claim survived verification; None if it did not run.
     message : str
@@ -47,6 +50,13 @@ class ComparisonRow:
     cpu_seconds: float | None = None
     claim_held: bool | None = None
     message: str = ""
+    poorest: float | None = None
+
+    @property
+    def worth(self) -> tuple[float, float]:
+        """What makes one allocation better than another: the poorest client first, if asked."""
+        assert self.objective is not None
+        return self.poorest or 0.0, self.objective
 
 
 @dataclass(frozen=True)
@@ -64,16 +74,25 @@ class Comparison:
         false = [row.solver for row in self.rows if row.claim_held is False]
         lies = f" Claims disproved: {', '.join(false)}." if false else ""
         proven = [row for row in held if row.termination == Termination.OPTIMAL]
-        best = max(row.objective for row in held if row.objective is not None)
+        best = max(row.worth for row in held)
         if not proven:
+            if held[0].poorest is not None:
+                return f"No optimum is proven; the poorest client is raised to {best[0]:.9g}.{lies}"
             gap = min(row.gap for row in held if row.gap is not None)
             return f"No optimum is proven; the best allocation is within {gap:.2g} of it.{lies}"
         names = ", ".join(row.solver for row in proven)
-        worst = min(row.objective for row in proven if row.objective is not None)
-        if best - worst > _AGREEMENT * max(abs(best), abs(worst)):
-            return f"The proven optima DISAGREE: {worst:.12g} and {best:.12g} ({names}).{lies}"
+        worst = min(row.worth for row in proven)
+        if worst[0] < best[0]:
+            return (
+                f"The proven optima DISAGREE: the poorest client at {worst[0]:.12g} and "
+                f"{best[0]:.12g} ({names}).{lies}"
+            )
+        if best[1] - worst[1] > _AGREEMENT * max(abs(best[1]), abs(worst[1])):
+            return (
+                f"The proven optima DISAGREE: {worst[1]:.12g} and {best[1]:.12g} ({names}).{lies}"
+            )
         lead = "agree on" if len(proven) > 1 else "proves"
-        return f"{names} {lead} the optimum {best:.9g}.{lies}"
+        return f"{names} {lead} the optimum {best[1]:.9g}.{lies}"
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as dictionaries, for JSON."""
@@ -165,6 +184,7 @@ def _row(
     except SolverError as error:
         return ComparisonRow(name, "not run", message=str(error))
     held = result.has_solution
+    fair = held and fairness(problem) is not None
     return ComparisonRow(
         solver=result.solver,
         termination=str(result.termination),
@@ -174,6 +194,7 @@ def _row(
         cpu_seconds=_cpu_seconds() - started,
         claim_held=result.claim_held,
         message=result.message,
+        poorest=result.poorest if fair else None,
     )
 
 

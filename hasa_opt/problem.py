@@ -18,6 +18,7 @@ from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.constraints import (
     Constraint,
     MaskConstraint,
+    Preference,
     RobustRow,
     Row,
     RowConstraint,
@@ -310,11 +311,15 @@ def _constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
     except TypeError as error:
         raise InputError(f"constraints {constraints!r}: give a sequence of constraints") from error
     for item in kept:
-        states = getattr(item, "rows", None), getattr(item, "mask", None)
-        if isinstance(item, type) or not any(map(callable, states)):
+        states = (getattr(item, name, None) for name in ("rows", "mask", "feature"))
+        if isinstance(item, type) or not any(states):
             raise InputError(
                 f"{item!r} is no constraint: give, for example, Coverage({{0.8: 0.1}})"
             )
+    preferences = [item for item in kept if isinstance(item, Preference)]
+    if len(preferences) > 1:
+        given = ", ".join(map(str, preferences))
+        raise InputError(f"{given}: a problem takes at most one preference, leave one out")
     return kept
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.errors import NoSolutionError
 from hasa_opt.problem import AllocationProblem
@@ -107,6 +109,12 @@ class Allocation:
     def objective(self) -> float:
         """Sum of the utilities, recomputed from the choice."""
         return self._evaluation[0]
+
+    @property
+    def poorest(self) -> float:
+        """Smallest utility of a client, see :class:`hasa_opt.Fairness`."""
+        choice = self.choice
+        return float(self.problem.utilities[np.arange(choice.size), choice].min())
 
     @property
     def spent(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -11,17 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, Backend, Capability, Request
+from hasa_opt.backend import Answer, Request
 from hasa_opt.checks import array, expect, number, sequence
 from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt.constraints import RobustRow
 from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import (
-    HasaError,
     InfeasibleError,
     InputError,
     PrecisionError,
     SolverNotInstalledError,
 )
+from hasa_opt.fairness import fairness, solve_fairly
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.rules import hasa as hasa_rule
@@ -98,15 +100,16 @@ def solve(
     if not problem.rows:
         problem.check_budget()
     start = _start(problem, warm_start)
+    once = _solve_once if fairness(problem) is None else partial(solve_fairly, _solve_once)
     tried: list[str] = []
     for at, name in enumerate(names):
         last = at == len(names) - 1
         own_options = options if at == 0 else {}
         audited = registry.record(name).audited or bool(problem.rows)
         try:
-            engine = registry.load(name)
+            registry.load(name)
             request = Request(problem, limit_s, gap, start, own_options, audited)
-            result = _solve_once(engine, name, request, tuple(tried))
+            result = once(problem, name, request, tuple(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
             if last:
                 raise
@@ -136,21 +139,27 @@ def _names(
 def _auto(problem: AllocationProblem) -> list[str]:
     """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
     chosen = choose_solver(problem)
-    return [chosen, "highs" if problem.rows else "greedy"] if chosen == "exact" else [chosen]
+    spares = ("greedy", "highs") if chosen == "exact" else ()
+    return [chosen, *(name for name in spares if registry.supports(problem, name))][:2]
 
 
 def choose_solver(problem: AllocationProblem) -> str:
     """Name of the solver that ``"auto"`` stands for.
 
-    The exact solver where the budget is the only limit, robust or not; else HiGHS. Where the
-    exact solver is not installed: HiGHS if there are further limits or the problem is small enough
-    for it to end within seconds, else greedy.
+    The exact solver where the budget is the only limit, robust or not, and where HiGHS would not
+    end within seconds; else HiGHS, which proves the optimum under further limits. Where neither is
+    installed or able: greedy.
     """
-    exact = registry.record("exact")
-    if exact.available and all(exact.understands(problem, item) for item in problem.constraints):
-        return "exact"
+    able = [
+        name
+        for name in ("exact", "highs")
+        if registry.record(name).available and registry.supports(problem, name)
+    ]
     small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
-    return "highs" if problem.rows or small else "greedy"
+    plain = all(isinstance(row, RobustRow) for row in problem.rows)
+    if "exact" in able and (plain or not small or "highs" not in able):
+        return "exact"
+    return "highs" if "highs" in able and (problem.rows or small) else "greedy"
 
 
 def solve_continuous(
@@ -185,23 +194,11 @@ def solve_continuous(
     return proportional_fair(weights * wanted, weights, budget, low, upper)
 
 
-def _solve_once(engine: Backend, name: str, request: Request, tried: tuple[str, ...]) -> Allocation:
-    problem = request.problem
+def _solve_once(
+    problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
+) -> Allocation:
     started = time.perf_counter()
-    try:
-        answer = engine.solve(problem, request)
-    except OutOfTime:
-        answer = Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
-    except KeyboardInterrupt:
-        if Capability.INTERRUPT not in registry.record(name).capabilities:
-            raise
-        answer = Answer(Termination.INTERRUPTED, native="interrupted before an answer")
-    except (HasaError, MemoryError):
-        raise
-    except Exception as error:  # whatever a solver raises, the caller's fallback still runs
-        answer = Answer(Termination.FAILED, native=f"{type(error).__name__}: {error}")
-    if not isinstance(answer, Answer):
-        answer = Answer(Termination.FAILED, native=f"gave a {type(answer).__name__}, no Answer")
+    answer = registry.ask(name, request)
     if answer.termination is Termination.INFEASIBLE and answer.choice is None:
         answer = _explained(request, name, answer)
     verdict = verify(problem, answer, request)

@@ -129,6 +129,14 @@ def test_coverage_is_kept(run, clients: Path) -> None:
     assert shown["widths"]["laptop"] == 0.8
 
 
+def test_the_poorest_client_first(run, clients: Path) -> None:
+    for mode in ("maxmin", "leximin"):
+        shown = json.loads(run("allocate", clients, "--fairness", mode, "--json").out)
+        assert shown["termination"] == "optimal"
+    compared = json.loads(run("compare", clients, "--fairness", "maxmin", "--json").out)
+    assert "agree on the optimum" in compared["verdict"]
+
+
 def test_quadratic_cost_allows_wider_subnets(run, clients: Path) -> None:
     plain = json.loads(run("allocate", clients, "--json").out)["widths"]
     cheap = json.loads(run("allocate", clients, "--cost", "quadratic", "--json").out)["widths"]
@@ -153,6 +161,8 @@ def test_compare_shows_a_verdict(run, clients: Path) -> None:
         (("allocate", "CLIENTS", "--cost", "cubic"), 2, "--cost 'cubic'"),
         (("allocate", "CLIENTS", "--score", "magic"), 2, "--score 'magic'"),
         (("allocate", "CLIENTS", "--coverage", "0.8"), 2, "WIDTH=SHARE"),
+        (("allocate", "CLIENTS", "--fairness", "utopian"), 2, "maxmin, leximin"),
+        (("allocate", "CLIENTS", "--fairness", "leximin", "--solver", "highs"), 2, "use exact"),
         (("allocate", "CLIENTS", "--coverage", "0.7=0.1"), 2, "not in the menu"),
         (("allocate", "CLIENTS", "--widths", "0.6,0.8"), 2, "row 0 ('phone')"),
         (("allocate", "CLIENTS", "-o", "no/such/folder/w.csv"), 2, "does not exist"),

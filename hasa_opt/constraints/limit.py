@@ -1,4 +1,4 @@
-"""What a constraint states: linear limits in integers, or a mask."""
+"""What a constraint states: linear limits in integers, a mask, or a preference."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "BoolArray",
     "Constraint",
     "MaskConstraint",
+    "Preference",
     "RobustRow",
     "Row",
     "RowConstraint",
@@ -104,7 +105,17 @@ class MaskConstraint(Protocol):
         ...
 
 
-Constraint: TypeAlias = RowConstraint | MaskConstraint
+@runtime_checkable
+class Preference(Protocol):
+    """Which of the allocations within all limits is the best; at most one per problem."""
+
+    @property
+    def feature(self) -> str:
+        """What a solver must list among its constraints."""
+        ...
+
+
+Constraint: TypeAlias = RowConstraint | MaskConstraint | Preference
 
 
 def items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
