@@ -35,7 +35,7 @@ def test_all_installed_backends_by_default():
     heard = []
     comparison = compare(trap(), on_solver=heard.append)
     names = [row.solver for row in comparison.rows]
-    assert names == heard == [line.name for line in registry.solvers()]
+    assert names == heard == [line.name for line in registry.solvers() if line.available]
     rows = {row.solver: row for row in comparison.rows}
     for name in ("highs", "pulp", "cvxpy"):
         assert rows[name].termination == "optimal"
