@@ -64,9 +64,8 @@ def call(target: str, *arguments: Any) -> tuple[Any, bool]:
     with _LOCK:
         worker = _running()
         try:
-            returned, value, worker.cpu_seconds, interrupted = _exchange(
-                worker.process, target, arguments
-            )
+            answer, interrupted = _exchange(worker.process, target, arguments)
+            returned, value, worker.cpu_seconds = answer
         except (EOFError, OSError):
             stop()
             ended = worker.process.returncode

@@ -38,7 +38,7 @@ class FlowBackend:
     and rounded, which for many clients is coarse. What rounding spoiled is mended afterwards in
     floats: as long as moving one client each along a cycle of widths gains, they move. Prices of
     the quotas come from the same graph of few widths and give the bound, so the proof is as good
-    as floats whatever the scale was. Without OR-tools, networkx solves up to 3,000 clients.
+    as floats whatever the scale was. networkx solves up to 3,000 clients, OR-tools more.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
@@ -72,7 +72,8 @@ def _library(problem: AllocationProblem, request: Request) -> str:
     if options:
         raise InputError(f"flow takes the option library alone, {', '.join(options)} given")
     installed = find_spec("ortools") is not None
-    name = ("ortools" if installed else "networkx") if name is None else name
+    if name is None:
+        name = "ortools" if installed and len(problem) > _NETWORKX_CLIENTS else "networkx"
     if name not in _LIBRARIES:
         raise InputError(f"flow knows no library {name!r}: choose networkx or ortools")
     if name == "ortools" and not installed:
