@@ -6,7 +6,7 @@ import numpy as np
 import pyscipopt
 
 from hasa_opt.backend import Answer, Request
-from hasa_opt.errors import InputError
+from hasa_opt.errors import InputError, PrecisionError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
@@ -26,9 +26,14 @@ TERMINATIONS = {
 No utility is infinite: "infeasible or unbounded" can only be the former.
 """
 
+_LARGEST_COEFFICIENT = 1e9
+
 
 class ScipBackend:
     """Branch and cut of SCIP; Ctrl-C ends with the incumbent.
+
+    Its tolerances are relative to the size of a row: beyond 10^9 it takes an allocation that is
+    one unit over the budget for one within, so that such costs are refused.
 
     Keyword options of :func:`hasa_opt.solve` are SCIP's own, whose names have slashes:
     ``solve(problem, "scip", **{"limits/nodes": 100})``.
@@ -37,6 +42,11 @@ class ScipBackend:
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut, in one thread."""
         model = LinearModel.requested(request)
+        if model.largest > _LARGEST_COEFFICIENT:
+            raise PrecisionError(
+                f"costs differ by up to {model.largest:.3g} units, but SCIP tells integers apart "
+                f"up to {_LARGEST_COEFFICIENT:.0g}: use a coarser unit of cost, or solver='cpsat'"
+            )
         solver = pyscipopt.Model()
         solver.hideOutput()
         _set_options(solver, request, model)
