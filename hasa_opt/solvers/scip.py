@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pyscipopt
 
@@ -26,13 +28,13 @@ TERMINATIONS = {
 No utility is infinite: "infeasible or unbounded" can only be the former.
 """
 
-_LARGEST_COEFFICIENT = 1e9
+_LARGEST_COEFFICIENT = 2e8
 
 
 class ScipBackend:
     """Branch and cut of SCIP; Ctrl-C ends with the incumbent.
 
-    Its tolerances are relative to the size of a row: beyond 10^9 it takes an allocation that is
+    Its tolerances are relative to the size of a row: near 10^9 it takes an allocation that is
     one unit over the budget for one within, so that such costs are refused.
 
     Keyword options of :func:`hasa_opt.solve` are SCIP's own, whose names have slashes:
@@ -57,7 +59,8 @@ class ScipBackend:
             for column, value in zip(columns, model.columns(request.known), strict=False):
                 solver.setSolVal(start, column, value)
             solver.addSol(start)
-        solver.optimize()
+        with suppress(KeyboardInterrupt):  # SCIP has stopped; Python hears of it as well
+            solver.optimize()
         return _answer(solver, model, columns)
 
 
