@@ -258,8 +258,7 @@ _REGISTRY: dict[str, SolverRecord] = {
             capabilities=Capability.EXACT
             | Capability.TIME_LIMIT
             | Capability.GAP
-            | Capability.WARM_START
-            | Capability.INTERRUPT,
+            | Capability.WARM_START,
             constraints=_LINEAR,
         ),
         SolverRecord(

@@ -43,7 +43,8 @@ def test_all_installed_backends_by_default():
         assert rows[name].gap == 0
     assert rows["greedy"].termination == "gap reached"
     assert rows["greedy"].gap == pytest.approx(11 / 7 - 1)
-    assert all(row.claim_held and row.cpu_seconds >= 0 for row in comparison.rows)
+    assert rows.pop("flow").termination == "not run"  # the budget may bind
+    assert all(row.claim_held and row.cpu_seconds >= 0 for row in rows.values())
     proven = ", ".join(name for name in names if name not in ("greedy", "flow"))
     assert comparison.verdict == f"{proven} agree on the optimum 10."
 

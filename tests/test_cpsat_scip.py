@@ -217,8 +217,8 @@ def test_the_bound_of_cpsat_covers_its_rounding(monkeypatch):
 # ------------------------------------------------------------------------------- Ctrl-C
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_ctrl_c_ends_with_the_incumbent(solver):
+def test_ctrl_c_ends_cpsat_and_leaves_pythons_handler_in_place():
+    solver = "cpsat"
     code = (
         "import os, signal, threading\n"
         "from test_trust import hard, trap\n"
@@ -237,7 +237,10 @@ def test_ctrl_c_ends_with_the_incumbent(solver):
         cwd=Path(__file__).parent,
         env=os.environ | {"PYTHONPATH": str(Path(hasa.__file__).parents[1])},
     )  # fmt: skip
-    assert done.stdout.splitlines() == ["interrupted True True", "10.0", "True"]
+    assert done.stdout.splitlines() in (
+        ["interrupted True True", "10.0", "True"],
+        ["interrupted False True", "10.0", "True"],  # before the first incumbent
+    )
 
 
 # ------------------------------------------------------------------- the process of OR-tools

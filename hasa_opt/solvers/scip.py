@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import numpy as np
 import pyscipopt
 
@@ -32,7 +30,7 @@ _LARGEST_COEFFICIENT = 2e8
 
 
 class ScipBackend:
-    """Branch and cut of SCIP; Ctrl-C ends with the incumbent.
+    """Branch and cut of SCIP.
 
     Its tolerances are relative to the size of a row: near 10^9 it takes an allocation that is
     one unit over the budget for one within, so that such costs are refused.
@@ -59,8 +57,7 @@ class ScipBackend:
             for column, value in zip(columns, model.columns(request.known), strict=False):
                 solver.setSolVal(start, column, value)
             solver.addSol(start)
-        with suppress(KeyboardInterrupt):  # SCIP has stopped; Python hears of it as well
-            solver.optimize()
+        solver.optimize()
         return _answer(solver, model, columns)
 
 
