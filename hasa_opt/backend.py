@@ -239,7 +239,7 @@ _REGISTRY: dict[str, SolverRecord] = {
         SolverRecord(
             "cpsat",
             "hasa_opt.solvers.ortools:CpSatBackend",
-            "CP-SAT of OR-tools: proven optimum in integers, every constraint; for few clients",
+            "CP-SAT of OR-tools: proven optimum in integers, every constraint",
             requires=("ortools",),
             install="pip install 'hasa-opt[ortools]'",
             capabilities=Capability.EXACT
