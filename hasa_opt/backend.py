@@ -62,6 +62,8 @@ class Capability(Flag):
     WARM_START = auto()
     INTERRUPT = auto()
     """Ctrl-C stops it with what it has."""
+    SLACK_BUDGET = auto()
+    """Takes no problem but those whose budget every allocation keeps."""
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,40 @@ _REGISTRY: dict[str, SolverRecord] = {
             capabilities=Capability.EXACT | Capability.TIME_LIMIT | Capability.GAP,
             constraints=_LINEAR,
         ),
+        SolverRecord(
+            "cpsat",
+            "hasa_opt.solvers.ortools:CpSatBackend",
+            "CP-SAT of OR-tools: proven optimum in integers, every constraint",
+            requires=("ortools",),
+            install="pip install 'hasa-opt[ortools]'",
+            capabilities=Capability.EXACT
+            | Capability.TIME_LIMIT
+            | Capability.GAP
+            | Capability.WARM_START
+            | Capability.INTERRUPT,
+            constraints=_LINEAR,
+        ),
+        SolverRecord(
+            "scip",
+            "hasa_opt.solvers.scip:ScipBackend",
+            "branch and cut of SCIP: proven optimum, every constraint",
+            requires=("pyscipopt",),
+            install="pip install 'hasa-opt[scip]'",
+            capabilities=Capability.EXACT
+            | Capability.TIME_LIMIT
+            | Capability.GAP
+            | Capability.WARM_START,
+            constraints=_LINEAR,
+        ),
+        SolverRecord(
+            "flow",
+            "hasa_opt.solvers.flow:FlowBackend",
+            "min-cost flow: proven optimum for quotas where the budget cannot bind",
+            requires=("networkx",),
+            install="pip install networkx",
+            capabilities=Capability.EXACT | Capability.SLACK_BUDGET,
+            constraints=("Quota", *_MASKS),
+        ),
     )
 }
 
@@ -348,7 +384,7 @@ def load(name: str) -> Backend:
 
 
 def check_constraints(problem: AllocationProblem, name: str) -> None:
-    """Refuse a problem with a constraint that a solver does not understand.
+    """Refuse a problem with a constraint, or a budget, that a solver does not understand.
 
     Raises
     ------
@@ -373,6 +409,12 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
             remedy = "use a solver that you register for it"
         raise UnsupportedConstraintError(
             f"solver {name!r} does not support the constraint {feature}{others}: {remedy}"
+        )
+    if Capability.SLACK_BUDGET in line.capabilities and problem.dearest > problem.limit:
+        enough = -(-(10**4) * problem.dearest // problem.full_cost) / 10**4
+        raise UnsupportedConstraintError(
+            f"solver {name!r} does not support the budget {problem.budget:g}, which may bind: use "
+            f"highs, or raise the budget to {enough:g}, where every client affords any width"
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hasa_opt import backend as registry
+from hasa_opt import isolated
 from hasa_opt.checks import expect, sequence
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.fairness import fairness
@@ -199,9 +200,10 @@ def _row(
 
 
 def _cpu_seconds() -> float:
-    """User and system seconds of this process and of its ended children."""
+    """User and system seconds of this process, its ended children and that of OR-tools."""
     children = os.times()
-    return time.process_time() + children.children_user + children.children_system
+    ended = children.children_user + children.children_system
+    return time.process_time() + ended + isolated.cpu_seconds()
 
 
 def _text(value: float | None, form: str) -> str:

@@ -190,6 +190,11 @@ class AllocationProblem:
         return _fold(np.minimum, self.costs, self.admissible, np.iinfo(np.int64).max)
 
     @cached_property
+    def dearest(self) -> int:
+        """Cost of all clients at their costliest admissible widths: a budget that cannot bind."""
+        return int(_fold(np.maximum, self.costs, self.admissible, 0).sum())
+
+    @cached_property
     def span(self) -> float:
         """Most that the objective can vary: sum of each client's largest less smallest utility."""
         lowest, highest = self._utility_range

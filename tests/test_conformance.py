@@ -29,7 +29,23 @@ EXACT = [
     for line in registry.solvers()
     if Capability.EXACT in line.capabilities and line.name not in BUDGET_ONLY
 ]
-SEEDS = range(300)
+SEEDS = dict.fromkeys(("cpsat", "scip"), range(60))
+
+
+@pytest.fixture(autouse=True)
+def _installed(request):
+    """Skip, with the command that installs it, what an optional solver is missing."""
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("solver")
+    if name and not registry.record(name).available:
+        pytest.skip(registry.record(name).install)
+
+
+def refuses(solver: str, problem: hasa.AllocationProblem) -> bool:
+    """Whether a solver must refuse a problem: a constraint, or for a flow the budget."""
+    kinds = {type(item).__name__ for item in problem.constraints}
+    most = np.where(problem.admissible, problem.costs, 0).max(axis=1).sum()
+    binds = most > problem.limit and solver == "flow"
+    return binds or not kinds <= set(registry.record(solver).constraints)
 
 
 def named(known: problems.Known) -> str:
@@ -49,7 +65,7 @@ def assert_sound(problem: hasa.AllocationProblem, result: hasa.Allocation, best:
         assert result.objective == pytest.approx(best, abs=room)
 
 
-def test_the_registry_holds_the_four_documented_backends():
+def test_the_registry_holds_the_documented_backends():
     assert set(BACKENDS) >= {"greedy", *EXACT}
     assert len(problems.CATALOGUE) >= 32
     assert len({known.name for known in problems.CATALOGUE}) == len(problems.CATALOGUE)
@@ -69,13 +85,13 @@ def test_the_catalogue_of_conflicts_agrees_with_brute_force(known, brute):
 @pytest.mark.parametrize("solver", EACH)
 def test_known_optimum(known, solver):
     problem = known.build()
-    if problem.rows and solver in BUDGET_ONLY:
-        with pytest.raises(UnsupportedConstraintError, match=r"use .*highs or pulp or cvxpy"):
+    if refuses(solver, problem):
+        with pytest.raises(UnsupportedConstraintError, match=r"use .*highs"):
             solve(problem, solver)
         return
     result = solve(problem, solver)
     assert_sound(problem, result, known.objective)
-    if solver in EXACT:
+    if solver != "greedy":
         assert result.termination is Termination.OPTIMAL
         assert result.gap == pytest.approx(0, abs=1e-9)
         if known.choice is not None:
@@ -95,11 +111,12 @@ def test_known_conflict(known, solver):
 
 
 @pytest.mark.parametrize("solver", EACH)
-def test_agrees_with_brute_force_on_300_random_instances(solver, brute):
+def test_agrees_with_brute_force_on_random_instances(solver, brute):
     seen = Counter()
-    for seed in SEEDS:
+    seeds = SEEDS.get(solver, range(300))
+    for seed in seeds:
         problem = random_problem(seed)
-        if problem.constraints and solver in BUDGET_ONLY:
+        if refuses(solver, problem):
             with pytest.raises(UnsupportedConstraintError):
                 solve(problem, solver)
             seen["unsupported"] += 1
@@ -115,8 +132,8 @@ def test_agrees_with_brute_force_on_300_random_instances(solver, brute):
         if solver != "greedy":
             assert result.termination is Termination.OPTIMAL, (seed, result.message)
         seen[str(result.termination)] += 1
-    assert seen["infeasible"] >= 15
-    assert seen["optimal"] >= 50
+    assert seen["infeasible"] >= (1 if solver == "flow" else len(seeds) / 20)
+    assert seen["optimal"] >= len(seeds) / 6
     if solver == "greedy":
         assert seen["gap reached"] >= 10  # else it was never put to the test
 
@@ -169,14 +186,15 @@ def test_the_shadow_price_is_the_marginal_gain_at_the_budget():
     # Gains per unit of cost: 3, 2, 1. Room for one and a half items: the second is marginal.
     problem = problems.knapsack([(10, 30), (10, 20), (10, 10)], 15)
     for solver in BACKENDS:
-        result = solve(problem, solver)
-        assert result.price == pytest.approx(2.0)
+        if registry.record(solver).available and not refuses(solver, problem):
+            assert solve(problem, solver).price == pytest.approx(2.0)
     assert solve(problems.knapsack([(10, 30)], 10), "highs").price == 0.0
     assert solve(problem, "greedy").bound == pytest.approx(40.0)
 
 
 @pytest.mark.parametrize(
-    ("solver", "seed"), [("highs", 56), ("highs", 189), ("pulp", 5), ("cvxpy", 5)]
+    ("solver", "seed"),
+    [("highs", 56), ("highs", 189), ("pulp", 5), ("cvxpy", 5), ("cpsat", 5), ("scip", 5)],
 )
 def test_a_soft_ban_does_not_hide_the_other_differences(solver, seed, brute):
     rng = np.random.default_rng(seed)

@@ -475,7 +475,8 @@ def absent():
 
 def test_three_distinct_solver_errors(absent):
     with pytest.raises(
-        UnknownSolverError, match=r"'nobody'.*cvxpy, exact, greedy, highs, pulp, or auto"
+        UnknownSolverError,
+        match=r"'nobody'.*cpsat, cvxpy, exact, flow, greedy, highs, pulp, scip, or auto",
     ):
         solve(trap(), "nobody")
     with pytest.raises(SolverNotInstalledError, match=r"no_such_module.*pip install it-please"):

@@ -1,0 +1,234 @@
+"""Quotas alone: a transportation problem from clients to widths, as a min-cost flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import pairwise
+from math import inf
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt import isolated
+from hasa_opt.backend import Answer, Request
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.errors import InputError, SolverNotInstalledError
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.result import Termination
+
+__all__ = ["TERMINATIONS", "FlowBackend"]
+
+TERMINATIONS = {"OPTIMAL": Termination.OPTIMAL, "INFEASIBLE": Termination.INFEASIBLE}
+"""Native status to termination; every other status is FAILED."""
+
+BoolArray = npt.NDArray[np.bool_]
+_Flow = tuple[str, IntArray | None]
+
+_NETWORKX_CLIENTS = 3_000
+_LARGEST_COST = 2.0**60
+_CYCLES = 1_000
+_ROUNDING = 2.0**-50
+_PROOF = 1e-12
+
+
+class FlowBackend:
+    """Min-cost flow from clients through widths, each with its quota for a capacity.
+
+    Both libraries want whole costs: utilities lost against each client's best width are scaled
+    and rounded, which for many clients is coarse. What rounding spoiled is mended afterwards in
+    floats: as long as moving one client each along a cycle of widths gains, they move. Prices of
+    the quotas come from the same graph of few widths and give the bound, so the proof is as good
+    as floats whatever the scale was. networkx solves up to 3,000 clients, OR-tools more.
+    """
+
+    def solve(self, problem: AllocationProblem, request: Request) -> Answer:
+        """Solve; ``library="networkx"`` or ``"ortools"`` is the one option, limits have no effect.
+
+        Raises
+        ------
+        InputError, SolverNotInstalledError
+            About the library, before any work.
+        """
+        name = _library(problem, request)
+        quotas = _quotas(problem)
+        costs = _whole_costs(problem)
+        status, choice = _LIBRARIES[name](costs, problem.admissible, quotas)
+        if choice is None:
+            ended = TERMINATIONS.get(status, Termination.FAILED)
+            return Answer(ended, native=f"{name}: {status}")
+        choice, prices, cycles = _mended(problem, choice, quotas)
+        chosen = problem.utilities[np.arange(len(problem)), choice]
+        objective = float(chosen.sum())
+        bound = max(objective, _bound(problem, prices, quotas))
+        proven = bound - objective <= _PROOF * float(np.abs(chosen).sum() + prices @ quotas)
+        ended = Termination.OPTIMAL if proven else Termination.GAP_REACHED
+        native = f"{name}: {status}, then {cycles} cycles mended in floats"
+        return Answer(ended, choice, objective, bound, native)
+
+
+def _library(problem: AllocationProblem, request: Request) -> str:
+    options = dict(request.options)
+    name = options.pop("library", None)
+    if options:
+        raise InputError(f"flow takes the option library alone, {', '.join(options)} given")
+    installed = find_spec("ortools") is not None
+    if name is None:
+        name = "ortools" if installed and len(problem) > _NETWORKX_CLIENTS else "networkx"
+    if name not in _LIBRARIES:
+        raise InputError(f"flow knows no library {name!r}: choose networkx or ortools")
+    if name == "ortools" and not installed:
+        raise SolverNotInstalledError("flow needs ortools, not installed here: pip install ortools")
+    if name == "networkx" and len(problem) > _NETWORKX_CLIENTS:
+        raise SolverNotInstalledError(
+            f"flow through networkx takes up to {_NETWORKX_CLIENTS} clients, not {len(problem)}: "
+            "pip install ortools, or choose solver='highs'"
+        )
+    return str(name)
+
+
+def _quotas(problem: AllocationProblem) -> IntArray:
+    """Most clients at each width, ``(n_widths,)``: the smallest of several quotas counts."""
+    quotas = np.full(problem.widths.size, len(problem))
+    for row in problem.rows:
+        width = int(row.coefficients[0].argmax())
+        quotas[width] = min(quotas[width], row.upper or 0)
+    return quotas
+
+
+def _whole_costs(problem: AllocationProblem) -> IntArray:
+    """Utility lost against each client's best width, scaled to whole numbers and rounded.
+
+    OR-tools multiplies costs by the number of nodes and adds them up along paths, which visit
+    each width once.
+    """
+    known = np.where(problem.admissible, problem.utilities, -inf)
+    loss = np.where(problem.admissible, known.max(axis=1, keepdims=True) - known, 0.0)
+    n_clients, n_widths = loss.shape
+    largest = _LARGEST_COST / ((n_clients + n_widths + 2) * (2 * n_widths + 3))
+    scaled: IntArray = np.rint(loss * (largest / (loss.max() or 1.0))).astype(np.int64)
+    return scaled
+
+
+def _by_networkx(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Flow:
+    import networkx as nx
+
+    n_clients = costs.shape[0]
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(n_clients), demand=-1)
+    graph.add_node("sink", demand=n_clients)
+    for width, quota in enumerate(quotas.tolist()):
+        graph.add_edge(n_clients + width, "sink", capacity=quota, weight=0)
+    pairs = np.nonzero(admissible)
+    for row, width, cost in zip(*(part.tolist() for part in (*pairs, costs[pairs])), strict=True):
+        graph.add_edge(row, n_clients + width, capacity=1, weight=cost)
+    try:
+        flows = nx.network_simplex(graph)[1]
+    except nx.NetworkXUnfeasible:
+        return "INFEASIBLE", None
+    used = [max(flows[row], key=flows[row].__getitem__) for row in range(n_clients)]
+    return "OPTIMAL", np.array(used, dtype=np.int64) - n_clients
+
+
+def _by_ortools(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Flow:
+    n_clients, n_widths = costs.shape
+    client, width = np.nonzero(admissible)
+    sink = n_clients + n_widths
+    (status, flows), _ = isolated.call(
+        "hasa_opt.solvers.ortools_process:min_cost_flow",
+        np.concatenate([client, np.arange(n_clients, sink)]),
+        np.concatenate([n_clients + width, np.full(n_widths, sink)]),
+        np.concatenate([np.ones_like(client), quotas]),
+        np.concatenate([costs[client, width], np.zeros_like(quotas)]),
+        np.append(np.repeat([1, 0], [n_clients, n_widths]), -n_clients),
+    )
+    if flows is None:
+        return status, None
+    return status, width[flows[: client.size] > 0]
+
+
+_LIBRARIES: dict[str, Callable[[IntArray, BoolArray, IntArray], _Flow]] = {
+    "networkx": _by_networkx,
+    "ortools": _by_ortools,
+}
+
+
+def _mended(
+    problem: AllocationProblem, choice: IntArray, quotas: IntArray
+) -> tuple[IntArray, FloatArray, int]:
+    """Move clients along cycles until none gains; with the prices of the quotas."""
+    choice = choice.copy()
+    for cycles in range(_CYCLES + 1):
+        loss, mover = _moves(problem, choice, quotas)
+        prices, cycle = _prices(loss)
+        change = np.array([loss[move] for move in cycle])
+        if change.sum() >= -_ROUNDING * np.abs(change).sum() or cycles == _CYCLES:
+            break
+        for start, end in cycle:
+            if mover[start, end] >= 0:
+                choice[mover[start, end]] = end
+    return choice, np.maximum(prices[:-1], 0.0), cycles
+
+
+def _moves(
+    problem: AllocationProblem, choice: IntArray, quotas: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """Least utility lost by a move from one width to another, and the client that moves.
+
+    The last node is the outside: a width with room may end a chain of moves, any may begin one.
+    """
+    outside = quotas.size
+    loss = np.full((outside + 1, outside + 1), inf)
+    mover = np.full((outside + 1, outside + 1), -1)
+    for width in range(outside):
+        members = np.flatnonzero(choice == width)
+        if members.size:
+            table = problem.utilities[members, width, None] - problem.utilities[members]
+            table[~problem.admissible[members]] = inf
+            first = table.argmin(axis=0)
+            loss[width, :outside] = table[first, np.arange(outside)]
+            mover[width, :outside] = members[first]
+        if members.size < quotas[width]:
+            loss[width, outside] = 0.0
+    loss[outside] = 0.0
+    np.fill_diagonal(loss, inf)
+    return loss, mover
+
+
+def _prices(loss: FloatArray) -> tuple[FloatArray, list[tuple[int, int]]]:
+    """Shortest distance of each node to the outside by Bellman and Ford; a cycle that gains.
+
+    At these prices no client prefers another width than its own. Where the outside cannot be
+    reached, the quotas are all used up and their common level is arbitrary.
+    """
+    n_nodes = loss.shape[0]
+    finite = loss[np.isfinite(loss)]
+    prices = np.full(n_nodes, n_nodes * float(np.abs(finite).max(initial=0.0)))
+    prices[-1] = 0.0
+    following = np.full(n_nodes, -1)
+    for _ in range(n_nodes):
+        through = loss + prices
+        nearest = through.argmin(axis=1)
+        shorter = through[np.arange(n_nodes), nearest] < prices
+        if not shorter.any():
+            return prices, []
+        following[shorter] = nearest[shorter]
+        prices = np.minimum(prices, through.min(axis=1))
+    return prices, _cycle(following, int(np.flatnonzero(shorter)[0]))
+
+
+def _cycle(following: IntArray, node: int) -> list[tuple[int, int]]:
+    """Moves of the cycle that a walk from a node ends in; none if it ends elsewhere."""
+    walk = [node]
+    while (node := int(following[node])) >= 0 and node not in walk:
+        walk.append(node)
+    if node < 0:
+        return []
+    around = [*walk[walk.index(node) :], node]
+    return list(pairwise(around))
+
+
+def _bound(problem: AllocationProblem, prices: FloatArray, quotas: IntArray) -> float:
+    """Most that any allocation within the quotas is worth, whatever the prices are."""
+    net = np.where(problem.admissible, problem.utilities - prices, -inf)
+    return float(net.max(axis=1).sum() + prices @ quotas)

@@ -1,0 +1,110 @@
+"""SCIP through PySCIPOpt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyscipopt
+
+from hasa_opt.backend import Answer, Request
+from hasa_opt.errors import InputError, PrecisionError
+from hasa_opt.linear import LinearModel
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.result import Termination
+
+__all__ = ["TERMINATIONS", "ScipBackend"]
+
+TERMINATIONS = {
+    "optimal": Termination.OPTIMAL,
+    "gaplimit": Termination.GAP_REACHED,
+    "infeasible": Termination.INFEASIBLE,
+    "inforunbd": Termination.INFEASIBLE,
+    "timelimit": Termination.TIME_LIMIT,
+    "userinterrupt": Termination.INTERRUPTED,
+}
+"""Native status to termination; every other status is FAILED.
+
+No utility is infinite: "infeasible or unbounded" can only be the former.
+"""
+
+_LARGEST_COEFFICIENT = 2e8
+
+
+class ScipBackend:
+    """Branch and cut of SCIP.
+
+    Its tolerances are relative to the size of a row: near 10^9 it takes an allocation that is
+    one unit over the budget for one within, so that such costs are refused.
+
+    Keyword options of :func:`hasa_opt.solve` are SCIP's own, whose names have slashes:
+    ``solve(problem, "scip", **{"limits/nodes": 100})``.
+    """
+
+    def solve(self, problem: AllocationProblem, request: Request) -> Answer:
+        """Solve by branch and cut, in one thread."""
+        model = LinearModel.requested(request)
+        if model.largest > _LARGEST_COEFFICIENT:
+            raise PrecisionError(
+                f"costs differ by up to {model.largest:.3g} units, but SCIP tells integers apart "
+                f"up to {_LARGEST_COEFFICIENT:.0g}: use a coarser unit of cost, or solver='cpsat'"
+            )
+        solver = pyscipopt.Model()
+        solver.hideOutput()
+        _set_options(solver, request, model)
+        columns = _pass_model(solver, model)
+        if request.warm_start is not None and request.known is not None:
+            complete = model.integral.all()
+            start = solver.createSol() if complete else solver.createPartialSol()
+            for column, value in zip(columns, model.columns(request.known), strict=False):
+                solver.setSolVal(start, column, value)
+            solver.addSol(start)
+        solver.optimize()
+        return _answer(solver, model, columns)
+
+
+def _set_options(solver: pyscipopt.Model, request: Request, model: LinearModel) -> None:
+    options: dict[str, object] = {
+        "limits/gap": 0.0,
+        "limits/absgap": request.absolute_gap / model.scale,
+        **request.options,
+    }
+    if request.time_limit_s is not None:
+        options["limits/time"] = min(float(request.time_limit_s), solver.infinity())
+    for name, value in options.items():
+        try:
+            solver.setParam(name, value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"SCIP has no option {name!r} that takes {value!r}") from error
+
+
+def _pass_model(solver: pyscipopt.Model, model: LinearModel) -> list[pyscipopt.Variable]:
+    matrix = model.matrix
+    columns = [
+        solver.addVar(vtype="B" if whole else "C", obj=value)
+        for whole, value in zip(model.integral.tolist(), model.objective.tolist(), strict=True)
+    ]
+    solver.setMaximize()
+    for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):
+        part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        pairs = zip(matrix.indices[part], matrix.data[part].tolist(), strict=True)
+        total = pyscipopt.quicksum(value * columns[at] for at, value in pairs)
+        solver.addCons(pyscipopt.ExprCons(total, lhs=lower, rhs=upper))
+    return columns
+
+
+def _answer(
+    solver: pyscipopt.Model, model: LinearModel, columns: list[pyscipopt.Variable]
+) -> Answer:
+    status = solver.getStatus()
+    ended, native = TERMINATIONS.get(status, Termination.FAILED), f"SCIP: {status}"
+    if solver.getNSols() == 0:
+        return Answer(ended, native=native)
+    best = solver.getBestSol()
+    x = np.array([solver.getSolVal(best, column) for column in columns])
+    bound = solver.getDualbound()
+    return Answer(
+        ended,
+        model.choice(x),
+        model.utility(float(model.objective @ x)),
+        float("inf") if solver.isInfinity(bound) else model.utility(bound),
+        native,
+    )
