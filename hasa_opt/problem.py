@@ -175,7 +175,8 @@ class AllocationProblem:
     @cached_property
     def cheapest(self) -> IntArray:
         """Least admissible cost of each client, ``(n_clients,)``."""
-        return _fold(np.minimum, self.costs, self.admissible, np.iinfo(np.int64).max)
+        (cheapest,) = _fold(self.costs, self.admissible, (np.minimum, np.iinfo(np.int64).max))
+        return cheapest
 
     @cached_property
     def span(self) -> float:
@@ -192,8 +193,9 @@ class AllocationProblem:
     @cached_property
     def _utility_range(self) -> tuple[FloatArray, FloatArray]:
         """Smallest and largest admissible utility of each client."""
-        lowest = _fold(np.minimum, self.utilities, self.admissible, np.inf)
-        return lowest, _fold(np.maximum, self.utilities, self.admissible, -np.inf)
+        folds = (np.minimum, np.inf), (np.maximum, -np.inf)
+        lowest, highest = _fold(self.utilities, self.admissible, *folds)
+        return lowest, highest
 
     def evaluate(self, choice: npt.ArrayLike) -> Evaluation:
         """Recompute objective and limits of an allocation; costs in exact integers.
@@ -267,15 +269,28 @@ class AllocationProblem:
 
 
 def _fold(
-    fold: np.ufunc, table: npt.NDArray[Any], admissible: BoolArray, neutral: float
+    table: npt.NDArray[Any], admissible: BoolArray, *folds: tuple[np.ufunc, float]
 ) -> npt.NDArray[Any]:
-    """Fold the admissible entries of each row; by blocks, which is three times as fast."""
-    folded = np.empty(table.shape[0], dtype=table.dtype)
-    for start in range(0, folded.size, _BLOCK):
+    """Fold the admissible entries of each row by functions, each with its neutral element.
+
+    By blocks of contiguous columns, which is four times as fast as by rows.
+    """
+    folded = np.empty((len(folds), table.shape[0]), dtype=table.dtype)
+    for start in range(0, table.shape[0], _BLOCK):
         block = slice(start, start + _BLOCK)
-        columns = np.where(admissible[block], table[block], neutral).astype(table.dtype).T
-        fold.reduce(np.ascontiguousarray(columns), axis=0, out=folded[block])
+        columns = np.array(table[block].T, order="C")
+        allowed = admissible[block]
+        banned = None if allowed.all() else ~allowed.T
+        for (fold, neutral), row in zip(folds, folded, strict=True):
+            if banned is not None:
+                columns[banned] = neutral
+            fold.reduce(columns, axis=0, out=row[block])
     return folded
+
+
+def _owned(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The table itself if it is read-only and owns its memory, else a copy."""
+    return np.array(table) if table.flags.writeable or table.base is not None else table
 
 
 def _round_up(share: Fraction) -> str:
@@ -343,11 +358,11 @@ def _masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Ter
 
 def _cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
     priced = cost(clients, units, denominator)
-    costs = np.array(priced.costs)
+    costs = _owned(np.asarray(priced.costs))
     shape = (len(clients), units.size)
     if costs.shape != shape or costs.dtype != np.int64:
         raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
-    if (costs < 0).any():
+    if costs.min() < 0:
         raise InputError(f"cost {costs.min()} is negative: costs start at 0")
     refuse_overflow(costs, "the cost table")
     if not 0 < priced.full <= INT64_ROOM:
@@ -364,13 +379,15 @@ def _utility_table(
             "or wrap a table in utility.measured(table)"
         )
     try:
-        table = np.array(utility(clients, menu), dtype=np.float64)
+        table = _owned(np.asarray(utility(clients, menu), dtype=np.float64))
     except InputError:
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"utility does not give a table of floats: {error}") from error
     if table.shape != admissible.shape:
         raise InputError(f"utility table of shape {table.shape}: {admissible.shape} expected")
+    if max(table.max(), -table.min()) * len(clients) < np.inf:
+        return table
     bad = ~np.isfinite(table) & admissible
     if bad.any():
         row, column = (int(axis[0]) for axis in np.nonzero(bad))
