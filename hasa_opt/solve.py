@@ -196,6 +196,7 @@ def _solve_once(
         message=verdict.message,
         fallback_from=tried,
         held=verdict.choice,
+        evaluation=verdict.found,
     )
 
 

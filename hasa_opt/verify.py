@@ -37,6 +37,8 @@ class Verdict:
     termination : Termination
     choice : (n_clients,) int64 or None
         None unless the answer satisfies every limit.
+    found : Evaluation or None
+        What the choice costs and is worth.
     bound : float
     price : float
         Shadow price of the budget behind the independent bound.
@@ -50,6 +52,7 @@ class Verdict:
     price: float
     claim_held: bool
     message: str
+    found: Evaluation | None = None
 
 
 def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verdict:
@@ -80,7 +83,7 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     )
     termination = Termination.OPTIMAL if proven else _unproven(answer.termination, bool(lies))
     message = "; ".join([answer.native, *notes])
-    return Verdict(termination, choice, bound, own.price, not lies, message)
+    return Verdict(termination, choice, bound, own.price, not lies, message, found)
 
 
 def _closes(problem: AllocationProblem, found: Evaluation, bound: float) -> bool:
