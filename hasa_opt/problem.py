@@ -25,6 +25,8 @@ __all__ = ["AllocationProblem", "Evaluation"]
 BoolArray = npt.NDArray[np.bool_]
 
 _BLOCK = 1 << 12
+# What is computed once from the tables, whatever the budget.
+_SHARED = ("cheapest", "span", "magnitude", "_utility_range")
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,10 @@ class AllocationProblem:
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
         share = _budget_share(budget)
-        return replace(
-            self, budget=float(share), limit=min(floor(share * self.full_cost), INT64_ROOM)
-        )
+        limit = min(floor(share * self.full_cost), INT64_ROOM)
+        other = replace(self, budget=float(share), limit=limit)
+        other.__dict__.update({key: vars(self)[key] for key in _SHARED if key in vars(self)})
+        return other
 
     def __len__(self) -> int:
         return int(self.costs.shape[0])
@@ -210,7 +213,7 @@ class AllocationProblem:
         InputError
             If the shape is wrong or an index is not a whole number within the menu.
         """
-        chosen = self._checked(choice)
+        chosen = self.checked(choice)
         entries = np.arange(0, self.costs.size, self.widths.size) + chosen
         violations = []
         banned = np.flatnonzero(~self.admissible.reshape(-1)[entries])
@@ -253,7 +256,14 @@ class AllocationProblem:
             limits=("budget",),
         )
 
-    def _checked(self, choice: npt.ArrayLike) -> IntArray:
+    def checked(self, choice: npt.ArrayLike) -> IntArray:
+        """Indices into the menu as int64, one per client.
+
+        Raises
+        ------
+        InputError
+            If the shape is wrong or an index is not a whole number within the menu.
+        """
         given: npt.NDArray[Any] = np.asarray(choice)
         if given.shape != (len(self),):
             raise InputError(f"choice of shape {given.shape}: {len(self)} clients expected")

@@ -229,5 +229,4 @@ def _start(
     if warm_start is None:
         return None
     start = warm_start.choice if isinstance(warm_start, Allocation) else np.asarray(warm_start)
-    problem.evaluate(start)
-    return start.astype(np.int64)
+    return problem.checked(start)

@@ -17,9 +17,10 @@ from numba import njit
 
 from hasa_opt.clients import FloatArray, IntArray
 
-__all__ = ["Base", "Table", "relax", "worth"]
+__all__ = ["Base", "Start", "Table", "relax", "worth"]
 
 _SAMPLE_FROM = 20_000
+_SAMPLE, _SAMPLE_WITH_START = 4.0, 1.0
 _DEVIATIONS = 4.0
 _MARGIN = 1e-9
 _NEAREST = 400
@@ -38,6 +39,20 @@ class Table(NamedTuple):
     costs: IntArray
     utilities: FloatArray
     admissible: npt.NDArray[np.bool_]
+
+
+class Start(NamedTuple):
+    """An allocation to start from; it need not be within the budget.
+
+    Attributes
+    ----------
+    choice : (n_clients,) int64
+    spent : int
+        What it costs.
+    """
+
+    choice: IntArray
+    spent: int
 
 
 class Base(NamedTuple):
@@ -71,7 +86,7 @@ class _Steps(NamedTuple):
     spent: int
 
 
-def relax(table: Table, limit: int) -> Base:
+def relax(table: Table, limit: int, start: Start | None = None) -> Base:
     """Solve the linear relaxation.
 
     Parameters
@@ -79,12 +94,15 @@ def relax(table: Table, limit: int) -> Base:
     table : Table
     limit : int
         The budget; at most 2**62.
+    start : Start, optional
+        An allocation that is similar, most likely, for example that of a similar budget: it
+        saves time, whatever the budget was.
     """
     n_clients = table.costs.shape[0]
     choice = np.empty(n_clients, dtype=np.int64)
     if n_clients >= _SAMPLE_FROM:
         for widening in (1.0, 8.0):
-            low, high = _interval(table, limit, widening)
+            low, high = _interval(table, limit, widening, start)
             near, spent, least, most = _scan(*table, low, high, choice)
             if least <= limit < most:
                 return _fill(table, limit - spent, near, low, high, choice)
@@ -92,18 +110,24 @@ def relax(table: Table, limit: int) -> Base:
     return _fill(table, limit, everyone, 0.0, np.inf, choice)
 
 
-def _interval(table: Table, limit: int, widening: float) -> tuple[float, float]:
-    """Interval that holds the multiplier, most likely, from a sample of the clients."""
+def _interval(
+    table: Table, limit: int, widening: float, start: Start | None
+) -> tuple[float, float]:
+    """Interval that holds the multiplier, most likely, from a sample of the clients.
+
+    With a start only the difference to it is estimated from the sample, which varies less.
+    """
     n_clients = table.costs.shape[0]
-    size = int(4 * n_clients ** (2 / 3))
+    size = int((_SAMPLE if start is None else _SAMPLE_WITH_START) * n_clients ** (2 / 3))
     rows = np.random.default_rng(n_clients).integers(0, n_clients, size)
     part = Table(*(_frozen(column[rows]) for column in table))
     choice = np.empty(size, dtype=np.int64)
     steps = _Steps(*_steps(*part, np.arange(size), 0.0, np.inf, choice))
-    target = limit / n_clients * size
+    known = 0 if start is None else table.costs[rows, start.choice[rows]]
+    target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
     price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
     _take(*steps[:4], price, int(target) - steps.spent, choice)
-    spread = float(part.costs[np.arange(size), choice].std()) * size**0.5
+    spread = float((part.costs[np.arange(size), choice] - known).std()) * size**0.5
     reach = max(_DEVIATIONS * widening * spread, 1.0)
     low = _critical(steps.slope.copy(), steps.cost.copy(), int(target + reach) - steps.spent)
     high = _critical(steps.slope.copy(), steps.cost.copy(), int(target - reach) - steps.spent)
