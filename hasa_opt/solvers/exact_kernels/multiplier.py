@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.solvers.exact_kernels.compiled import helper, kernel
 
 __all__ = ["Base", "Start", "Table", "relax", "worth"]
 
@@ -154,7 +154,7 @@ def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
-@njit(cache=True)
+@helper
 def _hull(costs, utilities, admissible, order, vertex, slope):
     """Upper concave hull of one client by a monotone chain; collinear points stay.
 
@@ -191,7 +191,7 @@ def _hull(costs, utilities, admissible, order, vertex, slope):
     return top
 
 
-@njit(cache=True)
+@kernel
 def _steps(costs, utilities, admissible, rows, low, high, choice):
     """Steps of slope in [low, high); steeper ones are taken: writes ``choice`` of the rows."""
     n_widths = costs.shape[1]
@@ -218,7 +218,7 @@ def _steps(costs, utilities, admissible, rows, low, high, choice):
     return slope[:count], cost[:count], client[:count], width[:count], spent
 
 
-@njit(cache=True)
+@kernel
 def _scan(costs, utilities, admissible, low, high, choice):
     """Best widths at two multipliers: clients where they differ, the others' ``choice``.
 
@@ -251,7 +251,7 @@ def _scan(costs, utilities, admissible, low, high, choice):
     return near[:count].copy(), spent, least, most
 
 
-@njit(cache=True)
+@kernel
 def _critical(slope, cost, room):
     """Largest slope at which the steps of at least that slope exceed the room; 0 if none does.
 
@@ -288,7 +288,7 @@ def _critical(slope, cost, room):
     return 0.0
 
 
-@njit(cache=True)
+@kernel
 def _take(slope, cost, client, width, price, room, choice):
     """Take the steps above the price, then those at it that fit; returns the room left."""
     for j in range(slope.size):
@@ -306,7 +306,7 @@ def _take(slope, cost, client, width, price, room, choice):
     return room
 
 
-@njit(cache=True)
+@kernel
 def worth(utilities, choice):
     """Sum of the chosen utilities, compensated (Neumaier, 1974), and of their absolute values."""
     total, lost, size = 0.0, 0.0, 0.0
