@@ -178,8 +178,8 @@ class AllocationProblem:
     @cached_property
     def cheapest(self) -> IntArray:
         """Least admissible cost of each client, ``(n_clients,)``."""
-        (cheapest,) = _fold(self.costs, self.admissible, (np.minimum, np.iinfo(np.int64).max))
-        return cheapest
+        folded = _fold(self.costs, self.admissible, (np.minimum, np.iinfo(np.int64).max))
+        return np.asarray(folded[0])
 
     @cached_property
     def span(self) -> float:

@@ -153,7 +153,7 @@ def _first(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.unsignedinteger]:
     for row in marked[1:-1]:
         open_still &= ~row
         count += open_still.view(np.uint8)
-    return count
+    return np.asarray(count)
 
 
 def lagrangian_bound(problem: AllocationProblem, price: float) -> float:

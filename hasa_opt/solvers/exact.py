@@ -233,7 +233,7 @@ class _Run:
 def _chosen(table: npt.NDArray[Any], choice: IntArray) -> npt.NDArray[Any]:
     """Entry of each client's choice."""
     entries = np.arange(0, table.size, table.shape[1]) + choice
-    return table.reshape(-1)[entries]
+    return np.asarray(table.reshape(-1)[entries])
 
 
 def _moved(choice: IntArray, core: Core, moves: list[int]) -> IntArray:

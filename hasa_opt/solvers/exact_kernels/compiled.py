@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import njit
 
 __all__ = ["helper", "kernel"]
 
-kernel = njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+
+kernel = njit(**_OPTIONS)
 """Compile a function that Python calls."""
 
-helper = njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
+helper = njit(**{**_OPTIONS, "no_cpython_wrapper": True})
 """Compile a function that only compiled functions call."""
