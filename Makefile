@@ -34,6 +34,7 @@ lint: $(VENV)/installed  ## format, lint and type-check
 
 bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC
 	$(BIN)/python benchmarks/bench_exact.py
+	$(BIN)/python benchmarks/bench_scale.py
 
 lab: $(VENV)/installed  ## open the example notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from hasa_opt.errors import InputError
 
-__all__ = ["array", "expect", "float_array", "number", "sequence", "widened"]
+__all__ = ["array", "expect", "float_array", "number", "outer", "sequence", "widened"]
 
+_BLOCK = 1 << 13
 _CONVERSION = (TypeError, ValueError, OverflowError, ArithmeticError)
 
 
@@ -98,6 +99,18 @@ def widened(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return float64; single precision as the decimal that it prints: 0.35, not 0.34999999."""
     narrow = values.dtype in (np.float32, np.float16)
     return (values.astype(str) if narrow else values).astype(np.float64)
+
+
+def outer(column: npt.NDArray[Any], row: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Outer product as a read-only table; numpy's own is slow where rows are short."""
+    table = np.empty((column.size, row.size), dtype=np.result_type(column, row))
+    rows = np.tile(row, _BLOCK)
+    for start in range(0, column.size, _BLOCK):
+        repeated = np.repeat(column[start : start + _BLOCK], row.size)
+        cells = table[start : start + _BLOCK].reshape(-1)
+        np.multiply(repeated, rows[: repeated.size], out=cells)
+    table.flags.writeable = False
+    return table
 
 
 def number(value: object, what: str, *, infinite: bool = False) -> float:

@@ -151,7 +151,8 @@ class _Stages:
             worth = request.problem.evaluate(request.known).objective
             if not result.has_solution or worth > result.objective:
                 bound = max(result.bound, worth)
-                result = replace(result, held=_read_only(request.known), bound=bound)
+                known = _read_only(request.known)
+                result = replace(result, held=known, bound=bound, evaluation=None)
         return replace(
             result,
             termination=termination,

@@ -35,6 +35,8 @@ __all__ = ["AllocationProblem", "Evaluation"]
 BoolArray = npt.NDArray[np.bool_]
 
 _BLOCK = 1 << 12
+# What is computed once from the tables, whatever the budget.
+_SHARED = ("cheapest", "span", "magnitude", "_utility_range")
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,9 @@ class AllocationProblem:
         rows = tuple(
             replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
         )
-        return replace(self, budget=float(share), limit=limit, rows=rows)
+        other = replace(self, budget=float(share), limit=limit, rows=rows)
+        other.__dict__.update({key: vars(self)[key] for key in _SHARED if key in vars(self)})
+        return other
 
     def __len__(self) -> int:
         return int(self.costs.shape[0])
@@ -187,12 +191,13 @@ class AllocationProblem:
     @cached_property
     def cheapest(self) -> IntArray:
         """Least admissible cost of each client, ``(n_clients,)``."""
-        return _fold(np.minimum, self.costs, self.admissible, np.iinfo(np.int64).max)
+        folded = _fold(self.costs, self.admissible, (np.minimum, np.iinfo(np.int64).max))
+        return np.asarray(folded[0])
 
     @cached_property
     def dearest(self) -> int:
         """Cost of all clients at their costliest admissible widths: a budget that cannot bind."""
-        return int(_fold(np.maximum, self.costs, self.admissible, 0).sum())
+        return int(_fold(self.costs, self.admissible, (np.maximum, 0))[0].sum())
 
     @cached_property
     def span(self) -> float:
@@ -214,8 +219,9 @@ class AllocationProblem:
     @cached_property
     def _utility_range(self) -> tuple[FloatArray, FloatArray]:
         """Smallest and largest admissible utility of each client."""
-        lowest = _fold(np.minimum, self.utilities, self.admissible, np.inf)
-        return lowest, _fold(np.maximum, self.utilities, self.admissible, -np.inf)
+        folds = (np.minimum, np.inf), (np.maximum, -np.inf)
+        lowest, highest = _fold(self.utilities, self.admissible, *folds)
+        return lowest, highest
 
     def evaluate(self, choice: npt.ArrayLike) -> Evaluation:
         """Recompute objective and limits of an allocation; costs in exact integers.
@@ -230,7 +236,7 @@ class AllocationProblem:
         InputError
             If the shape is wrong or an index is not a whole number within the menu.
         """
-        chosen = self._checked(choice)
+        chosen = self.checked(choice)
         entries = np.arange(0, self.costs.size, self.widths.size) + chosen
         violations = []
         banned = np.flatnonzero(~self.admissible.reshape(-1)[entries])
@@ -273,7 +279,14 @@ class AllocationProblem:
             limits=("budget",),
         )
 
-    def _checked(self, choice: npt.ArrayLike) -> IntArray:
+    def checked(self, choice: npt.ArrayLike) -> IntArray:
+        """Indices into the menu as int64, one per client.
+
+        Raises
+        ------
+        InputError
+            If the shape is wrong or an index is not a whole number within the menu.
+        """
         given = array(choice, "choice")
         if given.shape != (len(self),):
             raise InputError(f"choice of shape {given.shape}: {len(self)} clients expected")
@@ -289,15 +302,28 @@ class AllocationProblem:
 
 
 def _fold(
-    fold: np.ufunc, table: npt.NDArray[Any], admissible: BoolArray, neutral: float
+    table: npt.NDArray[Any], admissible: BoolArray, *folds: tuple[np.ufunc, float]
 ) -> npt.NDArray[Any]:
-    """Fold the admissible entries of each row; by blocks, which is three times as fast."""
-    folded = np.empty(table.shape[0], dtype=table.dtype)
-    for start in range(0, folded.size, _BLOCK):
+    """Fold the admissible entries of each row by functions, each with its neutral element.
+
+    By blocks of contiguous columns, which is four times as fast as by rows.
+    """
+    folded = np.empty((len(folds), table.shape[0]), dtype=table.dtype)
+    for start in range(0, table.shape[0], _BLOCK):
         block = slice(start, start + _BLOCK)
-        columns = np.where(admissible[block], table[block], neutral).astype(table.dtype).T
-        fold.reduce(np.ascontiguousarray(columns), axis=0, out=folded[block])
+        columns = np.array(table[block].T, order="C")
+        allowed = admissible[block]
+        banned = None if allowed.all() else ~allowed.T
+        for (fold, neutral), row in zip(folds, folded, strict=True):
+            if banned is not None:
+                columns[banned] = neutral
+            fold.reduce(columns, axis=0, out=row[block])
     return folded
+
+
+def _owned(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The table itself if it is read-only and owns its memory, else a copy."""
+    return np.array(table) if table.flags.writeable or table.base is not None else table
 
 
 def _budget_share(budget: float) -> Fraction:
@@ -362,11 +388,11 @@ def _masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Ter
 
 def _cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
     priced = evaluated(cost, clients, units, denominator)
-    costs = np.array(array(priced.costs, "cost table"))
+    costs = _owned(array(priced.costs, "cost table"))
     shape = (len(clients), units.size)
     if costs.shape != shape or costs.dtype != np.int64:
         raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
-    if (costs < 0).any():
+    if costs.min() < 0:
         raise InputError(f"cost {costs.min()} is negative: costs start at 0")
     refuse_overflow(costs, "the cost table")
     if not (isinstance(priced.full, Integral) and 0 < priced.full <= INT64_ROOM):
@@ -383,7 +409,7 @@ def _utility_table(
             "or wrap a table in utility.measured(table)"
         )
     try:
-        table = np.array(utility(clients, menu), dtype=np.float64)
+        table = _owned(np.asarray(utility(clients, menu), dtype=np.float64))
     except InputError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -393,6 +419,8 @@ def _utility_table(
         ) from error
     if table.shape != admissible.shape:
         raise InputError(f"utility table of shape {table.shape}: {admissible.shape} expected")
+    if max(table.max(), -table.min()) * len(clients) < np.inf:
+        return table
     bad = ~np.isfinite(table) & admissible
     if bad.any():
         row, column = (int(axis[0]) for axis in np.nonzero(bad))

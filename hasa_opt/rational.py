@@ -10,7 +10,7 @@ from math import ceil, lcm
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import array
+from hasa_opt.checks import array, outer
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 
@@ -110,14 +110,14 @@ def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntAr
 
 
 def outer_product(samples: IntArray, units: IntArray, what: str) -> IntArray:
-    """``samples x units`` in int64, ``(n_clients, n_units)``, refusing totals beyond 2**62."""
+    """``samples x units``, read-only int64 ``(n_clients, n_units)``, no total beyond 2**62."""
     total, largest = int(samples.sum()), int(units.max())
     if total * largest > INT64_ROOM:
         raise InputError(
             f"{what}: the total {total} x {largest} exceeds 2**62 and would overflow: "
             "count samples or costs in larger units"
         )
-    return samples[:, None] * units[None, :]
+    return outer(samples, units)
 
 
 def refuse_overflow(table: IntArray | npt.NDArray[np.float64], what: str) -> None:
@@ -128,6 +128,8 @@ def refuse_overflow(table: IntArray | npt.NDArray[np.float64], what: str) -> Non
     InputError
         Naming the largest total.
     """
+    if int(table.max()) * table.shape[0] <= INT64_ROOM:
+        return
     largest = float(table.max(axis=1).sum(dtype=np.float64))
     if largest > INT64_ROOM:
         raise InputError(

@@ -143,21 +143,30 @@ def lagrangian(problem: AllocationProblem, price: float) -> Lagrangian:
     ``sum_i max_k (u_ik - price a_ik) + price limit``; at the right price it is the optimum of
     the linear relaxation. One pass over blocks of clients.
     """
-    choice = np.zeros(len(problem), dtype=np.int64)
+    choice = np.empty(len(problem), dtype=np.int64)
     total = price * (problem.limit - int(problem.cheapest.sum()))
     for start in range(0, len(problem), _BLOCK):
         block = slice(start, start + _BLOCK)
-        extra = np.ascontiguousarray(problem.costs[block].T) - problem.cheapest[block]
-        net = extra * -price
-        net += problem.utilities[block].T
-        net[~problem.admissible[block].T] = -np.inf
-        best = net.max(axis=0)
+        net = (problem.costs[block] - problem.cheapest[block, None]) * -price
+        net += problem.utilities[block]
+        if not problem.admissible[block].all():
+            net[~problem.admissible[block]] = -np.inf
+        columns = np.array(net.T, order="C")
+        best = columns.max(axis=0)
         # Among equal ones, as far as rounding tells, the first of the menu.
-        good = net >= best - _ROUNDING * np.abs(best)
-        for k in range(problem.widths.size - 1, -1, -1):
-            np.copyto(choice[block], k, where=good[k])
+        choice[block] = _first(columns >= best - _ROUNDING * np.abs(best))
         total += float(best.sum())
     return Lagrangian(price, choice, total)
+
+
+def _first(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.unsignedinteger]:
+    """Index of the first mark in each column; all but the last row are walked through once."""
+    open_still = ~marked[0]
+    count = open_still.astype(np.min_scalar_type(len(marked)))
+    for row in marked[1:-1]:
+        open_still &= ~row
+        count += open_still.view(np.uint8)
+    return np.asarray(count)
 
 
 def lagrangian_bound(problem: AllocationProblem, price: float) -> float:

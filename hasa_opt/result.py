@@ -10,7 +10,7 @@ import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.errors import NoSolutionError
-from hasa_opt.problem import AllocationProblem
+from hasa_opt.problem import AllocationProblem, Evaluation
 
 __all__ = ["Allocation", "Termination"]
 
@@ -65,6 +65,7 @@ class Allocation:
     message: str = ""
     fallback_from: tuple[str, ...] = ()
     held: IntArray | None = field(default=None, repr=False)
+    evaluation: Evaluation | None = field(default=None, repr=False)
 
     @property
     def price(self) -> float:
@@ -101,14 +102,13 @@ class Allocation:
         return self.problem.widths[self.choice]
 
     @cached_property
-    def _evaluation(self) -> tuple[float, int]:
-        evaluation = self.problem.evaluate(self.choice)
-        return evaluation.objective, evaluation.spent
+    def _evaluation(self) -> Evaluation:
+        return self.evaluation or self.problem.evaluate(self.choice)
 
     @property
     def objective(self) -> float:
         """Sum of the utilities, recomputed from the choice."""
-        return self._evaluation[0]
+        return self._evaluation.objective
 
     @property
     def poorest(self) -> float:
@@ -119,7 +119,7 @@ class Allocation:
     @property
     def spent(self) -> int:
         """Cost of the allocation in exact integer units; at most ``problem.limit``."""
-        return self._evaluation[1]
+        return self._evaluation.spent
 
     @property
     def spent_share(self) -> float:

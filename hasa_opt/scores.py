@@ -123,9 +123,7 @@ def rank_normalize(scores: npt.ArrayLike) -> FloatArray:
         raise InputError(f"scores have shape {values.shape}: give one number per client")
     if values.size == 1:
         return np.zeros(1)
-    from scipy.stats import rankdata  # here, because it costs half a second to import
-
-    return np.asarray((rankdata(values) - 1) / (values.size - 1), dtype=np.float64)
+    return _average_ranks(values) / (values.size - 1)
 
 
 SCORES: dict[str, Callable[..., FloatArray]] = {
@@ -136,6 +134,20 @@ SCORES: dict[str, Callable[..., FloatArray]] = {
     "label_entropy": label_entropy,
 }
 """The scores by name, as the command line offers them."""
+
+
+def _average_ranks(values: FloatArray) -> FloatArray:
+    """Ranks from 0; tied values share the average of theirs."""
+    order = np.argsort(values)
+    ordered = values[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    ranks = np.empty(values.size)
+    if first.size == values.size:
+        ranks[order] = first
+        return ranks
+    ties = np.diff(first, append=values.size)
+    ranks[order] = np.repeat(first + (ties - 1) / 2, ties)
+    return ranks
 
 
 def _per_client(

@@ -213,6 +213,7 @@ def _solve_once(
         message=verdict.message,
         fallback_from=tried,
         held=verdict.choice,
+        evaluation=verdict.found,
     )
 
 
@@ -252,5 +253,4 @@ def _start(
     if warm_start is None:
         return None
     start = warm_start.choice if isinstance(warm_start, Allocation) else array(warm_start, "choice")
-    problem.evaluate(start)
-    return start.astype(np.int64)
+    return problem.checked(start)

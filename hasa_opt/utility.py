@@ -1,7 +1,8 @@
 """Utility families: what an allocation is worth, as a table of clients by widths.
 
 A utility is called with the clients and the menu and returns a float table
-``(n_clients, n_widths)``. A function of your own with that signature serves as well.
+``(n_clients, n_widths)``. A function of your own with that signature serves as well. The problem
+keeps a copy of the table, unless the table is read-only and owns its memory.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import float_array, number
+from hasa_opt.checks import float_array, number, outer
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.rules import preliminary_widths
@@ -39,7 +40,7 @@ def hasa(scores: npt.ArrayLike, *, widths: tuple[float, float] | None = None) ->
         values = float_array(scores, "scores", (len(clients),))
         ends = (float(menu[0]), float(menu[-1])) if widths is None else widths
         weights = clients.weights * preliminary_widths(values, widths=ends)
-        return weights[:, None] * np.log(menu)
+        return outer(weights, np.log(menu))
 
     return build
 
@@ -68,7 +69,7 @@ def alpha_fair(weights: npt.ArrayLike | None = None, *, alpha: float = 1.0) -> U
         given = clients.weights if weights is None else _heights(weights, clients, "weights")
         with np.errstate(over="ignore"):  # what overflows is refused as not finite
             curve = np.log(menu) if power == 1 else menu ** (1 - power) / (1 - power)
-            return given[:, None] * curve
+            return outer(given, curve)
 
     return build
 
@@ -89,7 +90,7 @@ def saturating(scores: npt.ArrayLike, *, tau: float = 0.3) -> Utility:
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
         heights = _heights(scores, clients, "scores")
         with np.errstate(over="ignore"):  # to the limit: 1
-            return heights[:, None] * -np.expm1(-menu / scale)
+            return outer(heights, -np.expm1(-menu / scale))
 
     return build
 
@@ -103,7 +104,13 @@ def measured(values: npt.ArrayLike | Utility) -> Utility:
     """
     if callable(values):
         return values
-    return lambda clients, menu: np.asarray(values, dtype=np.float64)
+
+    def build(clients: Clients, menu: FloatArray) -> FloatArray:
+        table = np.array(values, dtype=np.float64)
+        table.flags.writeable = False
+        return table
+
+    return build
 
 
 def _heights(values: npt.ArrayLike, clients: Clients, what: str) -> FloatArray:

@@ -38,6 +38,8 @@ class Verdict:
     termination : Termination
     choice : (n_clients,) int64 or None
         None unless the answer satisfies every limit.
+    found : Evaluation or None
+        What the choice costs and is worth.
     bound : float
     prices : (n_limits,) float64
         Shadow prices behind the independent bound, in the order of ``problem.limits``.
@@ -51,6 +53,7 @@ class Verdict:
     prices: FloatArray
     claim_held: bool
     message: str
+    found: Evaluation | None = None
 
 
 def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verdict:
@@ -81,7 +84,7 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     )
     termination = Termination.OPTIMAL if proven else _unproven(answer.termination, bool(lies))
     message = "; ".join([answer.native, *notes])
-    return Verdict(termination, choice, bound, own.prices, not lies, message)
+    return Verdict(termination, choice, bound, own.prices, not lies, message, found)
 
 
 def _closes(problem: AllocationProblem, found: Evaluation, bound: float) -> bool:

@@ -123,7 +123,7 @@ def test_a_false_proof_is_named_in_the_verdict(liar):
 
 def test_a_false_proof_beyond_the_audit_shows_as_a_disagreement(liar, monkeypatch):
     monkeypatch.setattr("hasa_opt.verify.better_exists", lambda *_: None)
-    monkeypatch.setattr("hasa_opt.backend.repaired", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.request.repaired", lambda *_: None)
     name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
     registry.register(replace(registry.record(name), constraints=("Quota",)))
     widest = trap().widths[-1]

@@ -323,7 +323,7 @@ def scripted(liar: Callable[..., str], script: Callable[..., Answer]) -> str:
 def test_a_false_claim_of_infeasibility_does_not_lower_the_level(
     liar: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hasa_opt.backend.repaired", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.request.repaired", lambda *_: None)
 
     def script(problem: AllocationProblem, request: registry.Request) -> Answer:
         if not problem.utilities.any():

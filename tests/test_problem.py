@@ -302,6 +302,13 @@ def test_a_table_of_any_layout_is_copied(make):
     assert hasa.solve(problem, "highs").has_solution
 
 
+def test_a_read_only_table_of_a_function_is_not_copied():
+    own = np.zeros((2, 5))
+    own.flags.writeable = False
+    assert build(utility=lambda clients, menu: own).utilities is own
+    assert build(utility=lambda clients, menu: own[:]).utilities is not own
+
+
 def table_with(value) -> np.ndarray:
     table = np.zeros((2, 5))
     table[1, 3] = value

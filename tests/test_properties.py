@@ -13,7 +13,7 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, rules, scores, solve
 from hasa_opt.errors import InfeasibleError
 from hasa_opt.linear import LinearModel
-from hasa_opt.relaxation import lagrangian_bound, relax
+from hasa_opt.relaxation import lagrangian, lagrangian_bound, relax
 
 LAW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -72,6 +72,17 @@ def test_permuting_the_clients_preserves_the_optimum(case, random):
     random.shuffle(order)
     moved = {name: case[name][order] for name in ("samples", "caps", "table")}
     assert best(build(case, **moved)) == best(build(case))
+
+
+@LAW
+@given(cases(), st.integers(0, 20))
+def test_the_lagrangian_takes_the_first_best_width(case, price):
+    problem = build(case)
+    net = problem.utilities - price * problem.costs.astype(float)
+    net[~problem.admissible] = -np.inf
+    found = lagrangian(problem, float(price))
+    assert found.choice.tolist() == net.argmax(axis=1).tolist()
+    assert found.bound == pytest.approx(net.max(axis=1).sum() + price * problem.limit, abs=1e-6)
 
 
 @LAW

@@ -8,8 +8,10 @@ from math import log, sqrt
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import entropy
+from scipy.stats import entropy, rankdata
 
 from hasa_opt import scores
 from hasa_opt.errors import HasaError, InputError
@@ -167,6 +169,15 @@ def test_rank_normalize_equals_counting(seed):
         for value in values
     ]
     np.testing.assert_allclose(scores.rank_normalize(values), slow_ranks)
+
+
+_SCORE = st.one_of(st.integers(-3, 3).map(float), st.just(-0.0), st.floats(-1e300, 1e300))
+
+
+@given(st.lists(_SCORE, min_size=1, max_size=30))
+def test_rank_normalize_equals_scipy_with_ties(values):
+    expected = (rankdata(values) - 1) / max(len(values) - 1, 1)
+    assert scores.rank_normalize(values).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("bad", [[], [[1.0]], [1, np.nan], [np.inf, 1], 3.0])

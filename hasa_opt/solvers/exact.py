@@ -16,7 +16,7 @@ from hasa_opt.problem import AllocationProblem
 from hasa_opt.rational import INT64_ROOM
 from hasa_opt.result import Termination
 from hasa_opt.solvers.exact_kernels.core import Core, collect
-from hasa_opt.solvers.exact_kernels.multiplier import Base, Table, relax, worth
+from hasa_opt.solvers.exact_kernels.multiplier import Base, Start, Table, relax, worth
 from hasa_opt.solvers.exact_kernels.pareto import Search
 from hasa_opt.solvers.exact_rows import solve_rows
 
@@ -112,7 +112,8 @@ class _Run:
 
         Nothing is looked for that is worth less than the floor.
         """
-        base = relax(self._table, self._limit, self._request.deadline)
+        start = self._start()
+        base = relax(self._table, self._limit, start, self._request.deadline)
         if base.slack < 0:
             self.ended = Termination.INFEASIBLE
             return
@@ -122,7 +123,7 @@ class _Run:
         self._top = objective + self._loss
         self._rounding = _ROUNDING * (size + self._loss)
         self._precision = max(self._rounding, self._request.gap * abs(self._top))
-        self._consider(self._request.warm_start)
+        self._consider(start)
         if self._top - self._loss <= floor:
             self._loss, self._choice = max(self._top - floor, 0.0), None
 
@@ -247,17 +248,25 @@ class _Run:
             if not partial:
                 self._least = max(self._least, min(search.bound + wasted, self._loss))
 
-    def _consider(self, start: IntArray | None) -> None:
+    def _start(self) -> Start | None:
+        choice = self._request.warm_start
+        if choice is None:
+            return None
+        return Start(choice, int(_chosen(self._table.costs, choice).sum()))
+
+    def _consider(self, start: Start | None) -> None:
         """Take an allocation as incumbent if it is feasible and better."""
-        if start is None:
+        if start is None or start.spent > self._limit:
             return
-        rows = np.arange(start.size)
-        spent = int(self._table.costs[rows, start].sum())
-        if spent > self._limit or not self._table.admissible[rows, start].all():
-            return
-        loss = self._top - worth(self._table.utilities, start)[0]
-        if loss < self._loss:
-            self._loss, self._choice = max(loss, 0.0), start
+        loss = self._top - worth(self._table.utilities, start.choice)[0]
+        if loss < self._loss and _chosen(self._table.admissible, start.choice).all():
+            self._loss, self._choice = max(loss, 0.0), start.choice
+
+
+def _chosen(table: npt.NDArray[Any], choice: IntArray) -> npt.NDArray[Any]:
+    """Entry of each client's choice."""
+    entries = np.arange(0, table.size, table.shape[1]) + choice
+    return np.asarray(table.reshape(-1)[entries])
 
 
 def plain_run(problem: AllocationProblem, costs: IntArray, limit: int, request: Request) -> _Run:

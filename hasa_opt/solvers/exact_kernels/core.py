@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.solvers.exact_kernels.compiled import helper, kernel
 from hasa_opt.solvers.exact_kernels.multiplier import Base, Table
 
 __all__ = ["Core", "collect"]
@@ -56,7 +56,7 @@ class Core(NamedTuple):
     @property
     def divisor(self) -> int:
         """Greatest common divisor of the costs of all moves; 0 without moves."""
-        return int(_divisor(self.cost))
+        return int(np.gcd.reduce(self.cost))
 
 
 def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core, float]:
@@ -85,7 +85,7 @@ def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core,
     return Core(*_arrange(order, model, label, client, stop, width, cost, regret)), excess
 
 
-@njit(cache=True)
+@kernel
 def _moves(costs, utilities, admissible, choice, rows, price, gap, capacity):
     """Moves of regret below the gap, client after client, with a hash of each client's moves."""
     client, stop = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
@@ -129,14 +129,14 @@ def _moves(costs, utilities, admissible, choice, rows, price, gap, capacity):
     )  # fmt: skip
 
 
-@njit(cache=True)
+@helper
 def _mixed(code, value):
     """One round of a 64-bit hash (multiply and shift)."""
     code = (code ^ value) * np.uint64(11400714819323198485)
     return code ^ (code >> np.uint64(29))
 
 
-@njit(cache=True)
+@kernel
 def _classes(stop, width, cost, regret, key):
     """Class of each client, and the first client of each class, by open addressing."""
     n = stop.size
@@ -158,7 +158,7 @@ def _classes(stop, width, cost, regret, key):
     return label, model[:count]
 
 
-@njit(cache=True)
+@helper
 def _same(i, j, stop, width, cost, regret):
     """True if two clients have the same moves."""
     a = stop[i - 1] if i > 0 else 0
@@ -173,7 +173,7 @@ def _same(i, j, stop, width, cost, regret):
     return True
 
 
-@njit(cache=True)
+@kernel
 def _rates(model, stop, cost, regret):
     """Least regret per unit of cost of each class."""
     rate = np.empty(model.size, np.float64)
@@ -185,7 +185,7 @@ def _rates(model, stop, cost, regret):
     return rate
 
 
-@njit(cache=True)
+@kernel
 def _shuffled(size):
     """Fixed permutation that looks random (Fisher and Yates' shuffle, xorshift numbers)."""
     order = np.arange(size)
@@ -199,7 +199,7 @@ def _shuffled(size):
     return order
 
 
-@njit(cache=True)
+@kernel
 def _arrange(order, model, label, client, stop, width, cost, regret):
     """Arrays of the core in the given order of its classes."""
     n = order.size
@@ -234,14 +234,3 @@ def _arrange(order, model, label, client, stop, width, cost, regret):
         member[filled[c]] = client[i]
         filled[c] += 1
     return first, new_width, new_cost, new_regret, up, down, start, member
-
-
-@njit(cache=True)
-def _divisor(cost):
-    """Greatest common divisor of absolute values."""
-    divisor = 0
-    for value in cost:
-        divisor = np.gcd(divisor, abs(value))
-        if divisor == 1:
-            break
-    return divisor

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.deadline import UNLIMITED, Deadline
+from hasa_opt.solvers.exact_kernels.compiled import helper, kernel
 
-__all__ = ["Base", "Table", "relax", "worth"]
+__all__ = ["Base", "Start", "Table", "relax", "worth"]
 
 _SAMPLE_FROM = 20_000
+_SAMPLE, _SAMPLE_WITH_START = 4.0, 1.0
 _DEVIATIONS = 4.0
 _MARGIN = 1e-9
 _NEAREST = 400
@@ -40,6 +41,20 @@ class Table(NamedTuple):
     costs: IntArray
     utilities: FloatArray
     admissible: npt.NDArray[np.bool_]
+
+
+class Start(NamedTuple):
+    """An allocation to start from; it need not be within the budget.
+
+    Attributes
+    ----------
+    choice : (n_clients,) int64
+    spent : int
+        What it costs.
+    """
+
+    choice: IntArray
+    spent: int
 
 
 class Base(NamedTuple):
@@ -73,7 +88,9 @@ class _Steps(NamedTuple):
     spent: int
 
 
-def relax(table: Table, limit: int, deadline: Deadline = UNLIMITED) -> Base:
+def relax(
+    table: Table, limit: int, start: Start | None = None, deadline: Deadline = UNLIMITED
+) -> Base:
     """Solve the linear relaxation.
 
     Parameters
@@ -81,6 +98,9 @@ def relax(table: Table, limit: int, deadline: Deadline = UNLIMITED) -> Base:
     table : Table
     limit : int
         The budget; at most 2**62.
+    start : Start, optional
+        An allocation that is similar, most likely, for example that of a similar budget: it
+        saves time, whatever the budget was.
     deadline : Deadline, optional
 
     Raises
@@ -92,7 +112,7 @@ def relax(table: Table, limit: int, deadline: Deadline = UNLIMITED) -> Base:
     choice = np.empty(n_clients, dtype=np.int64)
     if n_clients >= _SAMPLE_FROM:
         for widening in (1.0, 8.0):
-            low, high = _interval(table, limit, widening)
+            low, high = _interval(table, limit, widening, start)
             near, spent, least, most = _scanned(table, low, high, choice, deadline)
             if least <= limit < most:
                 return _fill(table, limit - spent, near, low, high, choice, deadline)
@@ -100,18 +120,24 @@ def relax(table: Table, limit: int, deadline: Deadline = UNLIMITED) -> Base:
     return _fill(table, limit, everyone, 0.0, np.inf, choice, deadline)
 
 
-def _interval(table: Table, limit: int, widening: float) -> tuple[float, float]:
-    """Interval that holds the multiplier, most likely, from a sample of the clients."""
+def _interval(
+    table: Table, limit: int, widening: float, start: Start | None
+) -> tuple[float, float]:
+    """Interval that holds the multiplier, most likely, from a sample of the clients.
+
+    With a start only the difference to it is estimated from the sample, which varies less.
+    """
     n_clients = table.costs.shape[0]
-    size = int(4 * n_clients ** (2 / 3))
+    size = int((_SAMPLE if start is None else _SAMPLE_WITH_START) * n_clients ** (2 / 3))
     rows = np.random.default_rng(n_clients).integers(0, n_clients, size)
     part = Table(*(_frozen(column[rows]) for column in table))
     choice = np.empty(size, dtype=np.int64)
     steps = _Steps(*_steps(*part, np.arange(size), 0.0, np.inf, choice))
-    target = limit / n_clients * size
+    known = 0 if start is None else table.costs[rows, start.choice[rows]]
+    target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
     price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
     _take(*steps[:4], price, int(target) - steps.spent, choice)
-    spread = float(part.costs[np.arange(size), choice].std()) * size**0.5
+    spread = float((part.costs[np.arange(size), choice] - known).std()) * size**0.5
     reach = max(_DEVIATIONS * widening * spread, 1.0)
     low = _critical(steps.slope.copy(), steps.cost.copy(), int(target + reach) - steps.spent)
     high = _critical(steps.slope.copy(), steps.cost.copy(), int(target - reach) - steps.spent)
@@ -167,7 +193,7 @@ def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
-@njit(cache=True)
+@helper
 def _hull(costs, utilities, admissible, order, vertex, slope):
     """Upper concave hull of one client by a monotone chain; collinear points stay.
 
@@ -204,7 +230,7 @@ def _hull(costs, utilities, admissible, order, vertex, slope):
     return top
 
 
-@njit(cache=True)
+@kernel
 def _steps(costs, utilities, admissible, rows, low, high, choice):
     """Steps of slope in [low, high); steeper ones are taken: writes ``choice`` of the rows."""
     n_widths = costs.shape[1]
@@ -231,7 +257,7 @@ def _steps(costs, utilities, admissible, rows, low, high, choice):
     return slope[:count], cost[:count], client[:count], width[:count], spent
 
 
-@njit(cache=True)
+@kernel
 def _scan(costs, utilities, admissible, low, high, choice):
     """Best widths at two multipliers: clients where they differ, the others' ``choice``.
 
@@ -264,7 +290,7 @@ def _scan(costs, utilities, admissible, low, high, choice):
     return near[:count].copy(), spent, least, most
 
 
-@njit(cache=True)
+@kernel
 def _critical(slope, cost, room):
     """Largest slope at which the steps of at least that slope exceed the room; 0 if none does.
 
@@ -301,7 +327,7 @@ def _critical(slope, cost, room):
     return 0.0
 
 
-@njit(cache=True)
+@kernel
 def _take(slope, cost, client, width, price, room, choice):
     """Take the steps above the price, then those at it that fit; returns the room left."""
     for j in range(slope.size):
@@ -319,7 +345,7 @@ def _take(slope, cost, client, width, price, room, choice):
     return room
 
 
-@njit(cache=True)
+@kernel
 def worth(utilities, choice):
     """Sum of the chosen utilities, compensated (Neumaier, 1974), and of their absolute values."""
     total, lost, size = 0.0, 0.0, 0.0

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.solvers.exact_kernels.compiled import helper, kernel
 from hasa_opt.solvers.exact_kernels.core import Core
 
 __all__ = ["Search"]
@@ -101,9 +101,12 @@ class Search:
     def bound(self) -> float:
         """No allocation has a smaller loss."""
         core, at = self._core, self._whole[_CLASS]
-        open_states = _least_bound(
-            *self._lists, self._whole, self._price, core.up[at], core.down[at]
-        )
+        row, length = self._whole[_ROW], self._whole[_LENGTH]
+        slack, regret = self._lists.slack[row, :length], self._lists.regret[row, :length]
+        short = slack < 0
+        narrowed = regret[short] - slack[short] * core.down[at]
+        filled = regret[~short] + slack[~short] * min(self._price, core.up[at])
+        open_states = np.concatenate([narrowed, filled]).min(initial=np.inf)
         pruned = self._real[_LOSS] - self._limits[0]
         return float(min(pruned, self._real[_DROPPED], open_states))
 
@@ -140,7 +143,7 @@ class Search:
             self._nodes = larger
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _advance(
     first, cost, regret, up, down, copies, price, limits, cap, n_classes,
     slacks, regrets, links, nodes, whole, real, chunk,
@@ -197,7 +200,7 @@ def _advance(
     return 0
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _copies(first, start, cost, regret, price, slack, loss):
     """Members of each class that some best allocation can do with.
 
@@ -230,7 +233,7 @@ def _copies(first, start, cost, regret, price, slack, loss):
     return copies
 
 
-@njit(cache=True, error_model="numpy")
+@helper
 def _window(c, first, cost, up, down, price, whole, loss):
     """Range of slack that the copies of one class need on the way.
 
@@ -247,7 +250,7 @@ def _window(c, first, cost, up, down, price, whole, loss):
     return min(np.float64(whole[_LOWEST]), low), max(np.float64(whole[_HIGHEST]), high)
 
 
-@njit(cache=True)
+@helper
 def _least_loss(slack, regret, price, up, down):
     """Least loss that a state can lead to, by the best rates of the classes to come."""
     if slack >= 0:
@@ -255,7 +258,7 @@ def _least_loss(slack, regret, price, up, down):
     return regret - np.float64(slack) * down
 
 
-@njit(cache=True)
+@helper
 def _merge(
     a_slack, a_regret, a_link, a_size, b_slack, b_regret, b_link, b_size,
     cost, regret, move, slacks, regrets, links,
@@ -298,7 +301,7 @@ def _merge(
     return count
 
 
-@njit(cache=True)
+@helper
 def _smallest(values, rank):
     """Value of a rank, from 0, by quickselect; reorders the values."""
     first, last = 0, values.size - 1
@@ -324,7 +327,7 @@ def _smallest(values, rank):
     return values[rank]
 
 
-@njit(cache=True)
+@helper
 def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     """Cut a list to its cap; note the least loss that the dropped states could have led to.
 
@@ -355,17 +358,7 @@ def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     return count
 
 
-@njit(cache=True)
-def _least_bound(slacks, regrets, links, whole, price, up, down):
-    """Least loss that the states of the current list can lead to."""
-    least = np.inf
-    for i in range(whole[_LENGTH]):
-        at = whole[_ROW]
-        least = min(least, _least_loss(slacks[at, i], regrets[at, i], price, up, down))
-    return least
-
-
-@njit(cache=True)
+@kernel
 def _forget(nodes, links, whole):
     """Compact the nodes that lead to a state of the list or to the incumbent."""
     row, length, used = whole[_ROW], whole[_LENGTH], whole[_USED]

@@ -1,0 +1,86 @@
+"""What surrounds the exact solver at a million clients, as ratios to the solver, with targets.
+
+Run it with ``python benchmarks/bench_scale.py``. Ratios of medians of CPU seconds, on one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+
+import hasa_opt as hasa
+from hasa_opt.backend import Request, load
+from hasa_opt.problem import AllocationProblem
+
+MENU = np.linspace(0.3, 1, 8).round(2)
+CLIENTS = 1_000_000
+REPEATS = 5
+TARGETS = {
+    "build + solve + verification / solver": 2.0,
+    "warm re-solve at 102 % of the budget / cold": 0.5,
+    "solver / one pass of numpy's row max": 3.0,
+}
+
+Result = TypeVar("Result")
+
+
+def timed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """CPU seconds of one run, and what it returns."""
+    started = time.process_time()
+    result = work()
+    return time.process_time() - started, result
+
+
+def once(build: Callable[[], AllocationProblem]) -> dict[str, float]:
+    """CPU seconds of the parts, each on a freshly built problem."""
+    building, problem = timed(build)
+    cold, before = timed(lambda: hasa.solve(problem, "exact"))
+    other = problem.with_budget(1.02 * problem.budget)
+    fresh = build().with_budget(other.budget)
+    return {
+        "build": building,
+        "solve": cold,
+        "solver": timed(lambda: load("exact").solve(problem, Request(problem)))[0],
+        "cold": timed(lambda: hasa.solve(fresh, "exact"))[0],
+        "warm": timed(lambda: hasa.solve(other, "exact", warm_start=before))[0],
+        "pass": timed(lambda: problem.utilities.max(axis=1).sum())[0],
+    }
+
+
+def report(name: str, utility: hasa.utility.Utility, clients: hasa.Clients) -> None:
+    """One line per target."""
+
+    def build() -> AllocationProblem:
+        return AllocationProblem.build(clients, widths=MENU, budget=0.5, utility=utility)
+
+    runs = [once(build) for _ in range(REPEATS)]
+    spent = {part: median(run[part] for run in runs) for part in runs[0]}
+    print(f"{name}: " + ", ".join(f"{part} {seconds:.3f} s" for part, seconds in spent.items()))
+    ratios = (
+        (spent["build"] + spent["solve"]) / spent["solver"],
+        spent["warm"] / spent["cold"],
+        spent["solver"] / spent["pass"],
+    )
+    for (what, target), ratio in zip(TARGETS.items(), ratios, strict=True):
+        verdict = "" if ratio <= target else "  MISSED"
+        print(f"  {what:<46}{ratio:>6.2f}  (target {target:g}){verdict}", flush=True)
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    few = hasa.Clients(rng.integers(20, 2000, 30_000))
+    warm_up = AllocationProblem.build(
+        few, widths=MENU, budget=0.5, utility=hasa.utility.hasa(rng.random(30_000))
+    )
+    print(f"first call, compilation or its cache: {timed(lambda: hasa.solve(warm_up))[0]:.1f} s")
+    clients = hasa.Clients(rng.integers(20, 2000, CLIENTS))
+    report("log of scores", hasa.utility.hasa(rng.random(CLIENTS)), clients)
+    report("measured table", hasa.utility.measured(rng.random((CLIENTS, MENU.size))), clients)
+
+
+if __name__ == "__main__":
+    main()
