@@ -72,7 +72,9 @@ class Dual:
     start: IntArray
 
 
-def dual(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Dual | None:
+def dual(
+    problem: AllocationProblem, tree: SiteTree | None = None, deadline: Deadline = UNLIMITED
+) -> Dual | None:
     """Optimal prices of the linear relaxation; None if it is infeasible.
 
     The budget alone and nested site budgets alone: by the order of slopes. Up to some thousand
@@ -83,6 +85,8 @@ def dual(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Dual | N
     Parameters
     ----------
     problem : AllocationProblem
+    tree : SiteTree, optional
+        Its limits, if they are nested site budgets alone.
     deadline : Deadline
         When to stop with the best bound in hand.
 
@@ -98,7 +102,6 @@ def dual(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Dual | N
         prices = np.zeros(len(problem.limits))
         prices[0] = found.price
         return priced(problem, Prices(prices), found.choice)
-    tree = SiteTree.of(problem, deadline)
     if tree is not None:
         return priced(problem, Prices(tree.prices), tree.start) if tree.feasible else None
     if len(problem) <= _DIRECT:

@@ -24,7 +24,8 @@ from hasa_opt.errors import PrecisionError
 from hasa_opt.problem import AllocationProblem
 
 if TYPE_CHECKING:
-    from hasa_opt.backend import Request
+    from hasa_opt.dual import Dual
+    from hasa_opt.request import Request
 
 __all__ = ["LinearModel", "promising"]
 
@@ -116,6 +117,8 @@ class LinearModel:
     def requested(cls, request: Request) -> LinearModel:
         """Translate the problem of a request, without columns that no optimum needs.
 
+        So a prohibitive utility, too, does not set the scale of the model.
+
         Raises
         ------
         PrecisionError
@@ -123,7 +126,11 @@ class LinearModel:
         OutOfTime
             If the request's deadline passes before the model is there.
         """
-        model = cls.of(request.problem, promising(request))
+        problem, dual, known = request.problem, request.dual, request.known
+        kept = None
+        if dual is not None and known is not None:
+            kept = promising(problem, dual, known)
+        model = cls.of(problem, kept)
         if not model.precise:
             raise PrecisionError(
                 f"costs differ by up to {model.largest:.3g} units, but floating-point solvers tell "
@@ -180,20 +187,16 @@ class LinearModel:
         return np.asarray(np.diff(self.matrix.indptr[: self.n_open + 1]))
 
 
-def promising(request: Request) -> BoolArray:
-    """Mark the columns whose Lagrangian loss is within the gap of a known allocation.
+def promising(problem: AllocationProblem, dual: Dual, choice: IntArray) -> BoolArray:
+    """Mark the columns whose regret is within the gap of a feasible allocation.
 
-    An allocation with any other column is worth less than the known one (Kellerer, Pferschy and
-    Pisinger, Knapsack Problems, 2004, section 11.2), so a prohibitive utility need not set the
-    scale of a model.
+    An allocation with any other column is worth less than this one (Kellerer, Pferschy and
+    Pisinger, Knapsack Problems, 2004, section 11.2).
     """
-    problem, dual = request.problem, request.dual
-    if request.known is None or dual is None:
-        return problem.admissible
-    gap = dual.bound - problem.evaluate(request.known).objective
+    gap = dual.bound - problem.evaluate(choice).objective
     rounding = 1e-9 * abs(dual.bound) + 1e-12 * problem.magnitude
     kept = dual.regret <= max(gap, 0.0) + rounding
-    kept[np.arange(len(problem)), request.known] = True
+    kept[np.arange(len(problem)), choice] = True
     return np.asarray(kept)
 
 

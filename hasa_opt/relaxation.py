@@ -22,7 +22,9 @@ from hasa_opt.problem import AllocationProblem
 __all__ = [
     "Lagrangian",
     "Relaxation",
+    "Rooms",
     "Steps",
+    "fill",
     "hull_steps",
     "lagrangian",
     "lagrangian_bound",
@@ -93,7 +95,8 @@ class Relaxation:
     @cached_property
     def incumbent(self) -> IntArray:
         """The whole steps and then single upgrades until none fits, ``(n_clients,)``."""
-        return _fill(self.problem, self.choice, self.slack, self.deadline)
+        rooms = Rooms.single(self.slack, len(self.problem))
+        return fill(self.problem, self.choice, rooms, self.deadline)
 
 
 def relax(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Relaxation:
@@ -265,8 +268,56 @@ def _non_increasing(slope: FloatArray, row: IntArray) -> FloatArray:
     return capped
 
 
-def _fill(problem: AllocationProblem, choice: IntArray, slack: int, deadline: Deadline) -> IntArray:
-    """Spend the slack on single upgrades, best gain per cost first, until none fits."""
+@dataclass(frozen=True, eq=False)
+class Rooms:
+    """What nested limits on the cost leave.
+
+    Attributes
+    ----------
+    left : (n_limits,) int64
+        At least 0.
+    parent : (n_limits,) int64
+        The limit around each one; -1 for the outermost, which comes first in ``outermost_first``.
+    deepest : (n_clients,) int64
+        Smallest limit around each client.
+    outermost_first : (n_limits,) int64
+    """
+
+    left: IntArray
+    parent: IntArray
+    deepest: IntArray
+    outermost_first: IntArray
+
+    @classmethod
+    def single(cls, left: int, n_clients: int) -> Rooms:
+        """One limit around all clients."""
+        none = np.zeros(1, dtype=np.int64)
+        return cls(np.array([left]), none - 1, np.zeros(n_clients, dtype=np.int64), none)
+
+    def of_clients(self) -> IntArray:
+        """What each client may spend more, ``(n_clients,)``."""
+        least = self.left.copy()
+        for limit in self.outermost_first[1:]:
+            least[limit] = min(least[limit], least[self.parent[limit]])
+        return least[self.deepest]
+
+    def take(self, client: int, extra: int) -> bool:
+        """Spend within all limits around a client; False, and nothing is spent, if one is short."""
+        around = []
+        limit = int(self.deepest[client])
+        while limit >= 0:
+            if extra > self.left[limit]:
+                return False
+            around.append(limit)
+            limit = int(self.parent[limit])
+        self.left[around] -= extra
+        return True
+
+
+def fill(
+    problem: AllocationProblem, choice: IntArray, rooms: Rooms, deadline: Deadline = UNLIMITED
+) -> IntArray:
+    """Spend what is left on single upgrades, best gain per cost first, until none fits."""
     filled = choice.copy()
     rows = np.arange(len(problem))
     for _ in range(_PASSES):
@@ -274,16 +325,16 @@ def _fill(problem: AllocationProblem, choice: IntArray, slack: int, deadline: De
             break
         extra = problem.costs - problem.costs[rows, filled][:, None]
         gain = problem.utilities - problem.utilities[rows, filled][:, None]
-        useful = problem.admissible & (extra <= slack) & (gain > 0)
+        useful = problem.admissible & (extra <= rooms.of_clients()[:, None]) & (gain > 0)
         client, width = np.nonzero(useful)
         if client.size == 0:
             break
-        paid = np.maximum(extra[client, width], 0)
-        rate = gain[client, width] / np.maximum(paid, 1e-9)
+        more = extra[client, width]
+        rate = gain[client, width] / np.maximum(more, 1e-9)
         upgraded: set[int] = set()
         for at in np.argsort(-rate, kind="stable")[:_CANDIDATES]:
-            if paid[at] <= slack and int(client[at]) not in upgraded:
-                upgraded.add(int(client[at]))
-                filled[client[at]] = width[at]
-                slack -= int(extra[client[at], width[at]])
+            own = int(client[at])
+            if own not in upgraded and rooms.take(own, int(more[at])):
+                upgraded.add(own)
+                filled[own] = width[at]
     return filled

@@ -15,6 +15,7 @@ from hasa_opt.problem import AllocationProblem
 from hasa_opt.relaxation import Relaxation, relax
 from hasa_opt.repair import repaired
 from hasa_opt.result import Termination
+from hasa_opt.site_tree import SiteTree
 
 __all__ = ["Answer", "Request"]
 
@@ -57,9 +58,14 @@ class Request:
             object.__setattr__(self, "deadline", Deadline.after(limit))
 
     @cached_property
+    def tree(self) -> SiteTree | None:
+        """The limits as a tree, if they are nested site budgets alone."""
+        return SiteTree.of(self.problem, self.deadline)
+
+    @cached_property
     def dual(self) -> Dual | None:
         """Prices of all limits and the bound that they prove; None if the limits conflict."""
-        return dual(self.problem, self.deadline)
+        return dual(self.problem, self.tree, self.deadline)
 
     @cached_property
     def relaxation(self) -> Relaxation:
@@ -77,8 +83,11 @@ class Request:
         """Feasible allocation that needs no solver: the warm start or a repaired one; else None."""
         starts = [self.warm_start]
         with suppress(OutOfTime):
-            starts.append(self.relaxation.incumbent)
-            if self.problem.rows and self.dual is not None:
+            if self.tree is not None and self.tree.feasible:
+                starts.append(self.tree.incumbent)
+            else:
+                starts.append(self.relaxation.incumbent)
+            if self.problem.rows and self.tree is None and self.dual is not None:
                 starts.append(repaired(self.problem, self.dual))
         evaluated = [
             (self.problem.evaluate(choice), choice) for choice in starts if choice is not None

@@ -17,7 +17,7 @@ from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.constraints import Row, RowConstraint, SiteBudgets
 from hasa_opt.deadline import UNLIMITED, Deadline
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.relaxation import Steps, hull_steps
+from hasa_opt.relaxation import Rooms, Steps, fill, hull_steps
 
 __all__ = ["SiteTree"]
 
@@ -39,6 +39,8 @@ class SiteTree:
         Smallest limit around each client.
     steps : Steps
         Upgrades of all clients, best slope first.
+    deadline : Deadline
+        When to stop filling.
     """
 
     problem: AllocationProblem
@@ -46,6 +48,7 @@ class SiteTree:
     order: IntArray
     deepest: IntArray
     steps: Steps
+    deadline: Deadline = UNLIMITED
 
     @classmethod
     def of(cls, problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> SiteTree | None:
@@ -65,34 +68,45 @@ class SiteTree:
             else:
                 parent[limit] = 0
         steps = hull_steps(problem, deadline)
-        return cls(problem, parent, outermost_first[::-1], deepest, steps)
+        return cls(problem, parent, outermost_first[::-1], deepest, steps, deadline)
 
     @property
     def feasible(self) -> bool:
         """True if the cheapest widths are within all limits."""
         return bool((self._rooms >= 0).all())
 
+    @cached_property
+    def total(self) -> FloatArray:
+        """Utility per unit that is spent below each limit, ``(n_limits,)``: the steepest above."""
+        total = self._saturated[0].copy()
+        for limit in self.order[::-1][1:]:
+            total[limit] = max(total[limit], total[self.parent[limit]])
+        return total
+
     @property
     def prices(self) -> FloatArray:
-        """Utility per unit of each limit, ``(n_limits,)``: what it adds to the price above it."""
-        critical, _ = self._filled
-        total = critical.copy()
-        for limit in self.order[::-1][1:]:
-            total[limit] = max(critical[limit], total[self.parent[limit]])
-        above = np.where(self.parent < 0, 0.0, total[self.parent])
-        return total - above
+        """Utility per unit of each limit, ``(n_limits,)``: what it adds to those above it."""
+        return self.total - np.where(self.parent < 0, 0.0, self.total[self.parent])
 
     @property
     def start(self) -> IntArray:
         """Choice after the whole steps of the linear relaxation: within all limits."""
-        _, taken = self._filled
+        _, taken = self._saturated
         choice = self.steps.base.copy()
         # Later steps of a client come later in the order, so the last assignment is its widest.
         choice[self.steps.client[taken]] = self.steps.choice[taken]
         return choice
 
     @cached_property
-    def _filled(self) -> tuple[FloatArray, IntArray]:
+    def incumbent(self) -> IntArray:
+        """The start and then single upgrades until none fits, ``(n_clients,)``."""
+        start = self.start
+        left = np.array([(row.upper or 0) - row.total(start) for row in self.problem.limits])
+        rooms = Rooms(left, self.parent, self.deepest, self.order[::-1])
+        return fill(self.problem, start, rooms, self.deadline)
+
+    @cached_property
+    def _saturated(self) -> tuple[FloatArray, IntArray]:
         """Slope at which each limit is full (0: never), and the whole steps that are taken."""
         steps = self.steps
         cost = steps.cost.copy()

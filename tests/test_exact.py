@@ -15,7 +15,7 @@ pytest.importorskip("numba")
 
 from hasa_opt.solvers import exact
 from hasa_opt.solvers.exact import ExactBackend
-from hasa_opt.solvers.exact_kernels import multiplier
+from hasa_opt.solvers.exact.kernels import multiplier
 
 KINDS = ("log", "saturating", "measured", "negative", "ties", "correlated")
 

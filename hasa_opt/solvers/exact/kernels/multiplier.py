@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.deadline import UNLIMITED, Deadline
-from hasa_opt.solvers.exact_kernels.compiled import helper, kernel
+from hasa_opt.solvers.exact.kernels.compiled import helper, kernel
 
 __all__ = ["Base", "Start", "Table", "relax", "worth"]
 

@@ -1,4 +1,10 @@
-"""Our own exact solver for one budget: multiplier, core, dynamic programming."""
+"""One budget, solved to proven optimality: multiplier, core, dynamic programming.
+
+The linear relaxation gives a multiplier and a base allocation; every width of too much regret is
+fixed; dynamic programming over what is left runs in stages, each of longer lists of states than the
+one before, until one of them drops no state that matters. A client whose cost dwarfs the others' is
+branched on. Identical clients count once.
+"""
 
 from __future__ import annotations
 
@@ -9,54 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.backend import Answer, Request
-from hasa_opt.clients import IntArray
-from hasa_opt.constraints import RobustRow
+from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.problem import AllocationProblem
 from hasa_opt.rational import INT64_ROOM
 from hasa_opt.result import Termination
-from hasa_opt.solvers.exact_kernels.core import Core, collect
-from hasa_opt.solvers.exact_kernels.multiplier import Base, Start, Table, relax, worth
-from hasa_opt.solvers.exact_kernels.pareto import Search
-from hasa_opt.solvers.exact_rows import solve_rows
+from hasa_opt.solvers.exact.kernels.core import Core, collect
+from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, relax, worth
+from hasa_opt.solvers.exact.kernels.pareto import Search
 
-__all__ = ["ExactBackend", "Part", "plain_run"]
+__all__ = ["Part", "Run", "run_for", "stage_caps"]
+
+BoolArray = npt.NDArray[np.bool_]
 
 _FIRST_CLASSES, _FIRST_CAP = 256, 256
 _CAPS = (1 << 12, 1 << 16, 1 << 20)
 _ROUNDING = 2.0**-50
 _GIANT, _GIANT_MOVES, _DEEPEST = 10.0, 5000, 8
-
-
-class ExactBackend:
-    """Solve the multiple-choice knapsack to proven optimality, from ten clients to ten million.
-
-    The linear relaxation gives a multiplier and a base allocation; every width of too much
-    regret is fixed; dynamic programming over what is left runs in stages, each of longer lists
-    of states than the one before, until one of them drops no state that matters. A client whose
-    cost dwarfs the others' is branched on. Time grows linearly where many clients differ, and
-    identical clients count once. A robust budget is solved as the best of plain ones, see
-    :mod:`hasa_opt.solvers.exact_robust`.
-
-    Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
-    each). Where it is exceeded the gap that remains is reported.
-    """
-
-    def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
-        if any(isinstance(row, RobustRow) for row in problem.rows):
-            from hasa_opt.solvers.exact_robust import solve_robust
-
-            return solve_robust(problem, request)
-        if problem.rows:
-            return solve_rows(problem, request)
-        run = plain_run(problem, problem.costs, problem.limit, request)
-        try:
-            run.relax()
-            run.search()
-        except KeyboardInterrupt:
-            run.ended = Termination.INTERRUPTED
-        return run.answer()
 
 
 class Part(NamedTuple):
@@ -87,7 +61,7 @@ class _OutOfTime(Exception):
     """The time limit has passed."""
 
 
-class _Run:
+class Run:
     """One run: the incumbent, its loss, and the least loss that is possible.
 
     The loss of an allocation is the Lagrangian bound less its utility: its regrets plus price
@@ -96,7 +70,7 @@ class _Run:
 
     def __init__(self, table: Table, limit: int, request: Request, depth: int = 0) -> None:
         self.ended = Termination.GAP_REACHED
-        self._caps = _stage_caps(request)
+        self._caps = stage_caps(request)
         self._deadline = request.deadline.at
         self._request = request
         self._table = table
@@ -175,7 +149,7 @@ class _Run:
             admissible[client] = False
             admissible[client, width] = True
             table = self._table._replace(admissible=_read_only(admissible))
-            child = _Run(table, self._limit, self._request, self._depth + 1)
+            child = Run(table, self._limit, self._request, self._depth + 1)
             try:
                 child.relax(worth_now)
                 child.search()
@@ -269,10 +243,12 @@ def _chosen(table: npt.NDArray[Any], choice: IntArray) -> npt.NDArray[Any]:
     return np.asarray(table.reshape(-1)[entries])
 
 
-def plain_run(problem: AllocationProblem, costs: IntArray, limit: int, request: Request) -> _Run:
-    """Run for the clients of a problem under one budget, with costs ``(n_clients, n_widths)``."""
-    table = Table(*map(_read_only, (costs, problem.utilities, problem.admissible)))
-    return _Run(table, min(limit, INT64_ROOM), request)
+def run_for(
+    costs: IntArray, utilities: FloatArray, admissible: BoolArray, limit: int, request: Request
+) -> Run:
+    """Run over some clients under one budget; all three tables are ``(n_clients, n_widths)``."""
+    table = Table(*map(_read_only, (costs, utilities, admissible)))
+    return Run(table, min(limit, INT64_ROOM), request)
 
 
 def _moved(choice: IntArray, core: Core, moves: list[int]) -> IntArray:
@@ -286,7 +262,8 @@ def _moved(choice: IntArray, core: Core, moves: list[int]) -> IntArray:
     return moved
 
 
-def _stage_caps(request: Request) -> list[int]:
+def stage_caps(request: Request) -> list[int]:
+    """Longest list of states in each stage, from the option ``max_states``."""
     options = dict(request.options)
     largest = options.pop("max_states", _CAPS[-1])
     if options:

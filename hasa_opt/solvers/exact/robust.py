@@ -19,8 +19,8 @@ from hasa_opt.clients import IntArray
 from hasa_opt.constraints import RobustRow
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
-from hasa_opt.solvers.exact import plain_run
-from hasa_opt.solvers.exact_kernels.multiplier import worth
+from hasa_opt.solvers.exact.kernels.multiplier import worth
+from hasa_opt.solvers.exact.run import run_for
 from hasa_opt.thresholds import Thresholds
 
 __all__ = ["solve_robust"]
@@ -97,7 +97,10 @@ class _RobustRun:
         """Make the bound of a threshold that of its relaxation; if it is, solve and close it."""
         request = replace(self._request, warm_start=None)
         thresholds = self._thresholds
-        run = plain_run(self._problem, thresholds.costs(at), thresholds.limit(at), request)
+        run = run_for(
+            thresholds.costs(at), self._problem.utilities, self._problem.admissible,
+            thresholds.limit(at), request,
+        )  # fmt: skip
         run.relax(self._objective)
         part = run.part()
         self._rounding = max(self._rounding, part.rounding)
