@@ -159,9 +159,10 @@ class _Near:
         step = np.pad(step, ((0, 0), (0, 1)))
         total = self.table[:, rows, choice].sum(axis=1)
         loss = regret[:, None] + regret
-        for limit in range(total.size):
+        # What no move touches is the same for all pairs.
+        for limit in np.flatnonzero(step.any(axis=1)):
             after = total[limit] + step[limit][:, None] + step[limit]
-            loss += self._charge(limit, after, penalty)
+            loss += self._charge(int(limit), after, penalty)
         now = loss[-1, -1]
         clash = client[:, None] == client
         loss[:-1, :-1][clash] = np.inf
