@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from io import BufferedReader
 from typing import Any, BinaryIO, cast
@@ -119,6 +120,7 @@ def _running() -> _Worker:
     if _workers and _workers[0].owner == os.getpid() and _workers[0].process.poll() is None:
         return _workers[0]
     stop()
+    _stop_at_exit()
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
         stdin=subprocess.PIPE,
@@ -128,6 +130,11 @@ def _running() -> _Worker:
     )
     _workers.append(_Worker(process, os.getpid()))
     return _workers[0]
+
+
+@cache
+def _stop_at_exit() -> None:
+    atexit.register(stop)
 
 
 def serve() -> None:
@@ -146,6 +153,3 @@ def serve() -> None:
             returned, value = False, error
         pickle.dump((returned, value, time.process_time()), answers)
         answers.flush()
-
-
-atexit.register(stop)

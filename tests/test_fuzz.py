@@ -7,6 +7,7 @@ import warnings
 from decimal import Decimal
 from fractions import Fraction
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import hasa_opt as hasa
-from hasa_opt import AllocationProblem, Clients, Coverage, Quota, constraints, cost, utility
+from hasa_opt import (
+    AllocationProblem,
+    Clients,
+    Coverage,
+    Quota,
+    SiteBudgets,
+    constraints,
+    cost,
+    utility,
+)
 from hasa_opt import backend as registry
 from hasa_opt.errors import HasaError
 
@@ -135,6 +145,8 @@ def solved(clients=None, **changed) -> None:
 
 
 COUNTS = [[1, 2], [3, 4], [5, 6]]
+SITED = Clients([3, 1, 2], site=["a", "b", "c"])
+TREE = nx.DiGraph([("all", site) for site in "abc"])
 ARGUMENTS = {
     "samples": lambda bad: solved(Clients(bad)),
     "counts": lambda bad: solved(Clients([3, 1, 2], counts=bad)),
@@ -174,9 +186,12 @@ ARGUMENTS = {
     "Quota limit": lambda bad: solved(constraints=[Quota({1.0: bad})]),
     "Budget resource": lambda bad: solved(constraints=[constraints.Budget(bad, 5)]),
     "Budget limit": lambda bad: solved(constraints=[constraints.Budget([1, 2, 3], bad)]),
-    "SiteBudgets tree": lambda bad: solved(
-        Clients([3, 1, 2], site=["a", "b", "c"]), constraints=[constraints.SiteBudgets(bad, {})]
-    ),
+    "SiteBudgets tree": lambda bad: solved(SITED, constraints=[SiteBudgets(bad, {})]),
+    "SiteBudgets limits": lambda bad: solved(SITED, constraints=[SiteBudgets(TREE, bad)]),
+    "SiteBudgets limit": lambda bad: solved(SITED, constraints=[SiteBudgets(TREE, {"a": bad})]),
+    "Robust gamma": lambda bad: solved(constraints=[constraints.Robust(bad, 0.1)]),
+    "Robust deviation": lambda bad: solved(constraints=[constraints.Robust(1, bad)]),
+    "Fairness": lambda bad: solved(constraints=[constraints.Fairness(bad)]),
     "Switches previous": lambda bad: solved(constraints=[constraints.Switches(bad, 1)]),
     "Switches at_most": lambda bad: solved(constraints=[constraints.Switches([1.0] * 3, bad)]),
     "MinWidth": lambda bad: solved(constraints=[constraints.MinWidth(bad)]),
@@ -193,6 +208,10 @@ ARGUMENTS = {
     "fallback": lambda bad: hasa.solve(build(), "highs", fallback=bad),
     "max_states": lambda bad: hasa.solve(build(), "exact", max_states=bad),
     "pulp_solver": lambda bad: hasa.solve(build(), "pulp", pulp_solver=bad),
+    "cvxpy threads": lambda bad: hasa.solve(build(), "cvxpy", threads=bad),
+    "cpsat num_workers": lambda bad: hasa.solve(build(), "cpsat", num_workers=bad),
+    "scip nodes": lambda bad: hasa.solve(build(), "scip", **{"limits/nodes": bad}),
+    "flow library": lambda bad: hasa.solve(build(budget=1), "flow", library=bad),
     "highs threads": lambda bad: hasa.solve(build(), "highs", threads=bad),
     "evaluate": lambda bad: build().evaluate(bad),
     "frontier problem": lambda bad: hasa.frontier(bad, [0.5, 0.6]),

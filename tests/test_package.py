@@ -32,6 +32,7 @@ ALLOCATION = [
     "cost",
     "diagnose",
     "errors",
+    "ingredients",
     "linear",
     "policies",
     "problem",

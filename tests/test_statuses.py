@@ -134,12 +134,12 @@ def _whole(problem):
 def test_cvxpys_all_zero_vector_is_no_allocation(monkeypatch):
     """At a limit without an incumbent CVXPY hands back x = 0, status user_limit."""
 
-    def cut_off(program, **options):
+    def cut_off(program, *solved):
         program._status = cvxpy.USER_LIMIT
         for variable in program.variables():
             variable.value = np.zeros(variable.shape)
 
-    monkeypatch.setattr(cvxpy.Problem, "solve", cut_off)
+    monkeypatch.setattr(cvxpy.Problem, "unpack_results", cut_off)
     result = solve(trap(), "cvxpy", time_limit_s=5)
     assert not result.has_solution
     assert result.termination is Termination.TIME_LIMIT
