@@ -215,6 +215,11 @@ def test_an_early_stop_keeps_a_true_bound(stop, deviation) -> None:
         early = hasa.solve(problem, "exact", **stop)
         assert best.termination is Termination.OPTIMAL
         assert early.claim_held, early.message
+        if not early.has_solution:  # no time at all on a busy machine
+            assert early.termination is Termination.TIME_LIMIT
+            assert "time_limit_s" in stop
+            assert early.bound >= best.objective - 1e-12
+            continue
         assert worst_case_sorted(problem, early.choice) <= problem.limit
         assert early.objective <= best.objective + 1e-12
         assert early.bound >= best.objective - 1e-12

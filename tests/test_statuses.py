@@ -153,11 +153,13 @@ def test_highs_default_gap_is_asked_to_be_zero():
     highs_backend._set_options(solver, Request(problem), LinearModel.of(problem))
     assert solver.getOptionValue("mip_rel_gap")[1] == 0
     assert solver.getOptionValue("mip_abs_gap")[1] == 0
-    loose = [solve(hard(seed=seed), "highs", mip_rel_gap=default) for seed in range(6)]
-    assert all("HiGHS: Optimal" in result.message for result in loose)
-    short = [result for result in loose if result.gap > 0]
-    assert short
-    assert all(result.termination is Termination.GAP_REACHED for result in short)
+    for seed in range(6):
+        loose = solve(hard(seed=seed), "highs", mip_rel_gap=default)
+        assert "HiGHS: Optimal" in loose.message
+        if loose.gap > 0:
+            break
+    assert loose.gap > 0
+    assert loose.termination is Termination.GAP_REACHED
 
 
 # ------------------------------------------------------------------------------------- real runs
