@@ -50,6 +50,10 @@ class Deadline:
         """True 0.05 seconds after the deadline: what is almost done may end."""
         return time.perf_counter() > self.at + _GRACE_S
 
+    def later(self, seconds: float) -> Deadline:
+        """So many seconds after this one."""
+        return Deadline(self.at + seconds)
+
     def check(self) -> None:
         """Raise :class:`OutOfTime` if the deadline has passed; cheap, for use between steps."""
         if self.passed:

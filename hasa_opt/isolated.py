@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from io import BufferedReader
+from select import select
 from typing import Any, BinaryIO, cast
+
+from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 
 __all__ = ["call", "cpu_seconds", "serve", "stop"]
 
@@ -36,7 +39,7 @@ _LOCK = threading.Lock()
 _workers: list[_Worker] = []
 
 
-def call(target: str, *arguments: Any) -> tuple[Any, bool]:
+def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[Any, bool]:
     """Call a function in the other process and wait for it.
 
     Ctrl-C reaches the function as an interrupt, which it may answer with what it has.
@@ -47,6 +50,8 @@ def call(target: str, *arguments: Any) -> tuple[Any, bool]:
         ``"module:function"``.
     *arguments
         What the function takes; anything that can be pickled.
+    deadline : Deadline, optional
+        When the process is ended, with the call in it.
 
     Returns
     -------
@@ -61,11 +66,13 @@ def call(target: str, *arguments: Any) -> tuple[Any, bool]:
         If it was pressed and the process ended without an answer.
     ChildProcessError
         If the process ended by itself.
+    OutOfTime
+        At the deadline.
     """
     with _LOCK:
         worker = _running()
         try:
-            answer, interrupted = _exchange(worker.process, target, arguments)
+            answer, interrupted = _exchange(worker.process, target, arguments, deadline)
             returned, value, worker.cpu_seconds = answer
         except (EOFError, OSError):
             stop()
@@ -83,14 +90,15 @@ def call(target: str, *arguments: Any) -> tuple[Any, bool]:
 
 
 def _exchange(
-    process: subprocess.Popen[bytes], target: str, arguments: tuple[Any, ...]
+    process: subprocess.Popen[bytes], target: str, arguments: tuple[Any, ...], deadline: Deadline
 ) -> tuple[tuple[bool, Any, float], bool]:
     into, out = cast("BinaryIO", process.stdin), cast("BufferedReader", process.stdout)
     pickle.dump((target, arguments), into)
     into.flush()
     interrupted = False
     try:
-        out.peek(1)
+        if not select([out], [], [], None if deadline == UNLIMITED else deadline.remaining_s)[0]:
+            raise OutOfTime
     except KeyboardInterrupt:
         interrupted = True
         process.send_signal(signal.SIGINT)

@@ -72,7 +72,7 @@ def test_every_status_of_scip_is_mapped_or_a_failure(monkeypatch):
 
 @pytest.mark.parametrize("status", ["MODEL_INVALID", "what comes later"])
 def test_a_status_without_a_solution_is_a_failure_cpsat(monkeypatch, status):
-    monkeypatch.setattr(isolated, "call", lambda *given: ((status, None, 0.0), False))
+    monkeypatch.setattr(isolated, "call", lambda *given, **limits: ((status, None, 0.0), False))
     result = solve(trap(), "cpsat")
     assert result.termination is Termination.FAILED
     assert not result.has_solution

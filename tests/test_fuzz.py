@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from decimal import Decimal
@@ -396,6 +397,11 @@ def sizes():
     return {name: make() for name, make in SIZES.items()}
 
 
+def crowding() -> float:
+    """How many processes wait for each core, at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 @pytest.mark.parametrize("limit", [0, 0.3])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("solver", [line.name for line in registry.solvers() if line.available])
@@ -406,11 +412,12 @@ def test_no_run_exceeds_its_limit(sizes, solver, size, limit):
     except UnsupportedConstraintError as error:
         pytest.skip(str(error))
     taken = []
-    for _ in range(3):  # what other processes take from us is not the library's
+    for _ in range(4):  # what other processes take from us is not the library's
+        allowed = 1.1 * limit + 0.2 * crowding()
         started = time.perf_counter()
         result = hasa.solve(problem, solver, time_limit_s=limit)
         taken.append(time.perf_counter() - started)
         sound(problem, result)
-        if taken[-1] <= 1.1 * limit + 0.2:
+        if taken[-1] <= allowed:
             return
-    assert min(taken) <= 1.1 * limit + 0.2, taken
+    raise AssertionError(f"{taken} s, {allowed:.2f} s allowed")

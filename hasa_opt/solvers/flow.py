@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hasa_opt import isolated
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.deadline import Deadline, OutOfTime
+from hasa_opt.deadline import Deadline
 from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
@@ -55,7 +55,7 @@ class FlowBackend:
         name = _library(problem, request)
         quotas = _quotas(problem)
         costs = _whole_costs(problem)
-        status, choice = _flow(name, costs, problem.admissible, quotas, request.deadline)
+        status, choice = _LIBRARIES[name](costs, problem.admissible, quotas, request.deadline)
         if choice is None:
             ended = TERMINATIONS.get(status, Termination.FAILED)
             return Answer(ended, native=f"{name}: {status}")
@@ -113,7 +113,9 @@ def _whole_costs(problem: AllocationProblem) -> IntArray:
     return scaled
 
 
-def _by_networkx(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Flow:
+def _by_networkx(
+    costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
+) -> _Flow:
     import networkx as nx
 
     n_clients = costs.shape[0]
@@ -126,14 +128,16 @@ def _by_networkx(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _F
     for row, width, cost in zip(*(part.tolist() for part in (*pairs, costs[pairs])), strict=True):
         graph.add_edge(row, n_clients + width, capacity=1, weight=cost)
     try:
-        flows = nx.network_simplex(graph)[1]
+        flows = deadline.wait_for(partial(nx.network_simplex, graph))[1]
     except nx.NetworkXUnfeasible:
         return "INFEASIBLE", None
     used = [max(flows[row], key=flows[row].__getitem__) for row in range(n_clients)]
     return "OPTIMAL", np.array(used, dtype=np.int64) - n_clients
 
 
-def _by_ortools(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Flow:
+def _by_ortools(
+    costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
+) -> _Flow:
     n_clients, n_widths = costs.shape
     client, width = np.nonzero(admissible)
     sink = n_clients + n_widths
@@ -144,26 +148,14 @@ def _by_ortools(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Fl
         np.concatenate([np.ones_like(client), quotas]),
         np.concatenate([costs[client, width], np.zeros_like(quotas)]),
         np.append(np.repeat([1, 0], [n_clients, n_widths]), -n_clients),
+        deadline=deadline,
     )
     if flows is None:
         return status, None
     return status, width[flows[: client.size] > 0]
 
 
-def _flow(
-    name: str, costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
-) -> _Flow:
-    """What a library answers before the deadline."""
-    try:
-        answer: _Flow = deadline.wait_for(partial(_LIBRARIES[name], costs, admissible, quotas))
-    except (OutOfTime, KeyboardInterrupt):
-        if name == "ortools":
-            isolated.stop()  # else it would keep the next call waiting
-        raise
-    return answer
-
-
-_LIBRARIES: dict[str, Callable[[IntArray, BoolArray, IntArray], _Flow]] = {
+_LIBRARIES: dict[str, Callable[[IntArray, BoolArray, IntArray, Deadline], _Flow]] = {
     "networkx": _by_networkx,
     "ortools": _by_ortools,
 }
