@@ -86,10 +86,10 @@ def _pass_model(
     solver: pyscipopt.Model, model: LinearModel, deadline: Deadline
 ) -> list[pyscipopt.Variable]:
     matrix = model.matrix
-    columns = [
-        solver.addVar(vtype="B" if whole else "C", obj=value)
-        for whole, value in zip(model.integral.tolist(), model.objective.tolist(), strict=True)
-    ]
+    columns = []
+    for whole, value in zip(model.integral.tolist(), model.objective.tolist(), strict=True):
+        deadline.check()
+        columns.append(solver.addVar(vtype="B" if whole else "C", obj=value))
     solver.setMaximize()
     for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):
         deadline.check()
