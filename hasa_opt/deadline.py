@@ -6,6 +6,7 @@ import atexit
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from threading import Event, Thread
 from typing import Any
@@ -49,6 +50,10 @@ class Deadline:
         """True 0.05 seconds after the deadline: what is almost done may end."""
         return time.perf_counter() > self.at + _GRACE_S
 
+    def later(self, seconds: float) -> Deadline:
+        """So many seconds after this one."""
+        return Deadline(self.at + seconds)
+
     def check(self) -> None:
         """Raise :class:`OutOfTime` if the deadline has passed; cheap, for use between steps."""
         if self.passed:
@@ -80,6 +85,7 @@ class Background:
         # An event: Thread.join calls a thread ended that Ctrl-C interrupted it in waiting for.
         self._ended = Event()
         _running.add(self._ended)
+        _wait_at_exit()
         Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -104,13 +110,16 @@ class Background:
         return self._value
 
 
+@cache
+def _wait_at_exit() -> None:
+    """Give what is left behind a moment to end: compiled code aborts if it outlives Python."""
+    atexit.register(_bid_farewell)
+
+
 def _bid_farewell() -> None:
-    """Give what was left behind a moment to end: compiled code aborts if it outlives Python."""
     end = time.perf_counter() + _FAREWELL_S
     for ended in list(_running):
         ended.wait(max(0.0, end - time.perf_counter()))
 
-
-atexit.register(_bid_farewell)
 
 UNLIMITED = Deadline()
