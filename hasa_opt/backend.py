@@ -333,7 +333,11 @@ def ask(name: str, request: Request) -> Answer:
             raise
         return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
     except OutOfTime:
-        return Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
+        native = f"{name}: out of time before an answer"
+        start = request.warm_start if Capability.WARM_START in record(name).capabilities else None
+        if start is not None and not request.problem.evaluate(start).feasible:
+            start = None
+        return Answer(Termination.TIME_LIMIT, start, native=native)
     except (HasaError, MemoryError):
         raise
     except Exception as error:  # whatever a solver raises, the caller's fallback still runs
