@@ -65,7 +65,8 @@ class Request:
     @cached_property
     def dual(self) -> Dual | None:
         """Prices of all limits and the bound that they prove; None if the limits conflict."""
-        return dual(self.problem, self.tree, self.deadline)
+        relaxation = self.relaxation if self.tree is None else None
+        return dual(self.problem, self.tree, self.deadline, relaxation)
 
     @cached_property
     def relaxation(self) -> Relaxation:
@@ -88,7 +89,7 @@ class Request:
             else:
                 starts.append(self.relaxation.incumbent)
             if self.problem.rows and self.tree is None and self.dual is not None:
-                starts.append(repaired(self.problem, self.dual))
+                starts.append(repaired(self.problem, self.dual, self.deadline))
         evaluated = [
             (self.problem.evaluate(choice), choice) for choice in starts if choice is not None
         ]
