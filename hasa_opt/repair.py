@@ -73,6 +73,8 @@ def searched(
     ended : Termination
         Why there is none: INFEASIBLE, TIME_LIMIT or FAILED; GAP_REACHED if there is one.
     """
+    if deadline.passed:
+        return None, Termination.TIME_LIMIT
     kept = problem.admissible
     partial = np.count_nonzero(kept) > _SEARCH_COLUMNS
     if partial:
@@ -158,8 +160,10 @@ class _Near:
         choice = choice.copy()
         n_moves = min(n_moves, int((_CELLS / self.price.size) ** 0.5))
         for _ in range(_EXCHANGES):
+            if deadline.passed:
+                break
             pair = self._best_pair(choice, n_moves, self.unit * penalty)
-            if not pair or deadline.passed:
+            if not pair:
                 break
             for client, width in pair:
                 choice[client] = width
@@ -201,7 +205,7 @@ class _Near:
             over = 0 * total if lower is None else lower - total
         else:
             over = total - upper if lower is None else np.maximum(total - upper, lower - total)
-        return np.where(over > 0, penalty[limit], -self.price[limit]) * over
+        return np.asarray(np.where(over > 0, penalty[limit], -self.price[limit]) * over)
 
 
 def _own(row: Row, clients: IntArray) -> IntArray:

@@ -21,6 +21,8 @@ __all__ = ["Answer", "Request"]
 
 _VERIFICATION_S = 5e-8
 """Seconds per width of a client: a tenth of a second for 200,000 clients of ten widths."""
+_DUAL_SHARE = 0.5
+"""Share of the time for the best prices; the rest is for an allocation."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Request:
     def dual(self) -> Dual | None:
         """Prices of all limits and the bound that they prove; None if the limits conflict."""
         relaxation = self.relaxation if self.tree is None else None
-        return dual(self.problem, self.tree, self.deadline, relaxation)
+        return dual(self.problem, self.tree, self.deadline.part(_DUAL_SHARE), relaxation)
 
     @cached_property
     def relaxation(self) -> Relaxation:
