@@ -91,7 +91,8 @@ def maximise(
     import highspy
 
     unit = _units(matrix)
-    matrix = sp.csr_array(sp.diags_array(1 / unit) @ matrix)
+    if (unit > 1).any():
+        matrix = sp.csr_array(sp.diags_array(1 / unit) @ matrix)
     solver = highspy.Highs()
     for name, value in {"output_flag": False, "threads": 1, **options}.items():
         solver.setOptionValue(name, value)
@@ -129,7 +130,9 @@ def maximise(
 
 def _units(matrix: sp.csr_array) -> FloatArray:
     """Powers of two to divide rows by: HiGHS refuses what is larger than 1e15."""
-    largest = abs(matrix).max(axis=1).toarray().ravel()
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    largest = np.zeros(matrix.shape[0])
+    np.maximum.at(largest, rows, np.abs(matrix.data))
     exponent = np.frexp(largest)[1] - _BITS
     return np.exp2(np.where(exponent > _BITS, exponent, 0))
 

@@ -249,11 +249,13 @@ def _by_milp(problem: AllocationProblem) -> float | None:
     one_each = (client == np.arange(len(problem))[:, None]).astype(float)
     rows = np.vstack([one_each, tables[:, client, width].astype(float)])
     ones = np.ones(len(problem))
+    low = np.where(lower == -_ANY, -np.inf, lower)
+    high = np.where(upper == _ANY, np.inf, upper)
     found = milp(
         -shifted,
         integrality=np.ones(client.size),
         bounds=Bounds(0, 1),
-        constraints=LinearConstraint(rows, np.append(ones, lower), np.append(ones, upper)),
+        constraints=LinearConstraint(rows, np.append(ones, low), np.append(ones, high)),
         options={"mip_rel_gap": 0},
     )
     if found.status == 2:
