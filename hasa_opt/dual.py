@@ -29,7 +29,7 @@ _DIRECT = 3_000
 _SAMPLE = 2_000
 _CORE = 10_000
 _BOX, _FAR = 0.02, 1e4
-_ROUNDS = 12
+_ROUNDS = 20
 _CLOSE = 1e-7
 _HIGHEST = np.iinfo(np.int64).max
 
@@ -178,12 +178,13 @@ def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
     if vertex is None:
         return None
     best = priced(problem, _of_vertex(sample, model, vertex).prices)
-    reach = _BOX
+    reach = _BOX if _inside(best, wide) else 1.0
+    kept = nearest(best.regret, len(problem) + _CORE)
     for _ in range(_ROUNDS):
         if deadline.remaining_s == 0:
             break
         box = _box(problem, best.prices.limits, reach)
-        model = LinearModel.of(problem, nearest(best.regret, len(problem) + _CORE))
+        model = LinearModel.of(problem, kept)
         try:
             vertex = linear_program(model, box, time_limit_s=deadline.remaining_s)
         except Unsolved:
@@ -191,15 +192,20 @@ def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
         if vertex is None:
             break
         found = _of_vertex(problem, model, vertex)
-        at = found.prices.limits
-        inside = bool((((at > box[0]) | (box[0] == 0)) & ((at < box[1]) | (box[1] == 0))).all())
         closed = found.bound - vertex.value <= _CLOSE * problem.magnitude
         better = found.bound < best.bound
         best = found if better else replace(best, start=found.start)
-        if closed and inside:
+        if closed and _inside(found, box):
             break
-        reach *= 2 if better and closed else 0.25
+        reach *= 4 if closed else 0.5
+        kept |= nearest(found.regret, len(problem) + _CORE)
     return best
+
+
+def _inside(found: Dual, box: tuple[FloatArray, FloatArray]) -> bool:
+    """Whether no price is at an end of its box, other than 0."""
+    at = found.prices.limits
+    return bool((((at > box[0]) | (box[0] == 0)) & ((at < box[1]) | (box[1] == 0))).all())
 
 
 def _box(

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import networkx as nx
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
 from hasa_opt import AllocationProblem, Clients, cost, utility
 from hasa_opt.constraints import (
@@ -22,7 +22,7 @@ from hasa_opt.constraints import (
     Switches,
 )
 
-__all__ = ["KINDS", "limited_problem", "optimum", "site_tree", "tolerance"]
+__all__ = ["KINDS", "limited_problem", "optimum", "relaxed", "site_tree", "tolerance"]
 
 _COMBINATIONS = 150_000
 _ANY = 2**62
@@ -199,7 +199,8 @@ def limited_problem(
 ) -> AllocationProblem:
     """A random problem under constraints of a kind, reproducible by its seed."""
     rng = np.random.default_rng([crc32(kind.encode()), seed])
-    clients = int(rng.integers(n_clients[0], n_clients[1] + 1))
+    low, high = n_clients
+    clients = low + int((high - low + 1) * rng.random() ** 1.5)
     widths = int(rng.integers(n_widths[0], n_widths[1] + 1))
     return Draft(rng, clients, widths).finished(kind)
 
@@ -239,27 +240,43 @@ def _enumerated(problem: AllocationProblem) -> float | None:
     return float(worth[within].max()) if within.any() else None
 
 
+def relaxed(problem: AllocationProblem) -> float | None:
+    """Optimum of the linear relaxation, by scipy; None if infeasible."""
+    found = _scipy(problem, integral=False)
+    if found.status == 2:
+        return None
+    assert found.status == 0, found.message
+    return float(problem.ceiling - _unit(problem) * found.fun)
+
+
 def _by_milp(problem: AllocationProblem) -> float | None:
     """Branch and bound of scipy over one column per admissible pair."""
+    found = _scipy(problem, integral=True)
+    if found.status == 2:
+        return None
+    assert found.status == 0, found.message
+    return float(problem.utilities[problem.admissible][found.x > 0.5].sum())
+
+
+def _unit(problem: AllocationProblem) -> float:
+    return float(np.ptp(problem.utilities[problem.admissible])) or 1.0
+
+
+def _scipy(problem: AllocationProblem, integral: bool) -> OptimizeResult:
+    """Least loss against the best widths, in units of the utilities' range."""
     tables, lower, upper = _limits(problem)
     client, width = np.nonzero(problem.admissible)
-    worth = problem.utilities[client, width]
-    unit = float(np.ptp(worth)) or 1.0
-    shifted = (worth - problem.utilities.max(axis=1)[client]) / unit
+    best = np.where(problem.admissible, problem.utilities, -np.inf).max(axis=1)
+    loss = (best[client] - problem.utilities[client, width]) / _unit(problem)
     one_each = (client == np.arange(len(problem))[:, None]).astype(float)
     rows = np.vstack([one_each, tables[:, client, width].astype(float)])
     ones = np.ones(len(problem))
     low = np.where(lower == -_ANY, -np.inf, lower)
     high = np.where(upper == _ANY, np.inf, upper)
-    found = milp(
-        -shifted,
-        integrality=np.ones(client.size),
+    return milp(
+        loss,
+        integrality=np.full(client.size, int(integral)),
         bounds=Bounds(0, 1),
         constraints=LinearConstraint(rows, np.append(ones, low), np.append(ones, high)),
         options={"mip_rel_gap": 0},
     )
-    if found.status == 2:
-        return None
-    assert found.status == 0, found.message
-    chosen = found.x > 0.5
-    return float(worth[chosen].sum())
