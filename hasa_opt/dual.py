@@ -30,7 +30,7 @@ _SAMPLE = 2_000
 _CORE = 10_000
 _BOX, _FAR = 0.02, 1e4
 _ROUNDS = 20
-_CLOSE = 1e-7
+_EDGE = 1e-6
 _HIGHEST = np.iinfo(np.int64).max
 
 
@@ -192,20 +192,21 @@ def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
         if vertex is None:
             break
         found = _of_vertex(problem, model, vertex)
-        closed = found.bound - vertex.value <= _CLOSE * problem.magnitude
+        closed = not ((found.regret == 0) & ~kept).any()
         better = found.bound < best.bound
         best = found if better else replace(best, start=found.start)
         if closed and _inside(found, box):
             break
-        reach *= 4 if closed else 0.5
+        reach *= 4 if closed else 1
         kept |= nearest(found.regret, len(problem) + _CORE)
     return best
 
 
 def _inside(found: Dual, box: tuple[FloatArray, FloatArray]) -> bool:
     """Whether no price is at an end of its box, other than 0."""
-    at = found.prices.limits
-    return bool((((at > box[0]) | (box[0] == 0)) & ((at < box[1]) | (box[1] == 0))).all())
+    low, high = box
+    at, edge = found.prices.limits, _EDGE * (high - low)
+    return bool((((at > low + edge) | (low == 0)) & ((at < high - edge) | (high == 0))).all())
 
 
 def _box(
