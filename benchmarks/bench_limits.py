@@ -47,7 +47,7 @@ def limited(kind: str, n: int, seed: int) -> AllocationProblem:
         "sites": lambda: _sites(rng, samples, site, n_sites),
         "coverage": lambda: hasa.Coverage({1.0: 0.15}),
         "coverages": lambda: hasa.Coverage({1.0: 0.1, 0.7: 0.3}),
-        "quota": lambda: hasa.Quota({1.0: n // 20, 0.3: n // 5}),
+        "quota": lambda: hasa.Quota({1.0: n // 4, 0.3: n // 5}),
         "switches": lambda: hasa.Switches(MENU[rng.integers(0, 5, n)], n // 3),
     }
     return AllocationProblem.build(
