@@ -40,6 +40,10 @@ class Deadline:
         """So many seconds from now; None for no limit."""
         return cls() if seconds is None else cls(time.perf_counter() + seconds)
 
+    def part(self, share: float) -> Deadline:
+        """After this share of the time that is left."""
+        return self if self.at == inf else Deadline.after(share * self.remaining_s)
+
     @property
     def remaining_s(self) -> float:
         """Seconds left, at least 0."""
