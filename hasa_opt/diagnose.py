@@ -21,7 +21,7 @@ from hasa_opt.thresholds import Thresholds
 
 __all__ = ["Conflict", "explain_infeasible"]
 
-_COLUMNS = 5_000
+_FEW, _MANY = 300, 20_000
 _NAMED = 3
 
 
@@ -46,8 +46,9 @@ def explain_infeasible(
 ) -> Conflict | None:
     """Return a minimal conflict among the limits, or None if there is none.
 
-    Up to some thousand columns by branch and bound and a deletion filter: a limit whose removal
-    leaves the rest infeasible is no part of the conflict. Beyond by the linear relaxation.
+    For a handful of clients by branch and bound and a deletion filter: a limit whose removal leaves
+    the rest infeasible is no part of the conflict. Beyond by the linear relaxation, and by branch
+    and bound where that has no conflict and the problem is not too large.
 
     Raises
     ------
@@ -59,9 +60,13 @@ def explain_infeasible(
         return _robust_conflict(problem, robust[0])
     # A robust budget implies the plain one.
     everything = list(range(1 if robust else 0, len(problem.limits)))
-    if np.count_nonzero(problem.admissible) <= _COLUMNS or robust:
-        return _integer_conflict(problem, everything, deadline)
-    return _relaxed_conflict(problem, deadline)
+    n_columns = np.count_nonzero(problem.admissible)
+    found = None
+    if not robust and n_columns > _FEW:
+        found = _relaxed_conflict(problem, deadline)
+    if found is None and n_columns <= _MANY:
+        found = _integer_conflict(problem, everything, deadline)
+    return found
 
 
 def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflict | None:
