@@ -34,30 +34,35 @@ def problem(n: int, constraints: tuple[hasa.Coverage, ...]) -> hasa.AllocationPr
     )
 
 
-def line(n: int, row: ComparisonRow) -> str:
-    """One backend on one problem."""
-    seconds = "-" if row.cpu_seconds is None else f"{row.cpu_seconds:.3f}"
-    gap = "-" if row.gap is None else f"{row.gap:.0e}" if row.gap else "0"
-    claim = "  claim DISPROVED" if row.claim_held is False else ""
-    return f"{n:>8}  {row.solver:<8}{seconds:>9}{gap:>8}  {row.termination}{claim}"
+def cell(row: ComparisonRow) -> str:
+    """CPU seconds of one backend on one problem, and how it ended."""
+    if row.cpu_seconds is None:
+        return "not run"
+    gap = "nothing held" if row.gap is None else f"gap {row.gap:.0e}"
+    ended = "optimal" if row.termination == hasa.Termination.OPTIMAL else gap
+    limit = ", limit" if row.termination == hasa.Termination.TIME_LIMIT else ""
+    claim = ", DISPROVED" if row.claim_held is False else ""
+    return f"{row.cpu_seconds:6.3f} {ended}{limit}{claim}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[100, 1000, 10_000])
-    parser.add_argument("--limit", type=float, default=5.0, help="seconds for each solve")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds for each solve")
     given = parser.parse_args()
     for constraints in FAMILIES.values():
         hasa.compare(problem(20, constraints), time_limit_s=60.0)
     hasa.solve(problem(30_000, ()), "exact")
     print(f"{platform.machine()}, {os.cpu_count()} cores, {given.limit:g} s for each solve")
     for family, constraints in FAMILIES.items():
-        print(f"\n{family}, {MENU.size} widths")
-        print(f"{'clients':>8}  {'backend':<8}{'CPU s':>9}{'gap':>8}  ended")
-        for n in given.clients:
-            comparison = hasa.compare(problem(n, constraints), time_limit_s=given.limit)
-            for row in comparison.rows:
-                print(line(n, row), flush=True)
+        comparisons = [
+            hasa.compare(problem(n, constraints), time_limit_s=given.limit) for n in given.clients
+        ]
+        print(f"\n{family}, {MENU.size} widths: CPU seconds")
+        print(f"{'':10}" + "".join(f"{f'{n} clients':28}" for n in given.clients).rstrip())
+        for rows in zip(*(comparison.rows for comparison in comparisons), strict=True):
+            cells = "".join(f"{cell(row):28}" for row in rows)
+            print(f"{rows[0].solver:10}{cells}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ release = hasa_opt.__version__
 version = release
 copyright = author
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 default_role = "py:obj"
 
 autosummary_generate = True
@@ -27,9 +28,7 @@ autosummary_ignore_module_all = False
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-napoleon_google_docstring = False
-napoleon_use_ivar = True
-napoleon_use_rtype = False
+numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "hasa_opt"
@@ -44,16 +43,18 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "**": ["sidebar-nav-bs"]}
+html_sidebars = {"**": []}
 html_math_renderer = "mathml"
 
 
 def inline_math(page: HTML5Translator, node: nodes.math) -> None:
+    """A formula within a line."""
     page.body.append(latex2mathml.tex2mathml(node.astext(), as_block=False))
     raise nodes.SkipNode
 
 
 def block_math(page: HTML5Translator, node: nodes.math_block) -> None:
+    """A formula of its own."""
     page.body.append(page.starttag(node, "div", CLASS="math"))
     page.body.append(latex2mathml.tex2mathml(node.astext(), as_block=True))
     page.body.append("</div>\n")
