@@ -46,7 +46,7 @@ docs: $(VENV)/installed  ## write the documentation to docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 notebooks: $(VENV)/installed  ## run the notebooks and store what they print
-	$(BIN)/jupyter-execute --inplace --kernel_name=python3 examples/*.ipynb
+	$(BIN)/python examples/store_outputs.py
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage \
