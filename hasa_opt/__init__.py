@@ -32,6 +32,7 @@ from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.frontier import Frontier, frontier
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
+from hasa_opt.sensitivity import Sensitivity, sensitivity
 from hasa_opt.solve import solve, solve_continuous
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = [
     "MinWidth",
     "Quota",
     "Robust",
+    "Sensitivity",
     "SiteBudgets",
     "Study",
     "Switches",
@@ -67,6 +69,7 @@ __all__ = [
     "models",
     "rules",
     "scores",
+    "sensitivity",
     "solve",
     "solve_continuous",
     "solvers",

@@ -115,6 +115,8 @@ class SolverRecord:
         return all(find_spec(module) is not None for module in self.requires)
 
 
+_FIRST = ("exact", "highs")
+"""What to suggest first."""
 _MASKS = ("Fixed", "Forbidden", "MinWidth")
 _MAXMIN, _LEXIMIN = "Fairness(maxmin)", "Fairness(leximin)"
 _LINEAR = ("Budget", "Coverage", "Quota", "Robust", "SiteBudgets", "Switches", *_MASKS, _MAXMIN)
@@ -205,7 +207,7 @@ _REGISTRY: dict[str, SolverRecord] = {
             "min-cost flow: proven optimum for quotas where the budget cannot bind",
             requires=("networkx",),
             install="pip install networkx",
-            capabilities=Capability.EXACT | Capability.SLACK_BUDGET,
+            capabilities=Capability.EXACT | Capability.TIME_LIMIT | Capability.SLACK_BUDGET,
             constraints=("Quota", *_MASKS),
         ),
     )
@@ -289,6 +291,7 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
         others = " beside other constraints" if feature in line.alone else ""
         able = [own.name for own in _REGISTRY.values() if supports(problem, own.name)]
         if able:
+            able.sort(key=lambda other: other not in _FIRST)
             remedy = f"use {' or '.join(able)}"
         elif any(feature in (*own.constraints, *own.alone) for own in _REGISTRY.values()):
             together = " and ".join(dict.fromkeys(map(feature_of, problem.constraints)))
@@ -330,7 +333,11 @@ def ask(name: str, request: Request) -> Answer:
             raise
         return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
     except OutOfTime:
-        return Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
+        native = f"{name}: out of time before an answer"
+        start = request.warm_start if Capability.WARM_START in record(name).capabilities else None
+        if start is not None and not request.problem.evaluate(start).feasible:
+            start = None
+        return Answer(Termination.TIME_LIMIT, start, native=native)
     except (HasaError, MemoryError):
         raise
     except Exception as error:  # whatever a solver raises, the caller's fallback still runs

@@ -6,6 +6,7 @@ import atexit
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from threading import Event, Thread
 from typing import Any
@@ -39,6 +40,10 @@ class Deadline:
         """So many seconds from now; None for no limit."""
         return cls() if seconds is None else cls(time.perf_counter() + seconds)
 
+    def part(self, share: float) -> Deadline:
+        """After this share of the time that is left."""
+        return self if self.at == inf else Deadline.after(share * self.remaining_s)
+
     @property
     def remaining_s(self) -> float:
         """Seconds left, at least 0."""
@@ -48,6 +53,10 @@ class Deadline:
     def passed(self) -> bool:
         """True 0.05 seconds after the deadline: what is almost done may end."""
         return time.perf_counter() > self.at + _GRACE_S
+
+    def later(self, seconds: float) -> Deadline:
+        """So many seconds after this one."""
+        return Deadline(self.at + seconds)
 
     def check(self) -> None:
         """Raise :class:`OutOfTime` if the deadline has passed; cheap, for use between steps."""
@@ -80,6 +89,7 @@ class Background:
         # An event: Thread.join calls a thread ended that Ctrl-C interrupted it in waiting for.
         self._ended = Event()
         _running.add(self._ended)
+        _wait_at_exit()
         Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -104,13 +114,16 @@ class Background:
         return self._value
 
 
+@cache
+def _wait_at_exit() -> None:
+    """Give what is left behind a moment to end: compiled code aborts if it outlives Python."""
+    atexit.register(_bid_farewell)
+
+
 def _bid_farewell() -> None:
-    """Give what was left behind a moment to end: compiled code aborts if it outlives Python."""
     end = time.perf_counter() + _FAREWELL_S
     for ended in list(_running):
         ended.wait(max(0.0, end - time.perf_counter()))
 
-
-atexit.register(_bid_farewell)
 
 UNLIMITED = Deadline()

@@ -6,18 +6,23 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import numpy as np
+
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import RobustRow, Row
 from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.errors import HasaError
+from hasa_opt.feasibility import Feasibility
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import least_excess
 from hasa_opt.rational import decimal_above
-from hasa_opt.relaxation import relax
 from hasa_opt.thresholds import Thresholds
 
 __all__ = ["Conflict", "explain_infeasible"]
+
+_COLUMNS = 5_000
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -39,30 +44,117 @@ class Conflict:
 def explain_infeasible(
     problem: AllocationProblem, deadline: Deadline = UNLIMITED
 ) -> Conflict | None:
-    """Return a minimal conflict among the limits, or None if an allocation satisfies them all.
+    """Return a minimal conflict among the limits, or None if there is none.
 
-    A deletion filter: a limit whose removal leaves the rest infeasible is no part of the conflict.
+    Up to some thousand columns by branch and bound and a deletion filter: a limit whose removal
+    leaves the rest infeasible is no part of the conflict. Beyond by the linear relaxation.
 
     Raises
     ------
     OutOfTime
         If the deadline passes before the answer is known.
     """
-    if problem.evaluate(relax(problem, deadline).incumbent).feasible:
-        return None
     robust = [row for row in problem.rows if isinstance(row, RobustRow)]
     if robust and len(problem.rows) == 1:
         return _robust_conflict(problem, robust[0])
-    model = LinearModel.of(problem)
     # A robust budget implies the plain one.
     everything = list(range(1 if robust else 0, len(problem.limits)))
-    if _least_excess(problem, model, everything, None, deadline) is not None:
+    if np.count_nonzero(problem.admissible) <= _COLUMNS or robust:
+        return _integer_conflict(problem, everything, deadline)
+    return _relaxed_conflict(problem, deadline)
+
+
+def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflict | None:
+    """Conflict of the linear relaxation, if there is one."""
+    relaxation = Feasibility.of(problem)
+    excess = relaxation.conflict(range(len(problem.limits)), deadline)
+    if excess is None:
         return None
-    conflict = everything
-    for limit in everything:
+    weight = np.abs(excess.prices) * [_reach(row) for row in problem.limits]
+    suspects = np.flatnonzero(excess.prices)
+    suspects = suspects[np.argsort(-weight[suspects], kind="stable")]
+    conflict = _smallest(problem, relaxation, suspects.tolist(), deadline)
+    choice = relaxation.eased(excess)
+    if choice is None:
+        labels = ", ".join(problem.limits[limit].label for limit in excess.over)
+        return _worded(problem, conflict, f"ease {labels} until an allocation is found")
+    excesses = [(row, row.excess(choice)) for row in problem.limits]
+    changes = [_remedy(problem, row, over) for row, over in excesses if over]
+    return _worded(problem, conflict, ", and ".join(changes))
+
+
+def _smallest(
+    problem: AllocationProblem, relaxation: Feasibility, suspects: list[int], deadline: Deadline
+) -> list[int]:
+    """Minimal conflict among suspects, those of most weight first (additive method).
+
+    The shortest conflicting prefix ends with a member of it; the search goes on before that one
+    (Guieu and Chinneck, Analyzing Infeasible Mixed-Integer and Integer Linear Programs, INFORMS
+    Journal on Computing 11, 1999).
+    """
+    known: list[int] = []
+    answers: dict[frozenset[int], bool] = {frozenset(suspects): True}
+
+    def conflicting(limits: list[int]) -> bool:
+        if len(limits) <= 1:
+            return any(_alone(problem, problem.limits[limit]) for limit in limits)
+        key = frozenset(limits)
+        if key not in answers:
+            answers[key] = relaxation.conflict(limits, deadline) is not None
+        return answers[key]
+
+    while not conflicting(known):
+        high = 1
+        while high < len(suspects) and not conflicting([*known, *suspects[:high]]):
+            high *= 2
+        low, high = high // 2, min(high, len(suspects))
+        while low + 1 < high:
+            middle = (low + high) // 2
+            shorter = conflicting([*known, *suspects[:middle]])
+            low, high = (low, middle) if shorter else (middle, high)
+        known.append(suspects[high - 1])
+        suspects = suspects[: high - 1]
+        answers[frozenset([*known, *suspects])] = True
+    return sorted(known)
+
+
+def _extremes(problem: AllocationProblem, row: Row) -> tuple[int, int]:
+    """Least and most that a limit's clients can take of it."""
+    allowed = problem.admissible if row.members is None else problem.admissible[row.members]
+    least = np.where(allowed, row.coefficients, np.iinfo(np.int64).max).min(axis=1)
+    most = np.where(allowed, row.coefficients, 0).max(axis=1)
+    return int(least.sum()), int(most.sum())
+
+
+def _alone(problem: AllocationProblem, row: Row) -> bool:
+    """True if a limit cannot hold, whatever the others are."""
+    least, most = _extremes(problem, row)
+    over = row.upper is not None and least > row.upper
+    return over or (row.lower is not None and most < row.lower)
+
+
+def _reach(row: Row) -> float:
+    """How much the total of a limit can vary."""
+    return float(np.ptp(row.coefficients, axis=1).sum()) if row.coefficients.size else 0.0
+
+
+def _integer_conflict(
+    problem: AllocationProblem, suspects: list[int], deadline: Deadline
+) -> Conflict | None:
+    """Conflict among some limits by branch and bound, if there is one.
+
+    Remedies are for all limits, so that the cheapest one suffices.
+    """
+    model = LinearModel.of(problem)
+    if _least_excess(problem, model, suspects, None, deadline) is not None:
+        return None
+    conflict = suspects
+    for limit in suspects:
         rest = [other for other in conflict if other != limit]
         if _least_excess(problem, model, rest, None, deadline) is None:
             conflict = rest
+    robust = any(isinstance(row, RobustRow) for row in problem.rows)
+    everything = list(range(1 if robust else 0, len(problem.limits)))
     remedies = []
     for limit in conflict:
         others = [other for other in everything if other != limit]
@@ -70,10 +162,28 @@ def explain_infeasible(
         if excess is not None:
             row = problem.limits[limit]
             remedies.append((excess / max(1, abs(_bound(row))), _remedy(problem, row, excess)))
-    labels = tuple(problem.limits[limit].label for limit in conflict)
-    named = "; ".join(f"({label})" for label in labels)
     cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model, everything, deadline)
-    return Conflict(labels, f"these limits cannot hold together: {named}. Remedy: {cheapest}")
+    return _worded(problem, conflict, cheapest)
+
+
+def _worded(problem: AllocationProblem, conflict: list[int], remedy: str) -> Conflict:
+    rows = [problem.limits[limit] for limit in conflict]
+    named = "; ".join(f"({row.label}{_numbers(problem, row)})" for row in rows)
+    return Conflict(
+        tuple(row.label for row in rows),
+        f"these limits cannot hold together: {named}. Remedy: {remedy}",
+    )
+
+
+def _numbers(problem: AllocationProblem, row: Row) -> str:
+    """What a limit allows, what its clients can take, and who they are."""
+    members = np.arange(len(problem)) if row.members is None else row.members
+    names = [problem.clients.name(int(member)) for member in members[:_NAMED]]
+    more = f" and {members.size - _NAMED} more" if members.size > _NAMED else ""
+    least, most = _extremes(problem, row)
+    if row.upper is None:
+        return f": at least {row.lower} wanted, {', '.join(names)}{more} can give {most}"
+    return f": at most {row.upper} allowed, {', '.join(names)}{more} take {least} or more"
 
 
 def _robust_conflict(problem: AllocationProblem, row: RobustRow) -> Conflict | None:

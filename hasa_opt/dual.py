@@ -19,18 +19,19 @@ from hasa_opt.constraints import RobustRow, Row
 from hasa_opt.deadline import UNLIMITED, Deadline
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.programs import Vertex, linear_program
-from hasa_opt.relaxation import relax
+from hasa_opt.programs import Unsolved, Vertex, linear_program
+from hasa_opt.relaxation import Relaxation, relax
 from hasa_opt.site_tree import SiteTree
 
-__all__ = ["Dual", "Prices", "dual", "priced"]
+__all__ = ["Dual", "Prices", "dual", "nearest", "priced"]
 
 _DIRECT = 3_000
 _SAMPLE = 2_000
 _CORE = 10_000
 _BOX, _FAR = 0.02, 1e4
-_ROUNDS = 12
-_CLOSE = 1e-7
+_ROUNDS = 20
+_EDGE = 1e-6
+_HIGHEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +74,17 @@ class Dual:
 
 
 def dual(
-    problem: AllocationProblem, tree: SiteTree | None = None, deadline: Deadline = UNLIMITED
+    problem: AllocationProblem,
+    tree: SiteTree | None = None,
+    deadline: Deadline = UNLIMITED,
+    relaxation: Relaxation | None = None,
 ) -> Dual | None:
     """Optimal prices of the linear relaxation; None if it is infeasible.
 
     The budget alone and nested site budgets alone: by the order of slopes. Up to some thousand
     clients: by HiGHS. Beyond: by HiGHS on a sample, then on those clients whose width is open near
     the prices found, until these prove the bound (the boxstep method). With a robust limit and as
-    many clients: the price of the budget alone.
+    many clients, or where HiGHS is out of time: the price of the budget alone.
 
     Parameters
     ----------
@@ -89,6 +93,8 @@ def dual(
         Its limits, if they are nested site budgets alone.
     deadline : Deadline
         When to stop with the best bound in hand.
+    relaxation : Relaxation, optional
+        Of the budget alone, if it is known.
 
     Raises
     ------
@@ -97,19 +103,23 @@ def dual(
     """
     deadline.check()
     robust = any(isinstance(row, RobustRow) for row in problem.rows)
-    if not problem.rows or (robust and len(problem) > _DIRECT):
-        found = relax(problem, deadline)
-        prices = np.zeros(len(problem.limits))
-        prices[0] = found.price
-        return priced(problem, Prices(prices), found.choice)
     if tree is not None:
         return priced(problem, Prices(tree.prices), tree.start) if tree.feasible else None
-    if len(problem) <= _DIRECT:
-        model = LinearModel.of(problem)
-        vertex = linear_program(model, time_limit_s=deadline.remaining_s)
-        deadline.check()
-        return None if vertex is None else _of_vertex(problem, model, vertex)
-    return _boxstep(problem, deadline)
+    if problem.rows and not (robust and len(problem) > _DIRECT):
+        try:
+            return (_direct if len(problem) <= _DIRECT else _boxstep)(problem, deadline)
+        except Unsolved:
+            pass
+    found = relax(problem, deadline) if relaxation is None else relaxation
+    prices = np.zeros(len(problem.limits))
+    prices[0] = found.price
+    return priced(problem, Prices(prices), found.choice)
+
+
+def _direct(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
+    model = LinearModel.of(problem)
+    vertex = linear_program(model, time_limit_s=deadline.remaining_s)
+    return None if vertex is None else _of_vertex(problem, model, vertex)
 
 
 def priced(problem: AllocationProblem, prices: Prices, start: IntArray | None = None) -> Dual:
@@ -120,12 +130,10 @@ def priced(problem: AllocationProblem, prices: Prices, start: IntArray | None = 
         limit = row.upper if price > 0 else row.lower
         if price == 0 or limit is None:
             continue
-        least = row.coefficients.min(axis=1, initial=np.iinfo(np.int64).max)
-        extra = _charged(row, prices) - least[:, None]
-        if row.members is None:
-            net -= price * extra
-        else:
-            net[row.members] -= price * extra
+        own = slice(None) if row.members is None else row.members
+        allowed = problem.admissible[own]
+        least = row.coefficients.min(axis=1, initial=_HIGHEST, where=allowed)
+        net[own] -= price * np.where(allowed, _charged(row, prices) - least[:, None], 0)
         constant += price * (limit - int(least.sum()))
     best = net.max(axis=1)
     start = net.argmax(axis=1) if start is None else start
@@ -167,27 +175,38 @@ def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
     model = LinearModel.of(sample)
     wide = _box(sample, np.zeros(len(sample.limits)), _FAR)
     vertex = linear_program(model, wide, time_limit_s=deadline.remaining_s)
-    deadline.check()
     if vertex is None:
         return None
     best = priced(problem, _of_vertex(sample, model, vertex).prices)
-    reach = _BOX
+    reach = _BOX if _inside(best, wide) else 1.0
+    kept = nearest(best.regret, len(problem) + _CORE)
     for _ in range(_ROUNDS):
+        if deadline.remaining_s == 0:
+            break
         box = _box(problem, best.prices.limits, reach)
-        model = LinearModel.of(problem, _core(best.regret))
-        vertex = linear_program(model, box, time_limit_s=deadline.remaining_s)
+        model = LinearModel.of(problem, kept)
+        try:
+            vertex = linear_program(model, box, time_limit_s=deadline.remaining_s)
+        except Unsolved:
+            break
         if vertex is None:
             break
         found = _of_vertex(problem, model, vertex)
-        at = found.prices.limits
-        inside = bool((((at > box[0]) | (box[0] == 0)) & ((at < box[1]) | (box[1] == 0))).all())
-        closed = found.bound - vertex.value <= _CLOSE * problem.magnitude
+        closed = not ((found.regret == 0) & ~kept).any()
         better = found.bound < best.bound
         best = found if better else replace(best, start=found.start)
-        if closed and inside:
+        if closed and _inside(found, box):
             break
-        reach *= 2 if better and closed else 0.25
+        reach *= 4 if closed else 1
+        kept |= nearest(found.regret, len(problem) + _CORE)
     return best
+
+
+def _inside(found: Dual, box: tuple[FloatArray, FloatArray]) -> bool:
+    """Whether no price is at an end of its box, other than 0."""
+    low, high = box
+    at, edge = found.prices.limits, _EDGE * (high - low)
+    return bool((((at > low + edge) | (low == 0)) & ((at < high - edge) | (high == 0))).all())
 
 
 def _box(
@@ -207,14 +226,13 @@ def _typical(problem: AllocationProblem, row: Row) -> float:
     return problem.span / max(spread, 1.0)
 
 
-def _core(regret: FloatArray) -> npt.NDArray[np.bool_]:
-    """Mark every client's best width and the widths that lose least, ``(n_clients, n_widths)``."""
-    n_clients = regret.shape[0]
-    size = min(n_clients + _CORE, regret.size - 1)
-    nearest = np.argpartition(regret, size, axis=None)[:size]
+def nearest(regret: FloatArray, n_columns: int) -> npt.NDArray[np.bool_]:
+    """Mark every client's best width and so many that lose least, ``(n_clients, n_widths)``."""
+    size = min(n_columns, regret.size - 1)
+    least = np.argpartition(regret, size, axis=None)[:size]
     kept = np.zeros(regret.shape, dtype=bool)
-    kept.reshape(-1)[nearest] = True
-    kept[np.arange(n_clients), regret.argmin(axis=1)] = True
+    kept.reshape(-1)[least] = True
+    kept[np.arange(regret.shape[0]), regret.argmin(axis=1)] = True
     return kept & np.isfinite(regret)
 
 

@@ -17,9 +17,13 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from io import BufferedReader
+from select import select
 from typing import Any, BinaryIO, cast
+
+from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 
 __all__ = ["call", "cpu_seconds", "serve", "stop"]
 
@@ -35,7 +39,7 @@ _LOCK = threading.Lock()
 _workers: list[_Worker] = []
 
 
-def call(target: str, *arguments: Any) -> tuple[Any, bool]:
+def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[Any, bool]:
     """Call a function in the other process and wait for it.
 
     Ctrl-C reaches the function as an interrupt, which it may answer with what it has.
@@ -46,6 +50,8 @@ def call(target: str, *arguments: Any) -> tuple[Any, bool]:
         ``"module:function"``.
     *arguments
         What the function takes; anything that can be pickled.
+    deadline : Deadline, optional
+        When the process is ended, with the call in it.
 
     Returns
     -------
@@ -60,11 +66,13 @@ def call(target: str, *arguments: Any) -> tuple[Any, bool]:
         If it was pressed and the process ended without an answer.
     ChildProcessError
         If the process ended by itself.
+    OutOfTime
+        At the deadline.
     """
     with _LOCK:
         worker = _running()
         try:
-            answer, interrupted = _exchange(worker.process, target, arguments)
+            answer, interrupted = _exchange(worker.process, target, arguments, deadline)
             returned, value, worker.cpu_seconds = answer
         except (EOFError, OSError):
             stop()
@@ -82,14 +90,15 @@ def call(target: str, *arguments: Any) -> tuple[Any, bool]:
 
 
 def _exchange(
-    process: subprocess.Popen[bytes], target: str, arguments: tuple[Any, ...]
+    process: subprocess.Popen[bytes], target: str, arguments: tuple[Any, ...], deadline: Deadline
 ) -> tuple[tuple[bool, Any, float], bool]:
     into, out = cast("BinaryIO", process.stdin), cast("BufferedReader", process.stdout)
     pickle.dump((target, arguments), into)
     into.flush()
     interrupted = False
     try:
-        out.peek(1)
+        if not select([out], [], [], None if deadline == UNLIMITED else deadline.remaining_s)[0]:
+            raise OutOfTime
     except KeyboardInterrupt:
         interrupted = True
         process.send_signal(signal.SIGINT)
@@ -119,6 +128,7 @@ def _running() -> _Worker:
     if _workers and _workers[0].owner == os.getpid() and _workers[0].process.poll() is None:
         return _workers[0]
     stop()
+    _stop_at_exit()
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
         stdin=subprocess.PIPE,
@@ -128,6 +138,11 @@ def _running() -> _Worker:
     )
     _workers.append(_Worker(process, os.getpid()))
     return _workers[0]
+
+
+@cache
+def _stop_at_exit() -> None:
+    atexit.register(stop)
 
 
 def serve() -> None:
@@ -146,6 +161,3 @@ def serve() -> None:
             returned, value = False, error
         pickle.dump((returned, value, time.process_time()), answers)
         answers.flush()
-
-
-atexit.register(stop)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import floor
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,23 @@ import numpy.typing as npt
 
 from hasa_opt.checks import array, expect
 from hasa_opt.clients import Clients, FloatArray, IntArray
-from hasa_opt.constraints import (
-    Constraint,
-    MaskConstraint,
-    Preference,
-    RobustRow,
-    Row,
-    RowConstraint,
-    Terms,
-)
-from hasa_opt.cost import Cost, CostTable, evaluated
+from hasa_opt.constraints import Constraint, RobustRow, Row, RowConstraint, Terms
+from hasa_opt.cost import Cost
 from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.rational import INT64_ROOM, decimal_above, menu_units, rational, refuse_overflow
+from hasa_opt.ingredients import (
+    BoolArray,
+    budget_share,
+    cost_table,
+    known_constraints,
+    masked,
+    utility_table,
+    within_caps,
+)
+from hasa_opt.rational import INT64_ROOM, decimal_above, menu_units
 from hasa_opt.utility import Utility
 
 __all__ = ["AllocationProblem", "Evaluation"]
-
-BoolArray = npt.NDArray[np.bool_]
 
 _BLOCK = 1 << 12
 # What is computed once from the tables, whatever the budget.
@@ -141,14 +139,14 @@ class AllocationProblem:
         expect(clients, Clients, "clients")
         units, denominator = menu_units(widths)
         menu = units / denominator
-        share = _budget_share(budget)
-        priced = _cost_table((width_cost() if cost is None else cost), clients, units, denominator)
-        kept = _constraints(constraints)
+        share = budget_share(budget)
+        priced = cost_table(width_cost() if cost is None else cost, clients, units, denominator)
+        kept = known_constraints(constraints)
         limit = min(floor(share * priced.full), INT64_ROOM)
         terms = Terms(clients, units, denominator, priced.costs, limit)
         rows = [row for item in kept if isinstance(item, RowConstraint) for row in item.rows(terms)]
-        admissible = _masked(_admissible(clients, menu), kept, terms)
-        utilities = _utility_table(utility, clients, menu, admissible)
+        admissible = masked(within_caps(clients, menu), kept, terms)
+        utilities = utility_table(utility, clients, menu, admissible)
         frozen = (menu, priced.costs, utilities, admissible)
         for table in frozen:
             table.flags.writeable = False
@@ -164,7 +162,7 @@ class AllocationProblem:
 
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
-        share = _budget_share(budget)
+        share = budget_share(budget)
         limit = min(floor(share * self.full_cost), INT64_ROOM)
         rows = tuple(
             replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
@@ -319,117 +317,3 @@ def _fold(
                 columns[banned] = neutral
             fold.reduce(columns, axis=0, out=row[block])
     return folded
-
-
-def _owned(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The table itself if it is read-only and owns its memory, else a copy."""
-    return np.array(table) if table.flags.writeable or table.base is not None else table
-
-
-def _budget_share(budget: float) -> Fraction:
-    share = rational(budget, "budget")
-    if share <= 0:
-        raise InputError(
-            f"budget {budget} must be above 0: it is the share of the full width's cost "
-            "that all clients together may spend"
-        )
-    return share
-
-
-def _constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
-    try:
-        kept = tuple(constraints)
-    except TypeError as error:
-        raise InputError(f"constraints {constraints!r}: give a sequence of constraints") from error
-    for item in kept:
-        states = (getattr(item, name, None) for name in ("rows", "mask", "feature"))
-        if isinstance(item, type) or not any(states):
-            raise InputError(
-                f"{item!r} is no constraint: give, for example, Coverage({{0.8: 0.1}})"
-            )
-    preferences = [item for item in kept if isinstance(item, Preference)]
-    if len(preferences) > 1:
-        given = ", ".join(map(str, preferences))
-        raise InputError(f"{given}: a problem takes at most one preference, leave one out")
-    return kept
-
-
-def _admissible(clients: Clients, menu: FloatArray) -> BoolArray:
-    if clients.max_width is None:
-        return np.ones((len(clients), menu.size), dtype=bool)
-    admissible = menu[None, :] <= clients.max_width[:, None] + 1e-9
-    stuck = np.flatnonzero(~admissible[:, 0])
-    if stuck.size:
-        row = int(stuck[0])
-        raise InputError(
-            f"row {row} ({clients.name(row)!r}), column 'max_width': "
-            f"{clients.max_width[row]:g} is below the narrowest width {menu[0]:g}: add a narrower "
-            f"width or leave the client out ({stuck.size} such row(s))"
-        )
-    return admissible
-
-
-def _masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
-    for item in constraints:
-        if not isinstance(item, MaskConstraint):
-            continue
-        narrowed = admissible & item.mask(terms)
-        stuck = np.flatnonzero(~narrowed.any(axis=1))
-        if stuck.size:
-            kind = type(item).__name__
-            raise InfeasibleError(
-                f"{kind} leaves {terms.clients.name(int(stuck[0]))!r} (row {stuck[0]}) no width "
-                f"({stuck.size} such client(s)): relax {kind} or the limits before it",
-                limits=(kind,),
-            )
-        admissible = narrowed
-    return admissible
-
-
-def _cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
-    priced = evaluated(cost, clients, units, denominator)
-    costs = _owned(array(priced.costs, "cost table"))
-    shape = (len(clients), units.size)
-    if costs.shape != shape or costs.dtype != np.int64:
-        raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
-    if costs.min() < 0:
-        raise InputError(f"cost {costs.min()} is negative: costs start at 0")
-    refuse_overflow(costs, "the cost table")
-    if not (isinstance(priced.full, Integral) and 0 < priced.full <= INT64_ROOM):
-        raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
-    return CostTable(costs, priced.full)
-
-
-def _utility_table(
-    utility: Utility, clients: Clients, menu: FloatArray, admissible: BoolArray
-) -> FloatArray:
-    if not callable(utility):
-        raise InputError(
-            f"utility is a {type(utility).__name__}: give a utility such as utility.hasa(scores) "
-            "or wrap a table in utility.measured(table)"
-        )
-    try:
-        table = _owned(np.asarray(utility(clients, menu), dtype=np.float64))
-    except InputError:
-        raise
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise InputError(
-            f"utility does not give a table of floats ({error}): call a family, such as "
-            "utility.alpha_fair(), or give a function of the clients and the menu"
-        ) from error
-    if table.shape != admissible.shape:
-        raise InputError(f"utility table of shape {table.shape}: {admissible.shape} expected")
-    if max(table.max(), -table.min()) * len(clients) < np.inf:
-        return table
-    bad = ~np.isfinite(table) & admissible
-    if bad.any():
-        row, column = (int(axis[0]) for axis in np.nonzero(bad))
-        raise InputError(
-            f"utility of {clients.name(row)!r} (row {row}) at width {menu[column]:g} is "
-            f"{table[row, column]}: utilities must be finite; cap the client's max_width to "
-            "rule a width out"
-        )
-    largest = float(np.abs(table, where=admissible, out=np.zeros_like(table)).max())
-    if not largest * len(clients) < np.inf:
-        raise InputError("the sum of the utilities overflows: give them in a larger unit")
-    return table

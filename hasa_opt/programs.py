@@ -17,7 +17,22 @@ import scipy.sparse as sp
 from hasa_opt.clients import FloatArray
 from hasa_opt.linear import LinearModel
 
-__all__ = ["Point", "Vertex", "integer_program", "least_excess", "linear_program", "maximise"]
+__all__ = [
+    "Point",
+    "Unsolved",
+    "Vertex",
+    "integer_program",
+    "least_excess",
+    "linear_program",
+    "maximise",
+]
+
+_BITS = 20
+"""Rows of more than twice as many bits are scaled down to so many."""
+
+
+class Unsolved(Exception):
+    """HiGHS ended with neither an optimum nor a proof that there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +90,9 @@ def maximise(
     """Maximise ``objective @ x`` with ``lower <= matrix @ x <= upper``, ``0 <= x``; silently."""
     import highspy
 
+    unit = _units(matrix)
+    if (unit > 1).any():
+        matrix = sp.csr_array(sp.diags_array(1 / unit) @ matrix)
     solver = highspy.Highs()
     for name, value in {"output_flag": False, "threads": 1, **options}.items():
         solver.setOptionValue(name, value)
@@ -89,8 +107,8 @@ def maximise(
         objective,
         np.zeros(n_columns),
         column_upper,
-        lower,
-        upper,
+        lower / unit,
+        upper / unit,
         matrix.indptr.astype(np.int32),
         matrix.indices.astype(np.int32),
         matrix.data.astype(np.float64),
@@ -103,11 +121,20 @@ def maximise(
     held = solver.getInfo().primal_solution_status == feasible
     return Point(
         np.array(found.col_value) if held else None,
-        np.array(found.row_dual),
+        np.array(found.row_dual) / unit if found.row_dual else np.empty(0),
         status == highspy.HighsModelStatus.kOptimal,
         status == highspy.HighsModelStatus.kInfeasible,
         solver.modelStatusToString(status),
     )
+
+
+def _units(matrix: sp.csr_array) -> FloatArray:
+    """Powers of two to divide rows by: HiGHS refuses what is larger than 1e15."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    largest = np.zeros(matrix.shape[0])
+    np.maximum.at(largest, rows, np.abs(matrix.data))
+    exponent = np.frexp(largest)[1] - _BITS
+    return np.exp2(np.where(exponent > _BITS, exponent, 0))
 
 
 def integer_program(
@@ -133,11 +160,16 @@ def linear_program(
     *,
     time_limit_s: float = inf,
 ) -> Vertex | None:
-    """Solve the linear relaxation of a model; None if it is infeasible or time runs out.
+    """Solve the linear relaxation of a model; None if it is infeasible.
 
     With a box ``(lowest, highest)`` of prices, ``(n_limits,)`` each, a limit may be broken at its
     highest price and what is left of it is sold at the lowest (Marsten, Hogan and Blankenship,
     The Boxstep Method, 1975).
+
+    Raises
+    ------
+    Unsolved
+        If time runs out.
     """
     n_columns = model.objective.size
     objective, matrix, column_upper = model.objective, model.matrix, model.column_upper
@@ -153,8 +185,10 @@ def linear_program(
     found = maximise(
         objective, matrix, model.lower, model.upper, column_upper, time_limit=time_limit_s
     )
-    if not found.optimal or found.x is None:
+    if found.infeasible:
         return None
+    if not found.optimal or found.x is None:
+        raise Unsolved(found.status)
     duals = found.duals * model.scale
     return Vertex(
         found.x[:n_columns],

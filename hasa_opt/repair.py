@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.coarse import coarsened
 from hasa_opt.constraints import Row
 from hasa_opt.deadline import UNLIMITED, Deadline
-from hasa_opt.dual import Dual
+from hasa_opt.dual import Dual, nearest
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.programs import integer_program
+from hasa_opt.programs import Unsolved, integer_program, linear_program
 from hasa_opt.result import Termination
 
 __all__ = ["repaired", "searched"]
@@ -32,7 +33,9 @@ _SEARCH_COLUMNS, _SEARCH_GAP = 20_000, 1e-3
 _ROUNDING = 2.0**-40
 
 
-def repaired(problem: AllocationProblem, dual: Dual) -> IntArray | None:
+def repaired(
+    problem: AllocationProblem, dual: Dual, deadline: Deadline = UNLIMITED
+) -> IntArray | None:
     """Allocation within the limits near the linear relaxation's; None if none is found.
 
     Parameters
@@ -40,6 +43,8 @@ def repaired(problem: AllocationProblem, dual: Dual) -> IntArray | None:
     problem : AllocationProblem
     dual : Dual
         Its ``start`` may break limits.
+    deadline : Deadline
+        When to stop looking.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def repaired(problem: AllocationProblem, dual: Dual) -> IntArray | None:
     whole = dual.start.copy()
     for penalty in _PENALTIES:
         for moves in _MOVES:
-            choice = near.exchanged(choice, moves, penalty)
+            choice = near.exchanged(choice, moves, penalty, deadline)
         whole[near.clients] = choice
         if problem.evaluate(whole).feasible:
             return whole
@@ -58,9 +63,9 @@ def repaired(problem: AllocationProblem, dual: Dual) -> IntArray | None:
 
 
 def searched(
-    problem: AllocationProblem, deadline: Deadline = UNLIMITED
+    problem: AllocationProblem, dual: Dual, deadline: Deadline = UNLIMITED
 ) -> tuple[IntArray | None, Termination]:
-    """Any good allocation within the limits, by branch and bound, where the problem is small.
+    """Any good allocation within the limits, by branch and bound over the widths that lose least.
 
     Returns
     -------
@@ -68,17 +73,35 @@ def searched(
     ended : Termination
         Why there is none: INFEASIBLE, TIME_LIMIT or FAILED; GAP_REACHED if there is one.
     """
-    few = np.count_nonzero(problem.admissible) <= _SEARCH_COLUMNS
-    model = LinearModel.of(problem) if few else None
-    if model is None or not model.precise:
-        return None, Termination.FAILED
+    if deadline.passed:
+        return None, Termination.TIME_LIMIT
+    kept = problem.admissible
+    partial = np.count_nonzero(kept) > _SEARCH_COLUMNS
+    if partial:
+        kept = nearest(dual.regret, _SEARCH_COLUMNS)
+        kept[np.arange(len(problem)), dual.start] = True
+    model = LinearModel.of(problem, kept)
+    coarse = not model.precise
+    if coarse:
+        model = LinearModel.of(coarsened(problem), kept)
     found = integer_program(model, time_limit_s=deadline.remaining_s, gap=_SEARCH_GAP)
-    if found.infeasible:
-        return None, Termination.INFEASIBLE
     choice = None if found.x is None else model.choice(found.x)
     if choice is not None and problem.evaluate(choice).feasible:
         return choice, Termination.GAP_REACHED
-    return None, Termination.TIME_LIMIT if deadline.passed else Termination.FAILED
+    if found.infeasible and not partial and not coarse:
+        return None, Termination.INFEASIBLE
+    if partial and _impossible(problem, deadline):
+        return None, Termination.INFEASIBLE
+    return None, Termination.TIME_LIMIT if deadline.remaining_s == 0 else Termination.FAILED
+
+
+def _impossible(problem: AllocationProblem, deadline: Deadline) -> bool:
+    """Whether even the linear relaxation is infeasible; False where that is not known."""
+    try:
+        model = LinearModel.of(problem)
+        return linear_program(model, time_limit_s=deadline.remaining_s) is None
+    except Unsolved:
+        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +112,19 @@ class _Near:
     ----------
     clients : (n_near,) int64
     regret : (n_near, n_widths) float64
-    table : (n_limits, n_near, n_widths) float64
+    table : (n_limits, n_near, n_widths) int64
         Coefficients.
-    lower, upper : (n_limits,) float64
-        Limits less what the other clients take; infinity where there is none.
+    lower, upper : (n_limits,) of int or None
+        Limits less what the other clients take.
     price, unit : (n_limits,) float64
         Absolute prices; utility per unit that a broken limit is charged at least.
     """
 
     clients: IntArray
     regret: FloatArray
-    table: FloatArray
-    lower: FloatArray
-    upper: FloatArray
+    table: IntArray
+    lower: list[int | None]
+    upper: list[int | None]
     price: FloatArray
     unit: FloatArray
 
@@ -123,18 +146,22 @@ class _Near:
         return cls(
             clients,
             dual.regret[clients],
-            np.stack(tables).astype(np.float64),
-            np.array([-np.inf if row.lower is None else row.lower - rest for row, rest in limits]),
-            np.array([np.inf if row.upper is None else row.upper - rest for row, rest in limits]),
+            np.stack(tables),
+            [None if row.lower is None else row.lower - rest for row, rest in limits],
+            [None if row.upper is None else row.upper - rest for row, rest in limits],
             price,
             np.maximum(price, _per_unit(loss[clients], tables)),
         )
 
-    def exchanged(self, choice: IntArray, n_moves: int, penalty: float) -> IntArray:
+    def exchanged(
+        self, choice: IntArray, n_moves: int, penalty: float, deadline: Deadline
+    ) -> IntArray:
         """Choice of the near clients after the best pairs of moves, until none is better."""
         choice = choice.copy()
         n_moves = min(n_moves, int((_CELLS / self.price.size) ** 0.5))
         for _ in range(_EXCHANGES):
+            if deadline.passed:
+                break
             pair = self._best_pair(choice, n_moves, self.unit * penalty)
             if not pair:
                 break
@@ -159,9 +186,10 @@ class _Near:
         step = np.pad(step, ((0, 0), (0, 1)))
         total = self.table[:, rows, choice].sum(axis=1)
         loss = regret[:, None] + regret
-        for limit in range(total.size):
+        # What no move touches is the same for all pairs.
+        for limit in np.flatnonzero(step.any(axis=1)):
             after = total[limit] + step[limit][:, None] + step[limit]
-            loss += self._charge(limit, after, penalty)
+            loss += self._charge(int(limit), after, penalty)
         now = loss[-1, -1]
         clash = client[:, None] == client
         loss[:-1, :-1][clash] = np.inf
@@ -171,11 +199,14 @@ class _Near:
         moves = [int(at) for at in (first, second) if at < client.size]
         return [(int(client[at]), int(width[at])) for at in moves]
 
-    def _charge(self, limit: int, total: FloatArray, penalty: FloatArray) -> FloatArray:
-        """Price of what a limit leaves, penalty on what breaks it."""
-        over = np.maximum(total - self.upper[limit], self.lower[limit] - total)
-        rate = np.where(over > 0, penalty[limit], -self.price[limit])
-        return np.asarray(rate * np.where(np.isfinite(over), over, 0.0))
+    def _charge(self, limit: int, total: IntArray, penalty: FloatArray) -> FloatArray:
+        """Price of what a limit leaves, penalty on what breaks it; compared in integers."""
+        lower, upper = self.lower[limit], self.upper[limit]
+        if upper is None:
+            over = 0 * total if lower is None else lower - total
+        else:
+            over = total - upper if lower is None else np.maximum(total - upper, lower - total)
+        return np.asarray(np.where(over > 0, penalty[limit], -self.price[limit]) * over)
 
 
 def _own(row: Row, clients: IntArray) -> IntArray:

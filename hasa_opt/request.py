@@ -21,6 +21,8 @@ __all__ = ["Answer", "Request"]
 
 _VERIFICATION_S = 5e-8
 """Seconds per width of a client: a tenth of a second for 200,000 clients of ten widths."""
+_DUAL_SHARE = 0.5
+"""Share of the time for the best prices; the rest is for an allocation."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Request:
     @cached_property
     def dual(self) -> Dual | None:
         """Prices of all limits and the bound that they prove; None if the limits conflict."""
-        return dual(self.problem, self.tree, self.deadline)
+        relaxation = self.relaxation if self.tree is None else None
+        return dual(self.problem, self.tree, self.deadline.part(_DUAL_SHARE), relaxation)
 
     @cached_property
     def relaxation(self) -> Relaxation:
@@ -88,7 +91,7 @@ class Request:
             else:
                 starts.append(self.relaxation.incumbent)
             if self.problem.rows and self.tree is None and self.dual is not None:
-                starts.append(repaired(self.problem, self.dual))
+                starts.append(repaired(self.problem, self.dual, self.deadline))
         evaluated = [
             (self.problem.evaluate(choice), choice) for choice in starts if choice is not None
         ]

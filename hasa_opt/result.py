@@ -75,6 +75,19 @@ class Allocation:
         """
         return float(self.prices[0])
 
+    def describe_prices(self) -> str:
+        """What one more unit of each limit would be worth, in words; the dearest limit first.
+
+        By the linear relaxation; limits that do not bind are left out.
+        """
+        lines = []
+        for at in np.argsort(-np.abs(self.prices), kind="stable"):
+            price, row = float(self.prices[at]), self.problem.limits[at]
+            if price:
+                change = "one unit more" if price > 0 else "one unit less"
+                lines.append(f"{row.label}: {change} is worth {abs(price):.4g}")
+        return "\n".join(lines) or "no limit binds: more of any is worth nothing"
+
     @property
     def has_solution(self) -> bool:
         """True if an allocation is held."""

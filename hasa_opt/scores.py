@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import rel_entr, xlogy
 
 from hasa_opt.checks import float_array, number
 from hasa_opt.clients import Counts, FloatArray, dense, validate_counts
@@ -58,6 +57,7 @@ def jensen_shannon(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatA
     >>> jensen_shannon([[10, 0], [0, 10]]).round(4).tolist()
     [0.1136, 0.1136]
     """
+    from scipy.special import rel_entr
 
     def divergence(p: FloatArray, pooled: FloatArray) -> FloatArray:
         middle = (p + pooled) / 2
@@ -73,6 +73,8 @@ def kl_divergence(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatAr
 
     Parameters and errors as for :func:`jensen_shannon`.
     """
+    from scipy.special import rel_entr
+
     return _per_client(counts, alpha, lambda p, pooled: rel_entr(p, pooled).sum(axis=1))
 
 
@@ -101,6 +103,8 @@ def label_entropy(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatAr
 
     It does not look at the other clients. Parameters and errors as for :func:`jensen_shannon`.
     """
+    from scipy.special import xlogy
+
     return _per_client(counts, alpha, lambda p, pooled: -xlogy(p, p).sum(axis=1))
 
 

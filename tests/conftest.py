@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +13,9 @@ from hasa_opt import AllocationProblem
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Capability, Request, SolverRecord
 from hasa_opt.constraints import RobustRow
+
+# The background jobs of a shell ignore Ctrl-C, which some tests send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def brute_force(problem: AllocationProblem) -> float | None:

@@ -29,7 +29,7 @@ EXACT = [
     for line in registry.solvers()
     if Capability.EXACT in line.capabilities and line.name not in BUDGET_ONLY
 ]
-SEEDS = dict.fromkeys(("cpsat", "scip"), range(60))
+SEEDS = dict.fromkeys(("cpsat", "scip", "cvxpy"), range(60)) | {"pulp": range(100)}
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_known_optimum(known, solver):
 @pytest.mark.parametrize("solver", EACH)
 def test_known_conflict(known, solver):
     problem = known.build()
-    refused = problem.rows and solver in BUDGET_ONLY
+    refused = refuses(solver, problem)
     with pytest.raises(UnsupportedConstraintError if refused else InfeasibleError) as caught:
         solve(problem, solver)
     if refused:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt.backend import Request
+from hasa_opt.backend import Answer, Request
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.relaxation import relax
 from hasa_opt.result import Termination
 
 pytest.importorskip("numba")
 
-from hasa_opt.solvers import exact
 from hasa_opt.solvers.exact import ExactBackend
+from hasa_opt.solvers.exact import run as exact_run
 from hasa_opt.solvers.exact.kernels import multiplier
 
 KINDS = ("log", "saturating", "measured", "negative", "ties", "correlated")
@@ -119,10 +119,10 @@ def test_every_path_gives_the_same_optimum(monkeypatch):
     for sample_from, first_cap, caps, giant in ((1, 1, small, 10.0), (1, 9, large, 10.0),
                                                 (50, 1, large, 1.5)):  # fmt: skip
         monkeypatch.setattr(multiplier, "_SAMPLE_FROM", sample_from)
-        monkeypatch.setattr(exact, "_FIRST_CAP", first_cap)
-        monkeypatch.setattr(exact, "_CAPS", caps)
-        monkeypatch.setattr(exact, "_GIANT", giant)
-        monkeypatch.setattr(exact, "_GIANT_MOVES", 0)
+        monkeypatch.setattr(exact_run, "_FIRST_CAP", first_cap)
+        monkeypatch.setattr(exact_run, "_CAPS", caps)
+        monkeypatch.setattr(exact_run, "_GIANT", giant)
+        monkeypatch.setattr(exact_run, "_GIANT_MOVES", 0)
         for _ in range(15):
             for kind in KINDS:
                 problem = random_problem(rng, kind)
@@ -130,7 +130,7 @@ def test_every_path_gives_the_same_optimum(monkeypatch):
 
 
 def test_early_stops_keep_a_valid_bound(monkeypatch):
-    monkeypatch.setattr(exact, "_FIRST_CAP", 2)
+    monkeypatch.setattr(exact_run, "_FIRST_CAP", 2)
     rng = np.random.default_rng(8)
     open_gaps = 0
     for _ in range(25):
@@ -220,7 +220,8 @@ def test_giants_are_branched_on(seed):
     result = hasa.solve(problem, "exact", time_limit_s=20)
     peer = hasa.solve(problem, "highs", time_limit_s=3)
     assert result.termination is Termination.OPTIMAL
-    assert peer.objective <= result.objective + 1e-12 * problem.magnitude
+    if peer.has_solution:  # on a busy machine it may not come so far
+        assert peer.objective <= result.objective + 1e-12 * problem.magnitude
     assert peer.bound >= result.objective - 1e-9 * problem.magnitude
 
 
@@ -246,7 +247,7 @@ def test_interrupt_keeps_the_incumbent(monkeypatch):
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exact.Search, "advance", interrupted)
+    monkeypatch.setattr(exact_run.Search, "advance", interrupted)
     result = hasa.solve(problem, "exact")
     assert result.termination is Termination.INTERRUPTED
     assert result.has_solution
@@ -297,7 +298,7 @@ def test_a_wrong_price_does_not_weaken_verification(monkeypatch):
     cheapest = np.zeros(len(problem), dtype=np.int64)
     worth = problem.evaluate(cheapest).objective
     for price in (true.price, 0.0, 1e9, -1.0, float("nan"), float("inf")):
-        false = exact.Answer(Termination.OPTIMAL, cheapest, worth, worth, price=price)
+        false = Answer(Termination.OPTIMAL, cheapest, worth, worth, price=price)
         monkeypatch.setattr(ExactBackend, "solve", lambda *_, answer=false: answer)
         result = hasa.solve(problem, "exact")
         assert not result.claim_held

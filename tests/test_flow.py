@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import problems
 import pytest
@@ -10,6 +12,7 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, Termination, solve
 from hasa_opt import backend as registry
 from hasa_opt.backend import Request
+from hasa_opt.deadline import Deadline
 from hasa_opt.errors import (
     InfeasibleError,
     InputError,
@@ -181,7 +184,7 @@ def test_a_soft_ban_does_not_hide_the_other_differences():
     ("change", "words"),
     [
         ({"budget": 0.9}, r"'flow'.*budget 0.9.*use highs, or raise the budget to 1,"),
-        ({"constraints": [Coverage({1.0: 0.5})]}, r"'flow'.*Coverage.*use highs"),
+        ({"constraints": [Coverage({1.0: 0.5})]}, r"'flow'.*Coverage.*use exact or highs or "),
     ],
 )
 def test_what_it_cannot_take_is_refused_by_name(change, words):
@@ -211,6 +214,29 @@ def test_the_budget_that_is_named_suffices():
         named = float(str(caught.value).split("raise the budget to ")[1].split(",")[0])
         result = solve(AllocationProblem.build(**arguments, budget=named), "flow")
         assert result.termination is Termination.OPTIMAL
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_time_limit_holds(library):
+    problem = contested(1, n_clients=3_000)
+    began = time.perf_counter()
+    result = solve(problem, "flow", library=library, time_limit_s=0)
+    assert time.perf_counter() - began < 2
+    assert result.termination is Termination.TIME_LIMIT
+    assert result.bound >= solve(problem, "highs").objective - 1e-9
+    assert solve(contested(1), "flow", library=library).termination is Termination.OPTIMAL
+
+
+def test_what_was_not_mended_in_time_is_told(monkeypatch):
+    monkeypatch.setattr(flow, "_whole_costs", lambda problem: np.zeros(problem.costs.shape, int))
+    problem = contested(1, n_clients=30)
+    late = Request(problem, deadline=Deadline(time.perf_counter() + 60))
+    monkeypatch.setattr(Deadline, "passed", True)
+    monkeypatch.setattr(Deadline, "wait_for", lambda self, call: call())
+    claim = registry.load("flow").solve(problem, late)
+    assert claim.termination is Termination.TIME_LIMIT
+    assert problem.evaluate(claim.choice).feasible
+    assert claim.bound > claim.objective
 
 
 def test_wrong_options():

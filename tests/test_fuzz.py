@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from decimal import Decimal
 from fractions import Fraction
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +16,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import hasa_opt as hasa
-from hasa_opt import AllocationProblem, Clients, Coverage, Quota, constraints, cost, utility
+from hasa_opt import (
+    AllocationProblem,
+    Clients,
+    Coverage,
+    Quota,
+    SiteBudgets,
+    constraints,
+    cost,
+    utility,
+)
 from hasa_opt import backend as registry
-from hasa_opt.errors import HasaError
+from hasa_opt.backend import Capability
+from hasa_opt.errors import HasaError, UnsupportedConstraintError
 
 FUZZ = settings(
     max_examples=150,
@@ -129,12 +141,20 @@ def build(clients=None, **changed) -> AllocationProblem:
     return AllocationProblem.build(Clients([3, 1, 2]) if clients is None else clients, **arguments)
 
 
+def fitting(solver: str) -> dict:
+    """What a problem needs for a solver to take it: a flow wants a budget that cannot bind."""
+    slack = Capability.SLACK_BUDGET in registry.record(solver).capabilities
+    return {"budget": 1, "constraints": [Quota({1.0: 2})]} if slack else {}
+
+
 def solved(clients=None, **changed) -> None:
     problem = build(clients, **changed)
     sound(problem, hasa.solve(problem, "highs" if problem.rows else "exact"))
 
 
 COUNTS = [[1, 2], [3, 4], [5, 6]]
+SITED = Clients([3, 1, 2], site=["a", "b", "c"])
+TREE = nx.DiGraph([("all", site) for site in "abc"])
 ARGUMENTS = {
     "samples": lambda bad: solved(Clients(bad)),
     "counts": lambda bad: solved(Clients([3, 1, 2], counts=bad)),
@@ -174,9 +194,12 @@ ARGUMENTS = {
     "Quota limit": lambda bad: solved(constraints=[Quota({1.0: bad})]),
     "Budget resource": lambda bad: solved(constraints=[constraints.Budget(bad, 5)]),
     "Budget limit": lambda bad: solved(constraints=[constraints.Budget([1, 2, 3], bad)]),
-    "SiteBudgets tree": lambda bad: solved(
-        Clients([3, 1, 2], site=["a", "b", "c"]), constraints=[constraints.SiteBudgets(bad, {})]
-    ),
+    "SiteBudgets tree": lambda bad: solved(SITED, constraints=[SiteBudgets(bad, {})]),
+    "SiteBudgets limits": lambda bad: solved(SITED, constraints=[SiteBudgets(TREE, bad)]),
+    "SiteBudgets limit": lambda bad: solved(SITED, constraints=[SiteBudgets(TREE, {"a": bad})]),
+    "Robust gamma": lambda bad: solved(constraints=[constraints.Robust(bad, 0.1)]),
+    "Robust deviation": lambda bad: solved(constraints=[constraints.Robust(1, bad)]),
+    "Fairness": lambda bad: solved(constraints=[constraints.Fairness(bad)]),
     "Switches previous": lambda bad: solved(constraints=[constraints.Switches(bad, 1)]),
     "Switches at_most": lambda bad: solved(constraints=[constraints.Switches([1.0] * 3, bad)]),
     "MinWidth": lambda bad: solved(constraints=[constraints.MinWidth(bad)]),
@@ -193,6 +216,9 @@ ARGUMENTS = {
     "fallback": lambda bad: hasa.solve(build(), "highs", fallback=bad),
     "max_states": lambda bad: hasa.solve(build(), "exact", max_states=bad),
     "pulp_solver": lambda bad: hasa.solve(build(), "pulp", pulp_solver=bad),
+    "cpsat num_workers": lambda bad: hasa.solve(build(), "cpsat", num_workers=bad),
+    "scip nodes": lambda bad: hasa.solve(build(), "scip", **{"limits/nodes": bad}),
+    "flow library": lambda bad: hasa.solve(build(budget=1), "flow", library=bad),
     "highs threads": lambda bad: hasa.solve(build(), "highs", threads=bad),
     "evaluate": lambda bad: build().evaluate(bad),
     "frontier problem": lambda bad: hasa.frontier(bad, [0.5, 0.6]),
@@ -308,7 +334,7 @@ def test_the_layout_of_an_array_does_not_matter(solver, layout):
     before = np.array(given, dtype=float)
     clients = Clients(rng.integers(1, 9, 6))
     plain, hostile = (
-        hasa.solve(build(clients, utility=utility.measured(values)), solver)
+        hasa.solve(build(clients, utility=utility.measured(values), **fitting(solver)), solver)
         for values in (table, given)
     )
     assert hostile.choice.tolist() == plain.choice.tolist()
@@ -354,6 +380,7 @@ def correlated(n_clients: int = 2000) -> AllocationProblem:
 SIZES = {
     "20,000": lambda: large(20_000),
     "20,000 covered": lambda: large(20_000, constraints=[Coverage({0.8: 0.1})]),
+    "20,000 with quotas": lambda: large(20_000, budget=0.8, constraints=[Quota({0.8: 4_000})]),
     "200,000": lambda: large(200_000),
     "a million alike": lambda: large(10**6, alike=True),
     "correlated": correlated,
@@ -365,8 +392,14 @@ def sizes():
     warm = large(25_000, constraints=[])
     for line in registry.solvers():
         if line.available:
-            hasa.solve(warm if line.name in ("exact", "greedy") else build(), line.name)
+            own = warm if line.name in ("exact", "greedy") else build(**fitting(line.name))
+            hasa.solve(own, line.name)
     return {name: make() for name, make in SIZES.items()}
+
+
+def crowding() -> float:
+    """How many processes wait for each core, at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.mark.parametrize("limit", [0, 0.3])
@@ -374,14 +407,17 @@ def sizes():
 @pytest.mark.parametrize("solver", [line.name for line in registry.solvers() if line.available])
 def test_no_run_exceeds_its_limit(sizes, solver, size, limit):
     problem = sizes[size]
-    if problem.rows and "Coverage" not in registry.record(solver).constraints:
-        pytest.skip(f"{solver} knows no Coverage")
+    try:
+        registry.check_constraints(problem, solver)
+    except UnsupportedConstraintError as error:
+        pytest.skip(str(error))
     taken = []
-    for _ in range(3):  # what other processes take from us is not the library's
+    for _ in range(4):  # what other processes take from us is not the library's
+        allowed = 1.1 * limit + 0.2 * crowding()
         started = time.perf_counter()
         result = hasa.solve(problem, solver, time_limit_s=limit)
         taken.append(time.perf_counter() - started)
         sound(problem, result)
-        if taken[-1] <= 1.1 * limit + 0.2:
+        if taken[-1] <= allowed:
             return
-    assert min(taken) <= 1.1 * limit + 0.2, taken
+    raise AssertionError(f"{taken} s, {allowed:.2f} s allowed")

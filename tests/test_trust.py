@@ -331,7 +331,7 @@ def test_a_time_limit_without_an_incumbent(solver, limit):
 
 @pytest.mark.parametrize("solver", EXACT)
 def test_a_time_limit_with_an_incumbent_or_none_never_claims_a_proof(solver):
-    problem = hard(400, seed=1)
+    problem = stubborn()
     result = solve(problem, solver, time_limit_s=0.6)
     assert result.termination is Termination.TIME_LIMIT
     assert result.claim_held

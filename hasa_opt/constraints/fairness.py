@@ -41,7 +41,7 @@ class Fairness:
     mode: str
 
     def __post_init__(self) -> None:
-        if self.mode not in _MODES:
+        if not isinstance(self.mode, str) or self.mode not in _MODES:
             raise InputError(
                 f"Fairness mode {self.mode!r} is not known: choose one of {', '.join(_MODES)}"
             )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints.terms import Terms
 from hasa_opt.errors import InputError
-from hasa_opt.rational import rational
+from hasa_opt.rational import INT64_ROOM, rational
 
 __all__ = [
     "BoolArray",
@@ -126,7 +126,7 @@ def items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
 
 
 def whole(value: Any, what: str) -> int:
-    """A whole number of at least 0, or an error."""
+    """A whole number of at least 0, or an error; 2**62 for more, which no total exceeds."""
     broken = InputError(f"{what} must be a whole number of at least 0")
     try:
         number = Fraction(int(value)) if isinstance(value, Integral) else rational(value, what)
@@ -134,4 +134,4 @@ def whole(value: Any, what: str) -> int:
         raise broken from error
     if isinstance(value, bool) or number.denominator != 1 or number < 0:
         raise broken
-    return int(number)
+    return min(int(number), INT64_ROOM)

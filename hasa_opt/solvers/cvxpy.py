@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -50,15 +51,22 @@ class CvxpyBackend:
         if request.time_limit_s is not None:
             options["time_limit"] = request.deadline.remaining_s
         try:
+            solved = request.deadline.wait_for(partial(_solved, program, options))
             with warnings.catch_warnings():
                 # At a limit CVXPY warns; the status says the same and the answer is verified.
                 warnings.simplefilter("ignore", UserWarning)
-                request.deadline.wait_for(partial(program.solve, solver=cp.HIGHS, **options))
+                program.unpack_results(*solved)
         except cp.error.SolverError as error:
             return Answer(Termination.FAILED, native=f"CVXPY: {error}")
         except ValueError as error:
             raise InputError(f"CVXPY's HiGHS refuses an option: {error}") from error
         return _answer(program, x, model, gap, request.time_limit_s is not None)
+
+
+def _solved(program: cp.Problem, options: dict[str, Any]) -> tuple[Any, ...]:
+    """The part of ``program.solve`` that takes time and warns of nothing, wherever it runs."""
+    data, chain, inverse = program.get_problem_data(cp.HIGHS)
+    return chain.solve_via_data(program, data, solver_opts=options), chain, inverse
 
 
 def _rows(model: LinearModel, x: cp.Expression) -> list[cp.Constraint]:

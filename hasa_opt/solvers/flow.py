@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from math import inf
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from hasa_opt import isolated
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.deadline import Deadline
 from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
@@ -43,7 +45,7 @@ class FlowBackend:
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Solve; ``library="networkx"`` or ``"ortools"`` is the one option, limits have no effect.
+        """Solve; ``library="networkx"`` or ``"ortools"`` is the one option, a gap has no effect.
 
         Raises
         ------
@@ -53,16 +55,17 @@ class FlowBackend:
         name = _library(problem, request)
         quotas = _quotas(problem)
         costs = _whole_costs(problem)
-        status, choice = _LIBRARIES[name](costs, problem.admissible, quotas)
+        status, choice = _LIBRARIES[name](costs, problem.admissible, quotas, request.deadline)
         if choice is None:
             ended = TERMINATIONS.get(status, Termination.FAILED)
             return Answer(ended, native=f"{name}: {status}")
-        choice, prices, cycles = _mended(problem, choice, quotas)
+        choice, prices, cycles = _mended(problem, choice, quotas, request.deadline)
         chosen = problem.utilities[np.arange(len(problem)), choice]
         objective = float(chosen.sum())
         bound = max(objective, _bound(problem, prices, quotas))
         proven = bound - objective <= _PROOF * float(np.abs(chosen).sum() + prices @ quotas)
-        ended = Termination.OPTIMAL if proven else Termination.GAP_REACHED
+        ended = Termination.TIME_LIMIT if request.deadline.passed else Termination.GAP_REACHED
+        ended = Termination.OPTIMAL if proven else ended
         native = f"{name}: {status}, then {cycles} cycles mended in floats"
         return Answer(ended, choice, objective, bound, native)
 
@@ -110,7 +113,9 @@ def _whole_costs(problem: AllocationProblem) -> IntArray:
     return scaled
 
 
-def _by_networkx(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Flow:
+def _by_networkx(
+    costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
+) -> _Flow:
     import networkx as nx
 
     n_clients = costs.shape[0]
@@ -123,14 +128,16 @@ def _by_networkx(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _F
     for row, width, cost in zip(*(part.tolist() for part in (*pairs, costs[pairs])), strict=True):
         graph.add_edge(row, n_clients + width, capacity=1, weight=cost)
     try:
-        flows = nx.network_simplex(graph)[1]
+        flows = deadline.wait_for(partial(nx.network_simplex, graph))[1]
     except nx.NetworkXUnfeasible:
         return "INFEASIBLE", None
     used = [max(flows[row], key=flows[row].__getitem__) for row in range(n_clients)]
     return "OPTIMAL", np.array(used, dtype=np.int64) - n_clients
 
 
-def _by_ortools(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Flow:
+def _by_ortools(
+    costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
+) -> _Flow:
     n_clients, n_widths = costs.shape
     client, width = np.nonzero(admissible)
     sink = n_clients + n_widths
@@ -141,28 +148,30 @@ def _by_ortools(costs: IntArray, admissible: BoolArray, quotas: IntArray) -> _Fl
         np.concatenate([np.ones_like(client), quotas]),
         np.concatenate([costs[client, width], np.zeros_like(quotas)]),
         np.append(np.repeat([1, 0], [n_clients, n_widths]), -n_clients),
+        deadline=deadline,
     )
     if flows is None:
         return status, None
     return status, width[flows[: client.size] > 0]
 
 
-_LIBRARIES: dict[str, Callable[[IntArray, BoolArray, IntArray], _Flow]] = {
+_LIBRARIES: dict[str, Callable[[IntArray, BoolArray, IntArray, Deadline], _Flow]] = {
     "networkx": _by_networkx,
     "ortools": _by_ortools,
 }
 
 
 def _mended(
-    problem: AllocationProblem, choice: IntArray, quotas: IntArray
+    problem: AllocationProblem, choice: IntArray, quotas: IntArray, deadline: Deadline
 ) -> tuple[IntArray, FloatArray, int]:
-    """Move clients along cycles until none gains; with the prices of the quotas."""
+    """Move clients along cycles until none gains or time is up; with the prices of the quotas."""
     choice = choice.copy()
     for cycles in range(_CYCLES + 1):
         loss, mover = _moves(problem, choice, quotas)
         prices, cycle = _prices(loss)
         change = np.array([loss[move] for move in cycle])
-        if change.sum() >= -_ROUNDING * np.abs(change).sum() or cycles == _CYCLES:
+        gains = change.sum() < -_ROUNDING * np.abs(change).sum()
+        if not gains or cycles == _CYCLES or deadline.passed:
             break
         for start, end in cycle:
             if mover[start, end] >= 0:

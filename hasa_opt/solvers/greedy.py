@@ -36,7 +36,7 @@ class GreedyBackend:
             return Answer(Termination.INFEASIBLE, native="greedy: infeasible relaxation")
         choice = request.known
         if choice is None:
-            choice, ended = searched(problem, request.deadline)
+            choice, ended = searched(problem, dual, request.deadline)
             if choice is None:
                 return Answer(ended, bound=dual.bound, native="greedy: nothing fits")
         return _answer(problem, choice, dual.bound)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import highspy
 import numpy as np
 
@@ -43,11 +45,12 @@ class HighsBackend:
         solver = highspy.Highs()
         _set_options(solver, request, model)
         _pass_model(solver, model)
-        if request.warm_start is not None and request.known is not None:
+        start = None if request.warm_start is None else request.known
+        if start is not None:
             columns = np.arange(model.client.size, dtype=np.int32)
-            solver.setSolution(columns.size, columns, model.columns(request.known))
+            solver.setSolution(columns.size, columns, model.columns(start))
         stopped = _run(solver, request.deadline)
-        return _answer(solver, model) if stopped is None else stopped
+        return _answer(solver, model) if stopped is None else replace(stopped, choice=start)
 
 
 def _run(solver: highspy.Highs, deadline: Deadline) -> Answer | None:

@@ -27,6 +27,7 @@ TERMINATIONS = {
 
 _LARGEST_OBJECTIVE = 2.0**53
 _LARGEST_LIMIT = 2.0**61
+_LAST_WORD_S = 0.1
 
 
 class CpSatBackend:
@@ -35,14 +36,13 @@ class CpSatBackend:
     CP-SAT knows no floats: utilities are scaled by the largest power of two at which any sum of
     one per client stays below 2^53, and the bound includes what rounding may hide. It does not say
     why it stopped without a proof, which is put down to the time limit unless it was interrupted.
-    The process takes about a second to start, which counts towards the time limit. Keyword
-    options of :func:`hasa_opt.solve` go to CP-SAT by their own names, for example
-    ``num_workers=8``.
+    The process takes about a second to start, which counts towards the time limit; it is ended
+    where CP-SAT does not look at the clock, in presolve. Keyword options of
+    :func:`hasa_opt.solve` go to CP-SAT by their own names, for example ``num_workers=8``.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; Ctrl-C ends with the incumbent."""
-        started = time.time()
         model = LinearModel.requested(request)
         values, scale, rounding = _whole_objective(model)
         options = {
@@ -50,11 +50,17 @@ class CpSatBackend:
             "absolute_gap_limit": scale * request.absolute_gap / model.scale,
             **request.options,
         }
-        limit = request.time_limit_s
-        deadline = None if limit is None else started + float(limit)
+        limited = request.time_limit_s is not None
+        until = time.time() + request.deadline.remaining_s if limited else None
         program = _program(model, values, request)
-        target = "hasa_opt.solvers.ortools_process:maximum"
-        (status, x, bound), interrupted = isolated.call(target, program, options, deadline)
+        request.deadline.check()
+        (status, x, bound), interrupted = isolated.call(
+            "hasa_opt.solvers.ortools_process:maximum",
+            program,
+            options,
+            until,
+            deadline=request.deadline.later(_LAST_WORD_S),
+        )
         ended = TERMINATIONS.get(status, Termination.FAILED)
         if interrupted and ended is Termination.TIME_LIMIT:
             ended = Termination.INTERRUPTED

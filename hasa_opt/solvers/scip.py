@@ -6,6 +6,7 @@ import numpy as np
 import pyscipopt
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.deadline import Deadline, OutOfTime
 from hasa_opt.errors import InputError, PrecisionError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
@@ -26,6 +27,7 @@ TERMINATIONS = {
 No utility is infinite: "infeasible or unbounded" can only be the former.
 """
 
+_LAST_WORD_S = 0.1
 _LARGEST_COEFFICIENT = 2e8
 
 
@@ -49,15 +51,19 @@ class ScipBackend:
             )
         solver = pyscipopt.Model()
         solver.hideOutput()
+        columns = _pass_model(solver, model, request.deadline)
         _set_options(solver, request, model)
-        columns = _pass_model(solver, model)
         if request.warm_start is not None and request.known is not None:
             complete = model.integral.all()
             start = solver.createSol() if complete else solver.createPartialSol()
             for column, value in zip(columns, model.columns(request.known), strict=False):
                 solver.setSolVal(start, column, value)
             solver.addSol(start)
-        solver.optimize()
+        try:
+            request.deadline.later(_LAST_WORD_S).wait_for(solver.optimizeNogil)
+        except (OutOfTime, KeyboardInterrupt):
+            solver.interruptSolve()
+            raise
         return _answer(solver, model, columns)
 
 
@@ -68,7 +74,7 @@ def _set_options(solver: pyscipopt.Model, request: Request, model: LinearModel) 
         **request.options,
     }
     if request.time_limit_s is not None:
-        options["limits/time"] = min(float(request.time_limit_s), solver.infinity())
+        options["limits/time"] = min(request.deadline.remaining_s, solver.infinity())
     for name, value in options.items():
         try:
             solver.setParam(name, value)
@@ -76,14 +82,17 @@ def _set_options(solver: pyscipopt.Model, request: Request, model: LinearModel) 
             raise InputError(f"SCIP has no option {name!r} that takes {value!r}") from error
 
 
-def _pass_model(solver: pyscipopt.Model, model: LinearModel) -> list[pyscipopt.Variable]:
+def _pass_model(
+    solver: pyscipopt.Model, model: LinearModel, deadline: Deadline
+) -> list[pyscipopt.Variable]:
     matrix = model.matrix
-    columns = [
-        solver.addVar(vtype="B" if whole else "C", obj=value)
-        for whole, value in zip(model.integral.tolist(), model.objective.tolist(), strict=True)
-    ]
+    columns = []
+    for whole, value in zip(model.integral.tolist(), model.objective.tolist(), strict=True):
+        deadline.check()
+        columns.append(solver.addVar(vtype="B" if whole else "C", obj=value))
     solver.setMaximize()
     for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):
+        deadline.check()
         part = slice(matrix.indptr[row], matrix.indptr[row + 1])
         pairs = zip(matrix.indices[part], matrix.data[part].tolist(), strict=True)
         total = pyscipopt.quicksum(value * columns[at] for at, value in pairs)

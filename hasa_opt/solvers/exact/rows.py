@@ -29,7 +29,7 @@ def solve_rows(request: Request) -> Answer:
         return Answer(Termination.INFEASIBLE, native="exact: infeasible relaxation")
     choice = request.known
     if choice is None:
-        choice, ended = searched(request.problem, request.deadline)
+        choice, ended = searched(request.problem, dual, request.deadline)
         if choice is None:
             native = "exact: found no allocation within the limits"
             return Answer(ended, bound=dual.bound, native=native)

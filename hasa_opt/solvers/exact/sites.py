@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import IntArray
+from hasa_opt.deadline import OutOfTime
 from hasa_opt.result import Termination
 from hasa_opt.site_tree import SiteTree
 from hasa_opt.solvers.exact.rows import finished
@@ -35,7 +36,10 @@ def solve_sites(tree: SiteTree, request: Request) -> Answer:
     worth = problem.evaluate(best).objective
     binding = tree.prices > 0
     for _ in range(_ROUNDS):
-        choice, gain = _solved(tree, binding, request)
+        try:
+            choice, gain = _solved(tree, binding, request)
+        except OutOfTime:
+            break
         found = problem.evaluate(choice)
         least = min(least, dual.bound - gain)
         if found.feasible and found.objective > worth:
