@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lab clean
+.PHONY: help demo test lint bench lab docs notebooks clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -32,13 +32,22 @@ lint: $(VENV)/installed  ## format, lint and type-check
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC
+bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, then every backend
 	$(BIN)/python benchmarks/bench_exact.py
 	$(BIN)/python benchmarks/bench_scale.py
+	$(BIN)/python benchmarks/bench_backends.py
 
 lab: $(VENV)/installed  ## open the example notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
 	$(BIN)/jupyter lab examples
 
+docs: $(VENV)/installed  ## write the documentation to docs/_build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+notebooks: $(VENV)/installed  ## run the notebooks and store what they print
+	$(BIN)/python examples/store_outputs.py
+
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage \
+		docs/_build docs/generated
