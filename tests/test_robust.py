@@ -21,8 +21,9 @@ from hasa_opt.thresholds import Thresholds
 
 pytest.importorskip("numba")
 
-from hasa_opt.solvers import exact, exact_robust
 from hasa_opt.solvers.exact import ExactBackend
+from hasa_opt.solvers.exact import robust as exact_robust
+from hasa_opt.solvers.exact import run as exact
 
 MENU = (0.25, 0.5, 0.75, 1.0)
 
