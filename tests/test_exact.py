@@ -180,6 +180,67 @@ def test_agrees_with_highs(kind):
         assert early.bound >= peer.objective - 1e-12 * problem.magnitude
 
 
+def correlated_problem(rng, n, largest, kind):
+    """Utility = factor * cost + a constant of the width, with and without a free width."""
+    m = int(rng.integers(2, 6))
+    constant = float(rng.choice([1, largest // 10 + 1, largest, 3 * largest]))
+    shape = {
+        "free": np.arange(m) > 0, "inverse": -1.0 * (np.arange(m) > 0), "steps": np.arange(m),
+        "two steps": np.minimum(np.arange(m), 2), "none": np.zeros(m),
+        "any": rng.integers(-2, 4, m),
+    }[kind]  # fmt: skip
+    costs = np.sort(rng.integers(1, largest, (n, m)), axis=1)
+    noise = rng.choice([0.0, 0.0, 0.01]) * constant * rng.standard_normal(costs.shape)
+    utilities = rng.choice([1.0, 1.0, 0.37]) * costs + constant * shape + noise
+    if rng.random() < 0.7:
+        costs[:, 0], utilities[:, 0] = 0, 0.0
+    least, most = int(costs.min(axis=1).sum()), int(costs.max(axis=1).sum())
+    admissible = rng.random(costs.shape) < rng.choice([0.7, 1.0])
+    admissible[:, 0] = True
+    return problem_of(costs, utilities, least + int(rng.random() * (most - least)), admissible)
+
+
+CORRELATED = ("free", "inverse", "steps", "two steps", "none", "any")
+
+
+@pytest.mark.parametrize("kind", CORRELATED)
+def test_branching_on_counts_keeps_the_optimum(kind, monkeypatch):
+    monkeypatch.setattr(exact_run, "_COUNT_MOVES", 0)
+    monkeypatch.setattr(exact_run, "_FIRST_CAP", 1)
+    monkeypatch.setattr(exact_run, "_GAIN", 1.0)
+    counted = []
+    fixed = exact_run.Run._fixed
+
+    def noted(self, part, unit):
+        counted.append(part.count)
+        return fixed(self, part, unit)
+
+    monkeypatch.setattr(exact_run.Run, "_fixed", noted)
+    rng = np.random.default_rng(CORRELATED.index(kind))
+    for _ in range(150):
+        problem = correlated_problem(rng, int(rng.integers(2, 25)), 60, kind)
+        optimum = best_by_budget(problem)
+        check(problem, solved(problem), optimum)
+        early = solved(problem, options={"max_states": 2})
+        assert problem.evaluate(early.choice).feasible
+        assert early.bound >= optimum - 1e-12 * problem.magnitude
+    assert counted or kind == "none"
+
+
+@pytest.mark.parametrize("kind", ["free", "inverse", "two steps"])
+def test_strongly_correlated_utilities_are_solved(kind):
+    rng = np.random.default_rng(0)
+    costs = np.sort(rng.integers(1, 10**6, (1000, 8)), axis=1)
+    count = {"free": 1, "inverse": -1, "two steps": np.minimum(np.arange(8), 2)}[kind]
+    utilities = costs + 10**5 * count
+    costs[:, 0], utilities[:, 0] = 0, 0
+    problem = problem_of(costs, utilities, int(costs[:, -1].sum()) // 20)
+    answer = solved(problem, time_limit_s=4)
+    assert problem.evaluate(answer.choice).feasible
+    assert answer.bound - answer.objective <= 1e-7 * answer.bound
+    assert kind != "free" or answer.termination is Termination.OPTIMAL
+
+
 def test_identical_clients_are_solved_as_classes():
     rng = np.random.default_rng(3)
     for _ in range(60):

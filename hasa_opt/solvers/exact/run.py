@@ -3,12 +3,14 @@
 The linear relaxation gives a multiplier and a base allocation; every width of too much regret is
 fixed; dynamic programming over what is left runs in stages, each of longer lists of states than the
 one before, until one of them drops no state that matters. A client whose cost dwarfs the others' is
-branched on. Identical clients count once.
+branched on, and so is the count of constants where utilities are strongly correlated with costs.
+Identical clients count once.
 """
 
 from __future__ import annotations
 
 import time
+from math import floor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +18,11 @@ import numpy.typing as npt
 
 from hasa_opt.backend import Answer, Request
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import InputError
 from hasa_opt.rational import INT64_ROOM
 from hasa_opt.result import Termination
+from hasa_opt.solvers.exact.counts import Counted, Counter, constants, toll
 from hasa_opt.solvers.exact.kernels.core import Core, collect
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, relax, worth
 from hasa_opt.solvers.exact.kernels.pareto import Search
@@ -30,6 +34,7 @@ BoolArray = npt.NDArray[np.bool_]
 _FIRST_CLASSES, _FIRST_CAP = 256, 256
 _CAPS = (1 << 12, 1 << 16, 1 << 20)
 _ROUNDING = 2.0**-50
+_GAIN, _COUNT_MOVES = 0.5, 500
 _GIANT, _GIANT_MOVES, _DEEPEST = 10.0, 5000, 8
 
 
@@ -57,10 +62,6 @@ class Part(NamedTuple):
     rounding: float
 
 
-class _OutOfTime(Exception):
-    """The time limit has passed."""
-
-
 class Run:
     """One run: the incumbent, its loss, and the least loss that is possible.
 
@@ -80,13 +81,16 @@ class Run:
         self._choice: IntArray | None = None
         self._loss = self._least = self._excess = 0.0
         self._top = self._rounding = self._precision = 0.0
+        self._charges: IntArray | None = None
+        self._toll = 0
+        self._counted = depth > 0
 
     def relax(self, floor: float = -np.inf) -> None:
         """Linear relaxation: multiplier, base allocation, first incumbent and bound.
 
         Nothing is looked for that is worth less than the floor.
         """
-        start = self._start()
+        start = self._start(self._request.warm_start)
         base = relax(self._table, self._limit, start, self._request.deadline)
         if base.slack < 0:
             self.ended = Termination.INFEASIBLE
@@ -109,7 +113,8 @@ class Run:
         try:
             if not self._closed:
                 core, _ = self._collect(base, base.near)
-                self._stage(base, core, _FIRST_CAP, _FIRST_CLASSES, partial=True)
+                cap = self._caps[0] if self._toll else _FIRST_CAP
+                self._stage(base, core, cap, _FIRST_CLASSES, partial=True)
             rows = np.arange(base.choice.size)
             for cap in self._caps:
                 if self._closed:
@@ -121,9 +126,13 @@ class Run:
                 if giant is not None:
                     self._branch(giant)
                     return
+                if not self._counted and (cap > _CAPS[0] or core.width.size > _COUNT_MOVES):
+                    self._counted = self._count()
+                    if self._closed:
+                        break
                 self._stage(base, core, cap, core.first.size)
                 rows = np.sort(core.member)
-        except _OutOfTime:
+        except OutOfTime:
             self.ended = Termination.TIME_LIMIT
             if self._depth:
                 raise
@@ -163,6 +172,66 @@ class Run:
                 bound = max(bound, child._top - child._least)
         self._least = max(self._least, min(self._top - bound, self._loss))
 
+    def _count(self) -> bool:
+        """Solve with each count of constants in turn; False if the bound gains little by it.
+
+        Best first on either side of the relaxation's count: the bounds fall on the way out.
+        """
+        weights = constants(self._table)
+        unit = 0 if weights is None else toll(self._table, weights)
+        if weights is None or unit == 0:
+            return False
+        counter = Counter(self._table, self._limit, weights, self._request.deadline)
+        below = floor(counter.middle)
+        ends = [counter.fixed(below + side, self._enough) for side in (0, 1)]
+        closed = self._top - self._loss
+        if max(map(_top, ends)) - closed > _GAIN * (self._loss - self._least):
+            return False
+        try:
+            while max(map(_top, ends)) > self._enough:
+                side = int(np.argmax([_top(end) for end in ends]))
+                part = ends[side]
+                assert part is not None
+                closed = max(closed, self._fixed(part, unit))
+                ends[side] = counter.fixed(part.count + 2 * side - 1, self._enough)
+        finally:
+            bound = max(closed, *map(_top, ends))
+            self._least = max(self._least, min(self._top - bound, self._loss))
+        return True
+
+    def _fixed(self, part: Counted, unit: int) -> float:
+        """Solve for one count; what none of its allocations exceeds.
+
+        First every client keeps its constant. Then a toll on each unit enforces the count: it is
+        more than any widths cost, so that one cost stands for two limits.
+        """
+        same = part.weights == part.weights[part.base.choice][:, None]
+        admissible = _read_only(part.table.admissible & same)
+        fill = self._child(part, part.table._replace(admissible=admissible), 0)
+        fill._caps = fill._caps[:1]
+        self._follow(fill)
+        # What is missing lacks budget at first: what falls short of the count does not fit.
+        child = self._child(part, part.table, -unit if part.missing > 0 else unit)
+        self._follow(child)
+        return part.top - child._least
+
+    def _child(self, part: Counted, table: Table, unit: int) -> Run:
+        """Run over the allocations of a count that are better than the incumbent."""
+        child = Run(table, self._limit, self._request, _DEEPEST)
+        child._base = part.base._replace(slack=part.base.slack + unit * part.missing)
+        child._charges, child._toll = unit * part.weights, abs(unit)
+        child._top, child._choice = part.top, part.base.choice
+        child._loss = max(part.top - (self._top - self._loss), 0.0)
+        child._rounding, child._precision = self._rounding, self._precision
+        return child
+
+    def _follow(self, child: Run) -> None:
+        """Run a child, and take what it found."""
+        try:
+            child.search()
+        finally:
+            self._consider(self._start(child._choice))
+
     def answer(self) -> Answer:
         """What was found, and what is proven about it."""
         if self._base is None or self._choice is None:
@@ -185,13 +254,18 @@ class Run:
         return Part(self._choice, self._top, bound, self._base.price, self._rounding)
 
     @property
+    def _enough(self) -> float:
+        """What no better allocation is looked for beyond."""
+        return self._top - self._loss + self._precision
+
+    @property
     def _closed(self) -> bool:
         return self._loss - self._least <= self._precision
 
     def _collect(self, base: Base, rows: IntArray) -> tuple[Core, float]:
         if time.perf_counter() > self._deadline:
-            raise _OutOfTime
-        return collect(self._table, base, rows, self._loss)
+            raise OutOfTime
+        return collect(self._table, base, rows, self._loss, self._charges)
 
     def _stage(
         self, base: Base, core: Core, cap: int, n_classes: int, partial: bool = False
@@ -210,11 +284,12 @@ class Run:
             rounding=self._rounding / (2 * core.member.size + 2),
             cap=cap,
             n_classes=n_classes,
+            toll=self._toll,
         )
         try:
             while search.advance():
                 if time.perf_counter() > self._deadline:
-                    raise _OutOfTime
+                    raise OutOfTime
         finally:
             if search.improved:
                 self._loss = search.loss + wasted
@@ -222,8 +297,7 @@ class Run:
             if not partial:
                 self._least = max(self._least, min(search.bound + wasted, self._loss))
 
-    def _start(self) -> Start | None:
-        choice = self._request.warm_start
+    def _start(self, choice: IntArray | None) -> Start | None:
         if choice is None:
             return None
         return Start(choice, int(_chosen(self._table.costs, choice).sum()))
@@ -235,6 +309,10 @@ class Run:
         loss = self._top - worth(self._table.utilities, start.choice)[0]
         if loss < self._loss and _chosen(self._table.admissible, start.choice).all():
             self._loss, self._choice = max(loss, 0.0), start.choice
+
+
+def _top(part: Counted | None) -> float:
+    return -np.inf if part is None else part.top
 
 
 def _chosen(table: npt.NDArray[Any], choice: IntArray) -> npt.NDArray[Any]:

@@ -59,8 +59,20 @@ class Core(NamedTuple):
         return int(np.gcd.reduce(self.cost))
 
 
-def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core, float]:
+def collect(
+    table: Table, base: Base, rows: IntArray, gap: float, charges: IntArray | None = None
+) -> tuple[Core, float]:
     """Core of some clients: the moves whose regret is below the gap.
+
+    Parameters
+    ----------
+    table : Table
+    base : Base
+    rows : (n_rows,) int64
+        The clients.
+    gap : float
+    charges : (n_widths,) int64, optional
+        What each width costs beside the budget, added to the costs of the moves.
 
     Returns
     -------
@@ -70,9 +82,10 @@ def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core,
         than rounding: the base is not optimal at the price, and the bound must allow for it.
     """
     capacity = min(rows.size * table.costs.shape[1], 1 << 18)
+    added = np.zeros(table.costs.shape[1], dtype=np.int64) if charges is None else charges
     while True:
         client, stop, width, cost, regret, key, needed, excess = _moves(
-            *table, base.choice, rows, base.price, gap, capacity
+            *table, base.choice, rows, base.price, gap, added, capacity
         )
         if needed <= capacity:
             break
@@ -86,7 +99,7 @@ def collect(table: Table, base: Base, rows: IntArray, gap: float) -> tuple[Core,
 
 
 @kernel
-def _moves(costs, utilities, admissible, choice, rows, price, gap, capacity):
+def _moves(costs, utilities, admissible, choice, rows, price, gap, charges, capacity):
     """Moves of regret below the gap, client after client, with a hash of each client's moves."""
     client, stop = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
     width, key = np.empty(capacity, np.int64), np.empty(capacity, np.uint64)
@@ -108,7 +121,9 @@ def _moves(costs, utilities, admissible, choice, rows, price, gap, capacity):
                 if loss < gap and k != kept:
                     if loss < -_ROUNDING * abs(gain):
                         least = min(least, loss)
-                    if extra != 0 and (gain > 0.0 or extra < 0):
+                    charge = charges[k] - charges[kept]
+                    extra += charge
+                    if extra != 0 and (gain > 0.0 or extra < 0 or charge != 0):
                         if count < capacity:
                             width[count], cost[count] = k, extra
                             regret[count] = max(loss, 0.0)

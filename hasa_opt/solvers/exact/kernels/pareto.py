@@ -57,6 +57,9 @@ class Search:
         Longest list of states.
     n_classes : int
         Classes to look at; the rest enters by its rates.
+    toll : int
+        Part of the costs that stands for a second limit, larger than all others together; 0 if
+        there is none. Where states are dropped those within one toll are kept.
     """
 
     def __init__(
@@ -70,12 +73,14 @@ class Search:
         rounding: float,
         cap: int,
         n_classes: int,
+        toll: int = 0,
     ) -> None:
         self._core = core
         self._price = price
         self._copies = _copies(core.first, core.start, core.cost, core.regret, price, slack, loss)
         self._limits = np.array([precision, rounding])
         self._cap = cap
+        self._toll = toll
         self._n_classes = min(n_classes, core.first.size - 1)
         size = 2 * cap + 2
         self._lists = _Lists(
@@ -115,7 +120,7 @@ class Search:
         core = self._core
         needed = _advance(
             core.first, core.cost, core.regret, core.up, core.down, self._copies,
-            self._price, self._limits, self._cap, self._n_classes,
+            self._price, self._limits, self._cap, self._toll, self._n_classes,
             *self._lists, self._nodes, self._whole, self._real, _CHUNK,
         )  # fmt: skip
         if needed:
@@ -145,14 +150,14 @@ class Search:
 
 @kernel
 def _advance(
-    first, cost, regret, up, down, copies, price, limits, cap, n_classes,
+    first, cost, regret, up, down, copies, price, limits, cap, toll, n_classes,
     slacks, regrets, links, nodes, whole, real, chunk,
 ):  # fmt: skip
     """Merge class after class into the list; returns the nodes needed if the table is full."""
     work = 0
     reach = np.int64(0)
     for value in cost:
-        reach = max(reach, abs(value))
+        reach = max(reach, _distance(value, toll))
     while whole[_CLASS] < n_classes and work < chunk:
         c = whole[_CLASS]
         row, length = whole[_ROW], whole[_LENGTH]
@@ -187,7 +192,7 @@ def _advance(
             other, spare = spare, other
             if size > cap:
                 size = _cut(
-                    slacks[out], regrets[out], links[out], size, cap, reach,
+                    slacks[out], regrets[out], links[out], size, cap, reach, toll,
                     price, up[after], down[after], real,
                 )  # fmt: skip
         whole[_ROW], whole[_LENGTH] = out, size
@@ -219,7 +224,7 @@ def _copies(first, start, cost, regret, price, slack, loss):
             divisor, widest = np.gcd(divisor, size), max(widest, size)
         else:
             least = min(least, rate)
-    reach = np.float64(slack) + loss / least + loss / price + 2.0 * np.float64(widest)
+    reach = abs(np.float64(slack)) + loss / least + loss / price + 2.0 * np.float64(widest)
     copies = np.empty(first.size - 1, np.int64)
     for c in range(copies.size):
         needed = 0.0
@@ -328,7 +333,14 @@ def _smallest(values, rank):
 
 
 @helper
-def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
+def _distance(slack, toll):
+    """Distance from zero, or from one toll to either side, whatever is nearest."""
+    size = abs(slack)
+    return min(size, abs(size - toll))
+
+
+@helper
+def _cut(slacks, regrets, links, size, cap, reach, toll, price, up, down, real):
     """Cut a list to its cap; note the least loss that the dropped states could have led to.
 
     Up to half of the places go to the most promising states, the others to a sample of the rest
@@ -342,13 +354,13 @@ def _cut(slacks, regrets, links, size, cap, reach, price, up, down, real):
     for i in range(size):
         if losses[i] < level:
             better += 1
-        elif abs(slacks[i]) <= reach:
+        elif _distance(slacks[i], toll) <= reach:
             others += 1
     places = min(cap - better, others)
     count, seen = 0, 0
     for i in range(size):
         if losses[i] >= level:
-            near = abs(slacks[i]) <= reach
+            near = _distance(slacks[i], toll) <= reach
             seen += near
             if not near or seen * places // others == (seen - 1) * places // others:
                 real[_DROPPED] = min(real[_DROPPED], losses[i])
