@@ -23,7 +23,7 @@ from io import BufferedReader
 from select import select
 from typing import Any, BinaryIO, cast
 
-from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt.deadline import UNLIMITED, Background, Deadline, OutOfTime
 
 __all__ = ["call", "cpu_seconds", "serve", "stop"]
 
@@ -69,6 +69,7 @@ def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[
     OutOfTime
         At the deadline.
     """
+    deadline.check()
     with _LOCK:
         worker = _running()
         try:
@@ -93,8 +94,12 @@ def _exchange(
     process: subprocess.Popen[bytes], target: str, arguments: tuple[Any, ...], deadline: Deadline
 ) -> tuple[tuple[bool, Any, float], bool]:
     into, out = cast("BinaryIO", process.stdin), cast("BufferedReader", process.stdout)
-    pickle.dump((target, arguments), into)
-    into.flush()
+
+    def send() -> None:
+        pickle.dump((target, arguments), into)
+        into.flush()
+
+    Background(send)  # much to send would wait for the process to start
     interrupted = False
     try:
         if not select([out], [], [], None if deadline == UNLIMITED else deadline.remaining_s)[0]:
