@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lab docs notebooks clean
+.PHONY: help demo test lint bench benchall lab docs notebooks clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -32,10 +32,13 @@ lint: $(VENV)/installed  ## format, lint and type-check
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, then every backend
+bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, and at a million clients
 	$(BIN)/python benchmarks/bench_exact.py
 	$(BIN)/python benchmarks/bench_scale.py
+
+benchall: bench  ## also every backend, and further limits
 	$(BIN)/python benchmarks/bench_backends.py
+	$(BIN)/python benchmarks/bench_limits.py
 
 lab: $(VENV)/installed  ## open the example notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'

@@ -24,7 +24,8 @@ from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 
 MENU = np.linspace(0.3, 1, 8).round(2)
-PEERS = {"highs": {"threads": 1}, "pulp": {"threads": 1}}
+PEERS = {"highs": "time_limit", "pulp": "timeLimit"}
+"""Each with its own name for a time limit: ours would leave it running beside what comes next."""
 
 
 def cpu_seconds() -> float:
@@ -115,10 +116,10 @@ class Plain(Request):
 
 
 def timed(
-    problem: AllocationProblem, name: str, limit_s: float | None, kind: type[Request]
+    problem: AllocationProblem, name: str, limit_s: float, kind: type[Request]
 ) -> tuple[float, Answer]:
     """CPU seconds of one backend alone, its answer checked."""
-    request = kind(problem, limit_s, options=PEERS[name])
+    request = kind(problem, options={"threads": 1, PEERS[name]: float(limit_s)})
     started = cpu_seconds()
     answer = load(name).solve(problem, request)
     seconds = cpu_seconds() - started
