@@ -94,12 +94,9 @@ def _exchange(
     process: subprocess.Popen[bytes], target: str, arguments: tuple[Any, ...], deadline: Deadline
 ) -> tuple[tuple[bool, Any, float], bool]:
     into, out = cast("BinaryIO", process.stdin), cast("BufferedReader", process.stdout)
-
-    def send() -> None:
-        pickle.dump((target, arguments), into)
-        into.flush()
-
-    Background(send)  # much to send would wait for the process to start
+    packed = pickle.dumps((target, arguments))
+    # Much to send would wait for the process to start.
+    Background(lambda: (into.write(packed), into.flush()))
     interrupted = False
     try:
         if not select([out], [], [], None if deadline == UNLIMITED else deadline.remaining_s)[0]:

@@ -413,7 +413,7 @@ def test_no_run_exceeds_its_limit(sizes, solver, size, limit):
         pytest.skip(str(error))
     taken = []
     for _ in range(4):  # what other processes take from us is not the library's
-        allowed = 1.1 * limit + 0.2 * crowding()
+        allowed = 1.1 * limit + 0.4 * crowding()  # 0.2 where nothing else runs
         started = time.perf_counter()
         result = hasa.solve(problem, solver, time_limit_s=limit)
         taken.append(time.perf_counter() - started)
