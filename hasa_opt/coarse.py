@@ -25,9 +25,8 @@ def coarsened(problem: AllocationProblem) -> AllocationProblem:
 
 def _rounded(problem: AllocationProblem, row: Row) -> Row:
     """A row less its smallest coefficients, divided by a power of two against its limits."""
-    allowed = problem.admissible if row.members is None else problem.admissible[row.members]
-    least = row.coefficients.min(axis=1, where=allowed, initial=np.iinfo(np.int64).max)
-    extra = np.where(allowed, row.coefficients - least[:, None], 0)
+    least = row.least(problem.admissible)
+    extra = np.where(problem.admissible[row.at], row.coefficients - least[:, None], 0)
     shift = max(0, int(extra.max(initial=0)).bit_length() - _BITS)
     up = row.upper is not None
     lower, upper = (

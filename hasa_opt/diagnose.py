@@ -125,10 +125,8 @@ def _smallest(
 
 def _extremes(problem: AllocationProblem, row: Row) -> tuple[int, int]:
     """Least and most that a limit's clients can take of it."""
-    allowed = problem.admissible if row.members is None else problem.admissible[row.members]
-    least = np.where(allowed, row.coefficients, np.iinfo(np.int64).max).min(axis=1)
-    most = np.where(allowed, row.coefficients, 0).max(axis=1)
-    return int(least.sum()), int(most.sum())
+    most = np.where(problem.admissible[row.at], row.coefficients, 0).max(axis=1)
+    return int(row.least(problem.admissible).sum()), int(most.sum())
 
 
 def _alone(problem: AllocationProblem, row: Row) -> bool:
@@ -144,30 +142,25 @@ def _reach(row: Row) -> float:
 
 
 def _integer_conflict(
-    problem: AllocationProblem, suspects: list[int], deadline: Deadline
+    problem: AllocationProblem, limits: list[int], deadline: Deadline
 ) -> Conflict | None:
-    """Conflict among some limits by branch and bound, if there is one.
-
-    Remedies are for all limits, so that the cheapest one suffices.
-    """
+    """Conflict among limits by branch and bound, if there is one."""
     model = LinearModel.of(problem)
-    if _least_excess(problem, model, suspects, None, deadline) is not None:
+    if _least_excess(problem, model, limits, None, deadline) is not None:
         return None
-    conflict = suspects
-    for limit in suspects:
+    conflict = limits
+    for limit in limits:
         rest = [other for other in conflict if other != limit]
         if _least_excess(problem, model, rest, None, deadline) is None:
             conflict = rest
-    robust = any(isinstance(row, RobustRow) for row in problem.rows)
-    everything = list(range(1 if robust else 0, len(problem.limits)))
     remedies = []
     for limit in conflict:
-        others = [other for other in everything if other != limit]
+        others = [other for other in limits if other != limit]
         excess = _least_excess(problem, model, others, limit, deadline)
         if excess is not None:
             row = problem.limits[limit]
-            remedies.append((excess / max(1, abs(_bound(row))), _remedy(problem, row, excess)))
-    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model, everything, deadline)
+            remedies.append((excess / max(1, abs(row.bound)), _remedy(problem, row, excess)))
+    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model, limits, deadline)
     return _worded(problem, conflict, cheapest)
 
 
@@ -252,14 +245,8 @@ def _relaxed(
     return model.choice(found.x)
 
 
-def _bound(limit: Row) -> int:
-    bound = limit.lower if limit.upper is None else limit.upper
-    assert bound is not None
-    return bound
-
-
 def _remedy(problem: AllocationProblem, limit: Row, excess: int) -> str:
-    bound = _bound(limit)
+    bound = limit.bound
     if limit.label == "budget" or isinstance(limit, RobustRow):
         share = decimal_above(Fraction(bound + excess, problem.full_cost))
         return f"raise the budget from {problem.budget:g} to {share}"

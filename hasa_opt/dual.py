@@ -31,7 +31,6 @@ _CORE = 10_000
 _BOX, _FAR = 0.02, 1e4
 _ROUNDS = 20
 _EDGE = 1e-6
-_HIGHEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +129,8 @@ def priced(problem: AllocationProblem, prices: Prices, start: IntArray | None = 
         limit = row.upper if price > 0 else row.lower
         if price == 0 or limit is None:
             continue
-        own = slice(None) if row.members is None else row.members
-        allowed = problem.admissible[own]
-        least = row.coefficients.min(axis=1, initial=_HIGHEST, where=allowed)
-        net[own] -= price * np.where(allowed, _charged(row, prices) - least[:, None], 0)
+        allowed, least = problem.admissible[row.at], row.least(problem.admissible)
+        net[row.at] -= price * np.where(allowed, _charged(row, prices) - least[:, None], 0)
         constant += price * (limit - int(least.sum()))
     best = net.max(axis=1)
     start = net.argmax(axis=1) if start is None else start

@@ -97,7 +97,7 @@ class Feasibility:
         """
         deadline.check()
         chosen = np.array(limits, dtype=np.int64)
-        bound = np.array([_bound(self.problem.limits[limit]) for limit in chosen], dtype=np.float64)
+        bound = np.array([self.problem.limits[limit].bound for limit in chosen], dtype=np.float64)
         costs = self.scale[chosen] / np.maximum(1.0, np.abs(bound))
         costs = costs / costs.max(initial=1e-300)
         n_columns, unit = self.client.size, sp.eye_array(chosen.size, format="csr")
@@ -132,8 +132,7 @@ class Feasibility:
         worth = np.zeros(self.problem.costs.shape)
         for limit in excess.over:
             row = limits[limit]
-            members = slice(None) if row.members is None else row.members
-            worth[members] -= np.abs(excess.prices[limit]) * (
+            worth[row.at] -= np.abs(excess.prices[limit]) * (
                 row.coefficients if row.lower is None else -row.coefficients
             )
             limits[limit] = replace(row, lower=None, upper=INT64_ROOM)
@@ -194,21 +193,19 @@ def _undominated(problem: AllocationProblem) -> npt.NDArray[np.bool_]:
             as_good = problem.admissible[:, other] & kept[:, other] & kept[:, width]
             equal = np.ones(shape[0], dtype=bool)
             for row in [problem.limits[0], *limits]:
-                members = slice(None) if row.members is None else row.members
                 more = row.coefficients[:, other] - row.coefficients[:, width]
                 if row.upper is not None:
-                    as_good[members] &= more <= 0
+                    as_good[row.at] &= more <= 0
                 if row.lower is not None:
-                    as_good[members] &= more >= 0
-                equal[members] &= more == 0
+                    as_good[row.at] &= more >= 0
+                equal[row.at] &= more == 0
             kept[:, width] &= ~(as_good & (~equal | (other < width)))
     return kept
 
 
 def _of_costs(problem: AllocationProblem, row: Row) -> bool:
     """True if a row limits the costs of some clients, as the budget does of all."""
-    costs = problem.costs if row.members is None else problem.costs[row.members]
-    return row.lower is None and np.array_equal(row.coefficients, costs)
+    return row.lower is None and np.array_equal(row.coefficients, problem.costs[row.at])
 
 
 def _difference(row: Row, base: IntArray, width: IntArray, starts: IntArray) -> sp.csr_array:
@@ -223,9 +220,3 @@ def _difference(row: Row, base: IntArray, width: IntArray, starts: IntArray) -> 
     taken = np.flatnonzero(values)
     entries = (values[taken].astype(np.float64), columns[taken], np.array([0, taken.size]))
     return sp.csr_array(entries, shape=(1, width.size))
-
-
-def _bound(row: Row) -> int:
-    bound = row.lower if row.upper is None else row.upper
-    assert bound is not None
-    return bound

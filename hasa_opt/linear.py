@@ -250,7 +250,7 @@ class _Columns:
 
     def _elsewhere(self, row: Row, place: IntArray) -> int:
         """Total of a row over the members that have no column."""
-        chosen = self.base if row.members is None else self.base[row.members]
+        chosen = self.base[row.at]
         values = row.coefficients[np.arange(chosen.size), chosen]
         values[place[place >= 0]] = 0
         return int(values.sum())

@@ -1,6 +1,6 @@
 """Linear and small integer programs by HiGHS, for bounds, repairs and explanations.
 
-The solver backends have no part in it.
+The solver backends have no part in it, but that of HiGHS hands its model over the same way.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ import scipy.sparse as sp
 
 from hasa_opt.clients import FloatArray
 from hasa_opt.linear import LinearModel
+
+if TYPE_CHECKING:
+    import highspy
 
 __all__ = [
     "Point",
@@ -25,6 +28,7 @@ __all__ = [
     "least_excess",
     "linear_program",
     "maximise",
+    "pass_model",
 ]
 
 _BITS = 20
@@ -96,24 +100,7 @@ def maximise(
     solver = highspy.Highs()
     for name, value in {"output_flag": False, "threads": 1, **options}.items():
         solver.setOptionValue(name, value)
-    n_rows, n_columns = matrix.shape
-    solver.passModel(
-        n_columns,
-        n_rows,
-        matrix.nnz,
-        int(highspy.MatrixFormat.kRowwise),
-        int(highspy.ObjSense.kMaximize),
-        0.0,
-        objective,
-        np.zeros(n_columns),
-        column_upper,
-        lower / unit,
-        upper / unit,
-        matrix.indptr.astype(np.int32),
-        matrix.indices.astype(np.int32),
-        matrix.data.astype(np.float64),
-        (np.zeros(n_columns) if integral is None else integral).astype(np.int32),
-    )
+    pass_model(solver, objective, matrix, lower / unit, upper / unit, column_upper, integral)
     solver.run()
     status = solver.getModelStatus()
     found = solver.getSolution()
@@ -125,6 +112,39 @@ def maximise(
         status == highspy.HighsModelStatus.kOptimal,
         status == highspy.HighsModelStatus.kInfeasible,
         solver.modelStatusToString(status),
+    )
+
+
+def pass_model(
+    solver: highspy.Highs,
+    objective: FloatArray,
+    matrix: sp.csr_array,
+    lower: FloatArray,
+    upper: FloatArray,
+    column_upper: FloatArray,
+    integral: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Hand a program to HiGHS; the arrays are those of :func:`maximise`."""
+    import highspy
+
+    n_rows, n_columns = matrix.shape
+    kind = np.zeros(n_columns) if integral is None else integral
+    solver.passModel(
+        n_columns,
+        n_rows,
+        matrix.nnz,
+        int(highspy.MatrixFormat.kRowwise),
+        int(highspy.ObjSense.kMaximize),
+        0.0,
+        objective,
+        np.zeros(n_columns),
+        column_upper,
+        lower,
+        upper,
+        matrix.indptr.astype(np.int32),
+        matrix.indices.astype(np.int32),
+        matrix.data.astype(np.float64),
+        kind.astype(np.int32),
     )
 
 
@@ -203,7 +223,6 @@ def least_excess(
     hard: Sequence[int],
     soft: Sequence[int],
     *,
-    integral: bool = True,
     time_limit_s: float = inf,
 ) -> Point:
     """Point within the hard limits of least total excess over the soft ones.
@@ -229,7 +248,7 @@ def least_excess(
         lower,
         upper,
         np.concatenate([model.column_upper, np.full(n_soft, inf)]),
-        np.concatenate([model.integral, np.ones(n_soft, dtype=bool)]) if integral else None,
+        np.concatenate([model.integral, np.ones(n_soft, dtype=bool)]),
         mip_rel_gap=0.0,
         time_limit=time_limit_s,
     )

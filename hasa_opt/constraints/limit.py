@@ -52,9 +52,27 @@ class Row:
     upper: int | None = None
     members: IntArray | None = None
 
+    @property
+    def at(self) -> slice | IntArray:
+        """Index of the clients that count, in tables of all clients."""
+        return slice(None) if self.members is None else self.members
+
+    @property
+    def bound(self) -> int:
+        """The upper limit, or else the lower."""
+        bound = self.lower if self.upper is None else self.upper
+        assert bound is not None
+        return bound
+
+    def least(self, admissible: BoolArray) -> IntArray:
+        """Smallest coefficient of each member, ``(n_members,)``, among the widths admissible."""
+        highest = np.iinfo(np.int64).max
+        least: IntArray = self.coefficients.min(axis=1, where=admissible[self.at], initial=highest)
+        return least
+
     def total(self, choice: IntArray) -> int:
         """Left-hand side for one allocation."""
-        own = choice if self.members is None else choice[self.members]
+        own = choice[self.at]
         return int(self.coefficients[np.arange(own.size), own].sum())
 
     def excess(self, choice: IntArray) -> int:
@@ -82,7 +100,7 @@ class RobustRow(Row):
 
     def total(self, choice: IntArray) -> int:
         """Left-hand side in the worst case for one allocation."""
-        own = choice if self.members is None else choice[self.members]
+        own = choice[self.at]
         worst = np.sort(self.deviation[np.arange(own.size), own])[::-1]
         return super().total(choice) + int(worst[: self.gamma].sum())
 

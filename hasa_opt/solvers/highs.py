@@ -12,6 +12,7 @@ from hasa_opt.deadline import Background, Deadline
 from hasa_opt.errors import InputError
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
+from hasa_opt.programs import pass_model
 from hasa_opt.result import Termination
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
@@ -44,7 +45,10 @@ class HighsBackend:
         model = LinearModel.requested(request)
         solver = highspy.Highs()
         _set_options(solver, request, model)
-        _pass_model(solver, model)
+        pass_model(
+            solver, model.objective, model.matrix, model.lower, model.upper, model.column_upper,
+            model.integral,
+        )  # fmt: skip
         start = None if request.warm_start is None else request.known
         if start is not None:
             columns = np.arange(model.client.size, dtype=np.int32)
@@ -83,29 +87,6 @@ def _set_options(solver: highspy.Highs, request: Request, model: LinearModel) ->
     for name, value in options.items():
         if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
             raise InputError(f"HiGHS has no option {name!r} that takes {value!r}")
-
-
-def _pass_model(solver: highspy.Highs, model: LinearModel) -> None:
-    matrix = model.matrix
-    n_rows, n_columns = matrix.shape
-    kinds = (int(highspy.HighsVarType.kContinuous), int(highspy.HighsVarType.kInteger))
-    solver.passModel(
-        n_columns,
-        n_rows,
-        matrix.nnz,
-        int(highspy.MatrixFormat.kRowwise),
-        int(highspy.ObjSense.kMaximize),
-        0.0,
-        model.objective,
-        np.zeros(n_columns),
-        model.column_upper,
-        model.lower,
-        model.upper,
-        matrix.indptr.astype(np.int32),
-        matrix.indices.astype(np.int32),
-        matrix.data.astype(np.float64),
-        np.where(model.integral, kinds[1], kinds[0]).astype(np.int32),
-    )
 
 
 def _answer(solver: highspy.Highs, model: LinearModel) -> Answer:
