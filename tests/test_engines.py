@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hasa_opt.federated import ENGINES, Job, LocalTraining, run
 from hasa_opt.federated import batched as batched_module
-from hasa_opt.federated.batches import output_layer, summed_loss, training_loss
+from hasa_opt.federated.batches import output_layer, summed_loss
 from hasa_opt.federated.dropout import ClientDropout
 from hasa_opt.federated.stacked_layers import LAYERS
 from hasa_opt.models import CNN, MLP, Cut, LSTMLanguageModel, SupernetModel, fresh, prefix
@@ -344,7 +344,7 @@ def test_the_loss_at_known_positions_is_the_whole_loss(model):
     results = []
     for layer in (None, head):
         model.zero_grad()
-        loss, count = training_loss(model, layer, split.inputs, split.targets)
+        loss, count = summed_loss(model, layer, split.inputs, split.targets)
         loss.backward()
         results.append((loss.detach(), count, [p.grad.clone() for p in model.parameters()]))
     assert results[0][1] == results[1][1] == int((split.targets >= 0).sum())
@@ -371,7 +371,7 @@ def test_a_batch_without_known_targets_changes_nothing():
     settings = LocalTraining(1, 4, 0.1, "sgd")
     options = {"widths": [0.5, 0.5], "sizes": [4, 9]}
     assert_engines_agree(model, unknown, settings, "folded", **options)
-    loss, count = training_loss(model, model.decoder, *vars(unknown(2, 0)).values())
+    loss, count = summed_loss(model, model.decoder, *vars(unknown(2, 0)).values())
     assert (float(loss.detach()), count) == (0.0, 0)
 
 
@@ -483,6 +483,6 @@ def test_stacked_embeddings_do_not_train_the_padding():
 
 def test_summed_loss_skips_unknown_targets():
     logits = double(3, 4)
-    loss, count = summed_loss(logits, torch.tensor([2, -1, -100]))
+    loss, count = summed_loss(nn.Identity(), None, logits, torch.tensor([2, -1, -100]))
     assert count == 1
     torch.testing.assert_close(loss, -logits[0].log_softmax(0)[2])

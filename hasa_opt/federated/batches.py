@@ -57,47 +57,35 @@ def lengths(targets: Tensor) -> Tensor:
     return (positions * (targets != IGNORED)).amax(dim=1)
 
 
-def summed_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-    """Sum the cross entropy over the targets with a known label, and count them.
+def known_logits(
+    model: nn.Module, head: nn.Linear | None, inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Predict the targets of a batch that have a known label; negative ones have none.
 
-    Parameters
-    ----------
-    logits
-        Shape (batch, ..., n_outputs).
-    targets
-        Shape (batch, ...), int64; negative targets do not enter the loss.
+    With the ``head`` that :func:`output_layer` found, no other position is predicted. On text the
+    output layer and its loss are most of a step, and about a third of the positions has no target.
 
     Returns
     -------
     tuple
-        The summed loss in nats (a scalar tensor) and the number of targets in it.
+        Logits of shape (n_known, n_outputs), and the labels, shape (n_known,).
     """
-    known = targets >= 0
-    count = int(known.sum())
-    if count < targets.numel():
-        targets = targets.masked_fill(~known, IGNORED)
-    loss = functional.cross_entropy(
-        logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return loss, count
+    labels = targets.flatten()
+    known = labels >= 0
+    if head is None:
+        logits = model(inputs).flatten(0, -2)
+        return (logits, labels) if bool(known.all()) else (logits[known], labels[known])
+    positions = known.nonzero().squeeze(1)
+    with only_rows(head, positions):
+        return model(inputs), labels[positions]
 
 
-def training_loss(
+def summed_loss(
     model: nn.Module, head: nn.Linear | None, inputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, int]:
-    """Predict a batch and sum its loss as :func:`summed_loss` does.
-
-    With the ``head`` that :func:`output_layer` found, only the positions with a known target are
-    predicted. On text the output layer and its loss are most of a step, and about a third of the
-    positions has no target.
-    """
-    if head is None:
-        return summed_loss(model(inputs), targets)
-    positions = (targets.flatten() >= 0).nonzero().squeeze(1)
-    with only_rows(head, positions):
-        logits = model(inputs)
-    known = targets.flatten()[positions]
-    return functional.cross_entropy(logits, known, reduction="sum"), len(positions)
+    """Sum the cross entropy over the known targets of a batch, in nats, and count them."""
+    logits, labels = known_logits(model, head, inputs, targets)
+    return functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
 
 
 @contextmanager

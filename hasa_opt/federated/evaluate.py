@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
-from hasa_opt.federated.batches import batches, summed_loss
+from hasa_opt.federated.batches import batches, known_logits, output_layer
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.task import IGNORED
 
@@ -39,14 +40,13 @@ def evaluate(model: SupernetModel, split: Split, batch_size: int = 64) -> Evalua
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     loss, correct, n_known, n_targets = 0.0, 0, 0, 0
-    order = torch.arange(len(split.inputs))
+    head, order = output_layer(model, split), torch.arange(len(split.inputs))
     for inputs, targets in batches(split, batch_size, order, device):
-        logits = model(inputs)
-        batch_loss, count = summed_loss(logits, targets)
-        loss += float(batch_loss)
-        n_known += count
+        logits, labels = known_logits(model, head, inputs, targets)
+        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        n_known += len(labels)
         n_targets += int((targets != IGNORED).sum())
-        correct += int((logits.argmax(dim=-1) == targets).sum())
+        correct += int((logits.argmax(dim=-1) == labels).sum())
     model.train(was_training)
     return Evaluation(
         loss / n_known if n_known else math.nan, correct / n_targets if n_targets else math.nan

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated.batches import batches, orders, output_layer, training_loss
+from hasa_opt.federated.batches import batches, orders, output_layer, summed_loss
 from hasa_opt.federated.dropout import ClientDropout
 from hasa_opt.federated.statistics import BATCH_NORMS, estimate_statistics
 from hasa_opt.models.cuts import Kept
@@ -187,7 +187,7 @@ def _backward(
     model: SupernetModel, head: nn.Linear | None, inputs: Tensor, targets: Tensor
 ) -> tuple[float, int]:
     """Add the gradient of the mean loss; give the summed loss and the number of targets in it."""
-    loss, count = training_loss(model, head, inputs, targets)
+    loss, count = summed_loss(model, head, inputs, targets)
     (loss / max(1, count)).backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), count
 
