@@ -30,7 +30,7 @@ from hasa_opt.federated.faults import Faults
 from hasa_opt.federated.history import Event, History
 from hasa_opt.federated.local import LocalResult, LocalTraining, local_train
 from hasa_opt.federated.loop import run
-from hasa_opt.federated.schemes import DRAWS, SCHEMES
+from hasa_opt.federated.schemes import DRAWS, SCHEMES, MirroredWidths
 from hasa_opt.federated.statistics import estimate_statistics
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Job",
     "LocalResult",
     "LocalTraining",
+    "MirroredWidths",
     "Report",
     "Update",
     "aggregate",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -26,7 +26,7 @@ class Update(NamedTuple):
     width
         Width of its subnet.
     samples
-        Number of training samples, its weight in the average.
+        Its weight in the average: its number of training samples, or another of at least 0.
     state
         ``state_dict()`` of its subnet.
     kept
@@ -34,7 +34,7 @@ class Update(NamedTuple):
     """
 
     width: float
-    samples: int
+    samples: float
     state: Mapping[str, Tensor]
     kept: Kept | None = None
 
@@ -47,6 +47,7 @@ def aggregate(
     model: SupernetModel,
     updates: Iterable[Update],
     mode: Literal["full", "selective"] = "full",
+    local: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Average the clients' subnets into a new state of the supernet.
 
@@ -65,6 +66,8 @@ def aggregate(
         One per client, taken one at a time. Sums run in this order, in double precision.
     mode
         The kind of average.
+    local
+        Parameters that clients keep to themselves; the server's value stays.
 
     Returns
     -------
@@ -79,11 +82,11 @@ def aggregate(
     if mode not in AGGREGATIONS:
         raise InputError(f"unknown aggregation {mode!r}: use one of {AGGREGATIONS}")
     server = model.state_dict()
-    learned = server.keys() - running_statistics(model).keys()
+    learned = server.keys() - running_statistics(model).keys() - set(local)
     sums = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in server.items()}
     held = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in server.items()}
-    total, subnets = 0, Subnets(model)
-    holders: Counter[Place] = Counter()
+    total, subnets = 0.0, Subnets(model)
+    holders: defaultdict[Place, float] = defaultdict(float)
     for update in updates:
         samples, state = update.samples, update.state
         if samples < 0:
@@ -105,7 +108,7 @@ def aggregate(
     }
 
 
-def _average(sums: Tensor, held: Tensor, server: Tensor, total: int | None) -> Tensor:
+def _average(sums: Tensor, held: Tensor, server: Tensor, total: float | None) -> Tensor:
     """Divide by the weight that holds each coordinate, or by the total after filling up to it."""
     weight = held
     if total is not None:

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregate import AGGREGATIONS
+from hasa_opt.federated.deployments import OTHERS
 from hasa_opt.federated.faults import Faults
 from hasa_opt.federated.history import FloatArray
+from hasa_opt.federated.personal import DEPLOYMENTS, OUTPUT_BIASES
 from hasa_opt.models.supernet import SupernetModel
 
 if TYPE_CHECKING:
@@ -81,6 +83,68 @@ def check_arguments(
             f"the model predicts {model.n_outputs} outputs, but task {task.name!r} has "
             f"{task.n_outputs}: build the model with {task.n_outputs}"
         )
+
+
+def read_means(
+    mean_widths: npt.ArrayLike, task: Task, scheme: str, widths: FloatArray
+) -> FloatArray:
+    """Read the mean of the widths that each client's batches train, shape (n_clients,).
+
+    Raises
+    ------
+    InputError
+        If the scheme draws no widths, or a mean is not within reach of the client's width.
+    """
+    if scheme != "ordered_dropout":
+        raise InputError(
+            f'mean_widths need the scheme "ordered_dropout", not {scheme!r}: leave them out'
+        )
+    means = read_widths(mean_widths, task)
+    for client in np.flatnonzero((means > widths) | (2 * means <= widths)):
+        raise InputError(
+            f"client {task.client_names[client]!r} has mean width {means[client]} and width "
+            f"{widths[client]}: the mean must be above half the width and at most the width"
+        )
+    return means
+
+
+def check_deployment(
+    evaluate: str, output_bias: str, deploy: str, mix: object, other_deployments: str
+) -> None:
+    """Refuse what clients cannot be tested on.
+
+    Raises
+    ------
+    InputError
+        Naming the argument.
+    """
+    for what, value, known in (
+        ("output_bias", output_bias, OUTPUT_BIASES),
+        ("deploy", deploy, DEPLOYMENTS),
+        ("other_deployments", other_deployments, OTHERS),
+    ):
+        if value not in known:
+            raise InputError(f"unknown {what} {value!r}: use one of {known}")
+    if deploy == "personal" and evaluate == "supernet":
+        raise InputError(
+            'deploy="personal" mixes subnets, which evaluate="supernet" does not test: '
+            'use evaluate="subnet"'
+        )
+    share = isinstance(mix, (int, float)) and 0 <= mix <= 1
+    if not share and mix != "validation":
+        raise InputError(f'mix = {mix!r} must be from 0 to 1, or "validation"')
+
+
+def check_weight_power(power: float) -> None:
+    """Refuse a power that gives no weights.
+
+    Raises
+    ------
+    InputError
+        If it is not from 0 to 2.
+    """
+    if not (isinstance(power, Real) and 0 <= power <= 2):
+        raise InputError(f"weight_power = {power} must be from 0 (all alike) to 2; 1 is FedAvg")
 
 
 def check_sample(task: Task, sample: int | None) -> None:

@@ -229,10 +229,10 @@ def _go_on(
 def _stacked_weights(subnets: Subnets, jobs: Sequence[Job]) -> dict[str, Tensor]:
     """Copy the weights of all jobs' subnets, shape (clients, ...)."""
     places = [subnets.place(job.kept) for job in jobs]
-    if all(place is places[0] for place in places):
-        only = subnets.weights(jobs[0].kept)
+    if all(place is places[0] for place in places) and not any(job.own for job in jobs):
+        only = subnets.weights(jobs[0])
         return {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
-    each = [subnets.weights(job.kept) for job in jobs]
+    each = [subnets.weights(job) for job in jobs]
     return {name: torch.stack([weights[name] for weights in each]) for name in each[0]}
 
 

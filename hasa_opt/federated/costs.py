@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import FloatArray
-from hasa_opt.models.profile import parameter_bytes, training_flops
+from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.lazy import Lazy
 
@@ -24,10 +25,16 @@ class Costs:
         The supernet.
     local_epochs
         Passes over a client's samples per round.
+    local
+        Parameters that clients keep to themselves, which are not sent.
     """
 
-    def __init__(self, model: SupernetModel, local_epochs: int) -> None:
+    def __init__(
+        self, model: SupernetModel, local_epochs: int, local: Collection[str] = ()
+    ) -> None:
         self._model, self._local_epochs = model, local_epochs
+        kept = (model.get_parameter(name) for name in local)
+        self._unsent = sum(parameter.nbytes for parameter in kept)
         self._flops: dict[tuple[int, ...], int] = {}
         self._bytes: dict[tuple[int, ...], int] = {}
 
@@ -64,9 +71,15 @@ class Costs:
             total += count * self._flops[key]
         return total
 
+    def mean_width(self, trained: Mapping[float, int]) -> float:
+        """Share of the units that was trained, over all samples; NaN if nothing was."""
+        samples, whole = sum(trained.values()), units(self._model, 1.0)
+        total = sum(units(self._model, width) * count for width, count in trained.items())
+        return total / (samples * whole) if samples else math.nan
+
     def transfer(self, width: float) -> int:
         """Bytes of one transfer of a subnet."""
         key = tuple(self._model.subnet_sizes(width).values())
         if key not in self._bytes:
-            self._bytes[key] = parameter_bytes(self._model, width)
+            self._bytes[key] = parameter_bytes(self._model, width) - self._unsent
         return self._bytes[key]

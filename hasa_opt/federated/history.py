@@ -21,8 +21,11 @@ from torch import Tensor
 from hasa_opt.errors import InputError
 from hasa_opt.federated.storage import replace_directory
 
-FORMAT = 2
-INDEX, ARRAYS, WEIGHTS = "history.json", "arrays.safetensors", "weights.safetensors"
+FORMAT = 3
+INDEX = "history.json"
+ARRAYS, WEIGHTS = "arrays.safetensors", "weights.safetensors"
+CLIENTS = "clients.safetensors"
+TENSORS = (ARRAYS, WEIGHTS, CLIENTS)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -74,7 +77,12 @@ class History:
     seconds
         Wall-clock time of local training.
     mean_width
-        Width that was trained, averaged over the samples of all batches.
+        Share of the supernet's units that was trained, averaged over the samples of all batches.
+    supernet_accuracy, personal_accuracy
+        Test accuracy of the uncut supernet, and of the personal subnet: measured where
+        ``other_deployments`` asked for them.
+    mix
+        With which the local models went into the personal ones.
     bytes_down, bytes_up
         Size of the subnet received and sent.
     flops
@@ -83,6 +91,9 @@ class History:
         Settings and data of the run, ready for JSON.
     weights
         Final state of the supernet.
+    clients
+        What clients keep to themselves; names such as ``"3/model/decoder.bias"`` begin with the
+        row of the client.
     events
         Clients that dropped out or were late, updates that were rejected, rounds without any.
 
@@ -100,11 +111,15 @@ class History:
     test_accuracy: FloatArray
     seconds: FloatArray
     mean_width: FloatArray
+    supernet_accuracy: FloatArray
+    personal_accuracy: FloatArray
+    mix: FloatArray
     bytes_down: IntArray
     bytes_up: IntArray
     flops: IntArray
     metadata: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
+    clients: Mapping[str, Tensor] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
@@ -152,11 +167,12 @@ class History:
         replace_directory(target, self._write)
 
     def _write(self, directory: Path) -> None:
-        """Write the three files; the index holds the digests of all."""
+        """Write the files; the index holds the digests of all."""
         arrays = {name: getattr(self, name) for name in ("widths", *COLUMNS)}
         safetensors.numpy.save_file(arrays, directory / ARRAYS)
         save_file(dict(self.weights), directory / WEIGHTS)
-        digests = {name: _digest((directory / name).read_bytes()) for name in (ARRAYS, WEIGHTS)}
+        save_file(dict(self.clients), directory / CLIENTS)
+        digests = {name: _digest((directory / name).read_bytes()) for name in TENSORS}
         content = {
             "metadata": dict(self.metadata),
             "events": [asdict(event) for event in self.events],
@@ -175,19 +191,19 @@ class History:
             If a file is missing, damaged, or written in another format.
         """
         source = Path(directory)
-        for name in (INDEX, ARRAYS, WEIGHTS):
+        for name in (INDEX, *TENSORS):
             if not (source / name).is_file():
                 raise InputError(f"{source} has no {name}: give a directory that save() wrote")
         try:
             metadata, events = _read_index(source)
             stored = safetensors.numpy.load_file(source / ARRAYS)
             arrays = {name: stored[name] for name in ("widths", *COLUMNS)}
-            weights = load_file(source / WEIGHTS)
+            weights, clients = load_file(source / WEIGHTS), load_file(source / CLIENTS)
         except (OSError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(
                 f"{source} cannot be read ({error}): run the training again"
             ) from error
-        return cls(**arrays, metadata=metadata, weights=weights, events=events)
+        return cls(**arrays, metadata=metadata, weights=weights, clients=clients, events=events)
 
 
 COUNTED = ("bytes_down", "bytes_up", "flops")
@@ -201,6 +217,9 @@ COLUMNS = (
     "test_accuracy",
     "seconds",
     "mean_width",
+    "supernet_accuracy",
+    "personal_accuracy",
+    "mix",
     *COUNTED,
 )
 """Names of the (rounds, n_clients) arrays of a history."""
@@ -230,7 +249,7 @@ def _read_index(source: Path) -> tuple[dict[str, Any], tuple[Event, ...]]:
             f"{source} has format {version}, this version reads {FORMAT}: use the version of "
             "hasa_opt that wrote it"
         )
-    stored = {name: (source / name).read_bytes() for name in (ARRAYS, WEIGHTS)}
+    stored = {name: (source / name).read_bytes() for name in TENSORS}
     for name, data in {**stored, INDEX: to_json(content).encode()}.items():
         if _digest(data) != digests.get(name):
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -35,6 +35,8 @@ class Job:
         (seed, round, client), of which its random numbers are made.
     draw
         Draws the width that each batch trains of the subnet; None: each trains all of it.
+    own
+        Parameters that the client has instead of the server's, by name.
     """
 
     client: int
@@ -43,6 +45,7 @@ class Job:
     split: Split
     key: Key
     draw: Draw | None = None
+    own: Mapping[str, Tensor] = field(default_factory=dict)
 
     def drawn(self, server: SupernetModel) -> Iterator[tuple[float, Kept]] | None:
         """Width and units that each batch trains, without end; None: all of the subnet."""

@@ -98,13 +98,6 @@ class LocalResult:
     n_steps: int
     trained: Mapping[float, int] = field(default_factory=dict)
 
-    @property
-    def mean_width(self) -> float:
-        """Mean width over the samples of all batches; NaN if nothing was trained."""
-        samples = sum(self.trained.values())
-        total = sum(width * count for width, count in self.trained.items())
-        return total / samples if samples else math.nan
-
 
 def derive_seed(key: Sequence[int]) -> int:
     """Mix integers such as (seed, round, client) into one 63-bit seed.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
@@ -20,25 +21,29 @@ from hasa_opt.federated.aggregate import Update, aggregate
 from hasa_opt.federated.arguments import (
     HasWidths,
     check_arguments,
+    check_deployment,
     check_robustness,
     check_sample,
+    check_weight_power,
     named,
+    read_means,
     read_widths,
 )
 from hasa_opt.federated.checkpoint import Checkpoints
 from hasa_opt.federated.costs import Costs
+from hasa_opt.federated.deployments import Deployments
 from hasa_opt.federated.engine import ENGINES, Job, Report
-from hasa_opt.federated.evaluate import evaluate as evaluate_split
 from hasa_opt.federated.faults import Faults, corrupted
-from hasa_opt.federated.history import FloatArray, History, IntArray
+from hasa_opt.federated.history import FloatArray, History
 from hasa_opt.federated.interrupt import deferred_interrupt
 from hasa_opt.federated.local import LocalTraining
-from hasa_opt.federated.record import Record, Round, Row
-from hasa_opt.federated.schemes import DRAWS, SCHEMES
+from hasa_opt.federated.personal import Personal
+from hasa_opt.federated.record import Record, Round
+from hasa_opt.federated.schemes import DRAWS, SCHEMES, Draw, MirroredWidths
 from hasa_opt.federated.screen import Screen
-from hasa_opt.federated.statistics import Static, start_statistics
+from hasa_opt.federated.statistics import start_statistics
 from hasa_opt.federated.streams import draw_clients
-from hasa_opt.models.supernet import SupernetModel, extract, prefix
+from hasa_opt.models.supernet import SupernetModel, prefix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +68,12 @@ def run(
     scaler: bool = False,
     batch_norm: Literal["static", "per_width"] = "static",
     sample: int | None = None,
+    mean_widths: npt.ArrayLike | None = None,
+    weight_power: float = 1.0,
+    output_bias: Literal["shared", "local"] = "shared",
+    deploy: Literal["global", "personal"] = "global",
+    mix: float | Literal["validation"] = 0.75,
+    other_deployments: Literal["never", "last", "every"] = "never",
     faults: Faults | None = None,
     max_norm: float | None = 1e6,
     seed: int = 0,
@@ -112,6 +123,24 @@ def run(
     sample
         Clients drawn in each round, uniformly and without replacement; None: all. Only those are
         trained and evaluated; after the last round all are evaluated.
+    mean_widths
+        With the scheme "ordered_dropout": mean of the widths that each client's batches train,
+        shape (n_clients,). They are drawn by :class:`hasa_opt.federated.MirroredWidths`; None: from
+        five widths, as in FjORD.
+    weight_power
+        Clients weigh by their number of training samples to this power in the average: 1 is
+        FedAvg, 0 weighs all alike.
+    output_bias
+        "local": each client trains an output bias of its own, which is neither sent nor averaged.
+    deploy
+        What a client is tested on: the "global" model, or its "personal" subnet,
+        ``global + mix (local - global)``, where local is the model that it trained last.
+    mix
+        Share of the local model in a personal one, from 0 to 1; "validation": chosen after each
+        round from 0, 0.25, 0.5, 0.75 and 1 by the pooled validation accuracy.
+    other_deployments
+        When clients are also tested on the uncut supernet and on their personal subnets: never,
+        after the "last" round or after "every" one.
     faults
         Clients that drop out, are late or send garbage; None: none.
     max_norm
@@ -141,43 +170,58 @@ def run(
     check_arguments(model, task, rounds, aggregation, evaluate, seed)
     check_sample(task, sample)
     check_robustness(faults, max_norm, checkpoint, resume)
+    check_deployment(evaluate, output_bias, deploy, mix, other_deployments)
+    check_weight_power(weight_power)
     named(SCHEMES, "scheme", scheme)
     train = named(ENGINES, "engine", engine)
-    costs = Costs(model, local_epochs)
+    draws = _draws(model, task, scheme, widths, mean_widths)
+    personal = Personal(
+        model,
+        local_bias=output_bias == "local",
+        keep_models=deploy == "personal" or other_deployments != "never",
+    )
+    costs = Costs(model, local_epochs, personal.local)
     costs.check(task, widths)
     faults = faults or Faults()
     statistics = start_statistics(model, task, settings)
+    deployments = Deployments(
+        task, widths, scheme, evaluate, deploy, mix, other_deployments, statistics, personal
+    )
     metadata = _describe(model, task) | asdict(settings)
     metadata |= {"rounds": rounds, "seed": seed, "aggregation": aggregation, "evaluate": evaluate}
-    metadata |= {"scheme": scheme, "engine": engine}
+    metadata |= {"scheme": scheme, "engine": engine, "weight_power": float(weight_power)}
+    metadata |= {"output_bias": output_bias, "deploy": deploy, "mix": mix}
+    metadata |= {"other_deployments": other_deployments}
+    metadata |= {"mean_widths": None if mean_widths is None else np.asarray(mean_widths).tolist()}
     metadata |= {"sample": sample, "faults": asdict(faults), "max_norm": max_norm}
     server, record = copy.deepcopy(model), Record(widths, metadata)
     with _storage(checkpoint, resume) as (store, interrupted):
         if store is not None and (past := store.newest(metadata, widths)) is not None:
             _take_weights(server, past.weights, checkpoint)
+            personal.load(past.clients)
             record.take(past)
         for number in range(len(record.rows), rounds):
             now = Round(seed, number, len(task), draw_clients(len(task), sample, (seed, number)))
-            jobs = _jobs(server, task, widths, scheme, faults, costs, now)
+            jobs = _jobs(server, task, widths, scheme, draws, personal, faults, costs, now)
             reports = train(server, jobs, settings)
-            updates = _updates(reports, faults, Screen(server, max_norm), costs, now)
-            _aggregate(server, statistics.collect(updates), aggregation, now)
+            screen = Screen(server, max_norm)
+            updates = _updates(reports, weight_power, personal, faults, screen, costs, now)
+            _aggregate(server, statistics.collect(updates), aggregation, personal.local, now)
             last = number == rounds - 1
             measured = np.arange(len(task)) if last else now.clients
-            tested = _tested(server, widths, evaluate, scheme, statistics, measured, now)
-            _evaluate(tested, task, now.row)
+            deployments.measure(server, measured, now, last)
             if last:
                 statistics.fill(server, prefix(server, 1.0))
             record.add(now)
             if store is not None:
-                store.save(record.history(server))
+                store.save(record.history(server, personal.state()))
             if on_round is not None:
                 on_round(number, now.row)
             if interrupted():
                 raise KeyboardInterrupt(
                     f"round {number + 1} of {rounds} is stored in {checkpoint}: resume=True goes on"
                 )
-    return record.history(server)
+    return record.history(server, personal.state())
 
 
 @contextmanager
@@ -206,11 +250,27 @@ def _take_weights(
         ) from error
 
 
+def _draws(
+    model: SupernetModel,
+    task: Task,
+    scheme: str,
+    widths: FloatArray,
+    mean_widths: npt.ArrayLike | None,
+) -> list[Draw | None]:
+    """Find what draws the width of each client's batches; None where all train the subnet."""
+    if mean_widths is None:
+        return [DRAWS.get(scheme)] * len(task)
+    step = 1 / math.gcd(*model.sizes.values())
+    return [MirroredWidths(mean, step) for mean in read_means(mean_widths, task, scheme, widths)]
+
+
 def _jobs(
     server: SupernetModel,
     task: Task,
     widths: FloatArray,
     scheme: str,
+    draws: Sequence[Draw | None],
+    personal: Personal,
     faults: Faults,
     costs: Costs,
     now: Round,
@@ -230,24 +290,31 @@ def _jobs(
             now.note(client, "late", "its update came when the round was closed")
             continue
         kept = SCHEMES[scheme](server, width, own)
-        yield Job(client, width, kept, split, own, DRAWS.get(scheme))
+        yield Job(client, width, kept, split, own, draws[client], personal.own(client))
 
 
 def _updates(
-    trained: Iterable[Report], faults: Faults, screen: Screen, costs: Costs, now: Round
+    trained: Iterable[Report],
+    weight_power: float,
+    personal: Personal,
+    faults: Faults,
+    screen: Screen,
+    costs: Costs,
+    now: Round,
 ) -> Iterator[Update]:
     """Note each client's result and yield its update if it is sound, so that one state is held."""
     for report in trained:
         job, result = report.job, report.result
         now.row["train_loss"][job.client] = result.loss
         now.row["seconds"][job.client] = result.seconds
-        now.row["mean_width"][job.client] = result.mean_width
+        now.row["mean_width"][job.client] = costs.mean_width(result.trained)
         now.row["flops"][job.client] = costs.flops(job.split, result.trained)
         garbage = faults.fate(job.key) == "corrupt"
         state = corrupted(report.state, job.key) if garbage else report.state
-        update = Update(job.width, len(job.split), state, job.kept)
+        update = Update(job.width, len(job.split) ** weight_power, state, job.kept)
         fault = screen.fault(update)
         if fault is None:
+            personal.take(job.client, state, job.kept)
             yield update
         else:
             now.note(job.client, "rejected", fault)
@@ -257,6 +324,7 @@ def _aggregate(
     server: SupernetModel,
     updates: Iterator[Update],
     aggregation: Literal["full", "selective"],
+    local: Collection[str],
     now: Round,
 ) -> None:
     """Average the updates into the server's model, or keep it where there are none."""
@@ -265,38 +333,7 @@ def _aggregate(
         now.note(None, "empty", "no update was left: the model stays as it was")
         warnings.warn(f"round {now.number}: no update was left, the model is kept", stacklevel=3)
         return
-    server.load_state_dict(aggregate(server, chain([first], updates), aggregation))
-
-
-def _tested(
-    server: SupernetModel,
-    widths: FloatArray,
-    evaluate: str,
-    scheme: str,
-    statistics: Static,
-    clients: IntArray,
-    now: Round,
-) -> Iterator[tuple[int, SupernetModel]]:
-    """Yield clients and the model that each is tested on."""
-    if evaluate == "supernet":
-        statistics.fill(server, prefix(server, 1.0))
-    for client in clients.tolist():
-        model = server
-        if evaluate == "subnet":
-            key = (now.seed, now.number, client)
-            kept = SCHEMES[scheme](server, widths[client], key)
-            model = extract(server, widths[client], kept)
-            statistics.fill(model, kept)
-        yield client, model
-
-
-def _evaluate(tested: Iterable[tuple[int, SupernetModel]], task: Task, row: Row) -> None:
-    """Measure clients' validation and test splits on the model that each would use."""
-    for client, model in tested:
-        for part, splits in (("validation", task.validation), ("test", task.test)):
-            evaluation = evaluate_split(model, splits[client])
-            row[f"{part}_loss"][client] = evaluation.loss
-            row[f"{part}_accuracy"][client] = evaluation.accuracy
+    server.load_state_dict(aggregate(server, chain([first], updates), aggregation, local))
 
 
 def _describe(model: SupernetModel, task: Task) -> dict[str, Any]:

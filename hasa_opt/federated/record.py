@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from hasa_opt.federated.history import (
     COLUMNS,
@@ -63,8 +65,8 @@ class Record:
         self.rows.append(done.row)
         self.events += sorted(done.events, key=lambda event: (event.client is None, event.client))
 
-    def history(self, server: SupernetModel) -> History:
-        """Everything so far, with a copy of the weights."""
+    def history(self, server: SupernetModel, clients: Mapping[str, Tensor]) -> History:
+        """Everything so far, with a copy of the weights and what the clients hold."""
         columns = {name: np.stack([row[name] for row in self.rows]) for name in COLUMNS}
         state = server.state_dict()
         weights = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
@@ -73,5 +75,6 @@ class Record:
             **columns,
             metadata=self.metadata,
             weights=weights,
+            clients={name: tensor.detach().clone().cpu() for name, tensor in clients.items()},
             events=tuple(self.events),
         )

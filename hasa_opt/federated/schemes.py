@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ Draw = Callable[[float, Key], Iterator[float]]
 """Draws the width of each batch, without end, from the client's width and the key."""
 
 _UNITS, _WIDTHS = 1, 2  # Streams of a key; training itself draws from the key as it is.
+_WHOLE = 1e-6
 
 
 def prefix(model: SupernetModel, width: float, key: Key) -> Kept:
@@ -81,6 +83,37 @@ def uniform_fifths(width: float, key: Key) -> Iterator[float]:
     generator = np.random.default_rng(derive_seed((*key, _WIDTHS)))
     while True:
         yield menu[generator.integers(len(menu))]
+
+
+@dataclass(frozen=True)
+class MirroredWidths:
+    """Draws the width of each batch evenly around a mean, in antithetic pairs.
+
+    Widths are ``mean + d step`` for a whole number d, uniform between ``2 mean - width`` and the
+    client's width. Of two batches in a row the second has -d, and so has each batch of an odd
+    round beside that of the round before: over two rounds the mean is exact.
+
+    Parameters
+    ----------
+    mean
+        Mean of the widths.
+    step
+        Distance between neighbouring widths.
+    """
+
+    mean: float
+    step: float
+
+    def __call__(self, width: float, key: Key) -> Iterator[float]:
+        """Draw without end, from the client's width and the key."""
+        seed, number, client = key
+        generator = np.random.default_rng(derive_seed((seed, number // 2, client, _WIDTHS)))
+        most = int((width - self.mean) / self.step + _WHOLE)
+        sign = -1 if number % 2 else 1
+        while True:
+            distance = sign * int(generator.integers(-most, most + 1)) * self.step
+            yield self.mean + distance
+            yield self.mean - distance
 
 
 def _ascending(units: Tensor) -> Tensor:

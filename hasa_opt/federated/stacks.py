@@ -252,7 +252,7 @@ def _build(name: str, subnets: Subnets, job: Job) -> Stack:
 
 def _reproduces(name: str, subnets: Subnets, job: Job) -> bool:
     """Whether the stack gives the logits of two separate subnets, but for rounding."""
-    weights = subnets.weights(job.kept)
+    weights = subnets.weights(job)
     others = {key: 0.9 * t if t.is_floating_point() else t for key, t in weights.items()}
     device = next(iter(weights.values())).device
     few = _different(job.split.inputs[[0, len(job.split) // 2, -1]].to(device))

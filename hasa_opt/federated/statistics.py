@@ -12,7 +12,7 @@ what else is in its batch.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -178,7 +178,7 @@ class PerWidth(Static):
     def collect(self, updates: Iterable[Update]) -> Iterator[Update]:
         """Pass on the clients' updates of a round and learn from them what there is to learn."""
         self._known = {}
-        totals: Counter[tuple[bytes, ...]] = Counter()
+        totals: defaultdict[tuple[bytes, ...], float] = defaultdict(float)
         names = [
             name for name, t in running_statistics(self._model).items() if t.is_floating_point()
         ]
@@ -189,7 +189,7 @@ class PerWidth(Static):
             known = self._known.setdefault(units, {})
             for name in names:
                 new = update.state[name].to(torch.float64)
-                share = update.samples / max(1, totals[units])
+                share = update.samples / totals[units] if totals[units] else 0.0
                 known[name] = torch.lerp(known.get(name, new), new, share)
 
 

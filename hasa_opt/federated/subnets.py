@@ -110,20 +110,21 @@ class Subnets:
         """
         key = (job.width, self.place(job.kept).sizes)
         mould = self._moulds.get(key, lambda: self.mould(job))
-        mould.fill(self.weights(job.kept))
+        mould.fill(self.weights(job))
         return mould.model
 
     def mould(self, job: Job) -> Mould:
         """Build a subnet of the job's sizes."""
         return Mould(extract(self.server, job.width, job.kept))
 
-    def weights(self, kept: Kept) -> dict[str, Tensor]:
-        """Copy the weights of the kept units."""
-        place = self.place(kept)
+    def weights(self, job: Job) -> dict[str, Tensor]:
+        """Copy the weights of a job's subnet: the server's, but for the client's own."""
+        place = self.place(job.kept)
+        own = {name: tensor.clone() for name, tensor in job.own.items()}
         if not place.common:
-            return self._read(place)
+            return self._read(place) | own
         known = self._received.get(place, lambda: self._read(place))
-        return {name: tensor.clone() for name, tensor in known.items()}
+        return {name: tensor.clone() for name, tensor in known.items()} | own
 
     def _read(self, place: Place) -> dict[str, Tensor]:
         return {name: place.where[name].read(full) for name, full in self._state.items()}
