@@ -13,7 +13,9 @@ import numpy as np
 
 from hasa_opt.clients import FloatArray
 from hasa_opt.federated import History
+from hasa_opt.federated.deployments import targets
 from hasa_opt.federated.history import COLUMNS
+from hasa_opt.tasks import Task
 
 __all__ = ["Outcome", "SummaryRow", "summarise", "write_outcomes"]
 
@@ -32,6 +34,10 @@ class Outcome:
     realised : float
         Sample-weighted mean share of the supernet's units that were trained.
     history : History
+    own, supernet : (n_clients,) floats
+        Test accuracy of what each client deploys, and of the uncut supernet.
+    rounds : int
+        Rounds after which they were measured.
     """
 
     policy: str
@@ -39,6 +45,9 @@ class Outcome:
     widths: FloatArray
     realised: float
     history: History
+    own: FloatArray
+    supernet: FloatArray
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,13 @@ class SummaryRow:
     flagged: bool
 
 
+def chosen_round(history: History, task: Task) -> int:
+    """Number of the round, from 1, with the best validation accuracy over all targets."""
+    weights = np.array([targets(split) for split in task.validation])
+    pooled = np.nansum(history.validation_accuracy * weights, axis=1)
+    return int(np.argmax(pooled)) + 1
+
+
 def summarise(outcomes: Sequence[Outcome], budget: float) -> SummaryRow:
     """Summarise the outcomes of one policy over its seeds.
 
@@ -81,7 +97,7 @@ def summarise(outcomes: Sequence[Outcome], budget: float) -> SummaryRow:
     budget : float
         What the policy should have spent.
     """
-    final = 100 * np.sort([outcome.history.final_accuracy for outcome in outcomes], axis=1)
+    final = 100 * np.sort([outcome.own for outcome in outcomes], axis=1)
     third = max(1, round(final.shape[1] / 3))
     mean, worst, tail = final.mean(axis=1), final[:, 0], final[:, :third].mean(axis=1)
     realised = np.array([outcome.realised for outcome in outcomes])

@@ -1,26 +1,43 @@
 """Allocation policies that a study compares, by name.
 
-A policy turns a :class:`Setting` into one width per client. To add one, write a function and a
-line in :data:`POLICIES`.
+A policy turns a :class:`Setting` into one width per client; :mod:`hasa_opt.plan` then finds the
+nearest widths that the network has. To add one, write a function and a line in :data:`POLICIES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hasa_opt import cost, rules, utility
-from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt import rules, utility
+from hasa_opt.clients import Clients, FloatArray
+from hasa_opt.constraints import Constraint, Coverage
+from hasa_opt.cost import Cost
+from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.solve import solve
 
-__all__ = ["POLICIES", "Policy", "Setting", "find_policy", "realise"]
+__all__ = ["OPTIONS", "POLICIES", "Policy", "Setting", "find_policy", "parse_policy"]
 
-_LEVELS = 64
+COVERED_SHARE = 0.1
+"""Least share of the training samples that the policy ``covered`` puts at the widest subnet."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "personal": {"deploy": "personal"},
+    "selective": {"aggregation": "selective"},
+    "full": {"aggregation": "full"},
+    "local_bias": {"output_bias": "local"},
+}
+"""Options of the federated loop that a policy's name may carry, as in ``"hasa+personal"``.
+
+``"n^0.5"`` besides weighs clients by that power of their samples.
+"""
+
+_POWER = "n^"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +53,8 @@ class Setting:
         The menu; its ends bound the continuous rules.
     seed : int
         For policies that draw.
+    cost : cost function
+        What the budget is spent on.
     """
 
     clients: Clients
@@ -43,6 +62,7 @@ class Setting:
     budget: float
     widths: tuple[float, ...]
     seed: int = 0
+    cost: Cost = field(default_factory=width_cost)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -61,17 +81,43 @@ class Setting:
         """Budget, range of widths and caps, as the rules take them."""
         return {"budget": self.budget, "widths": self.ends, "caps": self.caps}
 
-    def problem(self) -> AllocationProblem:
-        """The integer program with the HASA utility."""
+    def problem(
+        self, worth: utility.Utility | None = None, constraints: Sequence[Constraint] = ()
+    ) -> AllocationProblem:
+        """The integer program of the setting, by default with the HASA utility."""
         return AllocationProblem.build(
             self.clients,
             widths=self.widths,
             budget=self.budget,
-            utility=utility.hasa(self.scores),
+            utility=worth or utility.hasa(self.scores),
+            cost=self.cost,
+            constraints=constraints,
         )
 
 
-Policy = Callable[[Setting], FloatArray]
+@dataclass(frozen=True)
+class Policy:
+    """How widths are chosen, and which units of the supernet they take.
+
+    Attributes
+    ----------
+    choose : callable
+        Gives one width per client, ``(n_clients,)``.
+    scheme : str
+        Name in :data:`hasa_opt.federated.SCHEMES`. With "ordered_dropout" the widths are means of
+        what the batches train.
+    is_program : bool
+        Whether it solves an integer program, which knows what a width costs. The widths of the
+        other policies are scaled to budgets that are no width.
+    """
+
+    choose: Callable[[Setting], FloatArray]
+    scheme: str = "prefix"
+    is_program: bool = False
+
+    def __call__(self, setting: Setting) -> FloatArray:
+        """Widths of the clients, ``(n_clients,)``."""
+        return self.choose(setting)
 
 
 def _uniform(setting: Setting) -> FloatArray:
@@ -80,6 +126,10 @@ def _uniform(setting: Setting) -> FloatArray:
 
 def _hasa(setting: Setting) -> FloatArray:
     return rules.hasa(setting.scores, setting.clients.samples, **setting.limits)
+
+
+def _hasa_two_passes(setting: Setting) -> FloatArray:
+    return rules.hasa(setting.scores, setting.clients.samples, passes=2, **setting.limits)
 
 
 def _reverse(setting: Setting) -> FloatArray:
@@ -94,17 +144,43 @@ def _capacity(setting: Setting) -> FloatArray:
     return rules.capacity(setting.clients.samples, **setting.limits)
 
 
+def _inverse_size(setting: Setting) -> FloatArray:
+    """The rule of HASA with the client's smallness as its score."""
+    smallness = -setting.clients.samples.astype(np.float64)
+    return rules.hasa(smallness, setting.clients.samples, **setting.limits)
+
+
+def _tiers(setting: Setting) -> FloatArray:
+    """Deal the widths of the menu to equally many clients each, by the seed (HeteroFL)."""
+    samples = setting.clients.samples
+    dealt = np.resize(setting.widths, samples.size)
+    tiers = np.random.default_rng(setting.seed).permutation(dealt)
+    return rules.scaled_to_budget(np.minimum(tiers, setting.caps), samples, **setting.limits)
+
+
 def _optimal(setting: Setting) -> FloatArray:
     return solve(setting.problem()).widths
 
 
+def _covered(setting: Setting) -> FloatArray:
+    coverage = Coverage({setting.widths[-1]: COVERED_SHARE})
+    return solve(setting.problem(constraints=[coverage])).widths
+
+
 POLICIES: dict[str, Policy] = {
-    "uniform": _uniform,
-    "hasa": _hasa,
-    "reverse": _reverse,
-    "optimal": _optimal,
-    "capacity": _capacity,
-    "random": _random,
+    "uniform": Policy(_uniform),
+    "hasa": Policy(_hasa),
+    "hasa_two_passes": Policy(_hasa_two_passes),
+    "reverse": Policy(_reverse),
+    "random": Policy(_random),
+    "capacity": Policy(_capacity),
+    "inverse_size": Policy(_inverse_size),
+    "optimal": Policy(_optimal, is_program=True),
+    "covered": Policy(_covered, is_program=True),
+    "heterofl": Policy(_tiers),
+    "fedrolex": Policy(_uniform, scheme="rolling"),
+    "federated_dropout": Policy(_uniform, scheme="random"),
+    "fjord": Policy(_uniform, scheme="ordered_dropout"),
 }
 """Name to policy."""
 
@@ -122,49 +198,34 @@ def find_policy(name: str) -> Policy:
     return POLICIES[name]
 
 
-def realise(
-    wanted: FloatArray,
-    setting: Setting,
-    *,
-    units: Callable[[float], int],
-    largest: int,
-) -> FloatArray:
-    """Nearest widths that the network can have, within the budget.
-
-    A width r keeps ``floor(r K)`` of K units, so wanted widths would spend up to a unit less than
-    they claim. The widths of whole units are chosen by an integer program of their own: the
-    proportional-fair rounding, ``sum_i w_i wanted_i log r_i`` under the budget in units.
-
-    Parameters
-    ----------
-    wanted : (n_clients,) floats
-        Widths of a policy.
-    setting : Setting
-    units : callable
-        Units that a subnet of a given width keeps, over all groups.
-    largest : int
-        Units of the largest group.
+def parse_policy(text: str) -> tuple[Policy, dict[str, Any]]:
+    """Read a policy with options of the loop, such as ``"hasa+personal+n^0.5"``.
 
     Returns
     -------
-    (n_clients,) floats
+    tuple
+        The policy, and arguments of :func:`hasa_opt.federated.run`.
+
+    Raises
+    ------
+    InputError
+        Naming the known policies or options.
     """
-    low, high = setting.ends
-    grid = _grid(low, min(high, float(setting.caps.max())), largest)
-    kept: IntArray = np.array([units(width) for width in grid])
-    weights = setting.clients.weights * wanted
-    problem = AllocationProblem.build(
-        setting.clients,
-        widths=grid,
-        budget=setting.budget,
-        utility=lambda clients, menu: weights[:, None] * np.log(kept / kept[-1]),
-        cost=cost.table(kept, full=units(1.0)),
-    )
-    return solve(problem).widths
+    name, *parts = text.split("+")
+    options: dict[str, Any] = {}
+    for part in parts:
+        if part in OPTIONS:
+            options |= OPTIONS[part]
+        elif part.startswith(_POWER):
+            options["weight_power"] = _power(text, part.removeprefix(_POWER))
+        else:
+            known = ", ".join([*OPTIONS, f"{_POWER}0.5"])
+            raise InputError(f"option {part!r} of {text!r} is not known: choose from {known}")
+    return find_policy(name), options
 
 
-def _grid(low: float, high: float, largest: int) -> FloatArray:
-    """At most 65 widths of whole units of the largest group, from ``low`` to ``high``."""
-    wanted = np.linspace(low, high, _LEVELS + 1)
-    whole = np.unique(np.maximum(1, np.floor(wanted * largest + 1e-6)))
-    return whole / largest
+def _power(text: str, digits: str) -> float:
+    try:
+        return float(digits)
+    except ValueError as error:
+        raise InputError(f"the power {digits!r} of {text!r} is no number: write n^0.5") from error

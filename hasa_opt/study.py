@@ -7,7 +7,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property, partial
+from math import gcd
 from os import PathLike
 from pathlib import Path
 from threading import Thread
@@ -19,21 +20,32 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from hasa_opt import __version__
+from hasa_opt import __version__, cost
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.compare import Comparison, compare
+from hasa_opt.cost import Cost
 from hasa_opt.errors import InputError
-from hasa_opt.federated import Faults, History, LocalTraining
-from hasa_opt.federated.arguments import check_arguments, check_sample
-from hasa_opt.models import SupernetModel, units
-from hasa_opt.outcome import Outcome, SummaryRow, summarise, write_outcomes
-from hasa_opt.policies import Setting, find_policy, realise
+from hasa_opt.federated import ENGINES, Faults, History, LocalTraining
+from hasa_opt.federated.arguments import (
+    check_arguments,
+    check_deployment,
+    check_sample,
+    check_weight_power,
+    named,
+)
+from hasa_opt.models import SupernetModel, training_flops, units
+from hasa_opt.outcome import Outcome, SummaryRow, chosen_round, summarise, write_outcomes
+from hasa_opt.plan import Meter, Plan, plan
+from hasa_opt.policies import Setting, parse_policy
 from hasa_opt.progress import shared_counts
 from hasa_opt.scores import SCORES
 from hasa_opt.tasks import Task
 from hasa_opt.trial import Trial
 
 __all__ = ["Study"]
+
+RESOURCES = ("width", "flops")
+ROUNDS_BY = ("fixed", "validation")
 
 _COMPARE_SECONDS = 20.0
 
@@ -48,15 +60,21 @@ class Study:
     model : SupernetModel
         Gives the architecture; each seed draws its own initial weights.
     policies : sequence of str
-        Names in :data:`hasa_opt.policies.POLICIES`.
+        Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the loop:
+        ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``, ``"uniform+local_bias"``.
     seeds : sequence of int
     budget : float
-        Sample-weighted mean width.
+        Sample-weighted mean cost, as a share of the whole supernet's.
+    budget_in : str
+        What the budget is spent on: "width" (the paper) or "flops".
     widths : sequence of float
         Menu of the integer program; its ends bound the continuous rules.
-    rounds, local_epochs, batch_size, learning_rate, optimizer, aggregation, evaluate, sample, \
-    faults
+    rounds, local_epochs, batch_size, learning_rate, optimizer, aggregation, evaluate, engine, \
+    weight_power, output_bias, mix, sample, faults
         As for :func:`hasa_opt.federated.run`.
+    rounds_by : str
+        Which round counts: "fixed", the last one, or "validation", the one with the best pooled
+        validation accuracy.
     score : str
         Name in :data:`hasa_opt.scores.SCORES`.
     command : str, optional
@@ -80,6 +98,7 @@ class Study:
     policies: Sequence[str] = ("uniform", "hasa", "reverse", "optimal")
     seeds: Sequence[int] = (0, 1, 2)
     budget: float = 0.5
+    budget_in: Literal["width", "flops"] = "width"
     widths: Sequence[float] = (0.2, 0.35, 0.5, 0.65, 0.8)
     rounds: int = 10
     local_epochs: int = 1
@@ -88,6 +107,11 @@ class Study:
     optimizer: Literal["adam", "sgd"] = "adam"
     aggregation: Literal["full", "selective"] = "full"
     evaluate: Literal["subnet", "supernet"] = "subnet"
+    engine: str = "sequential"
+    weight_power: float = 1.0
+    output_bias: Literal["shared", "local"] = "shared"
+    mix: float | Literal["validation"] = 0.75
+    rounds_by: Literal["fixed", "validation"] = "fixed"
     sample: int | None = None
     faults: Faults | None = None
     score: str = "jensen_shannon"
@@ -105,13 +129,21 @@ class Study:
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise InputError(f"{name} {getattr(self, name)} repeat a value: give each once")
         for policy in self.policies:
-            find_policy(policy)
+            check_weight_power(parse_policy(policy)[1].get("weight_power", self.weight_power))
         LocalTraining(self.local_epochs, self.batch_size, self.learning_rate, self.optimizer)
         for seed in self.seeds:
             check_arguments(
                 self.model, self.task, self.rounds, self.aggregation, self.evaluate, seed
             )
         check_sample(self.task, self.sample)
+        check_deployment(self.evaluate, self.output_bias, "global", self.mix, "last")
+        named(ENGINES, "engine", self.engine)
+        for name, value, known in (
+            ("budget_in", self.budget_in, RESOURCES),
+            ("rounds_by", self.rounds_by, ROUNDS_BY),
+        ):
+            if value not in known:
+                raise InputError(f"unknown {name} {value!r}: use one of {known}")
         if self.score not in SCORES:
             raise InputError(f"score {self.score!r} is not known: choose from {', '.join(SCORES)}")
         self.setting_for(self.seeds[0]).problem().check_budget()
@@ -119,28 +151,40 @@ class Study:
     def setting_for(self, seed: int) -> Setting:
         """What the policies may look at: clients and scores from training data, budget, menu."""
         scores = SCORES[self.score](self.task.counts)
-        return Setting(self.task.clients(), scores, self.budget, tuple(self.widths), seed)
+        menu = tuple(self.widths)
+        return Setting(self.task.clients(), scores, self.budget, menu, seed, self._menu_cost)
+
+    @cached_property
+    def _meter(self) -> Meter:
+        """What the network charges for training a sample."""
+        sizes, sample = self.model.sizes.values(), self.task.train[0].inputs[:1]
+        if self.budget_in == "width":
+            charged = cache(partial(units, self.model))
+        else:
+            charged = cache(lambda width: training_flops(self.model, width, sample))
+        return Meter(charged, max(sizes), gcd(*sizes))
+
+    @cached_property
+    def _menu_cost(self) -> Cost:
+        if self.budget_in == "width":
+            return cost.width()
+        charges = [self._meter.cost(width) for width in self.widths]
+        return cost.table(charges, full=self._meter.cost(1.0))
+
+    def plan(self, policy: str, seed: int = 0) -> Plan:
+        """What each client trains and deploys under a policy."""
+        return plan(parse_policy(policy)[0], self.setting_for(seed), self._meter)
 
     def allocate(self, policy: str, seed: int = 0) -> FloatArray:
         """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""
-        setting = self.setting_for(seed)
-        return realise(
-            find_policy(policy)(setting),
-            setting,
-            units=lambda width: units(self.model, width),
-            largest=max(self.model.sizes.values()),
-        )
-
-    def realised(self, widths: FloatArray) -> float:
-        """Sample-weighted mean share of the supernet's units that these widths train."""
-        shares = [units(self.model, width) / units(self.model, 1.0) for width in widths]
-        return float(self.task.clients().weights @ np.array(shares))
+        return self.plan(policy, seed).widths
 
     def run(
         self,
         *,
         workers: int | None = None,
         directory: str | PathLike[str] | None = None,
+        compare_solvers: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
         on_round: Callable[[int, int], None] | None = None,
     ) -> Study:
@@ -154,6 +198,8 @@ class Study:
         directory : path, optional
             Finished runs are kept here, and the rounds of the others. A study that was interrupted
             or killed repeats no finished run, and goes on with the others after their last round.
+        compare_solvers : bool
+            Whether all installed solvers are compared on the integer program.
         on_progress : callable, optional
             Called with the number of finished runs and of all runs.
         on_round : callable, optional
@@ -169,35 +215,39 @@ class Study:
         Study
             The same study with its outcomes.
         """
-        allocations = {
-            (policy, seed): self.allocate(policy, seed)
+        plans = {
+            (policy, seed): self.plan(policy, seed)
             for policy in self.policies
             for seed in self.seeds
         }
-        trials = {key: self._trial(*key, widths) for key, widths in allocations.items()}
-        comparison = compare(
-            self.setting_for(self.seeds[0]).problem(), time_limit_s=_COMPARE_SECONDS
-        )
+        trials = {key: self._trial(*key, plan) for key, plan in plans.items()}
+        distinct: dict[str, Trial] = {}
+        for trial in trials.values():
+            distinct.setdefault(trial.digest, trial)
+        comparison = None
+        if compare_solvers:
+            problem = self.setting_for(self.seeds[0]).problem()
+            comparison = compare(problem, time_limit_s=_COMPARE_SECONDS)
         store = None if directory is None else Path(directory)
-        histories: dict[tuple[str, int], History] = {}
-        rounds = self.rounds * len(trials)
+        histories: dict[str, History] = {}
+        rounds = self.rounds * len(distinct)
         tell = None if on_round is None else lambda finished: on_round(finished, rounds)
-        with shared_counts(len(trials), tell) as finished:
-            for key, history in _histories(trials, store, workers, finished):
-                histories[key] = history
+        with shared_counts(len(distinct), tell) as finished:
+            for digest, history in _histories(distinct, store, workers, finished):
+                histories[digest] = history
                 if on_progress is not None:
-                    on_progress(len(histories), len(trials))
+                    on_progress(len(histories), len(distinct))
         outcomes = [
-            Outcome(*key, widths, self.realised(widths), histories[key])
-            for key, widths in allocations.items()
+            self._outcome(*key, plan, histories[trials[key].digest]) for key, plan in plans.items()
         ]
         return replace(self, outcomes=tuple(outcomes), comparison=comparison)
 
-    def _trial(self, policy: str, seed: int, widths: FloatArray) -> Trial:
+    def _trial(self, policy: str, seed: int, plan: Plan) -> Trial:
+        chosen = parse_policy(policy)[1]
         return Trial(
             self.task,
             self.model,
-            widths,
+            plan.widths,
             seed,
             {
                 "rounds": self.rounds,
@@ -205,12 +255,49 @@ class Study:
                 "batch_size": self.batch_size,
                 "learning_rate": self.learning_rate,
                 "optimizer": self.optimizer,
-                "aggregation": self.aggregation,
+                "aggregation": chosen.get("aggregation", self.aggregation),
                 "evaluate": self.evaluate,
+                "scheme": plan.scheme,
+                "mean_widths": None if plan.means is None else plan.means.tolist(),
+                "engine": self.engine,
+                "weight_power": chosen.get("weight_power", self.weight_power),
+                "output_bias": chosen.get("output_bias", self.output_bias),
+                "mix": self.mix,
+                "other_deployments": "last" if self.rounds_by == "fixed" else "every",
                 "sample": self.sample,
                 "faults": self.faults,
             },
+            policy.partition("+")[0],
         )
+
+    def _outcome(self, policy: str, seed: int, plan: Plan, history: History) -> Outcome:
+        number = self.rounds if self.rounds_by == "fixed" else chosen_round(history, self.task)
+        personal = parse_policy(policy)[1].get("deploy") == "personal"
+        own = history.personal_accuracy if personal else history.test_accuracy
+        return Outcome(
+            policy,
+            seed,
+            plan.widths,
+            self._spent(plan, history),
+            history,
+            own=own[number - 1],
+            supernet=history.supernet_accuracy[number - 1],
+            rounds=number,
+        )
+
+    def _spent(self, plan: Plan, history: History) -> float:
+        """Share of the budget's resource that was really spent, of the whole supernet's."""
+        trained = history.mean_width if self.budget_in == "width" else self._flops(history)
+        taken_part = ~np.isnan(trained)
+        if not taken_part.any(axis=0).all():
+            return plan.share
+        return float(self.task.clients().weights @ np.nanmean(trained, axis=0))
+
+    def _flops(self, history: History) -> FloatArray:
+        """FLOPs as a share of the whole supernet's, ``(rounds, n_clients)``; NaN: none."""
+        whole = self.task.samples * self.local_epochs * self._meter.cost(1.0)
+        shares: FloatArray = np.where(history.flops > 0, history.flops / whole, np.nan)
+        return shares
 
     @property
     def setting(self) -> dict[str, str]:
@@ -266,7 +353,8 @@ class Study:
     def allocation_table(self) -> Table:
         """Score and width of each client under every policy, for the first seed."""
         setting = self.setting_for(self.seeds[0])
-        widths = {policy: self.allocate(policy, self.seeds[0]) for policy in self.policies}
+        plans = {policy: self.plan(policy, self.seeds[0]) for policy in self.policies}
+        widths = {policy: own.widths for policy, own in plans.items()}
         table = Table(
             title=f"Widths at budget {self.budget:g}, {self.score} scores", box=SIMPLE_HEAD
         )
@@ -276,7 +364,7 @@ class Study:
         for row, name in enumerate(self.task.client_names):
             scores = (str(self.task.samples[row]), f"{setting.scores[row]:.4f}")
             table.add_row(escape(name), *scores, *(f"{own[row]:.3f}" for own in widths.values()))
-        shares = (f"{self.realised(own):.4f}" for own in widths.values())
+        shares = (f"{own.share:.4f}" for own in plans.values())
         table.add_row("realised budget", "", "", *shares, style="bold")
         return table
 
@@ -311,18 +399,18 @@ class Study:
 
 
 def _histories(
-    trials: Mapping[tuple[str, int], Trial],
+    trials: Mapping[str, Trial],
     store: Path | None,
     workers: int | None,
     finished: IntArray,
-) -> Iterator[tuple[tuple[str, int], History]]:
+) -> Iterator[tuple[str, History]]:
     """Yield the history of every trial: stored ones at once, the others as they finish.
 
     ``finished`` counts the rounds of each trial, in their order.
     """
     jobs: list[Any] = []
     for row, (key, trial) in enumerate(trials.items()):
-        place = None if store is None else store / f"{key[0]}-seed{key[1]}-{trial.digest}"
+        place = None if store is None else trial.place(store)
         stored = trial.stored(place)
         if stored is None:
             jobs.append(delayed(_train)(key, trial, place, finished, row, os.getpid()))
@@ -334,13 +422,13 @@ def _histories(
 
 
 def _train(
-    key: tuple[str, int],
+    key: str,
     trial: Trial,
     place: Path | None,
     finished: IntArray,
     row: int,
     parent: int,
-) -> tuple[tuple[str, int], History]:
+) -> tuple[str, History]:
     """Run a trial, perhaps in a worker process."""
     if os.getpid() != parent:
         _follow(parent)

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from hasa_opt.tasks import Task
 
 __all__ = ["Trial"]
 
+_ROUNDS = "-rounds"
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:
@@ -36,6 +39,8 @@ class Trial:
     seed : int
     options : mapping
         Keyword arguments of :func:`hasa_opt.federated.run`.
+    name : str
+        Begins the name of the directory in which the result is kept.
     """
 
     task: Task
@@ -43,6 +48,7 @@ class Trial:
     widths: FloatArray
     seed: int
     options: Mapping[str, Any]
+    name: str = "run"
 
     def run(
         self, place: Path | None, on_round: Callable[[int, Mapping[str, Any]], None] | None = None
@@ -89,7 +95,13 @@ class Trial:
         shutil.rmtree(_rounds_of(place), ignore_errors=True)
         return history
 
-    @property
+    def place(self, store: Path) -> Path:
+        """Where the result is kept: under the name of whichever study began the same trial."""
+        for found in sorted(store.glob(f"*-{self.digest}*")):
+            return found.with_name(found.name.removesuffix(_ROUNDS))
+        return store / f"{self.name}-seed{self.seed}-{self.digest}"
+
+    @cached_property
     def digest(self) -> str:
         """Eight characters that tell this trial from those of other settings."""
         identity = json.dumps([self._identity(), self.widths.tolist()], sort_keys=True)
@@ -115,4 +127,4 @@ class Trial:
 
 def _rounds_of(place: Path) -> Path:
     """Where the rounds of a trial are kept until its result is."""
-    return place.with_name(f"{place.name}-rounds")
+    return place.with_name(place.name + _ROUNDS)

@@ -226,7 +226,6 @@ def test_ordered_dropout_trains_the_drawn_prefix_of_each_batch(mlp, optimizer):
         own.step()
     for actual, expected in zip(subnet.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
-    samples = [len(batch) for batch in batches]
     assert sum(result.trained.values()) == 90
     assert result.n_steps == 12
 
