@@ -7,10 +7,10 @@ from math import floor
 import numpy as np
 import pytest
 
-from hasa_opt import Clients, policies, rules
+from hasa_opt import Clients, rules
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.plan import Charges, Meter, realise
-from hasa_opt.policies import POLICIES, Setting, find_policy
+from hasa_opt.plan import Charges, Meter, plan, realise
+from hasa_opt.policies import POLICIES, Setting, find_policy, parse_policy
 
 MENU = (0.2, 0.35, 0.5, 0.65, 0.8)
 SAMPLES = [400, 100, 250, 50, 200]
@@ -31,10 +31,13 @@ def test_every_policy_keeps_budget_caps_and_range(name, caps):
     assert found.shape == (5,)
     assert np.all(found >= 0.2 - 1e-12)
     assert np.all(found <= np.minimum(0.8, 1.0 if caps is None else caps) + 1e-12)
-    assert share <= 0.45 + 1e-12
+    if name != "hasa_two_passes":  # which may miss the budget to either side
+        assert share <= 0.45 + 1e-12
     if POLICIES[name].is_program:
         assert set(found.tolist()) <= set(MENU)
         assert share > 0.45 - 0.1
+    elif name == "hasa_two_passes":
+        assert share == pytest.approx(0.45, rel=0.05)
     else:
         assert share == pytest.approx(0.45, abs=1e-12)
 
@@ -62,7 +65,7 @@ def test_the_optimal_policy_is_the_best_of_the_menu(brute):
 
 
 def test_an_unknown_policy_names_the_known_ones():
-    with pytest.raises(InputError, match=r"'best'.*uniform, hasa, reverse"):
+    with pytest.raises(InputError, match=r"'best'.*uniform, hasa,.*reverse"):
         find_policy("best")
 
 
@@ -97,9 +100,7 @@ def test_realised_widths_are_near_the_wanted_ones():
     given = setting(CAPS)
     wanted = POLICIES["hasa"](given)
     found = realise(wanted, given, Charges(given, Meter(units_of(512), 512)))
-    # Large clients within two steps of the grid of 65 widths; small ones absorb the remainder.
-    large = np.array(SAMPLES) >= 200
-    np.testing.assert_allclose(found[large], wanted[large], atol=2 * 0.6 / 64)
+    np.testing.assert_allclose(found, wanted, atol=2 * 0.6 / 64)
     shares = np.array(SAMPLES) / sum(SAMPLES)
     assert shares @ np.abs(found - wanted) < 0.6 / 64
 
@@ -119,7 +120,7 @@ def test_all_caps_are_realised_when_the_budget_exceeds_them():
 
 def test_the_grid_has_at_most_65_widths_and_whole_units():
     for largest in (1, 3, 10, 64, 1000):
-        grid = policies._grid(0.2, 0.8, largest)
+        grid = Meter(units_of(largest), largest).grid(0.2, 0.8)
         assert grid.size <= 65
         assert np.all(np.diff(grid) > 0)
         assert grid[0] > 0
@@ -132,3 +133,100 @@ def test_a_budget_below_the_narrowest_subnet_is_infeasible():
         POLICIES["hasa"](given)
     with pytest.raises(InfeasibleError, match="raise the budget to at least"):
         realise(np.full(5, 0.2), given, Charges(given, Meter(units_of(10), 10)))
+
+
+def test_baselines_differ_in_the_units_that_they_train():
+    given = setting(CAPS)
+    for name in ("fedrolex", "federated_dropout", "fjord"):
+        np.testing.assert_array_equal(POLICIES[name](given), POLICIES["uniform"](given))
+    schemes = {name: POLICIES[name].scheme for name in ("fedrolex", "federated_dropout", "fjord")}
+    assert schemes == {
+        "fedrolex": "rolling", "federated_dropout": "random", "fjord": "ordered_dropout",
+    }  # fmt: skip
+
+
+def test_inverse_size_widens_the_small_and_covered_widens_someone():
+    found = POLICIES["inverse_size"](setting())
+    assert np.all(np.diff(found[np.argsort(SAMPLES)]) <= 0)
+    widest = POLICIES["covered"](setting()) >= 0.8 - 1e-9
+    assert np.array(SAMPLES)[widest].sum() >= 0.1 * sum(SAMPLES)
+    tight = setting(budget=0.27)  # here the optimum alone puts nobody at 0.8
+    assert not np.any(POLICIES["optimal"](tight) >= 0.8 - 1e-9)
+    assert np.any(POLICIES["covered"](tight) >= 0.8 - 1e-9)
+
+
+def test_tiers_are_dealt_evenly_by_the_seed():
+    given = Setting(Clients([100] * 50), np.zeros(50), 0.5, MENU, 1)
+    found = POLICIES["heterofl"](given)
+    assert np.unique(found.round(9), return_counts=True)[1].tolist() == [10] * 5
+    assert not np.array_equal(found, POLICIES["heterofl"](setting_like(given, 2)))
+
+
+def setting_like(given: Setting, seed: int) -> Setting:
+    return Setting(given.clients, given.scores, given.budget, given.widths, seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("hasa", {}),
+        ("hasa+personal", {"deploy": "personal"}),
+        ("hasa+selective+n^0.5", {"aggregation": "selective", "weight_power": 0.5}),
+        ("hasa+local_bias", {"output_bias": "local"}),
+    ],
+)
+def test_a_policy_may_carry_options_of_the_loop(text, options):
+    assert parse_policy(text) == (POLICIES["hasa"], options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("best+personal", "policy 'best'"),
+        ("hasa+fast", r"option 'fast' of 'hasa\+fast' is not known.*personal, .*n\^0.5"),
+        ("hasa+n^x", "the power 'x'"),
+        ("hasa+", "option ''"),
+    ],
+)
+def test_a_wrong_option_is_named(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_policy(text)
+
+
+def squared(*groups: int):
+    """A cost that grows with the square of the units, as FLOPs do."""
+    units = units_of(*groups)
+    return lambda width: units(width) ** 2 + 3 * units(width)
+
+
+@pytest.mark.parametrize("groups", [(64,), (32, 16), (128, 64)])
+@pytest.mark.parametrize("name", [name for name in POLICIES if not POLICIES[name].is_program])
+@pytest.mark.parametrize("caps", [None, CAPS])
+def test_budgets_of_flops_are_matched(groups, name, caps):
+    given = setting(caps)
+    meter = Meter(squared(*groups), max(groups), np.gcd.reduce(groups))
+    found = plan(POLICIES[name], given, meter)
+    trained = found.widths if found.means is None else found.means
+    reach = np.zeros(5) if found.means is None else found.widths - found.means
+    spent = 0.0
+    for size, mean, far in zip(SAMPLES, trained, reach, strict=True):
+        steps = np.arange(-round(far * meter.common), round(far * meter.common) + 1)
+        own = [meter.cost(mean + step / meter.common) for step in steps]
+        spent += size * np.mean(own) / meter.cost(1.0) / sum(SAMPLES)
+    assert found.share == pytest.approx(spent, rel=1e-3)
+    highest = np.average(given.caps**2, weights=SAMPLES)
+    if highest > 0.45:
+        assert spent <= 0.45 * (1 + 1e-4)
+        assert spent > 0.45 * (1 - 0.1)
+
+
+def test_mirrored_widths_reach_as_far_as_range_and_cap_allow():
+    given = setting([0.5, 1.0, 0.8, 0.35, 0.7])
+    meter = Meter(units_of(32, 16), 32, 16)
+    found = plan(POLICIES["fjord"], given, meter)
+    for mean, peak, cap in zip(found.means, found.widths, given.caps, strict=True):
+        assert peak <= cap + 1e-9
+        assert 2 * mean - peak >= 0.2 - 1e-9
+        steps = (peak - mean) * 16
+        assert steps == pytest.approx(round(steps), abs=1e-9)
+        assert min(cap - peak, 2 * mean - peak - 0.2) < 1 / 16

@@ -1,0 +1,307 @@
+"""What clients keep to themselves: output bias, personal models, and how widths are drawn."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from hasa_opt.errors import InputError
+from hasa_opt.federated import (
+    Faults,
+    History,
+    LocalTraining,
+    MirroredWidths,
+    evaluate,
+    local_train,
+    run,
+)
+from hasa_opt.federated.personal import output_bias
+from hasa_opt.models import CNN, MLP, GRULanguageModel, Supernet, extract, fresh
+from hasa_opt.tasks import Split, Task
+
+SIZES = (40, 25, 70)
+WIDTHS = np.array([0.5, 1.0, 0.25])
+OPTIONS = {"batch_size": 10, "learning_rate": 0.05, "seed": 3}
+
+
+def points(size: int, seed: int) -> Split:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=size)
+    inputs = rng.normal(size=(size, 6)) + np.eye(3, 6)[labels] * (1 + seed % 3)
+    return Split(torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels))
+
+
+def make_task() -> Task:
+    parts = [
+        tuple(points(size, 10 * part + client) for client, size in enumerate(sizes))
+        for part, sizes in enumerate((SIZES, (30, 50, 20), (60, 60, 60)))
+    ]
+    counts = np.array([np.bincount(split.targets, minlength=3) for split in parts[0]])
+    return Task("points", ("a", "b", "c"), *parts, counts, 3)
+
+
+@pytest.fixture
+def mlp() -> MLP:
+    return fresh(MLP(6, 3, hidden=(8, 16)), seed=1)
+
+
+def trained(model, task: Task, number: int, bias: torch.Tensor | None = None) -> list[dict]:
+    """Local states of all clients after one round of training from a model."""
+    states = []
+    for client, width in enumerate(WIDTHS):
+        subnet = extract(model, width)
+        if bias is not None:
+            subnet.get_parameter("layers.2.bias").data.copy_(bias[client])
+        settings = LocalTraining(1, 10, 0.05)
+        local_train(subnet, task.train[client], settings, (3, number, client))
+        states.append({name: tensor.clone() for name, tensor in subnet.state_dict().items()})
+    return states
+
+
+def accuracy_of(model, state: dict, task: Task, client: int) -> float:
+    model.load_state_dict(state)
+    return evaluate(model, task.test[client]).accuracy
+
+
+# ---------------------------------------------------------------------------- personal deployment
+
+
+@pytest.mark.parametrize("mix", [0.0, 0.3, 0.75, 1.0])
+def test_a_personal_model_is_global_plus_mix_of_the_difference(mlp, mix):
+    task = make_task()
+    history = run(mlp, task, WIDTHS, rounds=1, deploy="personal", mix=mix, **OPTIONS)
+    server = mlp.build(mlp.sizes)
+    server.load_state_dict(history.weights)
+    for client, local in enumerate(trained(mlp, task, 0)):
+        subnet = extract(server, WIDTHS[client])
+        mixed = {n: t + mix * (local[n] - t) for n, t in subnet.state_dict().items()}
+        assert history.test_accuracy[0, client] == accuracy_of(subnet, mixed, task, client)
+    assert (history.mix[0] == mix).all()
+
+
+def test_personal_deployment_changes_no_weight_and_is_measured_beside(mlp):
+    task = make_task()
+    plain = run(mlp, task, WIDTHS, rounds=3, **OPTIONS)
+    personal = run(mlp, task, WIDTHS, rounds=3, deploy="personal", **OPTIONS)
+    beside = run(mlp, task, WIDTHS, rounds=3, other_deployments="last", **OPTIONS)
+    every = run(mlp, task, WIDTHS, rounds=3, other_deployments="every", **OPTIONS)
+    for other in (personal, beside, every):
+        assert all(torch.equal(other.weights[name], plain.weights[name]) for name in plain.weights)
+    np.testing.assert_array_equal(every.personal_accuracy, personal.test_accuracy)
+    np.testing.assert_array_equal(beside.personal_accuracy[-1], personal.test_accuracy[-1])
+    assert np.isnan(beside.personal_accuracy[:-1]).all()
+    assert np.isnan(plain.personal_accuracy).all()
+    whole = run(mlp, task, WIDTHS, rounds=3, evaluate="supernet", **OPTIONS)
+    np.testing.assert_array_equal(every.supernet_accuracy, whole.test_accuracy)
+    np.testing.assert_array_equal(every.test_accuracy, plain.test_accuracy)
+    assert not np.array_equal(personal.test_accuracy, plain.test_accuracy)
+    assert not plain.clients
+    assert personal.clients
+
+
+def test_the_mix_is_the_one_that_validation_likes_best(mlp):
+    task = make_task()
+    options = {"deploy": "personal", "rounds": 2, **OPTIONS}
+    chosen = run(mlp, task, WIDTHS, mix="validation", **options)
+    mixes = (0.0, 0.25, 0.5, 0.75, 1.0)
+    fixed = [run(mlp, task, WIDTHS, mix=mix, **options) for mix in mixes]
+    sizes = np.array([30, 50, 20])
+    for number in range(2):
+        pooled = [own.validation_accuracy[number] @ sizes for own in fixed]
+        best = int(np.argmax(pooled))
+        assert set(chosen.mix[number]) == {mixes[best]}
+        for name in ("test_accuracy", "validation_accuracy"):
+            found, expected = getattr(chosen, name)[number], getattr(fixed[best], name)[number]
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_who_never_trained_deploys_the_global_model(mlp):
+    task, never = make_task(), Faults(dropout=1.0)
+    with pytest.warns(UserWarning, match="no update"):
+        history = run(mlp, task, WIDTHS, rounds=1, deploy="personal", faults=never, **OPTIONS)
+    expected = [evaluate(extract(mlp, w), task.test[c]).accuracy for c, w in enumerate(WIDTHS)]
+    assert history.test_accuracy[0].tolist() == expected
+
+
+def test_a_personal_model_is_made_of_the_units_that_were_trained(mlp):
+    task = make_task()
+    history = run(
+        mlp, task, WIDTHS, rounds=2, scheme="random", deploy="personal", mix=1.0, **OPTIONS
+    )
+    for client, width in enumerate(WIDTHS):
+        subnet = extract(mlp, width)
+        start = f"{client}/model/"
+        state = {n[len(start) :]: t for n, t in history.clients.items() if n.startswith(start)}
+        assert history.test_accuracy[1, client] == accuracy_of(subnet, state, task, client)
+
+
+# ------------------------------------------------------------------------------------ output bias
+
+
+def test_a_local_bias_is_neither_sent_nor_averaged(mlp):
+    task, name = make_task(), "layers.2.bias"
+    history = run(mlp, task, WIDTHS, rounds=2, output_bias="local", optimizer="adam", **OPTIONS)
+    before = dict(mlp.named_parameters())[name].detach()
+    assert torch.equal(history.weights[name], before)
+    one = run(mlp, task, WIDTHS, rounds=1, output_bias="local", **OPTIONS)
+    first = trained(mlp, task, 0)
+    server = mlp.build(mlp.sizes)
+    server.load_state_dict(one.weights)
+    second = trained(server, task, 1, torch.stack([state[name] for state in first]))
+    server.load_state_dict(history.weights)
+    for client, state in enumerate(second):
+        assert torch.equal(history.clients[f"{client}/bias"], state[name])
+        subnet = extract(server, WIDTHS[client])
+        own = subnet.state_dict() | {name: state[name]}
+        assert history.test_accuracy[1, client] == accuracy_of(subnet, own, task, client)
+    shared = run(mlp, task, WIDTHS, rounds=2, **OPTIONS)
+    assert (shared.bytes_up - history.bytes_up == 3 * 4).all()
+
+
+@pytest.mark.parametrize("engine", ["batched", "auto"])
+def test_engines_agree_on_local_biases(mlp, engine):
+    task = make_task()
+    options = {"rounds": 3, "output_bias": "local", "deploy": "personal", **OPTIONS}
+    widths = [0.5, 0.5, 0.5]
+    expected = run(mlp, task, widths, **options)
+    found = run(mlp, task, widths, engine=engine, **options)
+    for name, tensor in expected.clients.items():
+        torch.testing.assert_close(found.clients[name], tensor, rtol=1e-4, atol=1e-5)
+    for name, tensor in expected.weights.items():
+        torch.testing.assert_close(found.weights[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (MLP(6, 3, hidden=(8, 3)), "layers.2.bias"),
+        (GRULanguageModel(11, 4, 11), "decoder.bias"),
+        (CNN(5, (4, 4)), None),
+        (
+            Supernet(
+                torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)),
+                torch.randn(2, 6),
+            ),
+            "2.bias",
+        ),
+    ],
+)
+def test_the_output_bias_is_found(model, name):
+    found = output_bias(model)
+    assert model.get_parameter(found).shape == (model.n_outputs,)
+    if name is not None:
+        assert found == name
+
+
+def test_a_model_without_output_bias_is_refused():
+    bare = torch.nn.Sequential(
+        torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3, bias=False)
+    )
+    model = Supernet(bare, torch.randn(2, 6))
+    with pytest.raises(InputError, match=r'no linear output layer.*output_bias="shared"'):
+        run(model, make_task(), WIDTHS, rounds=1, output_bias="local", seed=0)
+
+
+# ---------------------------------------------------------------------------------- weight powers
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("aggregation", ["full", "selective"])
+def test_clients_weigh_by_a_power_of_their_samples(mlp, power, aggregation):
+    task = make_task()
+    options = {"aggregation": aggregation, "weight_power": power, **OPTIONS}
+    history = run(mlp, task, [1.0, 1.0, 1.0], rounds=1, **options)
+    weights = np.array(SIZES, dtype=float) ** power
+    weights /= weights.sum()
+    states = []
+    for client in range(3):
+        subnet = extract(mlp, 1.0)
+        local_train(subnet, task.train[client], LocalTraining(1, 10, 0.05), (3, 0, client))
+        states.append(subnet.state_dict())
+    for name, tensor in history.weights.items():
+        expected = sum(w * own[name].double() for w, own in zip(weights, states, strict=True))
+        torch.testing.assert_close(tensor, expected.float(), rtol=1e-5, atol=1e-7)
+
+
+# -------------------------------------------------------------------------------- mirrored widths
+
+
+def test_mirrored_widths_have_the_mean_over_two_rounds_whatever_the_batches():
+    draw, sizes = MirroredWidths(0.5, 1 / 16), [32, 32, 32, 7]
+    for client in range(5):
+        total = 0.0
+        for number in (4, 5):
+            drawn = list(islice(draw(0.75, (1, number, client)), 4))
+            assert all(0.25 - 1e-9 <= width <= 0.75 + 1e-9 for width in drawn)
+            assert drawn[0] + drawn[1] == pytest.approx(1.0)
+            total += np.dot(drawn, sizes)
+        assert total / (2 * sum(sizes)) == pytest.approx(0.5)
+
+
+def test_mirrored_widths_are_uniform_on_their_grid():
+    draw = MirroredWidths(0.5, 1 / 8)
+    drawn = [w for n in range(0, 400, 2) for w in islice(draw(0.75, (2, n, 0)), 10)]
+    values, counts = np.unique(np.round(drawn, 9), return_counts=True)
+    assert values.tolist() == [0.25, 0.375, 0.5, 0.625, 0.75]
+    assert counts.min() > 0.8 * len(drawn) / 5
+    assert list(islice(draw(0.5, (2, 0, 0)), 4)) == [0.5] * 4
+
+
+def test_a_run_trains_the_mean_width(mlp):
+    task = make_task()
+    means = np.array([0.5, 0.75, 0.25])
+    history = run(
+        mlp, task, means + 0.125, rounds=4, scheme="ordered_dropout", mean_widths=means, **OPTIONS
+    )
+    np.testing.assert_allclose(history.mean_width.mean(axis=0), means, atol=1e-9)
+    assert history.mean_width.std(axis=0).max() > 0
+
+
+# ---------------------------------------------------------------------------- storage and refusal
+
+
+def test_a_resumed_run_remembers_what_clients_keep(mlp, tmp_path):
+    task = make_task()
+    options = {
+        "output_bias": "local", "deploy": "personal", "sample": 2, "scheme": "random",
+        "faults": Faults(dropout=0.3), "other_deployments": "every", **OPTIONS,
+    }  # fmt: skip
+    whole = run(mlp, task, WIDTHS, rounds=6, **options)
+    run(mlp, task, WIDTHS, rounds=3, checkpoint=tmp_path / "c", **options)
+    resumed = run(mlp, task, WIDTHS, rounds=6, checkpoint=tmp_path / "c", resume=True, **options)
+    # The last round of the first part measures all clients, so that rows 2 differ.
+    rows = [0, 1, 3, 4, 5]
+    for name in ("test_accuracy", "personal_accuracy", "supernet_accuracy", "mean_width"):
+        np.testing.assert_array_equal(getattr(whole, name)[rows], getattr(resumed, name)[rows])
+    for found, expected in ((resumed.weights, whole.weights), (resumed.clients, whole.clients)):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    resumed.save(tmp_path / "saved")
+    loaded = History.load(tmp_path / "saved")
+    assert loaded.clients.keys() == whole.clients.keys()
+    assert all(torch.equal(loaded.clients[name], t) for name, t in whole.clients.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"deploy": "local"}, r"unknown deploy 'local'"),
+        ({"deploy": "personal", "evaluate": "supernet"}, 'use evaluate="subnet"'),
+        ({"mix": 1.5}, r"mix = 1\.5"),
+        ({"mix": "test"}, r"mix = 'test'"),
+        ({"mix": float("nan")}, "mix = nan"),
+        ({"output_bias": "none"}, "unknown output_bias 'none'"),
+        ({"other_deployments": True}, "unknown other_deployments True"),
+        ({"weight_power": -1}, "weight_power = -1"),
+        ({"weight_power": "1"}, "weight_power = 1"),
+        ({"mean_widths": WIDTHS}, "\"ordered_dropout\", not 'prefix'"),
+        ({"mean_widths": WIDTHS / 2, "scheme": "ordered_dropout"}, "above half the width"),
+        ({"mean_widths": WIDTHS[:2], "scheme": "ordered_dropout"}, "shape"),
+    ],
+)
+def test_wrong_options_are_refused_before_training(mlp, options, message):
+    with pytest.raises(InputError, match=message):
+        run(mlp, make_task(), WIDTHS, rounds=1, **{**OPTIONS, **options})
