@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 from hasa_opt import cost
 from hasa_opt.clients import FloatArray
-from hasa_opt.policies import Policy, Setting
+from hasa_opt.policies import Policy, Setting, at_widest
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.solve import solve
 
@@ -18,7 +18,7 @@ __all__ = ["Meter", "Plan", "plan", "realise"]
 
 _LEVELS = 64
 _WHOLE = 1e-6
-_SAME = 1e-9
+_SAME = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +90,7 @@ def plan(policy: Policy, setting: Setting, meter: Meter) -> Plan:
     meter : Meter
     """
     charges = Charges(setting, meter, spread=policy.scheme == "ordered_dropout")
-    wanted = policy(setting) if policy.is_program else _matched(policy, setting, charges)
-    widths = realise(wanted, setting, charges)
+    widths = realise(_matched(policy, setting, charges), setting, charges, policy.coverage)
     share = charges.share(widths)
     if not charges.spread:
         return Plan(widths, share, policy.scheme)
@@ -103,7 +102,9 @@ def plan(policy: Policy, setting: Setting, meter: Meter) -> Plan:
     return Plan(np.array(peaks), share, policy.scheme, widths)
 
 
-def realise(wanted: FloatArray, setting: Setting, charges: Charges) -> FloatArray:
+def realise(
+    wanted: FloatArray, setting: Setting, charges: Charges, coverage: float = 0.0
+) -> FloatArray:
     """Nearest widths that the network can have, within the budget.
 
     A width r keeps ``floor(r K)`` of K units, so wanted widths would spend up to a unit less than
@@ -118,6 +119,8 @@ def realise(wanted: FloatArray, setting: Setting, charges: Charges) -> FloatArra
     setting : Setting
     charges : Charges
         What each client pays for each width that the network can have.
+    coverage : float
+        Least share of the training samples at the widest subnet.
 
     Returns
     -------
@@ -131,6 +134,7 @@ def realise(wanted: FloatArray, setting: Setting, charges: Charges) -> FloatArra
         budget=setting.budget,
         utility=lambda clients, menu: spent - (relative - 1) ** 2,
         cost=charges.cost,
+        constraints=at_widest(charges.grid, coverage),
     )
     return solve(problem).widths
 
@@ -149,7 +153,7 @@ class Charges:
 
     def __init__(self, setting: Setting, meter: Meter, *, spread: bool = False) -> None:
         low, high = setting.ends
-        self.spread, self.full = spread, meter.cost(1.0)
+        self.spread, self.full, self.budget = spread, meter.cost(1.0), setting.budget
         self.grid = meter.grid(low, min(high, float(setting.caps.max())))
         self._samples, self._weights = setting.clients.samples, setting.clients.weights
         caps = setting.caps if spread else np.array([low])
@@ -177,15 +181,28 @@ class Charges:
 
 
 def _matched(policy: Policy, setting: Setting, charges: Charges) -> FloatArray:
-    """Widths of a policy at the width budget that spends the budget of the resource."""
+    """Widths of a policy that spend the budget of the resource.
 
-    def excess(budget: float) -> float:
-        return charges.share(policy(replace(setting, budget=budget))) - setting.budget
-
+    A rule is asked at the width budget that does so. The answer of an integer program, which
+    leaves a rest, is scaled within the range of widths and the caps.
+    """
     low, high = setting.ends
-    if abs(excess(setting.budget)) < _SAME:
-        return policy(setting)
-    for end in (low, high):
-        if excess(end) * (1 if end == low else -1) >= 0:
-            return policy(replace(setting, budget=end))
-    return policy(replace(setting, budget=brentq(excess, low, high, xtol=_SAME)))
+    if policy.is_program:
+        answer, caps = policy(setting), setting.caps
+        return _root(lambda scale: np.clip(scale * answer, low, caps), charges, 1.0, high / low)
+    return _root(lambda budget: policy(replace(setting, budget=budget)), charges, low, high)
+
+
+def _root(
+    widths: Callable[[float], FloatArray], charges: Charges, low: float, high: float
+) -> FloatArray:
+    """Widths at the argument that spends the budget, or at the end that comes nearest."""
+
+    def excess(argument: float) -> float:
+        return charges.share(widths(argument)) - charges.budget
+
+    if excess(low) >= 0:
+        return widths(low)
+    if excess(high) <= 0:
+        return widths(high)
+    return widths(brentq(excess, low, high, xtol=_SAME))

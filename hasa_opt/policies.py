@@ -21,7 +21,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.solve import solve
 
-__all__ = ["OPTIONS", "POLICIES", "Policy", "Setting", "find_policy", "parse_policy"]
+__all__ = ["OPTIONS", "POLICIES", "Policy", "Setting", "at_widest", "find_policy", "parse_policy"]
 
 COVERED_SHARE = 0.1
 """Least share of the training samples that the policy ``covered`` puts at the widest subnet."""
@@ -109,11 +109,14 @@ class Policy:
     is_program : bool
         Whether it solves an integer program, which knows what a width costs. The widths of the
         other policies are scaled to budgets that are no width.
+    coverage : float
+        Least share of the training samples at the widest subnet.
     """
 
     choose: Callable[[Setting], FloatArray]
     scheme: str = "prefix"
     is_program: bool = False
+    coverage: float = 0.0
 
     def __call__(self, setting: Setting) -> FloatArray:
         """Widths of the clients, ``(n_clients,)``."""
@@ -163,8 +166,7 @@ def _optimal(setting: Setting) -> FloatArray:
 
 
 def _covered(setting: Setting) -> FloatArray:
-    coverage = Coverage({setting.widths[-1]: COVERED_SHARE})
-    return solve(setting.problem(constraints=[coverage])).widths
+    return solve(setting.problem(constraints=at_widest(setting.widths, COVERED_SHARE))).widths
 
 
 POLICIES: dict[str, Policy] = {
@@ -176,13 +178,18 @@ POLICIES: dict[str, Policy] = {
     "capacity": Policy(_capacity),
     "inverse_size": Policy(_inverse_size),
     "optimal": Policy(_optimal, is_program=True),
-    "covered": Policy(_covered, is_program=True),
+    "covered": Policy(_covered, is_program=True, coverage=COVERED_SHARE),
     "heterofl": Policy(_tiers),
     "fedrolex": Policy(_uniform, scheme="rolling"),
     "federated_dropout": Policy(_uniform, scheme="random"),
     "fjord": Policy(_uniform, scheme="ordered_dropout"),
 }
 """Name to policy."""
+
+
+def at_widest(widths: Sequence[float] | FloatArray, share: float) -> list[Constraint]:
+    """Limit that puts at least a share of the training samples at the widest subnet; 0: none."""
+    return [Coverage({float(widths[-1]): share})] if share else []
 
 
 def find_policy(name: str) -> Policy:

@@ -230,3 +230,14 @@ def test_mirrored_widths_reach_as_far_as_range_and_cap_allow():
         steps = (peak - mean) * 16
         assert steps == pytest.approx(round(steps), abs=1e-9)
         assert min(cap - peak, 2 * mean - peak - 0.2) < 1 / 16
+
+
+def test_rounding_keeps_the_coverage():
+    samples, meter = [1020, 388, 2122, 282, 544, 170, 20], Meter(units_of(32, 16), 32, 16)
+    scores = np.argsort(np.argsort(-np.array(samples))).astype(float)
+    given = Setting(Clients(samples), scores, 0.35, MENU)
+    found = plan(POLICIES["covered"], given, meter)
+    widest = found.widths == found.widths.max()
+    assert found.widths.max() == 25 / 32
+    assert np.array(samples)[widest].sum() >= 0.1 * sum(samples)
+    assert 0.35 * 0.995 <= found.share <= 0.35
