@@ -64,7 +64,7 @@ def busy(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def training_bar(console: Console) -> Iterator[dict[str, Callable[[int, int], None]]]:
+def training_bar(console: Console) -> Iterator[dict[str, Any]]:
     """Show how far a study is; yields its callbacks ``on_progress`` (runs) and ``on_round``."""
     if not console.is_terminal:
         yield {"on_progress": lambda runs, of: console.print(f"training: {runs} of {of}")}
