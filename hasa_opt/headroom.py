@@ -9,14 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 
 from hasa_opt import utility
 from hasa_opt.checks import expect, float_array, number, sequence
@@ -31,6 +27,10 @@ from hasa_opt.probe import Probe
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.scores import jensen_shannon
 from hasa_opt.solve import solve
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
 
 __all__ = ["Gain", "Headroom", "headroom"]
 
@@ -134,6 +134,10 @@ class Headroom:
 
     def table(self) -> Table:
         """Gain, interval, share and cost of the measured optimum and of each rule."""
+        from rich.box import SIMPLE_HEAD
+        from rich.markup import escape
+        from rich.table import Table
+
         table = Table(
             title=f"Predicted gain over uniform in the client mean, points, at budget "
             f"{self.budget:g}; {self.confidence:.0%} intervals",
@@ -156,6 +160,8 @@ class Headroom:
         return table
 
     def __rich__(self) -> Group:
+        from rich.console import Group
+
         return Group(self.table(), self.sentence)
 
 

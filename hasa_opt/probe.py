@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
 from hasa_opt.checks import number
 from hasa_opt.clients import FloatArray
@@ -23,6 +20,8 @@ from hasa_opt.errors import InputError, MissingExtraError
 from hasa_opt.rational import menu_units
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from hasa_opt.models import SupernetModel
     from hasa_opt.tasks import Task
     from hasa_opt.warm_up import Judged, Measured, Plan
@@ -113,6 +112,10 @@ class Probe:
         return self.flops / (rounds * float(np.interp(budget, self.widths, self.round_flops)))
 
     def __rich__(self) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.markup import escape
+        from rich.table import Table
+
         table = Table(
             title=f"Accuracy on held-back training samples after {self.rounds} rounds, %, "
             "smoothed and shrunk",
