@@ -122,7 +122,7 @@ def _thinned(
         raise InputError("noise holds a covariance with a negative variance: give proper ones")
     roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
     rng = np.random.default_rng(seed)
-    added = rng.standard_normal((_SPLITS, *table.shape))
+    added = rng.standard_normal((_SPLITS if values.max() > 0 else 1, *table.shape))
     added = np.einsum("ikl,sil->sik", roots, added)
     return Evidence(menu, table, covariance, np.stack([table + added, table - added], axis=1), inf)
 

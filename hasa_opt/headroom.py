@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-__all__ = ["Gain", "Headroom", "headroom"]
+__all__ = ["Gain", "Headroom", "headroom", "interval"]
 
 OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
@@ -106,11 +106,13 @@ class Headroom:
     @property
     def sentence(self) -> str:
         """The verdict."""
-        gain = Gain(self.gain, self.low, self.high)
+        worth = f"allocation is worth {Gain(self.gain, self.low, self.high)} points here"
         if not self.worthwhile:
-            return f"allocation is worth {gain} points here: use uniform"
-        captured = (f"{_name(name)} captures {share:.0%}" for name, share in self.shares.items())
-        return f"allocation is worth {gain} points here: {', '.join(captured)}"
+            others = (f"{_name(name)} {own}" for name, own in self.rules.items() if own.low > 0)
+            seen = ", ".join(others)
+            return f"{worth}: use uniform" + (f" (yet these rules gain: {seen})" if seen else "")
+        captured = ", ".join(f"{_name(name)} {share:.0%}" for name, share in self.shares.items())
+        return f"{worth}; of what is promised are captured: {captured}"
 
     def record(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -342,13 +344,7 @@ class _Judge:
         return np.asarray(np.einsum("ik,ikl,il->i", moved, self.evidence.covariance, moved))
 
     def _gain(self, value: float, variance: float) -> Gain:
-        from scipy.special import ndtri, stdtrit
-
-        tail = (1 + self.confidence) / 2
-        degrees = self.evidence.degrees
-        quantile = ndtri(tail) if np.isinf(degrees) else stdtrit(max(degrees, 1.0), tail)
-        reach = float(quantile) * max(variance, 0.0) ** 0.5
-        return Gain(value, value - reach, value + reach)
+        return interval(value, variance, self.evidence.degrees, self.confidence)
 
     def read(self, name: str, widths: FloatArray) -> FloatArray:
         """Weights of a rule's widths."""
@@ -358,6 +354,16 @@ class _Judge:
     def spent(self, allocation: FloatArray) -> float:
         """Cost as a share of the full width's cost."""
         return float((allocation * self.problem.costs).sum() / self.problem.full_cost)
+
+
+def interval(value: float, variance: float, degrees: float, confidence: float) -> Gain:
+    """Two-sided interval of a mean, by Student's t."""
+    from scipy.special import ndtri, stdtrit
+
+    tail = (1 + confidence) / 2
+    quantile = ndtri(tail) if np.isinf(degrees) else stdtrit(max(degrees, 1.0), tail)
+    reach = float(quantile) * max(variance, 0.0) ** 0.5
+    return Gain(value, value - reach, value + reach)
 
 
 def _rules(
