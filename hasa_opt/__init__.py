@@ -30,6 +30,8 @@ from hasa_opt.constraints import (
 )
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.frontier import Frontier, frontier
+from hasa_opt.headroom import Headroom, headroom
+from hasa_opt.probe import Probe, probe
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.sensitivity import Sensitivity, sensitivity
@@ -51,9 +53,11 @@ __all__ = [
     "Forbidden",
     "Frontier",
     "HasaError",
+    "Headroom",
     "InfeasibleError",
     "InputError",
     "MinWidth",
+    "Probe",
     "Quota",
     "Robust",
     "Sensitivity",
@@ -66,7 +70,9 @@ __all__ = [
     "errors",
     "federated",
     "frontier",
+    "headroom",
     "models",
+    "probe",
     "rules",
     "scores",
     "sensitivity",

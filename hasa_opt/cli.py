@@ -1,4 +1,4 @@
-"""The command ``hasa-opt``: score, allocate, compare, study.
+"""The command ``hasa-opt``: score, allocate, compare, headroom, study.
 
 Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 """
@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt import backend, rules, utility
+from hasa_opt.cli_headroom import headroom
 from hasa_opt.cli_options import (
     COSTS,
     AsJson,
@@ -207,6 +208,7 @@ def compare(
         Console().print(table)
 
 
+app.command()(headroom)
 app.command()(study)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hasa_opt.study import Study
     from hasa_opt.tasks import Task
 
-__all__ = ["study"]
+__all__ = ["build_model", "load_task", "require_learning_side", "study"]
 
 _OUTPUTS = ("results.csv", "result.png", "report.html")
 
@@ -68,15 +68,15 @@ def study(
 
     Finished runs and rounds are kept in the output directory: an interrupted study goes on.
     """
-    _require_learning_side()
+    require_learning_side()
     from hasa_opt.study import Study
 
     console = Console(stderr=as_json)
     with busy("reading the data"):
-        loaded = _task(data, text_column, client_column, task)
+        loaded = load_task(data, text_column, client_column, task)
     prepared = Study(
         loaded,
-        _model(loaded, model, hidden, embedding),
+        build_model(loaded, model, hidden, embedding),
         policies=split_names(policies),
         seeds=range(first_seed, first_seed + seeds),
         budget=budget,
@@ -123,7 +123,8 @@ def _finish_study(done: Study, output: Path, console: Console, as_json: bool) ->
         print_json(done.record())
 
 
-def _require_learning_side() -> None:
+def require_learning_side() -> None:
+    """Refuse where the extra ``fl`` is not installed."""
     try:
         import hasa_opt.report
         import hasa_opt.study  # noqa: F401
@@ -133,20 +134,22 @@ def _require_learning_side() -> None:
         ) from error
 
 
-def _task(data: Path | None, text: str, client: str, name: str) -> Task:
+def load_task(data: Path | None, text: str, client: str, name: str) -> Task:
+    """Read a CSV of texts, or else an embedded task."""
     from hasa_opt import tasks
 
     return tasks.load(name) if data is None else tasks.text_csv(data, text=text, client=client)
 
 
-def _model(task: Task, name: str | None, hidden: int, embedding: int) -> SupernetModel:
+def build_model(task: Task, name: str | None, hidden: int, embedding: int) -> SupernetModel:
+    """Build the named model, or the usual one for the task's inputs."""
     from hasa_opt.models import MODELS
 
     inputs = task.train[0].inputs
     name = name or ("cnn" if inputs.is_floating_point() else "lstm")
     if name not in MODELS:
         raise InputError(f"model {name!r} is not known: choose from {', '.join(MODELS)}")
-    options = {"hidden": hidden, "embedding": embedding} if name == "lstm" else {}
+    options = {"hidden": hidden, "embedding": embedding} if name in ("lstm", "gru") else {}
     return MODELS[name].for_data(inputs, task.n_outputs, **options)
 
 
