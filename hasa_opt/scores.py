@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import inf
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import float_array, number, whole
+from hasa_opt.checks import float_array, number
 from hasa_opt.clients import Counts, FloatArray, dense, validate_counts
 from hasa_opt.errors import InputError
 from hasa_opt.gaussian import Unit, noisy_histograms
-from hasa_opt.shuffled import analytic_moments, sampled_moments
+from hasa_opt.shuffled import Method, moments
 
 __all__ = [
     "SCORES",
@@ -77,7 +77,7 @@ def excess(
     *,
     alpha: float = 1.0,
     seed: int = 0,
-    method: Literal["analytic", "monte_carlo"] = "analytic",
+    method: Method = "analytic",
     draws: int = 500,
 ) -> FloatArray:
     """How surely a client differs from the pool: :func:`jensen_shannon`, standardised.
@@ -122,8 +122,11 @@ def excess(
     >>> excess(counts).round(1).tolist()
     [-0.4, 0.4, -0.2]
     """
-    mean, spread = _shuffled_moments(counts, alpha, seed, method, draws)
-    beyond = jensen_shannon(counts, alpha=alpha) - mean
+    beyond = jensen_shannon(counts, alpha=alpha)
+    mean, spread = moments(
+        _jensen_shannon_terms, counts, alpha, method=method, draws=draws, seed=seed
+    )
+    beyond -= mean
     return np.where(spread > 0, beyond / np.maximum(spread, _LEAST_SPREAD), 0.0)
 
 
@@ -139,8 +142,8 @@ def debiased(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatArray:
         In nats; negative where a client is closer to the pool than chance would have it.
         Parameters and errors as for :func:`jensen_shannon`.
     """
-    mean, _ = _shuffled_moments(counts, alpha)
-    return jensen_shannon(counts, alpha=alpha) - mean
+    score = jensen_shannon(counts, alpha=alpha)
+    return score - moments(_jensen_shannon_terms, counts, alpha)[0]
 
 
 def kl_divergence(counts: npt.ArrayLike | Any, *, alpha: float = 1.0) -> FloatArray:
@@ -358,25 +361,6 @@ def _jensen_shannon_terms(p: FloatArray, pooled: FloatArray) -> FloatArray:
 
     middle = (p + pooled) / 2
     return np.asarray((rel_entr(p, middle) + rel_entr(pooled, middle)) / 2)
-
-
-def _shuffled_moments(
-    counts: npt.ArrayLike | Any,
-    alpha: float,
-    seed: int = 0,
-    method: str = "analytic",
-    draws: int = 2,
-) -> tuple[FloatArray, FloatArray]:
-    """Mean and spread of the Jensen-Shannon score of each client if all tokens were shuffled."""
-    smoothing = _smoothing(alpha)
-    options = whole(draws, "draws", least=2), whole(seed, "seed")
-    if method not in ("analytic", "monte_carlo"):
-        raise InputError(f"method {method!r} is not known: choose 'analytic' or 'monte_carlo'")
-    table = validate_counts(counts)
-    pooled, sizes = (np.asarray(table.sum(axis=axis)).ravel() for axis in (0, 1))
-    if method == "analytic":
-        return analytic_moments(_jensen_shannon_terms, pooled, sizes, smoothing)
-    return sampled_moments(_jensen_shannon_terms, pooled, sizes, smoothing, *options)
 
 
 def _smoothing(alpha: float) -> float:

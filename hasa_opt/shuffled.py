@@ -20,14 +20,18 @@ hypergeometric too, with factorial moments that are polynomials of the same degr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.checks import whole
+from hasa_opt.clients import FloatArray, IntArray, validate_counts
 from hasa_opt.errors import InputError
 
-__all__ = ["Terms", "analytic_moments", "sampled_moments"]
+__all__ = ["Method", "Terms", "moments"]
+
+Method: TypeAlias = Literal["analytic", "monte_carlo"]
 
 Terms: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
 """Each label's part of a score, from the client's and the pooled shares of the labels."""
@@ -38,73 +42,82 @@ _BLOCK_CELLS = 1 << 20
 _LARGEST_POOL = 10**9  # numpy's limit
 
 
-def analytic_moments(
-    terms: Terms, pooled: IntArray, sizes: IntArray, alpha: float
+def moments(
+    terms: Terms,
+    counts: npt.ArrayLike | Any,
+    alpha: float,
+    *,
+    method: Method = "analytic",
+    draws: int = 500,
+    seed: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of a score under shuffling, without draws.
-
-    Where there are more than 64 different sizes, those between are interpolated.
+    """Mean and standard deviation of each client's score under shuffling.
 
     Parameters
     ----------
     terms : callable
-        Smooth; summed over labels it gives the score.
-    pooled : (n_labels,) integers
-        Counts of all clients together.
-    sizes : (n_clients,) integers
-        Tokens that each client counted.
+        Summed over labels it gives the score; smooth for ``"analytic"``.
+    counts : (n_clients, n_labels) array or scipy sparse matrix
+        Whole numbers of at least 0.
     alpha : float
-        Additive smoothing of the shares of the client and of the pool.
+        Additive smoothing of the shares of the client and of the pool, above 0.
+    method : "analytic" or "monte_carlo"
+        Without draws, at 64 sample sizes and interpolated between them if there are more; or
+        from random draws.
+    draws : int
+        For each different sample size, at least 2.
+    seed : int
+        Of the draws, which for one size depend on the seed and that size alone.
 
     Returns
     -------
     mean, spread : (n_clients,) floats each
         The spread of a client that holds the whole pool is 0.
-    """
-    distinct = np.unique(sizes)
-    nodes = _nodes(distinct)
-    label = _LabelGroups(pooled, alpha)
-    moments = np.array([label.moments(terms, int(size)) for size in nodes]).T
-    if nodes is distinct:
-        at = np.searchsorted(nodes, sizes)
-        return moments[0, at], moments[1, at]
-    from scipy.interpolate import CubicSpline
-
-    between = CubicSpline(np.log(nodes), moments, axis=1)(np.log(sizes))
-    return between[0], between[1]
-
-
-def sampled_moments(
-    terms: Terms, pooled: IntArray, sizes: IntArray, alpha: float, draws: int, seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of a score under shuffling, from random draws.
-
-    Parameters as for :func:`analytic_moments`, with the number of draws for each different size, at
-    least 2. The draws of one size depend on the seed and that size alone.
 
     Raises
     ------
     InputError
-        If the pool is too large to draw from.
+        For values that break these rules, or a pool of more than 1e9 tokens to draw from.
     """
+    number_of_draws, first = whole(draws, "draws", least=2), whole(seed, "seed")
+    if method not in ("analytic", "monte_carlo"):
+        raise InputError(f"method {method!r} is not known: choose 'analytic' or 'monte_carlo'")
+    table = validate_counts(counts)
+    pooled, sizes = (np.asarray(table.sum(axis=axis)).ravel() for axis in (0, 1))
+    distinct, at = np.unique(sizes, return_inverse=True)
+    if method == "analytic":
+        pair = _analytic(_LabelGroups(pooled, alpha), terms, distinct)
+    else:
+        pair = _sampled(terms, pooled, distinct, alpha, number_of_draws, first)
+    return pair[0, at], pair[1, at]
+
+
+def _analytic(groups: _LabelGroups, terms: Terms, sizes: IntArray) -> FloatArray:
+    """Mean and spread at increasing sizes, ``(2, n_sizes)``."""
+    if sizes.size <= _NODES:
+        return np.array([groups.moments(terms, int(size)) for size in sizes]).T
+    from scipy.interpolate import CubicSpline
+
+    grid = np.geomspace(sizes[0], sizes[-1], _NODES).round().astype(np.int64)
+    nodes = np.unique(grid)
+    spline = CubicSpline(np.log(nodes), _analytic(groups, terms, nodes), axis=1)
+    return np.asarray(spline(np.log(sizes)))
+
+
+def _sampled(
+    terms: Terms, pooled: IntArray, sizes: IntArray, alpha: float, draws: int, seed: int
+) -> FloatArray:
+    """Mean and spread at each size from draws, ``(2, n_sizes)``."""
     if pooled.sum() >= _LARGEST_POOL:
         raise InputError(
             f"{pooled.sum()} tokens are too many to draw from (the limit is {_LARGEST_POOL}): "
             "use method='analytic'"
         )
-    distinct, at = np.unique(sizes, return_inverse=True)
-    moments = np.empty((2, distinct.size))
-    for place, size in enumerate(distinct.tolist()):
+    pairs = []
+    for size in sizes.tolist():
         scores = _draws(terms, pooled, size, alpha, draws, np.random.default_rng([seed, size]))
-        moments[:, place] = scores.mean(), scores.std(ddof=1)
-    return moments[0, at], moments[1, at]
-
-
-def _nodes(distinct: IntArray) -> IntArray:
-    """Sizes to compute: all, or some 64 that are evenly spaced in the logarithm."""
-    if distinct.size <= _NODES:
-        return distinct
-    return np.unique(np.geomspace(distinct[0], distinct[-1], _NODES).round().astype(np.int64))
+        pairs.append((scores.mean(), scores.std(ddof=1)))
+    return np.array(pairs).T
 
 
 class _LabelGroups:
