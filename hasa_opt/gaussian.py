@@ -109,12 +109,11 @@ def sensitivity(unit: Unit = "sample", *, sample_norm: float = 1.0, clip: float 
     """
     if unit not in ("sample", "client"):
         raise InputError(f"unit {unit!r} is not known: choose 'sample' or 'client'")
-    norms = number(sample_norm, "sample_norm"), number(clip, "clip", infinite=True)
-    for norm, name in zip(norms, ("sample_norm", "clip"), strict=True):
-        _above_zero(norm, name)
-    if unit == "client" and isinf(norms[1]):
-        raise InputError("unit 'client' needs a clip: give the largest norm of a histogram")
-    return sqrt(2) * (norms[1] if unit == "client" else min(norms))
+    of_sample, of_client = _above_zero(sample_norm, "sample_norm"), _above_zero(clip, "clip")
+    norm = of_client if unit == "client" else min(of_sample, of_client)
+    if isinf(norm):
+        raise InputError(f"unit {unit!r} has no largest norm: give a finite clip, in tokens")
+    return sqrt(2) * norm
 
 
 def noisy_histograms(
@@ -189,11 +188,11 @@ def _log_delta(epsilon: float, relative: float) -> float:
 
 
 def _promise(epsilon: float, delta: float) -> tuple[float, float]:
-    private = number(epsilon, "epsilon", infinite=True)
+    private = _above_zero(epsilon, "epsilon")
     slack = number(delta, "delta")
     if not 0 < slack < 1:
         raise InputError(f"delta {delta} must lie between 0 and 1; below 1 / samples is usual")
-    return _above_zero(private, "epsilon"), slack
+    return private, slack
 
 
 def _above_zero(value: float, what: str) -> float:

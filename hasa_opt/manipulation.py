@@ -2,8 +2,8 @@
 
 The server sees what clients report, a histogram and a number of samples, and cannot check either.
 :data:`LIES` are three ways to exaggerate. Two things limit them. The HASA rule takes *ranks*: a
-liar can pass the others, but not push them together at the bottom, as it does where widths are
-proportional to scores. And *caps* hold whatever the score: no lie passes the device's own cap.
+liar can pass the others, but hardly pushes them together, as it does where widths follow the scores
+themselves. And *caps* hold whatever the score: no lie passes the device's own cap.
 """
 
 from __future__ import annotations
@@ -27,29 +27,48 @@ _Lie = Callable[[IntArray, IntArray, int, float], None]
 
 @dataclass(frozen=True, eq=False)
 class Grab:
-    """Widths with and without a lie; in each entry that client alone lies.
+    """Widths with and without a lie.
 
     Attributes
     ----------
     honest : (n_clients,) floats
         Widths if nobody lies.
-    own : (n_clients,) floats
-        The liar's width.
-    lost : (n_clients,) floats
-        The most that an honest client loses to this liar, in width.
-    spent : (n_clients,) floats
-        Mean width by the *true* numbers of samples: what the clients compute in truth.
+    widths : (n_clients, n_clients) floats
+        In row i, the widths of all clients if client i alone lies.
+    weights : (n_clients,) floats
+        Each client's true share of all samples.
     """
 
     honest: FloatArray
-    own: FloatArray
-    lost: FloatArray
-    spent: FloatArray
+    widths: FloatArray
+    weights: FloatArray
 
     @property
     def gain(self) -> FloatArray:
-        """What the liar gains, in width, ``(n_clients,)``."""
-        return self.own - self.honest
+        """What each liar gains, in width, ``(n_clients,)``."""
+        return np.asarray(np.diagonal(self.widths) - self.honest)
+
+    @property
+    def lost(self) -> FloatArray:
+        """The most that an honest client loses to each liar, in width, ``(n_clients,)``."""
+        others = ~np.eye(self.honest.size, dtype=bool)
+        return np.asarray((self.honest - self.widths).max(axis=1, where=others, initial=-np.inf))
+
+    @property
+    def kept(self) -> FloatArray:
+        """Standard deviation of the others' widths, after each lie over before, ``(n_clients,)``.
+
+        Near 0 the lie has made the honest clients as good as equal; 1 if they were before.
+        """
+        others = ~np.eye(self.honest.size, dtype=bool)
+        before = np.broadcast_to(self.honest, self.widths.shape).std(axis=1, where=others)
+        after = self.widths.std(axis=1, where=others)
+        return np.divide(after, before, out=np.ones_like(before), where=before > 0)
+
+    @property
+    def spent(self) -> FloatArray:
+        """Mean width by true numbers of samples, what is computed in truth, ``(n_clients,)``."""
+        return np.asarray(self.widths @ self.weights)
 
 
 def grab(
@@ -105,12 +124,8 @@ def grab(
             caps=told.max_width,
         )
 
-    n_clients = len(clients)
-    told = np.stack([given(reported(clients, row, lie, factor)) for row in range(n_clients)])
-    honest = given(clients)
-    others = ~np.eye(n_clients, dtype=bool)
-    lost = np.where(others, honest - told, -np.inf).max(axis=1)
-    return Grab(honest, told.diagonal().copy(), lost, told @ clients.weights)
+    told = [given(reported(clients, row, lie, factor)) for row in range(len(clients))]
+    return Grab(given(clients), np.stack(told), clients.weights)
 
 
 def reported(clients: Clients, row: int, lie: str, factor: float = 10.0) -> Clients:
