@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "number",
     "outer",
     "sequence",
+    "whole",
     "widened",
 ]
 
@@ -148,3 +150,16 @@ def number(value: object, what: str, *, infinite: bool = False) -> float:
     if not np.isfinite(result) and not (infinite and result > 0):
         raise InputError(f"{what} {value!r} must be a finite number")
     return result
+
+
+def whole(value: object, what: str, *, least: int = 0) -> int:
+    """Return one whole number of at least ``least``.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{what} {value!r} must be a whole number of at least {least}")
+    return int(value)

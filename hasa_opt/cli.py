@@ -35,7 +35,7 @@ from hasa_opt.cli_options import (
     split_numbers,
 )
 from hasa_opt.cli_study import study
-from hasa_opt.clients import Clients, FloatArray
+from hasa_opt.clients import Clients, Counts, FloatArray
 from hasa_opt.compare import compare as compare_solvers
 from hasa_opt.constraints import Constraint, Coverage, Fairness
 from hasa_opt.errors import (
@@ -49,7 +49,7 @@ from hasa_opt.errors import (
 )
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation
-from hasa_opt.scores import SCORES
+from hasa_opt.scores import SCORES, explained_by_size
 from hasa_opt.solve import solve
 
 __all__ = ["app", "main"]
@@ -61,6 +61,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _SHOWN_ROWS = 20
+_MUCH = 0.5
 _FAILURES = (
     InfeasibleError,
     MissingExtraError,
@@ -117,19 +118,33 @@ def solvers(as_json: AsJson = False) -> None:
 
 @app.command()
 def score(clients: ClientsFile, score: Score = "jensen_shannon", as_json: AsJson = False) -> None:
-    """Score how heterogeneous each client's training data is."""
+    """Score how heterogeneous each client's training data is, and how surely.
+
+    The excess is what is beyond chance at this sample size, in units of its spread.
+    """
     read = Clients.read_csv(clients)
-    values = _scores(read, score, clients)
+    chosen = _scores(read, score, clients)
+    counts = _counts(read, clients)
+    beyond, share = SCORES["excess"](counts), explained_by_size(chosen, counts.sum(axis=1))
     if as_json:
         print_json(
             [
-                {"name": read.name(row), "samples": int(read.samples[row]), score: float(value)}
-                for row, value in enumerate(values)
+                {
+                    "name": read.name(row),
+                    "samples": int(read.samples[row]),
+                    "excess": float(beyond[row]),
+                    score: float(chosen[row]),
+                    "explained_by_size": share,
+                }
+                for row in range(len(read))
             ]
         )
-        return
-    columns = {"samples": read.samples.tolist(), score: [f"{value:.6f}" for value in values]}
-    Console().print(_client_table(read, columns))
+    else:
+        columns = {"samples": read.samples.tolist(), score: [f"{own:.6f}" for own in chosen]}
+        columns["excess"] = [f"{own:.2f}" for own in beyond]
+        Console().print(_client_table(read, columns))
+    if share > _MUCH and len(read) > 2:
+        _warn_of_size(score, share)
 
 
 @app.command()
@@ -238,11 +253,25 @@ def _limits(coverage: list[str] | None, fairness: str | None) -> list[Constraint
 def _scores(clients: Clients, name: str, path: Path) -> FloatArray:
     if name not in SCORES:
         raise InputError(f"--score {name!r} is not known: choose from {', '.join(SCORES)}")
+    return SCORES[name](_counts(clients, path))
+
+
+def _counts(clients: Clients, path: Path) -> Counts:
     if clients.counts is None:
         raise InputError(
             f"{path} has no label counts to score: add columns count:LABEL, or name, label, count"
         )
-    return SCORES[name](clients.counts)
+    return clients.counts
+
+
+def _warn_of_size(score: str, share: float) -> None:
+    remedy = "--score debiased ranks by how much a client differs beyond chance at its size"
+    if score != "excess":
+        remedy = f"--score excess ranks by how surely a client differs, {remedy}"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"[bold yellow]warning:[/] sample size explains {share:.0%} of the ranking by {score} "
+        f"(squared rank correlation), so it may say little about the data: {remedy}"
+    )
 
 
 def _menu_caps(clients: Clients, menu: FloatArray) -> FloatArray | None:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import array, float_array, number
+from hasa_opt.checks import array, float_array, number, whole
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.scores import rank_normalize
@@ -147,9 +147,7 @@ def random(
 
     Parameters, result and errors as for :func:`hasa`.
     """
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed {seed!r} must be a whole number of at least 0")
-    drawn = np.random.default_rng(int(seed)).uniform(
+    drawn = np.random.default_rng(whole(seed, "seed")).uniform(
         *_range(widths), size=array(samples, "samples").shape
     )
     return scaled_to_budget(drawn, samples, budget=budget, widths=widths, caps=caps)

@@ -78,6 +78,46 @@ def test_score_as_json_is_the_function(run, clients: Path, name: str) -> None:
     assert [row[name] for row in rows] == pytest.approx(expected.tolist())
 
 
+def test_score_stands_beside_its_excess(run, clients: Path) -> None:
+    counts = hasa.Clients.read_csv(clients).counts
+    ran = run("score", clients)
+    for value in hasa.scores.excess(counts):
+        assert f"{value:.2f}" in ran.out
+    for name in ("jensen_shannon", "excess"):
+        rows = json.loads(run("score", clients, "--score", name, "--json").out)
+        assert [row["excess"] for row in rows] == pytest.approx(hasa.scores.excess(counts).tolist())
+        share = hasa.scores.explained_by_size(hasa.scores.SCORES[name](counts), counts.sum(axis=1))
+        assert [row["explained_by_size"] for row in rows] == pytest.approx([share] * len(rows))
+
+
+def of_sizes(path: Path, sizes: list[int]) -> Path:
+    rows = [f"c{row},{size},{size - size // 3},{size // 3}" for row, size in enumerate(sizes)]
+    path.write_text("\n".join(["name,samples,count:a,count:b", *rows]), encoding="utf-8")
+    return path
+
+
+def test_a_ranking_by_sample_size_is_warned_of(run, tmp_path: Path) -> None:
+    path = of_sizes(tmp_path / "sizes.csv", [9, 90, 300, 600, 3000])
+    for arguments in ((), ("--json",)):
+        ran = run("score", path, *arguments)
+        assert "sample size explains" in ran.err
+        assert "--score excess" in ran.err
+        assert ran.code == 0
+    rows = json.loads(ran.out)
+    assert f"{rows[0]['explained_by_size']:.0%}" in ran.err
+    assert "--score excess ranks" not in run("score", path, "--score", "excess").err
+
+
+def test_no_warning_where_size_explains_little_or_two_clients_prove_nothing(
+    run, clients: Path, tmp_path: Path
+) -> None:
+    rows = json.loads(run("score", clients, "--json").out)
+    assert rows[0]["explained_by_size"] <= 0.5
+    assert "warning" not in run("score", clients).err
+    pair = of_sizes(tmp_path / "two.csv", [10, 300])
+    assert "warning" not in run("score", pair).err
+
+
 def test_allocate_writes_widths_within_budget_and_caps(run, clients: Path) -> None:
     output = clients.parent / "widths.csv"
     ran = run("allocate", clients, "--budget", 0.5, "--widths", "0.2,0.35,0.5,0.65,0.8",

@@ -16,6 +16,8 @@ from scipy.stats import entropy, rankdata
 from hasa_opt import scores
 from hasa_opt.errors import HasaError, InputError
 
+STANDARDISED = {"excess", "debiased"}  # in test_excess
+
 
 def counts_of(seed: int, n_clients: int = 9, n_labels: int = 7) -> np.ndarray:
     rng = np.random.default_rng(seed)
@@ -49,7 +51,7 @@ def slow(name: str, table: np.ndarray, alpha: float) -> list[float]:
     return result
 
 
-@pytest.mark.parametrize("name", scores.SCORES)
+@pytest.mark.parametrize("name", sorted(scores.SCORES.keys() - STANDARDISED))
 @pytest.mark.parametrize("alpha", [1.0, 0.25, 1e-6, 30.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_the_slow_reference(name, alpha, seed):
