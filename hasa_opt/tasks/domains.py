@@ -1,0 +1,152 @@
+"""The embedded task whose clients differ in need: clean digits against textured photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice, product
+
+import matplotlib.cbook
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from hasa_opt.clients import IntArray
+from hasa_opt.tasks.images import FONTS, SIDE, Images, fingerprint, render, scanned
+from hasa_opt.tasks.task import Split, Task, generator, split_rows
+
+__all__ = ["domains"]
+
+_CLASSES, _FEW = 10, 5
+_TRAIN = {"large": 260, "medium": 160, "small": 80}
+_HELD_BACK = (40, 90)  # validation and test images of every client
+_TILE = 2 * SIDE
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_PACKAGES = ("matplotlib", "pillow", "scikit-learn")
+
+_Draw = Callable[[int, int, np.random.Generator], tuple[Images, IntArray]]
+"""From a part (0 train, 1 validation, 2 test), a number of images and a generator to images."""
+
+
+def domains(*, seed: int = 0) -> Task:
+    """Digit recognition by nine clients: three domains of growing difficulty, three sizes of each.
+
+    ``scans`` hold handwritten digits of scikit-learn, as they are, and only five classes (0 to 4).
+    ``signs`` hold all ten digits, printed: rendered from 20 fonts, each with its own size,
+    position and angle of up to 10 degrees. ``photographs`` hold such digits on patches of the
+    photographs that scikit-learn and matplotlib ship (china, flower, grace_hopper), blended by
+    the absolute difference, as in MNIST-M (Ganin et al., arXiv:1505.07818). Each domain has a
+    client of 260, 160 and 80 training images, so that size says nothing about difficulty; all
+    have 40 images for validation and 90 for the test. One label set serves all.
+
+    Nothing leaks between splits: every scan is used once; every print is drawn anew; and each
+    photograph is cut into tiles of 32 x 32 pixels that belong to one split alone, at all clients.
+    Fonts are shared by the splits.
+
+    The counts are label counts. Clients with few classes are the furthest from the pooled labels,
+    and are the ones that need the least width.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all draws.
+
+    Returns
+    -------
+    Task
+        Inputs ``(n, 1, 16, 16)`` float32 in [0, 1]; targets ``(n,)`` int64.
+    """
+    draws = {"scans": _scans(seed), "signs": _signs, "photographs": _photographs(seed)}
+    names, splits = [], []
+    for client, (domain, size) in enumerate(product(draws, _TRAIN)):
+        rng = generator(seed, 1, client)
+        names.append(f"{domain}, {size}")
+        splits.append(
+            tuple(
+                _split(*draws[domain](part, n_images, rng))
+                for part, n_images in enumerate((_TRAIN[size], *_HELD_BACK))
+            )
+        )
+    train, validation, test = zip(*splits, strict=True)
+    return Task(
+        name="domains",
+        client_names=tuple(names),
+        train=train,
+        validation=validation,
+        test=test,
+        counts=np.array([torch.bincount(own.targets, minlength=_CLASSES) for own in train]),
+        n_outputs=_CLASSES,
+        labels=tuple(map(str, range(_CLASSES))),
+        fingerprint=fingerprint(splits, seed, _PACKAGES),
+    )
+
+
+def _split(images: Images, labels: IntArray) -> Split:
+    return Split(torch.from_numpy(images[:, None]), torch.from_numpy(labels))
+
+
+def _scans(seed: int) -> _Draw:
+    """Deal out the scans of the first classes, each once."""
+    images, labels = scanned()
+    deck = iter(generator(seed, 0).permutation(np.flatnonzero(labels < _FEW)))
+
+    def draw(part: int, n_images: int, rng: np.random.Generator) -> tuple[Images, IntArray]:
+        rows = list(islice(deck, n_images))
+        return images[rows], labels[rows]
+
+    return draw
+
+
+def _signs(part: int, n_images: int, rng: np.random.Generator) -> tuple[Images, IntArray]:
+    """Print digits of all classes, equally many of each but for a remainder."""
+    labels: IntArray = rng.permutation(np.arange(n_images) % _CLASSES)
+    return np.stack([_printed(str(digit), rng) for digit in labels]), labels
+
+
+def _printed(digit: str, rng: np.random.Generator) -> Images:
+    """Render at twice the size, turn, and halve."""
+    font, size = FONTS[rng.integers(len(FONTS))], int(rng.integers(22, 29))
+    right, down = SIDE + rng.uniform(-3, 3, size=2)
+    drawn = render(digit, font, size, (right, down), side=2 * SIDE)
+    turned = drawn.rotate(rng.uniform(-10, 10), resample=Image.Resampling.BILINEAR)
+    return _halved(np.asarray(turned) / 255)
+
+
+def _photographs(seed: int) -> _Draw:
+    """Print digits over patches of the photographs."""
+    tiles = _tiles()
+    parts = split_rows(len(tiles), generator(seed, 2))
+
+    def draw(part: int, n_images: int, rng: np.random.Generator) -> tuple[Images, IntArray]:
+        prints, labels = _signs(part, n_images, rng)
+        chosen = tiles[rng.choice(parts[part], n_images)]
+        corners = rng.integers(0, _TILE - SIDE + 1, (n_images, 2))
+        patches = [
+            tile[down : down + SIDE, right : right + SIDE]
+            for tile, (down, right) in zip(chosen, corners, strict=True)
+        ]
+        return np.abs(np.stack(patches) - prints), labels
+
+    return draw
+
+
+def _tiles() -> Images:
+    """Cut the photographs, grey and halved, into squares that do not overlap."""
+    path = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    with Image.open(path) as file:
+        photographs = [*load_sample_images().images, np.asarray(file)]
+    tiles = []
+    for photograph in photographs:
+        grey = _halved(photograph @ np.array(_LUMINANCE) / 255)
+        rows, columns = (length // _TILE for length in grey.shape)
+        cut = grey[: rows * _TILE, : columns * _TILE].reshape(rows, _TILE, columns, _TILE)
+        tiles.append(cut.swapaxes(1, 2).reshape(-1, _TILE, _TILE))
+    return np.concatenate(tiles)
+
+
+def _halved(image: npt.NDArray[np.float64]) -> Images:
+    """Average each 2 x 2 pixels; an odd last row or column is left out."""
+    rows, columns = (length // 2 for length in image.shape)
+    blocks = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2)
+    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
