@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from os import PathLike
 from pathlib import Path
 from threading import Thread
@@ -15,21 +15,24 @@ from typing import Any, Literal
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt import __version__
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.compare import Comparison, compare
+from hasa_opt.contrasts import against
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History, LocalTraining
 from hasa_opt.federated.arguments import check_arguments, check_sample
 from hasa_opt.models import SupernetModel, units
-from hasa_opt.outcome import Outcome, SummaryRow, summarise, write_outcomes
+from hasa_opt.models.profile import training_bytes
+from hasa_opt.outcome import Outcome, gather, write_outcomes
 from hasa_opt.policies import Setting, find_policy, realise
 from hasa_opt.progress import shared_counts
+from hasa_opt.results import Results
 from hasa_opt.scores import SCORES
+from hasa_opt.summary import SummaryRow, for_json, summarise
+from hasa_opt.tables import allocation_table, results_table
 from hasa_opt.tasks import Task
 from hasa_opt.trial import Trial
 
@@ -188,7 +191,15 @@ class Study:
                 if on_progress is not None:
                     on_progress(len(histories), len(trials))
         outcomes = [
-            Outcome(*key, widths, self.realised(widths), histories[key])
+            Outcome(
+                *key,
+                widths,
+                self.realised(widths),
+                histories[key],
+                own=histories[key].final_accuracy,
+                supernet=np.full(len(widths), np.nan),
+                rounds=self.rounds,
+            )
             for key, widths in allocations.items()
         ]
         return replace(self, outcomes=tuple(outcomes), comparison=comparison)
@@ -228,8 +239,9 @@ class Study:
             "Version": f"hasa_opt {__version__}",
         }
 
-    def summary(self) -> list[SummaryRow]:
-        """One row per policy, in their order.
+    @cached_property
+    def results(self) -> Results:
+        """What was measured, as columns: all that tables and statistics are made from.
 
         Raises
         ------
@@ -238,47 +250,38 @@ class Study:
         """
         if not self.outcomes:
             raise InputError("the study has no outcomes: call run() first")
-        return [
-            summarise([own for own in self.outcomes if own.policy == policy], self.budget)
-            for policy in self.policies
-        ]
+        task = self.task
+        return gather(self.outcomes, task.client_names, task.samples, self._memory)
+
+    def _memory(self, width: float) -> int:
+        """Peak bytes of a training step with a batch of the largest client."""
+        inputs = self.task.train[int(self.task.samples.argmax())].inputs
+        return training_bytes(self.model, width, inputs[: self.batch_size], self.optimizer)
+
+    def summary(self) -> list[SummaryRow]:
+        """One row per policy, in their order.
+
+        Raises
+        ------
+        InputError
+            Before :meth:`run`.
+        """
+        return summarise(self.results, self.budget)
 
     def table(self) -> Table:
         """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
-        table = Table(
-            title=f"Test accuracy on {escape(self.task.name)} after {self.rounds} rounds, "
-            f"{len(self.seeds)} seed(s), %",
-            box=SIMPLE_HEAD,
-        )
-        table.add_column("policy", no_wrap=True)
-        for name in ("client mean", "worst client", "worst third", "realised budget"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in self.summary():
-            table.add_row(
-                row.policy,
-                f"{row.mean:.2f} ± {row.mean_std:.2f}",
-                f"{row.worst:.2f} ± {row.worst_std:.2f}",
-                f"{row.worst_third:.2f} ± {row.worst_third_std:.2f}",
-                f"{row.realised:.4f}{' (misses)' if row.flagged else ''}",
-            )
-        return table
+        return results_table(self.results, self.budget, self.task.name)
 
     def allocation_table(self) -> Table:
         """Score and width of each client under every policy, for the first seed."""
-        setting = self.setting_for(self.seeds[0])
         widths = {policy: self.allocate(policy, self.seeds[0]) for policy in self.policies}
-        table = Table(
-            title=f"Widths at budget {self.budget:g}, {self.score} scores", box=SIMPLE_HEAD
+        return allocation_table(
+            f"Widths at budget {self.budget:g}, {self.score} scores",
+            self.task.clients(),
+            self.setting_for(self.seeds[0]).scores,
+            widths,
+            {policy: self.realised(own) for policy, own in widths.items()},
         )
-        table.add_column("client", no_wrap=True, max_width=20)
-        for name in ("samples", "score", *widths):
-            table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-        for row, name in enumerate(self.task.client_names):
-            scores = (str(self.task.samples[row]), f"{setting.scores[row]:.4f}")
-            table.add_row(escape(name), *scores, *(f"{own[row]:.3f}" for own in widths.values()))
-        shares = (f"{self.realised(own):.4f}" for own in widths.values())
-        table.add_row("realised budget", "", "", *shares, style="bold")
-        return table
 
     def __rich__(self) -> Table:
         return self.table()
@@ -290,11 +293,12 @@ class Study:
         return write_report(self, path)
 
     def record(self) -> dict[str, Any]:
-        """Summary, allocations and solver comparison, ready for JSON."""
+        """Summary, differences to uniform, allocations and solver comparison, ready for JSON."""
         return {
             "task": self.task.name,
             "budget": self.budget,
-            "summary": [asdict(row) for row in self.summary()],
+            "summary": for_json([asdict(row) for row in self.summary()]),
+            "differences": for_json([asdict(own) for own in against(self.results)]),
             "widths": {
                 outcome.policy: dict(
                     zip(self.task.client_names, outcome.widths.tolist(), strict=True)
@@ -308,6 +312,13 @@ class Study:
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed, round and client, with all that was measured."""
         write_outcomes(self.outcomes, self.task.client_names, path)
+
+    def write_results(self, path: str | PathLike[str]) -> None:
+        """Write one line per policy, seed and client: tables and statistics can be rebuilt from it.
+
+        :func:`hasa_opt.results.read_results` reads it.
+        """
+        self.results.write(path)
 
 
 def _histories(
