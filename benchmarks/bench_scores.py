@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def speed(n_clients: int = 10_000, n_labels: int = 1_000) -> None:
     print(f"{n_clients} clients that do not differ, {n_labels} labels: {seconds:.1f} CPU seconds")
     print("  tokens        clients   excess: mean   spread")
     edges = (5, 10, 50, 500, 5000)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         own = found[(sizes >= low) & (sizes < high)]
         name = f"{low} to {high - 1}"
         print(f"  {name:12} {own.size:8} {own.mean():14.2f} {own.std():8.2f}")

@@ -63,7 +63,7 @@ class Grab:
         others = ~np.eye(self.honest.size, dtype=bool)
         before = np.broadcast_to(self.honest, self.widths.shape).std(axis=1, where=others)
         after = self.widths.std(axis=1, where=others)
-        return np.divide(after, before, out=np.ones_like(before), where=before > 0)
+        return np.asarray(np.divide(after, before, out=np.ones_like(before), where=before > 0))
 
     @property
     def spent(self) -> FloatArray:

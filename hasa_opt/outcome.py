@@ -1,25 +1,36 @@
-"""What a study measured: one outcome per policy and seed, one summary row per policy."""
+"""What a study measured: one outcome per policy and seed."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hasa_opt.clients import FloatArray
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.errors import InputError
 from hasa_opt.federated import History
-from hasa_opt.federated.deployments import targets
+from hasa_opt.federated.deployments import count_targets
 from hasa_opt.federated.history import COLUMNS
-from hasa_opt.tasks import Task
+from hasa_opt.results import Results
 
-__all__ = ["Outcome", "SummaryRow", "summarise", "write_outcomes"]
+if TYPE_CHECKING:
+    from hasa_opt.tasks import Task
 
-_BUDGET_TOLERANCE = 0.005
+__all__ = [
+    "Outcome",
+    "chosen_round",
+    "gather",
+    "pooled_validation",
+    "validation_targets",
+    "write_outcomes",
+    "write_results",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +42,14 @@ class Outcome:
     policy : str
     seed : int
     widths : (n_clients,) floats
+        Width that each client deploys.
     realised : float
-        Sample-weighted mean share of the supernet's units that were trained.
+        Budget that was spent: size-weighted mean cost as a share of the supernet's.
     history : History
     own, supernet : (n_clients,) floats
-        Test accuracy of what each client deploys, and of the uncut supernet.
+        Test accuracy in [0, 1] of what each client deploys, and of the uncut supernet.
     rounds : int
-        Rounds after which they were measured.
+        Rounds after which both were measured.
     """
 
     policy: str
@@ -50,69 +62,134 @@ class Outcome:
     rounds: int
 
 
-@dataclass(frozen=True)
-class SummaryRow:
-    """Result of one policy over all seeds; accuracies in percent, std over seeds.
+def validation_targets(task: Task) -> IntArray:
+    """Targets in each client's validation data, ``(n_clients,)``; it loads lazy splits."""
+    return np.array([count_targets(split) for split in task.validation])
 
-    Attributes
+
+def pooled_validation(history: History, targets: IntArray) -> FloatArray:
+    """Share of all clients' validation targets that is predicted after each round.
+
+    Parameters
     ----------
-    policy : str
-    mean, mean_std : float
-        Unweighted mean test accuracy over clients.
-    worst, worst_std : float
-        Accuracy of the worst client.
-    worst_third, worst_third_std : float
-        Mean accuracy of the worst third of the clients.
-    realised : float
-        Budget that was spent, mean over seeds.
-    flagged : bool
-        True if a seed misses the budget by more than 0.5 %.
+    history : History
+    targets : (n_clients,) ints
+        Validation targets of each client.
+
+    Returns
+    -------
+    (rounds,) floats
+        NaN for a round in which a client was not measured that is measured after the last one.
     """
-
-    policy: str
-    mean: float
-    mean_std: float
-    worst: float
-    worst_std: float
-    worst_third: float
-    worst_third_std: float
-    realised: float
-    flagged: bool
+    known = np.isfinite(history.validation_accuracy[-1]) & (targets > 0)
+    if not known.any():
+        return np.full(history.rounds, np.nan)
+    return np.asarray(
+        np.average(history.validation_accuracy[:, known], axis=1, weights=targets[known])
+    )
 
 
-def chosen_round(history: History, task: Task) -> int:
-    """Number of the round, from 1, with the best validation accuracy over all targets."""
-    weights = np.array([targets(split) for split in task.validation])
-    pooled = np.nansum(history.validation_accuracy * weights, axis=1)
-    return int(np.argmax(pooled)) + 1
+def chosen_round(history: History, by: Literal["fixed", "validation"], targets: IntArray) -> int:
+    """Number of rounds after which a run is judged; test data has no say.
+
+    Parameters
+    ----------
+    history : History
+    by : "fixed" or "validation"
+        After the last round, or after that with the best pooled validation accuracy, the first of
+        equals. With sampled clients only the last round measures all of them, and is taken.
+    targets : (n_clients,) ints
+        Validation targets of each client; see :func:`validation_targets`.
+
+    Returns
+    -------
+    int
+        From 1 to ``history.rounds``.
+    """
+    if by not in ("fixed", "validation"):
+        raise InputError(f"rounds chosen by {by!r}: give 'fixed' or 'validation'")
+    if len(targets) != len(history.widths):
+        raise InputError(
+            f"{len(targets)} numbers of validation targets for {len(history.widths)} clients: give "
+            "one per client"
+        )
+    pooled = pooled_validation(history, targets)
+    if by == "fixed" or np.isnan(pooled).all():
+        return history.rounds
+    return 1 + int(np.nanargmax(pooled))
 
 
-def summarise(outcomes: Sequence[Outcome], budget: float) -> SummaryRow:
-    """Summarise the outcomes of one policy over its seeds.
+def gather(
+    outcomes: Sequence[Outcome],
+    client_names: Sequence[str],
+    samples: IntArray,
+    memory: Callable[[float], float] | None = None,
+) -> Results:
+    """Put the outcomes of all policies and seeds into columns.
 
     Parameters
     ----------
     outcomes : sequence of Outcome
-        Of one policy, one per seed.
-    budget : float
-        What the policy should have spent.
+        One for each pair of a policy and a seed.
+    client_names : n_clients strings
+    samples : (n_clients,) ints
+        Training samples.
+    memory : callable, optional
+        Peak bytes of a training step at a width.
+
+    Raises
+    ------
+    InputError
+        If there are none, or a pair of a policy and a seed has none or two.
     """
-    final = 100 * np.sort([outcome.own for outcome in outcomes], axis=1)
-    third = max(1, round(final.shape[1] / 3))
-    mean, worst, tail = final.mean(axis=1), final[:, 0], final[:, :third].mean(axis=1)
-    realised = np.array([outcome.realised for outcome in outcomes])
-    missed = np.abs(realised / budget - 1) > _BUDGET_TOLERANCE
-    return SummaryRow(
-        policy=outcomes[0].policy,
-        mean=float(mean.mean()),
-        mean_std=_std(mean),
-        worst=float(worst.mean()),
-        worst_std=_std(worst),
-        worst_third=float(tail.mean()),
-        worst_third_std=_std(tail),
-        realised=float(realised.mean()),
-        flagged=bool(missed.any()),
+    policies = tuple(dict.fromkeys(own.policy for own in outcomes))
+    seeds = tuple(dict.fromkeys(own.seed for own in outcomes))
+    found = {(own.policy, own.seed): own for own in outcomes}
+    if not outcomes or not len(outcomes) == len(found) == len(policies) * len(seeds):
+        raise InputError(
+            f"{len(outcomes)} outcomes for {len(policies)} policies and {len(seeds)} seeds: give "
+            "one for each pair of them"
+        )
+    runs = [[found[policy, seed] for seed in seeds] for policy in policies]
+
+    def table(read: Callable[[Outcome], Any]) -> Any:
+        return np.array([[read(own) for own in row] for row in runs])
+
+    measured = cache(memory or (lambda width: np.nan))
+    return Results(
+        policies,
+        seeds,
+        tuple(client_names),
+        np.asarray(samples),
+        own=table(lambda run: run.own),
+        supernet=table(lambda run: run.supernet),
+        deployed=table(lambda run: run.widths),
+        peak=table(lambda run: run.history.widths),
+        trained=table(lambda run: _mean_width(run.history)),
+        flops=table(lambda run: run.history.flops.sum(axis=0)),
+        bytes=table(lambda run: (run.history.bytes_down + run.history.bytes_up).sum(axis=0)),
+        realised=table(lambda run: run.realised),
+        rounds=table(lambda run: run.rounds),
+        memory=table(lambda run: float(measured(float(run.history.widths.max())))),
     )
+
+
+def write_results(
+    outcomes: Sequence[Outcome],
+    client_names: Sequence[str],
+    samples: IntArray,
+    path: str | PathLike[str],
+    memory: Callable[[float], float] | None = None,
+) -> None:
+    """Write one CSV line per policy, seed and client; :func:`hasa_opt.results.read_results` reads.
+
+    Parameters
+    ----------
+    outcomes, client_names, samples, memory
+        As for :func:`gather`.
+    path : path of the file to write
+    """
+    gather(outcomes, client_names, samples, memory).write(path)
 
 
 def write_outcomes(
@@ -135,6 +212,9 @@ def _records(outcome: Outcome, client_names: Sequence[str]) -> Iterator[list[Any
             yield [outcome.policy, outcome.seed, number + 1, name, width, *values]
 
 
-def _std(values: FloatArray) -> float:
-    """Sample standard deviation over seeds; 0 for a single one."""
-    return float(values.std(ddof=1)) if values.size > 1 else 0.0
+def _mean_width(history: History) -> FloatArray:
+    """Mean width that each client trained, ``(n_clients,)``; NaN if it never did."""
+    rounds = np.isfinite(history.mean_width).sum(axis=0)
+    total = np.nansum(history.mean_width, axis=0)
+    known = np.where(rounds > 0, total, np.nan)
+    return np.asarray(known / np.maximum(rounds, 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,19 @@ from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.solve import solve
 
-__all__ = ["OPTIONS", "POLICIES", "Policy", "Setting", "at_widest", "find_policy", "parse_policy"]
+if TYPE_CHECKING:
+    from hasa_opt.probe import Probe
+
+__all__ = [
+    "OPTIONS",
+    "POLICIES",
+    "RECOMMENDED",
+    "Policy",
+    "Setting",
+    "at_widest",
+    "find_policy",
+    "parse_policy",
+]
 
 COVERED_SHARE = 0.1
 """Least share of the training samples that the policy ``covered`` puts at the widest subnet."""
@@ -55,6 +67,8 @@ class Setting:
         For policies that draw.
     cost : cost function
         What the budget is spent on.
+    probe : callable, optional
+        Measures what each client gains from width, on training data.
     """
 
     clients: Clients
@@ -63,6 +77,7 @@ class Setting:
     widths: tuple[float, ...]
     seed: int = 0
     cost: Cost = field(default_factory=width_cost)
+    probe: Callable[[], Probe] | None = None
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -169,6 +184,25 @@ def _covered(setting: Setting) -> FloatArray:
     return solve(setting.problem(constraints=at_widest(setting.widths, COVERED_SHARE))).widths
 
 
+def _measured(setting: Setting) -> FloatArray:
+    return _measured_optimum(setting, 0.0)
+
+
+def _measured_covered(setting: Setting) -> FloatArray:
+    return _measured_optimum(setting, COVERED_SHARE)
+
+
+def _measured_optimum(setting: Setting, coverage: float) -> FloatArray:
+    """The integer program with the utilities of the probe."""
+    if setting.probe is None:
+        raise InputError("a measured policy needs a probe: use it in a Study, or give Setting one")
+    worth = utility.measured(setting.probe().utility)
+    return solve(setting.problem(worth, at_widest(setting.widths, coverage))).widths
+
+
+RECOMMENDED = "recommended"
+"""Name that a study replaces by the policy that :func:`hasa_opt.recommend.recommend` chooses."""
+
 POLICIES: dict[str, Policy] = {
     "uniform": Policy(_uniform),
     "hasa": Policy(_hasa),
@@ -179,6 +213,8 @@ POLICIES: dict[str, Policy] = {
     "inverse_size": Policy(_inverse_size),
     "optimal": Policy(_optimal, is_program=True),
     "covered": Policy(_covered, is_program=True, coverage=COVERED_SHARE),
+    "measured": Policy(_measured, is_program=True),
+    "measured_covered": Policy(_measured_covered, is_program=True, coverage=COVERED_SHARE),
     "heterofl": Policy(_tiers),
     "fedrolex": Policy(_uniform, scheme="rolling"),
     "federated_dropout": Policy(_uniform, scheme="random"),

@@ -17,11 +17,13 @@ from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Coverage
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.headroom import Gain, Headroom, headroom, interval
+from hasa_opt.policies import COVERED_SHARE
 from hasa_opt.probe import Control, Probe
 
 __all__ = ["Recommendation", "recommend"]
 
-_SHARE = 0.1
+PolicyName = Literal["uniform", "measured", "measured_covered", "fjord"]
+
 _ROUNDING = 1e-9
 
 
@@ -41,6 +43,8 @@ class Recommendation:
         Whether clients deploy a mixture of the common and their last local model.
     reason : str
     headroom : Headroom
+    policy : str
+        Name of the policy that trains it in a study.
     """
 
     widths: FloatArray
@@ -48,6 +52,7 @@ class Recommendation:
     personal: bool
     reason: str
     headroom: Headroom
+    policy: PolicyName = "uniform"
 
     def __str__(self) -> str:
         return self.reason
@@ -102,11 +107,13 @@ def recommend(
             f"the probe was made with {made}: call probe(..., budget={budget:g}), so that uniform "
             "is measured too"
         )
-    room = _headroom(probe, clients, budget, coverage, confidence)
+    room, covered = _headroom(probe, clients, budget, coverage, confidence)
     personal = _mean_gain(control.personal, control.personal_error, probe, confidence)
-    ways = [_Way(0.0, room.uniform, "prefix", f"uniform: {room.sentence}")]
+    ways = [_Way(0.0, room.uniform, "prefix", f"uniform: {room.sentence}", "uniform")]
     if room.worthwhile:
-        ways.append(_Way(room.gain, room.widths, "prefix", f"measured optimum: {room.sentence}"))
+        reason = f"measured optimum: {room.sentence}"
+        name: PolicyName = "measured_covered" if covered else "measured"
+        ways.append(_Way(room.gain, room.widths, "prefix", reason, name))
     if deploy is not None:
         ways += _ordered(probe, control, clients, deploy, confidence)
     best = max(ways, key=lambda way: way.gain)
@@ -117,6 +124,7 @@ def recommend(
         personal=personal.value > 0,
         reason=f"{best.reason}; deploy {worn} models (personal ones gain {personal} points)",
         headroom=room,
+        policy=best.policy,
     )
 
 
@@ -127,6 +135,7 @@ class _Way(NamedTuple):
     widths: FloatArray
     scheme: Literal["prefix", "ordered_dropout"]
     reason: str
+    policy: PolicyName
 
 
 def _headroom(
@@ -135,16 +144,17 @@ def _headroom(
     budget: float,
     coverage: Mapping[float, float] | None,
     confidence: float,
-) -> Headroom:
-    """Headroom under the coverage; the default one is given up where it cannot be met."""
-    wanted = {float(probe.widths[-1]): _SHARE} if coverage is None else coverage
+) -> tuple[Headroom, bool]:
+    """Headroom, and whether under a coverage; the default one is given up if it cannot be met."""
+    wanted = {float(probe.widths[-1]): COVERED_SHARE} if coverage is None else coverage
     limits = [Coverage(wanted)] if wanted else []
     try:
-        return headroom(probe, clients, budget, constraints=limits, confidence=confidence)
+        own = headroom(probe, clients, budget, constraints=limits, confidence=confidence)
+        return own, bool(limits)
     except InfeasibleError:
         if coverage is not None:
             raise
-        return headroom(probe, clients, budget, confidence=confidence)
+        return headroom(probe, clients, budget, confidence=confidence), False
 
 
 def _ordered(
@@ -170,7 +180,7 @@ def _ordered(
     gain = _mean_gain(own, error, probe, confidence)
     widths = probe.widths[fitting]
     reason = f"ordered dropout deployed at width {widths.mean():.2g} gains {gain} points"
-    return [_Way(gain.value, widths, "ordered_dropout", reason)] if gain.low > 0 else []
+    return [_Way(gain.value, widths, "ordered_dropout", reason, "fjord")] if gain.low > 0 else []
 
 
 def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: float) -> Gain:

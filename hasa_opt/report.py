@@ -5,58 +5,38 @@ from __future__ import annotations
 import base64
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
-from scipy import stats
 
 from hasa_opt import plots
+from hasa_opt.claim import headline, hinge_sentences, signed, span, verdict
+from hasa_opt.contrasts import (
+    REFERENCE,
+    Contrast,
+    against,
+    against_plain,
+    against_same_options,
+    hinges,
+)
 from hasa_opt.errors import InputError
+from hasa_opt.results import MEASURES, Results
+from hasa_opt.summary import by_width, left_out
 
 if TYPE_CHECKING:
-    from hasa_opt.outcome import SummaryRow
     from hasa_opt.study import Study
 
 __all__ = ["headline", "write_report"]
 
-_REFERENCE = "uniform"
-_LEVEL = 0.95
-_MINUS = "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean paired difference between two policies over seeds, in percentage points.
-
-    Parameters
-    ----------
-    mean : float
-    low, high : float
-        Ends of the 95 % t interval; infinite for a single seed.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
-
-    @property
-    def interval(self) -> str:
-        """The interval in words; empty for a single seed."""
-        return f"{_signed(self.low)} to {_signed(self.high)}" if math.isfinite(self.low) else ""
-
-    def __str__(self) -> str:
-        return _signed(self.mean)
+_MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+_PREFIXES = ("", "k", "M", "G", "T", "P")
+_MAX_LEFT_OUT = 12
 
 
 def write_report(study: Study, path: str | PathLike[str]) -> Path:
@@ -91,97 +71,122 @@ def write_report(study: Study, path: str | PathLike[str]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, signed=_signed)
-    rows = study.summary()
-    page = environment.get_template("report.html.jinja").render(
-        study=study,
-        rows=rows,
-        headline=headline(study),
-        reference=_REFERENCE,
-        differences={
-            row.policy: _difference(study, row.policy, _REFERENCE)
-            for row in rows
-            if _REFERENCE in study.policies and row.policy != _REFERENCE
-        },
-        figures=_figures(study),
+    environment.filters.update(
+        number=_number, signed=signed, p=_p_value, scaled=_scaled, percent=_percent
     )
+    environment.globals.update(span=span)
+    page = environment.get_template("report.html.jinja").render(_content(study))
     target.write_text(page, encoding="utf-8")
     return target
 
 
-def headline(study: Study) -> str:
-    """State in one sentence which policy came first and how sure that is.
-
-    Policies that miss the budget are left out. The word "better" needs a 95 % interval over seeds
-    (paired by seed, t distribution) that leaves zero out.
-
-    Parameters
-    ----------
-    study : Study
-        With outcomes.
-    """
-    ranked = sorted((row for row in study.summary() if not row.flagged), key=lambda row: -row.mean)
-    if not ranked:
-        return (
-            f"No policy meets the budget of {study.budget:g}, "
-            "so the accuracies below cannot be compared."
-        )
-    best = ranked[0]
-    top = f"{best.policy} has the highest mean client accuracy measured, {best.mean:.2f} %"
-    if _REFERENCE not in {row.policy for row in ranked}:
-        return f"{top}; there is no {_REFERENCE} policy within the budget to compare it with."
-    if best.policy != _REFERENCE:
-        return _against_reference(study, best, top)
-    if len(ranked) == 1:
-        return f"{top}; no other policy meets the budget."
-    second = ranked[1].policy
-    gap = _difference(study, second, _REFERENCE)
-    return f"{top}; the next, {second}, is at {gap} points{_certainty(gap, len(study.seeds))}."
-
-
-def _against_reference(study: Study, best: SummaryRow, top: str) -> str:
-    gap = _difference(study, best.policy, _REFERENCE)
-    n_seeds = len(study.seeds)
-    if gap.clear:
-        return (
-            f"{best.policy} is better than {_REFERENCE} by {gap.mean:.2f} points of mean client "
-            f"accuracy ({best.mean:.2f} %; 95 % interval {gap.interval}, {n_seeds} seeds)."
-        )
-    return f"{top}, {gap} points from {_REFERENCE}{_certainty(gap, n_seeds)}."
-
-
-def _certainty(gap: Difference, n_seeds: int) -> str:
-    if n_seeds == 1:
-        return "; one seed cannot tell this from chance"
-    verdict = "" if gap.clear else "; this cannot be told from zero"
-    return f" (95 % interval {gap.interval}, {n_seeds} seeds){verdict}"
-
-
-def _difference(study: Study, policy: str, reference: str) -> Difference:
-    """Compare final mean client accuracies seed by seed."""
-    final = {
-        (own.policy, own.seed): 100 * own.history.test_accuracy[-1].mean() for own in study.outcomes
+def _content(study: Study) -> dict[str, Any]:
+    """All that the template shows."""
+    results, rows = study.results, study.summary()
+    flagged = {row.policy for row in rows if row.flagged}
+    differences = {own.policy: own for own in against(results)}
+    found = hinges(results)
+    return {
+        "study": study,
+        "rows": rows,
+        "measures": {name: words for name, words in MEASURES.items() if name != "mean"},
+        "headline": headline(study),
+        "reference": REFERENCE,
+        "has_supernet": bool(results.measured("supernet").size),
+        "unmeasured": [
+            name for row, name in enumerate(results.clients) if row not in results.measured()
+        ],
+        "differences": differences,
+        "families": _families(results),
+        "parts": _parts(results),
+        "verdict": lambda contrast: verdict(contrast, flagged),
+        "hinges": hinge_sentences(found),
+        "warnings": hinge_sentences(
+            [own for own in found if differences[own.policy].difference.clear]
+        ),
+        "left_out": _left_out(results),
+        "by_width": _by_width(results, study.widths),
+        "chosen": any(own.rounds < own.history.rounds for own in study.outcomes),
+        "figures": _figures(study),
     }
-    gaps = np.array([final[policy, seed] - final[reference, seed] for seed in study.seeds])
-    mean = float(gaps.mean())
-    if len(gaps) == 1:
-        return Difference(mean, -math.inf, math.inf)
-    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
-    reach = error * float(stats.t.ppf((1 + _LEVEL) / 2, len(gaps) - 1))
-    return Difference(mean, mean - reach, mean + reach)
+
+
+def _families(results: Results) -> dict[str, list[Contrast]]:
+    """Titles and comparisons of each table of statistics; Holm's correction is over one table."""
+    families = {
+        f"Each client's own network, against {REFERENCE}": against(results),
+        "The same loop options, another allocation": against_same_options(results),
+        f"The full supernet, against {REFERENCE}": against(results, kind="supernet"),
+    }
+    return {title: contrasts for title, contrasts in families.items() if contrasts}
+
+
+def _parts(results: Results) -> list[dict[str, Any]]:
+    """Split each gain of a policy with loop options into what options and allocation add."""
+    total = {own.policy: own for own in against(results)}
+    allocation = {own.policy: own for own in against_same_options(results)}
+    options = {own.policy: own for own in against_plain(results)}
+    return [
+        {
+            "policy": policy,
+            "total": total.get(policy),
+            "options": options.get(policy),
+            "allocation": allocation.get(policy),
+        }
+        for policy in results.policies
+        if policy in options or policy in allocation
+    ]
+
+
+def _left_out(results: Results) -> dict[str, Any] | None:
+    """Mean over the clients without each in turn; of many clients, those that matter most."""
+    rows = results.measured()
+    if rows.size < 2:
+        return None
+    without, means = left_out(results).mean(axis=1), results.measure().mean(axis=1)
+    base = results.row(REFERENCE) if REFERENCE in results.policies else None
+    gaps = without - without[base] if base is not None else without
+    whole = means - means[base] if base is not None else means
+    shift = np.abs(gaps - whole[:, None]).max(axis=0)
+    shown = np.sort(np.argsort(-shift, kind="stable")[:_MAX_LEFT_OUT])
+    return {
+        "clients": [results.clients[rows[at]] for at in shown],
+        "hidden": rows.size - shown.size,
+        "means": means,
+        "without": without[:, shown],
+        "gaps": None if base is None else gaps[:, shown],
+        "turned": np.sign(np.round(gaps, 9)[:, shown]) * np.sign(whole)[:, None] < 0,
+        "base": base,
+    }
+
+
+def _by_width(results: Results, menu: Sequence[float]) -> dict[str, Any]:
+    """Accuracy by deployed width, at the widths that some client deploys."""
+    widths = np.union1d(menu, [1.0])
+    accuracy, share = by_width(results, widths.tolist())
+    used = share.any(axis=0)
+    return {"widths": widths[used], "accuracy": accuracy[:, used], "share": share[:, used]}
 
 
 def _figures(study: Study) -> list[dict[str, str]]:
-    """Each figure as a data URI, with what it shows and what shows the spread over seeds."""
-    drawn = (
-        ("Width of each client's subnet", "Bars, if any", plots.allocation),
-        ("Mean client test accuracy after each round", "Bands", plots.accuracy_by_round),
-        ("Test accuracy of each client after the last round", "Bars", plots.accuracy_by_client),
+    """Each figure as a data URI, with what it shows."""
+    spread = "one standard deviation over seeds" if len(study.seeds) > 1 else ""
+    many = len(study.policies) > plots.MANY
+    bars, bands = (
+        f". {what}: {spread}" if spread and not many else "" for what in ("Bars, if any", "Bands")
     )
-    return [
-        {"alt": alt, "spread": spread, "source": _data_uri(draw(study))}
-        for alt, spread, draw in drawn
-    ]
+    drawn = [
+        ("Difference in mean client accuracy of each policy to uniform. Thick: 95 % interval; "
+         "thin: after Holm's correction. Filled: the thin line leaves zero out",
+         plots.differences),
+        (f"Mean width that each client trained{bars}", plots.allocation),
+        ("Accuracy after each round: pooled validation data above, mean client test accuracy below"
+         f"{bands}. A star, if any: the mean round that was chosen", plots.accuracy_by_round),
+        (f"Test accuracy of what each client deploys{bars}", plots.accuracy_by_client),
+    ]  # fmt: skip
+    if len(study.seeds) < 2 or REFERENCE not in study.policies or len(study.policies) < 2:
+        drawn = drawn[1:]
+    return [{"alt": alt, "source": _data_uri(draw(study))} for alt, draw in drawn]
 
 
 def _data_uri(figure: Figure) -> str:
@@ -192,16 +197,30 @@ def _data_uri(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def _signed(value: float) -> str:
-    """Two decimals with a sign; a value that rounds to zero has none."""
-    text = f"{abs(value):.2f}"
-    if float(text) == 0:
-        return text
-    return ("+" if value > 0 else _MINUS) + text
-
-
 def _number(value: float | None, digits: int = 7) -> str:
     """Significant digits, or a dash where there is no number."""
     if value is None or not math.isfinite(value):
-        return "\N{EN DASH}"
+        return _DASH
     return f"{value:.{digits}g}".replace("-", _MINUS)
+
+
+def _percent(value: float) -> str:
+    """Two decimals, or a dash."""
+    return f"{value:.2f}" if math.isfinite(value) else _DASH
+
+
+def _p_value(value: float) -> str:
+    """Three decimals of a p-value."""
+    if not math.isfinite(value):
+        return _DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _scaled(value: float, unit: str) -> str:
+    """Three digits with an SI prefix."""
+    if not math.isfinite(value):
+        return _DASH
+    power = 0
+    while value >= 999.5 and power < len(_PREFIXES) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g} {_PREFIXES[power]}{unit}"

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
 from math import gcd
 from os import PathLike
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt import __version__, cost
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.clients import FloatArray
 from hasa_opt.compare import Comparison, compare
+from hasa_opt.contrasts import against
 from hasa_opt.cost import Cost
 from hasa_opt.errors import InputError
 from hasa_opt.federated import ENGINES, Faults, History, LocalTraining
@@ -33,14 +27,21 @@ from hasa_opt.federated.arguments import (
     check_weight_power,
     named,
 )
-from hasa_opt.models import SupernetModel, training_flops, units
-from hasa_opt.outcome import Outcome, SummaryRow, chosen_round, summarise, write_outcomes
+from hasa_opt.models import SupernetModel, fresh, training_flops, units
+from hasa_opt.models.profile import training_bytes
+from hasa_opt.outcome import Outcome, chosen_round, gather, validation_targets, write_outcomes
 from hasa_opt.plan import Meter, Plan, plan
-from hasa_opt.policies import Setting, parse_policy
+from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
+from hasa_opt.probe import Probe, probe
 from hasa_opt.progress import shared_counts
+from hasa_opt.recommend import Recommendation, recommend
+from hasa_opt.results import Results
 from hasa_opt.scores import SCORES
+from hasa_opt.summary import SummaryRow, for_json, summarise
+from hasa_opt.tables import allocation_table, results_table
 from hasa_opt.tasks import Task
 from hasa_opt.trial import Trial
+from hasa_opt.trials import histories as trained
 
 __all__ = ["Study"]
 
@@ -62,6 +63,7 @@ class Study:
     policies : sequence of str
         Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the loop:
         ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``, ``"uniform+local_bias"``.
+        ``"recommended"`` stands for what :func:`hasa_opt.recommend.recommend` chooses by a probe.
     seeds : sequence of int
     budget : float
         Sample-weighted mean cost, as a share of the whole supernet's.
@@ -75,6 +77,8 @@ class Study:
     rounds_by : str
         Which round counts: "fixed", the last one, or "validation", the one with the best pooled
         validation accuracy.
+    probe_rounds : int
+        Rounds of the probe, for the policies that need one.
     score : str
         Name in :data:`hasa_opt.scores.SCORES`.
     command : str, optional
@@ -114,6 +118,7 @@ class Study:
     rounds_by: Literal["fixed", "validation"] = "fixed"
     sample: int | None = None
     faults: Faults | None = None
+    probe_rounds: int = 3
     score: str = "jensen_shannon"
     command: str | None = None
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
@@ -128,7 +133,7 @@ class Study:
         for name in ("policies", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise InputError(f"{name} {getattr(self, name)} repeat a value: give each once")
-        for policy in self.policies:
+        for policy in set(self.policies) - {RECOMMENDED}:
             check_weight_power(parse_policy(policy)[1].get("weight_power", self.weight_power))
         LocalTraining(self.local_epochs, self.batch_size, self.learning_rate, self.optimizer)
         for seed in self.seeds:
@@ -152,7 +157,15 @@ class Study:
         """What the policies may look at: clients and scores from training data, budget, menu."""
         scores = SCORES[self.score](self.task.counts)
         menu = tuple(self.widths)
-        return Setting(self.task.clients(), scores, self.budget, menu, seed, self._menu_cost)
+        return Setting(
+            self.task.clients(),
+            scores,
+            self.budget,
+            menu,
+            seed,
+            self._menu_cost,
+            partial(self._probe, seed),
+        )
 
     @cached_property
     def _meter(self) -> Meter:
@@ -171,9 +184,54 @@ class Study:
         charges = [self._meter.cost(width) for width in self.widths]
         return cost.table(charges, full=self._meter.cost(1.0))
 
+    @cached_property
+    def _probe(self) -> Callable[[int], Probe]:
+        """Probe of a seed, at the mean width of the uniform policy."""
+
+        def measure(seed: int) -> Probe:
+            mean = self.budget
+            if self.budget_in != "width":
+                mean = float(self.task.clients().weights @ self.plan("uniform", seed).widths)
+            return probe(
+                fresh(self.model, seed),
+                self.task,
+                self.widths,
+                self.probe_rounds,
+                seed,
+                budget=float(np.clip(mean, self.widths[0], self.widths[-1])),
+                sample=self.sample,
+                local_epochs=self.local_epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                optimizer=self.optimizer,
+                mix=self.mix if self.mix != "validation" else 0.75,
+            )
+
+        return cache(measure)
+
+    @cached_property
+    def recommendation(self) -> Callable[[int], Recommendation]:
+        """Recommendation of a seed: what to train, and how to deploy it."""
+
+        def choose(seed: int) -> Recommendation:
+            measured = self._probe(seed)
+            assert measured.control is not None
+            peaks = self.plan("fjord", seed).widths
+            return recommend(measured, self.task.clients(), measured.control.width, deploy=peaks)
+
+        return cache(choose)
+
+    def resolved(self, policy: str, seed: int) -> str:
+        """Name of the policy that a seed trains: another one in place of "recommended"."""
+        if policy != RECOMMENDED:
+            return policy
+        chosen = self.recommendation(seed)
+        return chosen.policy + ("+personal" if chosen.personal else "")
+
     def plan(self, policy: str, seed: int = 0) -> Plan:
         """What each client trains and deploys under a policy."""
-        return plan(parse_policy(policy)[0], self.setting_for(seed), self._meter)
+        chosen = parse_policy(self.resolved(policy, seed))[0]
+        return plan(chosen, self.setting_for(seed), self._meter)
 
     def allocate(self, policy: str, seed: int = 0) -> FloatArray:
         """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""
@@ -233,7 +291,7 @@ class Study:
         rounds = self.rounds * len(distinct)
         tell = None if on_round is None else lambda finished: on_round(finished, rounds)
         with shared_counts(len(distinct), tell) as finished:
-            for digest, history in _histories(distinct, store, workers, finished):
+            for digest, history in trained(distinct, store, workers, finished):
                 histories[digest] = history
                 if on_progress is not None:
                     on_progress(len(histories), len(distinct))
@@ -243,7 +301,7 @@ class Study:
         return replace(self, outcomes=tuple(outcomes), comparison=comparison)
 
     def _trial(self, policy: str, seed: int, plan: Plan) -> Trial:
-        chosen = parse_policy(policy)[1]
+        chosen = parse_policy(self.resolved(policy, seed))[1]
         return Trial(
             self.task,
             self.model,
@@ -271,8 +329,8 @@ class Study:
         )
 
     def _outcome(self, policy: str, seed: int, plan: Plan, history: History) -> Outcome:
-        number = self.rounds if self.rounds_by == "fixed" else chosen_round(history, self.task)
-        personal = parse_policy(policy)[1].get("deploy") == "personal"
+        number = chosen_round(history, self.rounds_by, validation_targets(self.task))
+        personal = parse_policy(self.resolved(policy, seed))[1].get("deploy") == "personal"
         own = history.personal_accuracy if personal else history.test_accuracy
         return Outcome(
             policy,
@@ -315,8 +373,9 @@ class Study:
             "Version": f"hasa_opt {__version__}",
         }
 
-    def summary(self) -> list[SummaryRow]:
-        """One row per policy, in their order.
+    @cached_property
+    def results(self) -> Results:
+        """What was measured, as columns: all that tables and statistics are made from.
 
         Raises
         ------
@@ -325,48 +384,38 @@ class Study:
         """
         if not self.outcomes:
             raise InputError("the study has no outcomes: call run() first")
-        return [
-            summarise([own for own in self.outcomes if own.policy == policy], self.budget)
-            for policy in self.policies
-        ]
+        task = self.task
+        return gather(self.outcomes, task.client_names, task.samples, self._memory)
+
+    def _memory(self, width: float) -> int:
+        """Peak bytes of a training step with a batch of the largest client."""
+        inputs = self.task.train[int(self.task.samples.argmax())].inputs
+        return training_bytes(self.model, width, inputs[: self.batch_size], self.optimizer)
+
+    def summary(self) -> list[SummaryRow]:
+        """One row per policy, in their order.
+
+        Raises
+        ------
+        InputError
+            Before :meth:`run`.
+        """
+        return summarise(self.results, self.budget)
 
     def table(self) -> Table:
         """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
-        table = Table(
-            title=f"Test accuracy on {escape(self.task.name)} after {self.rounds} rounds, "
-            f"{len(self.seeds)} seed(s), %",
-            box=SIMPLE_HEAD,
-        )
-        table.add_column("policy", no_wrap=True)
-        for name in ("client mean", "worst client", "worst third", "realised budget"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in self.summary():
-            table.add_row(
-                row.policy,
-                f"{row.mean:.2f} ± {row.mean_std:.2f}",
-                f"{row.worst:.2f} ± {row.worst_std:.2f}",
-                f"{row.worst_third:.2f} ± {row.worst_third_std:.2f}",
-                f"{row.realised:.4f}{' (misses)' if row.flagged else ''}",
-            )
-        return table
+        return results_table(self.results, self.budget, self.task.name)
 
     def allocation_table(self) -> Table:
         """Score and width of each client under every policy, for the first seed."""
-        setting = self.setting_for(self.seeds[0])
         plans = {policy: self.plan(policy, self.seeds[0]) for policy in self.policies}
-        widths = {policy: own.widths for policy, own in plans.items()}
-        table = Table(
-            title=f"Widths at budget {self.budget:g}, {self.score} scores", box=SIMPLE_HEAD
+        return allocation_table(
+            f"Widths at budget {self.budget:g}, {self.score} scores",
+            self.task.clients(),
+            self.setting_for(self.seeds[0]).scores,
+            {policy: own.widths for policy, own in plans.items()},
+            {policy: own.share for policy, own in plans.items()},
         )
-        table.add_column("client", no_wrap=True, max_width=20)
-        for name in ("samples", "score", *widths):
-            table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-        for row, name in enumerate(self.task.client_names):
-            scores = (str(self.task.samples[row]), f"{setting.scores[row]:.4f}")
-            table.add_row(escape(name), *scores, *(f"{own[row]:.3f}" for own in widths.values()))
-        shares = (f"{own.share:.4f}" for own in plans.values())
-        table.add_row("realised budget", "", "", *shares, style="bold")
-        return table
 
     def __rich__(self) -> Table:
         return self.table()
@@ -378,11 +427,12 @@ class Study:
         return write_report(self, path)
 
     def record(self) -> dict[str, Any]:
-        """Summary, allocations and solver comparison, ready for JSON."""
+        """Summary, differences to uniform, allocations and solver comparison, ready for JSON."""
         return {
             "task": self.task.name,
             "budget": self.budget,
-            "summary": [asdict(row) for row in self.summary()],
+            "summary": for_json([asdict(row) for row in self.summary()]),
+            "differences": for_json([asdict(own) for own in against(self.results)]),
             "widths": {
                 outcome.policy: dict(
                     zip(self.task.client_names, outcome.widths.tolist(), strict=True)
@@ -397,57 +447,9 @@ class Study:
         """Write one line per policy, seed, round and client, with all that was measured."""
         write_outcomes(self.outcomes, self.task.client_names, path)
 
+    def write_results(self, path: str | PathLike[str]) -> None:
+        """Write one line per policy, seed and client: tables and statistics can be rebuilt from it.
 
-def _histories(
-    trials: Mapping[str, Trial],
-    store: Path | None,
-    workers: int | None,
-    finished: IntArray,
-) -> Iterator[tuple[str, History]]:
-    """Yield the history of every trial: stored ones at once, the others as they finish.
-
-    ``finished`` counts the rounds of each trial, in their order.
-    """
-    jobs: list[Any] = []
-    for row, (key, trial) in enumerate(trials.items()):
-        place = None if store is None else trial.place(store)
-        stored = trial.stored(place)
-        if stored is None:
-            jobs.append(delayed(_train)(key, trial, place, finished, row, os.getpid()))
-        else:
-            finished[row] = stored.rounds
-            yield key, stored
-    n_jobs = min(workers or cpu_count(), max(1, len(jobs)))
-    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
-
-
-def _train(
-    key: str,
-    trial: Trial,
-    place: Path | None,
-    finished: IntArray,
-    row: int,
-    parent: int,
-) -> tuple[str, History]:
-    """Run a trial, perhaps in a worker process."""
-    if os.getpid() != parent:
-        _follow(parent)
-
-    def count(number: int, measured: object) -> None:
-        finished[row] = number + 1
-
-    return key, trial.run(place, count)
-
-
-@cache
-def _follow(parent: int) -> None:
-    """Let a worker process leave Ctrl-C to its parent, and end soon after its parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    if os.getppid() == parent:
-        Thread(target=watch, daemon=True).start()
+        :func:`hasa_opt.results.read_results` reads it.
+        """
+        self.results.write(path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,90 +15,15 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from fake_study import FOURTEEN, NAMES, WIDTHS, FakeStudy, make_study
+from rich.console import Console
+from scipy import stats
 
+import hasa_opt as hasa
 from hasa_opt import plots
 from hasa_opt.errors import InputError
-from hasa_opt.outcome import SummaryRow
 from hasa_opt.report import headline, write_report
-
-NAMES = (
-    *("Towards Data Science", "UX Collective", "The Startup", "The Writing Cooperative"),
-    *("Data Driven Investor", "Better Marketing", "Better Humans"),
-)
-SAMPLES = np.array([1020, 388, 2122, 282, 544, 170, 20])
-LEVEL = np.array([13.9, 14.6, 12.8, 15.2, 12.9, 15.8, 11.6]) / 100
-WIDTHS = {
-    "uniform": np.full(7, 0.5),
-    "hasa": np.array([0.46, 0.57, 0.45, 0.68, 0.34, 0.8, 0.8]),
-    "reverse": np.array([0.5, 0.4, 0.58, 0.3, 0.62, 0.22, 0.2]),
-    "optimal": np.array([0.5, 0.5, 0.5, 0.65, 0.35, 0.8, 0.8]),
-}
-
-
-@dataclass(frozen=True)
-class FakeStudy:
-    """What the report reads of a study."""
-
-    task: Any
-    policies: tuple[str, ...]
-    seeds: tuple[int, ...]
-    outcomes: tuple[Any, ...]
-    comparison: Any = None
-    budget: float = 0.5
-    widths: tuple[float, ...] = (0.2, 0.35, 0.5, 0.65, 0.8)
-    rounds: int = 30
-    command: str | None = None
-    setting: Any = None
-    flagged: tuple[str, ...] = ()
-
-    def summary(self) -> list[SummaryRow]:
-        rows = []
-        for policy in self.policies:
-            own = [outcome for outcome in self.outcomes if outcome.policy == policy]
-            final = np.sort(100 * np.stack([outcome.history.test_accuracy[-1] for outcome in own]))
-            columns = (final.mean(axis=1), final[:, 0], final[:, :2].mean(axis=1))
-            moments = [float(f(column)) for column in columns for f in (np.mean, np.std)]
-            rows.append(SummaryRow(policy, *moments, own[0].realised, policy in self.flagged))
-        return rows
-
-
-def make_study(
-    gains: dict[str, float] | None = None,
-    *,
-    n_seeds: int = 10,
-    noise: float = 0.002,
-    names: tuple[str, ...] = NAMES,
-    **changes: Any,
-) -> FakeStudy:
-    """Build a study in which a policy's mean accuracy is ``gains`` points over uniform's."""
-    gains = gains or {"uniform": 0.0, "hasa": 0.5, "reverse": -0.8, "optimal": 0.35}
-    rng = np.random.default_rng(0)
-    ramp = 1 - np.exp(-np.arange(1, 31) / 7)
-    level = np.resize(LEVEL, len(names))
-    samples = np.resize(SAMPLES, len(names))
-    outcomes = []
-    for policy, gain in gains.items():
-        widths = np.resize(WIDTHS.get(policy, WIDTHS["uniform"]), len(names))
-        for seed in range(n_seeds):
-            wobble = rng.normal(0, noise, (30, len(names)))
-            history = SimpleNamespace(
-                test_accuracy=np.outer(ramp, level + gain / 100) + wobble - wobble[-1].mean() * 0.5
-            )
-            realised = float(np.average(widths, weights=samples))
-            outcomes.append(
-                SimpleNamespace(
-                    policy=policy, seed=seed, widths=widths, realised=realised, history=history
-                )
-            )
-    task = SimpleNamespace(
-        name="titles",
-        client_names=names,
-        samples=samples,
-        n_outputs=1846,
-        fingerprint={"file": "medium_data.csv", "texts": "6488", "texts sha256": "0136" * 16},
-    )
-    study = FakeStudy(task, tuple(gains), tuple(range(n_seeds)), tuple(outcomes), setting={})
-    return replace(study, **changes)
+from hasa_opt.tables import allocation_table, results_table
 
 
 def solver_row(solver: str, **changes: Any) -> SimpleNamespace:
@@ -152,16 +78,23 @@ def render(study: FakeStudy, folder: Path) -> Page:
     return Page(write_report(study, folder / "report.html"))  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out, which take longest."""
+    monkeypatch.setattr("hasa_opt.report._figures", lambda study: [])
+
+
 def test_the_report_is_one_file_without_outside_links(tmp_path: Path) -> None:
     page = render(make_study(comparison=COMPARISON, setting=SETTING, command=COMMAND), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert len(page.addresses) == page.tags.count("img") == 3
+    assert len(page.addresses) == page.tags.count("img") == 4
     assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert "url(" not in page.source
     assert "@import" not in page.source
 
 
+@pytest.mark.usefixtures("text_only")
 def test_the_report_states_setting_data_and_command(tmp_path: Path) -> None:
     page = render(make_study(comparison=COMPARISON, setting=SETTING, command=COMMAND), tmp_path)
     for fact in (*SETTING.values(), COMMAND, "0136" * 16, "0.2, 0.35, 0.5, 0.65, 0.8", "1846"):
@@ -171,6 +104,7 @@ def test_the_report_states_setting_data_and_command(tmp_path: Path) -> None:
         assert f"{row.realised:.4f}" in page.text
 
 
+@pytest.mark.usefixtures("text_only")
 def test_solver_rows_show_disproved_claims_and_missing_numbers(tmp_path: Path) -> None:
     page = render(make_study(comparison=COMPARISON), tmp_path)
     assert COMPARISON.verdict in page.text
@@ -178,6 +112,7 @@ def test_solver_rows_show_disproved_claims_and_missing_numbers(tmp_path: Path) -
     assert re.search(rf"flow {DASH} 1\.034217 {DASH} 0\.0121 optimal {DASH}", page.text)
 
 
+@pytest.mark.usefixtures("text_only")
 def test_sections_without_content_are_left_out(tmp_path: Path) -> None:
     page = render(make_study(), tmp_path)
     assert "Solvers on the same problem" not in page.text
@@ -189,7 +124,7 @@ def test_client_names_and_settings_are_escaped(tmp_path: Path) -> None:
     study = make_study({"<b>bold</b>": 0.0, "uniform": 0.1}, names=names, setting={"<i>": "</dl>"})
     study.task.name = "<title>"
     page = render(replace(study, command="x < y && 'z'"), tmp_path)
-    assert page.tags.count("img") == 3
+    assert page.tags.count("img") == 4
     assert not {"script", "b", "i"} & set(page.tags)
     assert page.tags.count("title") == 1
     assert "x < y && 'z'" in page.text
@@ -231,22 +166,168 @@ def test_the_interval_is_paired_by_seed() -> None:
     """Seeds that differ far more than the policies do hide nothing: only differences count."""
     study = make_study({"uniform": 0.0, "hasa": 0.3}, n_seeds=4, noise=0)
     for outcome in study.outcomes:
-        outcome.history.test_accuracy += outcome.seed / 10
-    shift = dict(zip(range(4), (0.001, 0.002, 0.003, 0.004), strict=True))
-    for outcome in study.outcomes:
-        base = next(o for o in study.outcomes if (o.policy, o.seed) == ("uniform", outcome.seed))
-        if outcome.policy == "hasa":
-            accuracy = base.history.test_accuracy + shift[outcome.seed]
-            outcome.history.test_accuracy = accuracy
+        base = 0.14 + outcome.seed / 10
+        gain = (outcome.seed + 1) / 1000 if outcome.policy == "hasa" else 0
+        outcome.own = np.full(7, base + gain)
     # Differences 0.1, 0.2, 0.3, 0.4 points: 0.25 +- t(0.975, 3) * 0.1291 / 2 = 0.25 +- 0.2054.
     assert "0.25 points" in headline(study)  # type: ignore[arg-type]
     assert "95 % interval +0.04 to +0.46, 4 seeds" in headline(study)  # type: ignore[arg-type]
 
 
+def test_the_headline_tells_allocation_from_options() -> None:
+    gains = {"uniform": 0.0, "hasa": 0.0, "uniform+personal": 1.0, "hasa+personal": 1.01}
+    sentence = headline(make_study(gains, noise=0.004))  # type: ignore[arg-type]
+    assert re.match(r"\w+\+personal is better than uniform by 1\.\d\d points", sentence)
+    sentence = headline(make_study({**gains, "hasa+personal": 1.3}, noise=0.004))  # type: ignore[arg-type]
+    assert re.match(r"hasa\+personal is better than uniform", sentence)
+    assert re.search(r"against uniform\+personal, is \+0\.\d\d points", sentence)
+
+
+@pytest.mark.usefixtures("text_only")
 def test_policies_that_miss_the_budget_are_marked(tmp_path: Path) -> None:
     assert "misses the budget" not in render(make_study(), tmp_path).text.split("Worst third:")[0]
     page = render(make_study(flagged=("reverse",)), tmp_path)
     assert "reverse misses the budget" in page.text
+    assert "worse" not in page.text, "a policy that spent something else is not judged"
+
+
+# --- Words ---------------------------------------------------------------------------------------
+
+
+def corrected(p_values: list[float]) -> list[float]:
+    """Holm's p-values, by their definition."""
+    order = sorted(range(len(p_values)), key=lambda row: p_values[row])
+    found, largest = [0.0] * len(p_values), 0.0
+    for position, row in enumerate(order):
+        largest = max(largest, (len(p_values) - position) * p_values[row])
+        found[row] = min(1.0, largest)
+    return found
+
+
+def expected_words(study: FakeStudy, pairs: list[tuple[str, str]], kind: str) -> list[str]:
+    """What scipy's t test and Holm's correction let one say about each pair."""
+    means = {
+        (own.policy, own.seed): 100 * float(np.mean(getattr(own, kind))) for own in study.outcomes
+    }
+    columns = {name: [means[name, seed] for seed in study.seeds] for name in study.policies}
+    p_values = [float(stats.ttest_rel(columns[a], columns[b]).pvalue) for a, b in pairs]
+    gaps = [float(np.mean(np.subtract(columns[a], columns[b]))) for a, b in pairs]
+    return [
+        "not told apart" if p >= 0.05 else "better" if gap > 0 else "worse"
+        for p, gap in zip(corrected(p_values), gaps, strict=True)
+    ]
+
+
+def random_studies() -> Iterator[FakeStudy]:
+    """Studies of every kind: few and many seeds and policies, gains from none to large."""
+    for number in range(40):
+        rng = np.random.default_rng([5, number])
+        names = ["uniform", *rng.choice(FOURTEEN[1:], size=rng.integers(1, 6), replace=False)]
+        if number % 3 == 0:
+            names += ["uniform+personal", "hasa+personal"]
+        scale = rng.choice([0.0, 0.05, 0.2])
+        gains = {str(name): 0.0 if name == "uniform" else rng.normal(0, scale) for name in names}
+        yield make_study(
+            gains,
+            n_seeds=int(rng.choice([2, 3, 5, 10])),
+            noise=0.004,
+            names=tuple("abcdefg"),
+            supernet=number % 2 == 0,
+            seed=number,
+        )
+
+
+@pytest.mark.usefixtures("text_only")
+def test_better_and_worse_stand_only_where_the_corrected_interval_leaves_zero_out(
+    tmp_path: Path,
+) -> None:
+    said = {"better": 0, "worse": 0, "not told apart": 0}
+    for study in random_studies():
+        pairs = {"against uniform": [(name, "uniform") for name in study.policies[1:]]}
+        words = expected_words(study, pairs["against uniform"], "own")
+        expected = [*words, *words]  # in the first table and among the statistics
+        if "hasa+personal" in study.policies:
+            same = expected_words(study, [("hasa+personal", "uniform+personal")], "own")
+            plain = [("uniform+personal", "uniform")]
+            plain += [("hasa+personal", "hasa")] if "hasa" in study.policies else []
+            with_options = [words[study.policies.index(n) - 1] for n in study.policies[-2:]]
+            expected += [*with_options, *expected_words(study, plain, "own"), *same, *same]
+        if np.isfinite(study.outcomes[0].supernet).all():
+            expected += expected_words(study, pairs["against uniform"], "supernet")
+        text = render(study, tmp_path).text
+        title = re.search(r"Subnet allocation on titles (.*) 7 clients", text)
+        assert title is not None
+        in_title = len(re.findall(r"\bbetter\b", title[1]))
+        ranked = sorted(study.summary(), key=lambda row: -row.mean)
+        allowed = "better" in words and in_title <= 2  # once as the kicker, once as the title
+        assert in_title == 0 or allowed, title[1]
+        body = text.replace(title[1], "")
+        for word in said:
+            assert len(re.findall(rf"\b{word}\b", body)) == expected.count(word), (word, text)
+            said[word] += expected.count(word)
+        assert ("better" in words) == (in_title > 0), (ranked[0].policy, title[1])
+    assert min(said.values()) > 20, "the search must have met every word"
+
+
+@pytest.mark.usefixtures("text_only")
+def test_one_seed_supports_no_word(tmp_path: Path) -> None:
+    text = render(make_study(n_seeds=1), tmp_path).text
+    assert not re.search(r"\b(better|worse)\b", text)
+    assert "Statistics" not in text
+
+
+# --- Measures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("text_only")
+def test_own_and_supernet_accuracies_stand_side_by_side(tmp_path: Path) -> None:
+    study = make_study(supernet=True)
+    text = render(study, tmp_path).text
+    for row in study.summary():
+        for name in ("weighted", "worst", "worst_third", "spread"):
+            own, full = getattr(row, name), getattr(row.supernet, name)
+            own_std, full_std = getattr(row, f"{name}_std"), getattr(row.supernet, f"{name}_std")
+            assert f"{own:.2f} ± {own_std:.2f} {full:.2f} ± {full_std:.2f}" in text
+    assert "Full supernet" not in render(make_study(), tmp_path).text
+
+
+@pytest.mark.usefixtures("text_only")
+def test_a_difference_that_hangs_on_one_client_names_it(tmp_path: Path) -> None:
+    assert "No difference to uniform changes its sign" in render(make_study(), tmp_path).text
+    study = make_study({"uniform": 0.0, "hasa": -0.1}, noise=0.0005)
+    for outcome in study.outcomes:
+        if outcome.policy == "hasa":
+            outcome.own = outcome.own + np.array([0, 0, 0, 0, 0, 0, 0.05])
+    text = render(study, tmp_path).text
+    found = "hasa against uniform: without Better Humans the difference changes its sign, from +0.6"
+    assert text.count(found) == 2, "beside the claim, and beside the table"
+
+
+@pytest.mark.usefixtures("text_only")
+def test_costs_and_widths_are_shown(tmp_path: Path) -> None:
+    text = render(make_study(), tmp_path).text
+    # 30 rounds x 7 clients x 1 GFLOP, 2 MB; peak width 0.8 at 1 MB per width.
+    assert "hasa 0.4782 0.800 0.478 210 GFLOP 420 MB 800 kB 30" in text
+
+
+@pytest.mark.usefixtures("text_only")
+def test_rounds_chosen_on_validation_are_said_to_be(tmp_path: Path) -> None:
+    study = make_study()
+    assert "Measured after the last round" in render(study, tmp_path).text
+    for outcome in study.outcomes:
+        outcome.rounds = 20 + outcome.seed
+    text = render(study, tmp_path).text
+    assert "the best accuracy on pooled validation data" in text
+    assert "800 kB 24.5" in text
+
+
+@pytest.mark.usefixtures("text_only")
+def test_clients_without_test_data_are_named_and_left_out_everywhere(tmp_path: Path) -> None:
+    study = make_study()
+    study.outcomes[3].own = np.where(np.arange(7) == 1, np.nan, study.outcomes[3].own)
+    text = render(study, tmp_path).text
+    assert "left out everywhere: UX Collective" in text
+    assert "nan" not in text
 
 
 def test_a_study_without_outcomes_or_folder_is_refused(tmp_path: Path) -> None:
@@ -254,6 +335,40 @@ def test_a_study_without_outcomes_or_folder_is_refused(tmp_path: Path) -> None:
         render(make_study(outcomes=()), tmp_path)
     with pytest.raises(InputError, match="does not exist: create it first"):
         render(make_study(), tmp_path / "absent")
+
+
+# --- Tables --------------------------------------------------------------------------------------
+
+
+def printed(table: Any, width: int = 100) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_table_of_fourteen_policies_with_options_fits_a_hundred_columns() -> None:
+    names = [*FOURTEEN, *(f"{name}+personal" for name in FOURTEEN)]
+    study = make_study(dict.fromkeys(names, 0.1), n_seeds=3, supernet=True)
+    text = printed(results_table(study.results, 0.5, "titles"))
+    assert "\u2026" not in text
+    lines = [line.rstrip() for line in text.splitlines()]
+    for row in study.summary():
+        line = next(own for own in lines if own.split()[:1] == [row.policy])
+        assert f"{row.mean:.2f} ± {row.mean_std:.2f}" in line
+        assert f"{row.worst:.2f}   {row.worst_third:.2f}" in line
+        assert f"{row.supernet.mean:.2f}" in line
+        assert line.endswith(f"{row.realised:.4f}" + "*" * (abs(row.realised / 0.5 - 1) > 0.005))
+
+
+def test_the_allocation_of_fourteen_policies_fits_a_hundred_columns() -> None:
+    widths = {name: np.linspace(0.2, 0.8, 7) + row / 1000 for row, name in enumerate(FOURTEEN)}
+    clients = hasa.Clients(make_study().task.samples, names=NAMES)
+    realised = dict.fromkeys(FOURTEEN, 0.5)
+    text = printed(allocation_table("Widths", clients, np.arange(7) / 10, widths, realised))
+    for name, own in widths.items():
+        assert name in text
+        assert all(f"{width:.3f}" in text for width in own)
+    assert text.count("Better Humans") == text.count("realised budget") > 1
 
 
 # --- Figures ------------------------------------------------------------------------------------
@@ -279,20 +394,56 @@ def test_allocation_shows_every_policy_and_client() -> None:
 def test_accuracy_by_client_is_the_mean_over_seeds_in_percent() -> None:
     study = make_study()
     drawn = markers(plots.accuracy_by_client(study))  # type: ignore[arg-type]
-    final = [o.history.test_accuracy[-1] for o in study.outcomes if o.policy == "hasa"]
+    final = [o.own for o in study.outcomes if o.policy == "hasa"]
     assert drawn["hasa"] == pytest.approx(100 * np.mean(final, axis=0))
 
 
-def test_accuracy_by_round_has_a_line_and_a_band_per_policy() -> None:
+def test_curves_of_validation_and_test_have_a_line_and_a_band_per_policy() -> None:
     study = make_study()
-    axes = plots.accuracy_by_round(study).axes[0]  # type: ignore[arg-type]
-    assert [line.get_label() for line in axes.lines] == list(study.policies)
-    assert len(axes.collections) == len(study.policies)
-    assert axes.lines[0].get_xdata().tolist() == list(range(1, 31))
-    final = [o.history.test_accuracy[-1].mean() for o in study.outcomes if o.policy == "uniform"]
-    assert axes.lines[0].get_ydata()[-1] == pytest.approx(100 * np.mean(final))
-    top = axes.collections[0].get_paths()[0].vertices[:, 1].max()
-    assert top > axes.lines[0].get_ydata().max()
+    above, below = plots.accuracy_by_round(study).axes  # type: ignore[arg-type]
+    targets = [len(split.targets) for split in study.task.validation]
+    own = [o for o in study.outcomes if o.policy == "uniform"]
+    pooled = [np.average(o.history.validation_accuracy[-1], weights=targets) for o in own]
+    means = [o.history.test_accuracy[-1].mean() for o in own]
+    for axes, final in ((above, pooled), (below, means)):
+        assert [line.get_label() for line in axes.lines] == list(study.policies)
+        assert len(axes.collections) == len(study.policies)
+        assert axes.lines[0].get_xdata().tolist() == list(range(1, 31))
+        assert axes.lines[0].get_ydata()[-1] == pytest.approx(100 * np.mean(final))
+        top = axes.collections[0].get_paths()[0].vertices[:, 1].max()
+        assert top > axes.lines[0].get_ydata().max()
+
+
+def test_the_round_that_was_chosen_is_marked() -> None:
+    study = make_study({"uniform": 0.0, "hasa": 0.1}, n_seeds=2)
+    for outcome in study.outcomes:
+        outcome.rounds = 10 + 4 * outcome.seed if outcome.policy == "hasa" else 30
+    for axes in plots.accuracy_by_round(study).axes:  # type: ignore[arg-type]
+        stars = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "*"]
+        assert stars == [12]
+
+
+def test_many_policies_are_drawn_as_a_matrix() -> None:
+    study = make_study(dict.fromkeys(FOURTEEN, 0.1) | {"uniform": 0.0}, n_seeds=2)
+    (axes,) = plots.accuracy_by_client(study).axes  # type: ignore[arg-type]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(FOURTEEN)
+    uniform, hasa_ = (
+        np.mean([own.own for own in study.outcomes if own.policy == name], axis=0)
+        for name in FOURTEEN[:2]
+    )
+    colours = axes.images[0].get_array()
+    assert colours[1] == pytest.approx(100 * (hasa_ - uniform))
+    assert not colours[0].any()
+    numbers = {text.get_position(): text.get_text() for text in axes.texts}
+    assert numbers[2, 1] == f"{100 * hasa_[2]:.1f}"
+
+
+def test_differences_show_both_intervals() -> None:
+    study = make_study(supernet=True)
+    own, _ = plots.differences(study).axes  # type: ignore[arg-type]
+    assert [label.get_text() for label in own.get_yticklabels()] == ["hasa", "reverse", "optimal"]
+    thin, thick, dot = (line.get_xdata() for line in own.lines[:3])
+    assert thin[0] < thick[0] < dot[0] < thick[1] < thin[1]
 
 
 def test_many_clients_show_the_largest() -> None:

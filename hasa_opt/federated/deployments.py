@@ -108,10 +108,10 @@ class Deployments:
         for client in clients.tolist():
             split = self.task.validation[client]
             for row, model in enumerate(self._personal(server, client, now, MIXES)):
-                correct[row] += evaluate(model, split).accuracy * targets(split)
+                correct[row] += evaluate(model, split).accuracy * count_targets(split)
         return MIXES[int(np.argmax(correct.round(6)))]
 
 
-def targets(split: Split) -> int:
+def count_targets(split: Split) -> int:
     """Count the targets by which a split is judged; padding is none."""
     return int((split.targets != IGNORED).sum())

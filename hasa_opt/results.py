@@ -1,0 +1,236 @@
+"""The results of a study as plain columns: one value per policy, seed and client.
+
+Tables and statistics are made from these alone, whether the training has just ended or its results
+were read from a file. No torch is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.errors import InputError
+
+__all__ = ["MEASURES", "Results", "read_results"]
+
+Kind = Literal["own", "supernet"]
+"""Which network is tested: what each client deploys, or the uncut supernet."""
+
+MEASURES = {
+    "mean": "client mean",
+    "weighted": "sample-weighted mean",
+    "worst": "worst client",
+    "worst_third": "worst third",
+    "spread": "standard deviation over clients",
+}
+"""Name to words of what is reported of the accuracies of all clients."""
+
+_CELLS = {"own": float, "supernet": float, "deployed": float, "peak": float, "trained": float,
+          "flops": int, "bytes": int}  # fmt: skip
+_RUNS = {"realised": float, "rounds": int, "memory": float}
+_HEADER = ("policy", "seed", "client", "samples", *_CELLS, *_RUNS)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Final measurements of a study.
+
+    Parameters
+    ----------
+    policies : n_policies distinct strings
+    seeds : n_seeds distinct ints
+    clients : n_clients distinct strings
+    samples : (n_clients,) ints
+        Training samples.
+    own, supernet : (n_policies, n_seeds, n_clients) floats
+        Test accuracy in [0, 1] of what each client deploys, and of the uncut supernet; NaN where
+        nothing was measured.
+    deployed, peak, trained : (n_policies, n_seeds, n_clients) floats
+        Width that is deployed; widest and mean width that was trained.
+    flops, bytes : (n_policies, n_seeds, n_clients) ints
+        Operations of local training, and bytes received and sent, over all rounds.
+    realised : (n_policies, n_seeds) floats
+        Budget that was spent.
+    rounds : (n_policies, n_seeds) ints
+        Rounds after which the accuracies were measured.
+    memory : (n_policies, n_seeds) floats
+        Peak memory of a training step at the widest width, in bytes; NaN if it was not measured.
+
+    Raises
+    ------
+    InputError
+        If a column has another shape.
+    """
+
+    policies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    clients: tuple[str, ...]
+    samples: IntArray
+    own: FloatArray
+    supernet: FloatArray
+    deployed: FloatArray
+    peak: FloatArray
+    trained: FloatArray
+    flops: IntArray
+    bytes: IntArray
+    realised: FloatArray
+    rounds: IntArray
+    memory: FloatArray
+
+    def __post_init__(self) -> None:
+        runs = (len(self.policies), len(self.seeds))
+        cells = (*runs, len(self.clients))
+        shapes = {
+            "samples": cells[2:],
+            **dict.fromkeys(_CELLS, cells),
+            **dict.fromkeys(_RUNS, runs),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise InputError(
+                    f"{name} has shape {getattr(self, name).shape} for {runs[0]} policies, "
+                    f"{runs[1]} seeds and {cells[2]} clients: give {shape}"
+                )
+
+    def row(self, policy: str) -> int:
+        """Position of a policy.
+
+        Raises
+        ------
+        InputError
+            Naming the policies that there are.
+        """
+        if policy not in self.policies:
+            raise InputError(
+                f"policy {policy!r} is not in the results: choose from {', '.join(self.policies)}"
+            )
+        return self.policies.index(policy)
+
+    def measured(self, kind: Kind = "own") -> IntArray:
+        """Rows of the clients that have an accuracy under every policy and seed."""
+        known: IntArray = np.flatnonzero(np.isfinite(getattr(self, kind)).all(axis=(0, 1)))
+        return known
+
+    def measure(self, name: str = "mean", kind: Kind = "own") -> FloatArray:
+        """One number per run, in percent, over the clients that were measured everywhere.
+
+        Parameters
+        ----------
+        name : str
+            ``mean`` (each client counts once), ``weighted`` (by training samples), ``worst``
+            (client), ``worst_third`` (mean over the third of the clients with the lowest
+            accuracy), or ``spread`` (standard deviation over the clients).
+        kind : "own" or "supernet"
+
+        Returns
+        -------
+        (n_policies, n_seeds) floats
+            NaN if no client was measured.
+        """
+        if name not in MEASURES:
+            raise InputError(f"measure {name!r} is not known: choose from {', '.join(MEASURES)}")
+        rows = self.measured(kind)
+        if not rows.size:
+            return np.full(self.realised.shape, np.nan)
+        values = 100 * getattr(self, kind)[..., rows]
+        if name == "weighted":
+            return np.asarray(np.average(values, axis=-1, weights=self.samples[rows]))
+        if name == "worst_third":
+            third = max(1, round(values.shape[-1] / 3))
+            return np.asarray(np.sort(values, axis=-1)[..., :third].mean(axis=-1))
+        if name == "worst":
+            return np.asarray(values.min(axis=-1))
+        return np.asarray(values.std(axis=-1) if name == "spread" else values.mean(axis=-1))
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """Write one CSV line per policy, seed and client; :func:`read_results` gives it back."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(_HEADER)
+            out.writerows(self._lines())
+
+    def _lines(self) -> Iterator[list[Any]]:
+        for at in np.ndindex(self.realised.shape):
+            run = [getattr(self, name)[at].item() for name in _RUNS]
+            for client, name in enumerate(self.clients):
+                cells = [getattr(self, column)[*at, client].item() for column in _CELLS]
+                size = self.samples[client].item()
+                yield [self.policies[at[0]], self.seeds[at[1]], name, size, *cells, *run]
+
+
+def read_results(path: str | PathLike[str]) -> Results:
+    """Read what :meth:`Results.write` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a column or a line is absent, or a value is no number.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"{source} is no file: give a CSV of results")
+    with source.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file)
+        absent = [name for name in _HEADER if name not in (lines.fieldnames or ())]
+        if absent:
+            raise InputError(
+                f"{source} has no column {', '.join(absent)}: give a CSV of results, one line per "
+                "policy, seed and client"
+            )
+        records = [_record(source, lines.line_num, line) for line in lines]
+    if not records:
+        raise InputError(f"{source} has no lines below its header: run the study")
+    return _assembled(source, records)
+
+
+def _record(source: Path, number: int, line: dict[str, str | None]) -> dict[str, Any]:
+    kinds = {"policy": str, "seed": int, "client": str, "samples": int, **_CELLS, **_RUNS}
+    record = {}
+    for name, kind in kinds.items():
+        try:
+            record[name] = kind(line[name])
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{source}, line {number}: {name} is {line[name]!r}, no {kind.__name__}: write the "
+                "file again"
+            ) from error
+    return record
+
+
+def _assembled(source: Path, records: Sequence[dict[str, Any]]) -> Results:
+    """Arrange records by policy, seed and client, each in the order of its first line."""
+    axes = {
+        name: {value: at for at, value in enumerate(dict.fromkeys(r[name] for r in records))}
+        for name in ("policy", "seed", "client")
+    }
+    shape = tuple(len(axis) for axis in axes.values())
+    where = [tuple(axis[record[name]] for name, axis in axes.items()) for record in records]
+    lines = np.zeros(shape, dtype=np.int64)
+    np.add.at(lines, tuple(np.array(where).T), 1)
+    if (lines != 1).any():
+        at = np.argwhere(lines != 1)[0]
+        run = ", ".join(
+            f"{name} {list(axis)[row]}" for (name, axis), row in zip(axes.items(), at, strict=True)
+        )
+        raise InputError(
+            f"{source} has {lines[tuple(at)]} lines for {run}: one is needed for each client of "
+            "each policy and seed; finish the study, or leave out what is not whole"
+        )
+    columns: dict[str, Any] = {
+        name: np.empty(shape, dtype=kind) for name, kind in (_CELLS | _RUNS).items()
+    }
+    samples = np.empty(shape[2], dtype=np.int64)
+    for place, record in zip(where, records, strict=True):
+        samples[place[2]] = record["samples"]
+        for name, column in columns.items():
+            column[place] = record[name]
+    runs = {name: columns.pop(name)[..., 0] for name in _RUNS}
+    policies, seeds, clients = (tuple(axis) for axis in axes.values())
+    return Results(policies, seeds, clients, samples, **columns, **runs)
