@@ -22,6 +22,7 @@ from hasa_opt.cli_options import (
     training_bar,
 )
 from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt.policies import POLICIES, RECOMMENDED
 
 if TYPE_CHECKING:
     from hasa_opt.models import SupernetModel
@@ -32,6 +33,8 @@ __all__ = ["build_model", "load_task", "require_learning_side", "study"]
 
 _OUTPUTS = ("results.csv", "result.png", "report.html")
 
+_NAMES = ", ".join([*POLICIES, RECOMMENDED])
+
 
 def study(
     data: Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")] = None,
@@ -39,19 +42,26 @@ def study(
     client_column: Annotated[
         str, typer.Option(help="Column of --data with the client.")
     ] = "client",
-    task: Annotated[str, typer.Option(help="Embedded task: docstrings or digits.")] = "docstrings",
+    task: Annotated[
+        str, typer.Option(help="Embedded: docstrings, digits or domains.")
+    ] = "docstrings",
     model: Annotated[
-        str | None, typer.Option(help="lstm, cnn or mlp; default: by the data.")
+        str | None,
+        typer.Option(help="lstm, gru, transformer, cnn, mlp or resnet; default: by data."),
     ] = None,
-    hidden: Annotated[int, typer.Option(help="Hidden units of an lstm.")] = 64,
-    embedding: Annotated[int, typer.Option(help="Embedding dimensions of an lstm.")] = 64,
+    hidden: Annotated[int, typer.Option(help="Hidden units of an lstm or gru.")] = 64,
+    embedding: Annotated[int, typer.Option(help="Embedding dimensions of an lstm or gru.")] = 64,
     policies: Annotated[
-        str, typer.Option(help="Comma-separated names.")
+        str, typer.Option(help=f"Comma-separated: {_NAMES}; with options as in hasa+personal.")
     ] = "uniform,hasa,reverse,optimal",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     rounds: Annotated[int, typer.Option(min=1)] = 10,
+    rounds_by: Annotated[
+        str, typer.Option(help="Which round counts: fixed (the last) or validation.")
+    ] = "fixed",
     budget: Budget = 0.5,
+    budget_in: Annotated[str, typer.Option(help="width or flops.")] = "width",
     widths: Widths = "0.2,0.35,0.5,0.65,0.8",
     score: Score = "jensen_shannon",
     local_epochs: Annotated[int, typer.Option(min=1)] = 1,
@@ -60,6 +70,15 @@ def study(
     optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
     aggregation: Annotated[str, typer.Option(help="full or selective.")] = "full",
     evaluate: Annotated[str, typer.Option(help="subnet or supernet.")] = "subnet",
+    engine: Annotated[str, typer.Option(help="sequential, batched or auto.")] = "sequential",
+    weight_power: Annotated[
+        float, typer.Option(help="Clients weigh by their samples to this power.")
+    ] = 1.0,
+    output_bias: Annotated[str, typer.Option(help="shared or local.")] = "shared",
+    mix: Annotated[
+        str, typer.Option(help="Share of the local model in a personal one, or validation.")
+    ] = "0.75",
+    probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
     as_json: AsJson = False,
@@ -79,7 +98,9 @@ def study(
         build_model(loaded, model, hidden, embedding),
         policies=split_names(policies),
         seeds=range(first_seed, first_seed + seeds),
+        rounds_by=rounds_by,  # type: ignore[arg-type]
         budget=budget,
+        budget_in=budget_in,  # type: ignore[arg-type]
         widths=split_numbers(widths, "--widths"),
         rounds=rounds,
         local_epochs=local_epochs,
@@ -88,6 +109,11 @@ def study(
         optimizer=optimizer,  # type: ignore[arg-type]
         aggregation=aggregation,  # type: ignore[arg-type]
         evaluate=evaluate,  # type: ignore[arg-type]
+        engine=engine,
+        weight_power=weight_power,
+        output_bias=output_bias,  # type: ignore[arg-type]
+        mix=_mix(mix),  # type: ignore[arg-type]
+        probe_rounds=probe_rounds,
         score=score,
         command=shlex.join(["hasa-opt", *sys.argv[1:]]),
     )
@@ -105,6 +131,14 @@ def study(
         Console(stderr=True, soft_wrap=True, highlight=False).print(notice, markup=False)
         raise typer.Exit(130) from None
     _finish_study(done, output, console, as_json)
+
+
+def _mix(text: str) -> float | str:
+    """A number, or a name that the study knows or refuses."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _finish_study(done: Study, output: Path, console: Console, as_json: bool) -> None:
