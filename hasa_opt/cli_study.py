@@ -42,9 +42,7 @@ def study(
     client_column: Annotated[
         str, typer.Option(help="Column of --data with the client.")
     ] = "client",
-    task: Annotated[
-        str, typer.Option(help="Embedded: docstrings, digits or domains.")
-    ] = "docstrings",
+    task: Annotated[str, typer.Option(help="docstrings, digits or domains.")] = "docstrings",
     model: Annotated[
         str | None,
         typer.Option(help="lstm, gru, transformer, cnn, mlp or resnet; default: by data."),
