@@ -1,6 +1,6 @@
 """What scores measure: size or need; and what the standardised score costs.
 
-``python benchmarks/bench_scores.py`` (some 15 CPU seconds) prints
+``python benchmarks/bench_scores.py`` (half a CPU minute) prints
 
 - the CPU time of ``scores.excess`` for 10,000 clients and 1,000 labels,
 - what the scores find where a need that is independent of size was planted,
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def speed(n_clients: int = 10_000, n_labels: int = 1_000) -> None:
     print(f"{n_clients} clients that do not differ, {n_labels} labels: {seconds:.1f} CPU seconds")
     print("  tokens        clients   excess: mean   spread")
     edges = (5, 10, 50, 500, 5000)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         own = found[(sizes >= low) & (sizes < high)]
         name = f"{low} to {high - 1}"
         print(f"  {name:12} {own.size:8} {own.mean():14.2f} {own.std():8.2f}")
@@ -98,14 +99,8 @@ def texts(task: tasks.Task, shuffles: int = 40) -> None:
     print(f"  squared correlation of jensen_shannon, as it is and shuffled: {alike:.0%}")
     print(f"  excess, shuffled: mean {chance.mean():.2f}, spread {chance.std(axis=0).mean():.2f}")
     print("  client                   tokens  jensen_shannon  shuffled   excess  debiased")
-    columns = (
-        sizes,
-        scores.jensen_shannon(true),
-        dealt,
-        scores.excess(true),
-        scores.debiased(true),
-    )
-    for row, (size, plain, mean, sure, beyond) in enumerate(zip(*columns, strict=True)):
+    columns = [sizes, *(scores.SCORES[name](true) for name in NAMES), dealt]
+    for row, (size, plain, sure, beyond, mean) in enumerate(zip(*columns, strict=True)):
         name = task.client_names[row]
         print(f"  {name:24} {size:6} {plain:15.4f} {mean:9.4f} {sure:8.1f} {beyond:9.4f}")
     print()
