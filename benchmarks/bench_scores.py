@@ -1,6 +1,6 @@
 """What scores measure: size or need; and what the standardised score costs.
 
-``python benchmarks/bench_scores.py`` (some 15 CPU seconds) prints
+``python benchmarks/bench_scores.py`` (half a CPU minute) prints
 
 - the CPU time of ``scores.excess`` for 10,000 clients and 1,000 labels,
 - what the scores find where a need that is independent of size was planted,
@@ -99,14 +99,8 @@ def texts(task: tasks.Task, shuffles: int = 40) -> None:
     print(f"  squared correlation of jensen_shannon, as it is and shuffled: {alike:.0%}")
     print(f"  excess, shuffled: mean {chance.mean():.2f}, spread {chance.std(axis=0).mean():.2f}")
     print("  client                   tokens  jensen_shannon  shuffled   excess  debiased")
-    columns = (
-        sizes,
-        scores.jensen_shannon(true),
-        dealt,
-        scores.excess(true),
-        scores.debiased(true),
-    )
-    for row, (size, plain, mean, sure, beyond) in enumerate(zip(*columns, strict=True)):
+    columns = [sizes, *(scores.SCORES[name](true) for name in NAMES), dealt]
+    for row, (size, plain, sure, beyond, mean) in enumerate(zip(*columns, strict=True)):
         name = task.client_names[row]
         print(f"  {name:24} {size:6} {plain:15.4f} {mean:9.4f} {sure:8.1f} {beyond:9.4f}")
     print()

@@ -52,7 +52,7 @@ class Grab:
     def lost(self) -> FloatArray:
         """The most that an honest client loses to each liar, in width, ``(n_clients,)``."""
         others = ~np.eye(self.honest.size, dtype=bool)
-        return np.asarray((self.honest - self.widths).max(axis=1, where=others, initial=-np.inf))
+        return np.asarray(np.max(self.honest - self.widths, axis=1, where=others, initial=-np.inf))
 
     @property
     def kept(self) -> FloatArray:
@@ -63,7 +63,8 @@ class Grab:
         others = ~np.eye(self.honest.size, dtype=bool)
         before = np.broadcast_to(self.honest, self.widths.shape).std(axis=1, where=others)
         after = self.widths.std(axis=1, where=others)
-        return np.asarray(np.divide(after, before, out=np.ones_like(before), where=before > 0))
+        kept: FloatArray = np.divide(after, before, out=np.ones_like(before), where=before > 0)
+        return kept
 
     @property
     def spent(self) -> FloatArray:
