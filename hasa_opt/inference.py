@@ -218,7 +218,9 @@ def _gaps(values: npt.ArrayLike, reference: npt.ArrayLike) -> FloatArray:
     known = np.isfinite(first) & np.isfinite(second)
     first, second = first[known], second[known]
     step = _RESOLUTION * max(np.abs(first).max(initial=0), np.abs(second).max(initial=0))
-    rounded: FloatArray = np.round((first - second) / step) * step if step > 0 else first - second
+    if step == 0:
+        return first - second
+    rounded: FloatArray = np.round(first - second, -math.floor(math.log10(step)))
     return rounded
 
 
@@ -257,7 +259,10 @@ def _corrected(difference: Difference, gaps: FloatArray, factor: float) -> Diffe
     level = 1 - (1 - LEVEL) / factor if math.isfinite(factor) else LEVEL
     low, high = _interval(difference.mean, difference.std, len(gaps), level, difference.p_t)
     return replace(
-        difference, p_holm=min(1.0, difference.p_t * factor), holm_low=low, holm_high=high
+        difference,
+        p_holm=float(np.minimum(1, difference.p_t * factor)),
+        holm_low=low,
+        holm_high=high,
     )
 
 

@@ -87,10 +87,10 @@ def allocation_table(
         Budget that its widths spend.
     """
     names = [clients.name(row) for row in range(len(clients))]
-    room = _COLUMNS - min(_MAX_NAME, max(map(len, names))) - 26
+    room = _COLUMNS - min(_MAX_NAME, max(map(len, names))) - 25
     blocks: list[list[str]] = [[]]
     for policy in widths:
-        if blocks[-1] and sum(max(5, len(own)) + 2 for own in [*blocks[-1], policy]) > room:
+        if blocks[-1] and sum(max(6, len(own)) + 3 for own in [*blocks[-1], policy]) > room:
             blocks.append([])
         blocks[-1].append(policy)
     outer = Table(title=title, box=None, show_header=False, padding=0)

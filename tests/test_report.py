@@ -355,8 +355,8 @@ def test_the_table_of_fourteen_policies_with_options_fits_a_hundred_columns() ->
     for row in study.summary():
         line = next(own for own in lines if own.split()[:1] == [row.policy])
         assert f"{row.mean:.2f} ± {row.mean_std:.2f}" in line
-        assert f"{row.worst:.2f}   {row.worst_third:.2f}" in line
-        assert f"{row.supernet.mean:.2f}" in line
+        numbers = [f"{row.worst:.2f}", f"{row.worst_third:.2f}", f"{row.supernet.mean:.2f}"]
+        assert " ".join(numbers) in " ".join(line.split())
         assert line.endswith(f"{row.realised:.4f}" + "*" * (abs(row.realised / 0.5 - 1) > 0.005))
 
 
@@ -432,8 +432,8 @@ def test_many_policies_are_drawn_as_a_matrix() -> None:
         for name in FOURTEEN[:2]
     )
     colours = axes.images[0].get_array()
-    assert colours[1] == pytest.approx(100 * (hasa_ - uniform))
-    assert not colours[0].any()
+    assert np.asarray(colours)[1] == pytest.approx(100 * (hasa_ - uniform))
+    assert not np.asarray(colours)[0].any()
     numbers = {text.get_position(): text.get_text() for text in axes.texts}
     assert numbers[2, 1] == f"{100 * hasa_[2]:.1f}"
 
