@@ -124,9 +124,9 @@ def _contrasts(widths: FloatArray) -> FloatArray:
 def _posterior_mean(found: FloatArray, noise: FloatArray) -> FloatArray:
     """Posterior means of normal effects, integrated over their common mean and spread."""
     spread = float(found.std())
-    if spread == 0 or noise.max() == 0:
+    if noise.max() <= (_ROUNDING * spread) ** 2:
         return found
-    variances = np.maximum(noise, 1e-9 * noise.max())
+    variances = np.maximum(noise, _ROUNDING * noise.max())
     between = np.linspace(0.0, 3.0 * spread, _GRID)[:, None] ** 2
     precision = 1.0 / (between + variances)
     total = precision.sum(axis=1, keepdims=True)

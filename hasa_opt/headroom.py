@@ -70,7 +70,7 @@ class Headroom:
         Predicted gain of the measured optimum over uniform in the unweighted client mean, in
         points, and its interval.
     promised : float
-        What the smoothed table promises for its own optimum: the 100 % of the shares.
+        What the smoothed table promises for its own optimum.
     widths, uniform : (n_clients,) floats
         The measured optimum by all measurements, and what it is compared with.
     rules : mapping of str to Gain
@@ -97,11 +97,16 @@ class Headroom:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Gain of each rule as a share of what is promised; empty where nothing is worthwhile."""
-        if not (self.worthwhile and self.promised > 0):
+        """Gain of each rule as a share of :attr:`whole`; empty where nothing is worthwhile."""
+        if not self.worthwhile:
             return {}
         gains = {name: own.value for name, own in self.rules.items()} | {OPTIMUM: self.gain}
-        return {name: gain / self.promised for name, gain in gains.items()}
+        return {name: gain / self.whole for name, gain in gains.items()}
+
+    @property
+    def whole(self) -> float:
+        """The 100 % of the shares: what is promised, or the gain where that is larger."""
+        return max(self.promised, self.gain)
 
     @property
     def sentence(self) -> str:
@@ -112,7 +117,7 @@ class Headroom:
             seen = ", ".join(others)
             return f"{worth}: use uniform" + (f" (yet these rules gain: {seen})" if seen else "")
         captured = ", ".join(f"{_name(name)} {share:.0%}" for name, share in self.shares.items())
-        return f"{worth}; of what is promised are captured: {captured}"
+        return f"{worth}, of {self.whole:+.1f} at most: captured by {captured}"
 
     def record(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -125,6 +130,7 @@ class Headroom:
             "low": self.low,
             "high": self.high,
             "promised": self.promised,
+            "whole": self.whole,
             "shares": self.shares,
             "rules": {name: asdict(own) for name, own in self.rules.items()},
             "spent": dict(self.spent),
@@ -158,7 +164,9 @@ class Headroom:
                 "-" if share is None else f"{share:.0%}",
                 f"{self.spent[name]:.4f}",
             )
-        table.caption = f"100 % is what the smoothed table promises: {self.promised:+.2f}"
+        table.caption = (
+            f"the smoothed table promises {self.promised:+.2f}; 100 % is {self.whole:+.2f}"
+        )
         return table
 
     def __rich__(self) -> Group:

@@ -1,0 +1,227 @@
+"""A probe sees training data alone, counts what it costs, and measures what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+import hasa_opt as hasa
+from hasa_opt import federated, models, tasks
+from hasa_opt.federated import LocalTraining
+from hasa_opt.probe import Probe, _shares
+from hasa_opt.tasks import Split, Task
+from hasa_opt.warm_up import Plan, halves, judge, measure, menu_draw
+
+MENU = (0.25, 0.5, 1.0)
+
+
+def split(size: int, rng: np.random.Generator) -> Split:
+    targets = rng.integers(0, 3, size)
+    inputs = np.eye(3)[targets] + rng.normal(0, 0.3, (size, 3))
+    return Split(torch.tensor(inputs, dtype=torch.float32), torch.tensor(targets))
+
+
+def small_task(sizes: tuple[int, ...] = (40, 25, 60)) -> Task:
+    rng = np.random.default_rng(0)
+    train = tuple(split(size, rng) for size in sizes)
+    counts = np.array([np.bincount(own.targets, minlength=3) for own in train])
+    other = tuple(split(5, rng) for _ in sizes)
+    names = tuple(f"c{row}" for row in range(len(sizes)))
+    return Task("small", names, train, other, other, counts, 3)
+
+
+class Untouchable(tuple):
+    """Splits that may be counted, and nothing else."""
+
+    def __getitem__(self, item: object) -> object:
+        raise AssertionError("a split that is not training data was read")
+
+
+def small_model(seed: int = 0) -> models.SupernetModel:
+    return models.fresh(models.MLP(3, 3, hidden=(8,)), seed)
+
+
+@pytest.fixture(scope="module")
+def probed() -> Probe:
+    return hasa.probe(small_model(), small_task(), MENU, 4, 0, budget=0.5, batch_size=8)
+
+
+def test_shapes_and_ranges(probed: Probe) -> None:
+    assert probed.accuracy.shape == probed.loss.shape == probed.utility.shape == (3, 3)
+    assert probed.halves.shape == (2, 3, 3)
+    assert ((probed.halves >= 0) & (probed.halves <= 1)).all()
+    assert probed.widths.tolist() == list(MENU)
+
+
+def test_it_learns_what_can_be_learned() -> None:
+    found = hasa.probe(small_model(), small_task(), MENU, 40, 0, batch_size=8)
+    assert found.accuracy.min() > 0.8
+    assert found.loss.max() < 0.6
+
+
+def test_accuracy_is_that_of_both_halves_by_targets(probed: Probe) -> None:
+    sizes = np.array([40, 25, 60])
+    first, second = (sizes + 1) // 2, sizes // 2
+    # halves[0] is judged on the second deal, by the model that trained on the first.
+    wanted = (probed.halves[0].T * second + probed.halves[1].T * first) / sizes
+    assert probed.accuracy.T == pytest.approx(wanted)
+
+
+def test_validation_and_test_are_never_read() -> None:
+    task = small_task()
+    guarded = replace(task)
+    object.__setattr__(guarded, "validation", Untouchable(task.validation))
+    object.__setattr__(guarded, "test", Untouchable(task.test))
+    plain = hasa.probe(small_model(), task, MENU, 1, 0, budget=0.5)
+    found = hasa.probe(small_model(), guarded, MENU, 1, 0, budget=0.5)
+    assert (found.accuracy == plain.accuracy).all()
+
+
+def test_halves_are_disjoint_and_together_everything() -> None:
+    task = small_task()
+    parts = halves(task, 3)
+    for client, own in enumerate(task.train):
+        rows = torch.cat([part[client].inputs for part in parts])
+        assert len(rows) == len(own)
+        assert {tuple(row) for row in rows.tolist()} == {tuple(row) for row in own.inputs.tolist()}
+    other = halves(task, 4)[0][0].inputs
+    assert not torch.equal(parts[0][0].inputs, other)
+
+
+def test_nothing_of_the_held_back_half_is_trained_on() -> None:
+    task = small_task()
+    plan = Plan(np.array(MENU), np.full(3, 1 / 3), 2, LocalTraining(batch_size=8), None, 0, None, 0)
+    first, second = halves(task, 0)
+    changed = list(task.train)
+    rows = torch.tensor(np.isin(task.train[0].inputs[:, 0], second[0].inputs[:, 0]))
+    targets = task.train[0].targets.clone()
+    targets[rows] = (targets[rows] + 1) % 3
+    changed[0] = Split(task.train[0].inputs, targets)
+    plain = measure(small_model(), task, plan).outcomes[0]
+    found = measure(small_model(), replace(task, train=tuple(changed)), plan).outcomes[0]
+    # The model of the first half is the same, so other clients are judged the same.
+    assert (plain[1].correct == found[1].correct).all()
+    assert not (plain[0].correct == found[0].correct).all()
+
+
+def test_outcomes_of_samples_add_up_to_the_evaluation() -> None:
+    task = tasks.load("docstrings", seed=0)
+    model = models.fresh(models.GRULanguageModel(task.n_outputs, embedding=8, hidden=8), 0)
+    own = judge(model, [0.5], task.train[:1], task.test[:1])[0]
+    wanted = federated.evaluate(models.extract(model, 0.5), task.test[0])
+    assert own.correct[:, 0].sum() / own.targets.sum() == pytest.approx(wanted.accuracy)
+    assert own.loss[:, 0].sum() / own.known.sum() == pytest.approx(wanted.loss, rel=1e-5)
+
+
+def test_covariance_is_that_of_a_bootstrap_over_samples() -> None:
+    from hasa_opt.probe import _ratios
+    from hasa_opt.warm_up import Judged
+
+    rng = np.random.default_rng(0)
+    targets = rng.integers(1, 8, 400).astype(float)
+    ease = rng.uniform(0, 1, 400)
+    correct = np.stack([rng.binomial(targets.astype(int), ease * own) for own in (0.5, 0.8)], 1)
+    own = Judged(targets, targets, correct.astype(float), correct.astype(float))
+    _, covariance, degrees = _ratios([[own], [own]])
+    both = [np.concatenate([value, value]) for value in (targets, correct)]
+    draws = rng.integers(0, 800, (4000, 800))
+    ratios = both[1][draws].sum(axis=1) / both[0][draws].sum(axis=1)[:, None]
+    assert covariance[0] == pytest.approx(np.cov(ratios.T), rel=0.15)
+    assert degrees == 798
+
+
+def test_cost_is_that_of_what_was_done() -> None:
+    task, model = small_task(), small_model()
+    one = model.profile(MENU, task.train[0].inputs[:1]).flops  # a sample, forward and backward
+    samples = int(task.samples.sum())
+    found = hasa.probe(model, task, (0.5, 1.0), 3, 0, batch_size=8)
+    trained = found.flops - samples * (one[1] + one[2]) // 3
+    assert 3 * samples * one[1] <= trained + 4 <= 3 * samples * one[2] + 8
+    assert found.round_flops.tolist() == [samples * one[1], samples * one[2]]
+    assert found.cost(10, 0.5) == pytest.approx(found.flops / (10 * samples * one[1]))
+    budgeted = hasa.probe(model, task, (0.5, 1.0), 3, 0, batch_size=8, budget=0.5)
+    assert budgeted.flops > samples * one[1] * 3 * 2
+
+
+def test_control_is_a_run_at_the_budget(probed: Probe) -> None:
+    control = probed.control
+    assert control is not None
+    assert control.gain == pytest.approx(probed.accuracy - control.accuracy[:, None])
+    assert (control.error >= 0).all()
+    assert np.isfinite(control.personal).all()
+    assert hasa.probe(small_model(), small_task(), MENU, 1, 0).control is None
+
+
+def test_personal_deployment_without_a_local_share_gains_nothing() -> None:
+    found = hasa.probe(small_model(), small_task(), MENU, 2, 0, budget=0.5, mix=0.0)
+    assert found.control is not None
+    assert (found.control.personal == 0).all()
+    sampled = hasa.probe(small_model(), small_task(), MENU, 2, 0, budget=0.5, sample=1)
+    assert sampled.control is not None
+    assert np.isfinite(sampled.control.personal).sum() <= 1
+
+
+@pytest.mark.parametrize("budget", [0.25, 0.3, 0.5, 0.9, 1.0])
+def test_drawn_widths_have_the_budget_as_mean(budget: float) -> None:
+    menu = np.array(MENU)
+    shares = _shares(menu, budget)
+    assert shares.sum() == pytest.approx(1)
+    assert shares @ menu == pytest.approx(budget, abs=2e-3)
+    drawn = menu_draw(menu, shares)(1.0, (0, 0, 0))
+    widths = [next(drawn) for _ in range(60)]
+    assert np.mean(widths) == pytest.approx(budget, abs=0.03)
+    assert set(widths) <= set(MENU)
+
+
+def test_it_depends_on_the_seed_alone_and_leaves_the_model(probed: Probe) -> None:
+    model = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(1)
+    again = hasa.probe(model, small_task(), MENU, 4, 0, budget=0.5, batch_size=8)
+    assert (again.accuracy == probed.accuracy).all()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    other = hasa.probe(model, small_task(), MENU, 4, 1, budget=0.5, batch_size=8)
+    assert (other.accuracy != probed.accuracy).any()
+
+
+def test_utility_is_the_client_mean_in_points(probed: Probe) -> None:
+    assert probed.utility.sum(axis=0).mean() == pytest.approx(100 * probed.accuracy.mean())
+    assert (np.diff(probed.utility) >= -1e-12).all()
+    table = hasa.utility.measured(probed.utility)
+    problem = hasa.AllocationProblem.build(
+        small_task().clients(), widths=MENU, budget=0.5, utility=table
+    )
+    assert hasa.solve(problem, "highs").has_solution
+    assert isinstance(hasa.headroom(probed, small_task().clients(), 0.5), hasa.Headroom)
+
+
+def test_it_shows_a_table(probed: Probe) -> None:
+    console = Console(record=True, width=120)
+    console.print(probed)
+    assert "c2" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"widths": (0.5, 0.25)}, "widths"),
+        ({"rounds": 0}, "rounds"),
+        ({"seed": -1}, "seed"),
+        ({"budget": 0.1}, "outside the menu"),
+        ({"budget": "a"}, "budget"),
+        ({"mix": 2.0}, "mix"),
+        ({"sample": 4}, "sample"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"task": small_task((1, 9, 9))}, "1 training sample"),
+        ({"model": models.MLP(3, 4)}, "outputs"),
+        ({"model": models.MLP(5, 3)}, "cannot process"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(changes: dict, words: str) -> None:
+    given = {"model": small_model(), "task": small_task(), "widths": MENU, "rounds": 1, "seed": 0}
+    with pytest.raises(hasa.InputError, match=words):
+        hasa.probe(**(given | changes))
