@@ -265,12 +265,15 @@ def _counts(clients: Clients, path: Path) -> Counts:
 
 
 def _warn_of_size(score: str, share: float) -> None:
+    reason = "chance makes small samples look different"
     remedy = "--score debiased ranks by how much a client differs beyond chance at its size"
-    if score != "excess":
+    if score == "excess":
+        reason = "a larger sample makes the same difference surer"
+    else:
         remedy = f"--score excess ranks by how surely a client differs, {remedy}"
     Console(stderr=True, soft_wrap=True, highlight=False).print(
         f"[bold yellow]warning:[/] sample size explains {share:.0%} of the ranking by {score} "
-        f"(squared rank correlation), so it may say little about the data: {remedy}"
+        f"(squared rank correlation); {reason}: {remedy}"
     )
 
 

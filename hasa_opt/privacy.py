@@ -70,21 +70,24 @@ class WidthChanges:
         self.draw(figure.add_subplot())
         return figure
 
-    def draw(self, axes: Axes, *, label: str = "private scores") -> None:
+    def draw(self, axes: Axes, *, label: str = "scores") -> None:
         """Draw the same into axes of a figure of one's own.
 
         Parameters
         ----------
         axes : matplotlib Axes
         label : str
-            Name of the line in the legend.
+            What the legend calls the scores.
         """
         share = 100 * self.changed / self.plain.size
-        (line,) = axes.plot(self.epsilons, share.mean(axis=1), "o-", markersize=4, label=label)
+        (line,) = axes.plot(
+            self.epsilons, share.mean(axis=1), "o-", markersize=4, label=f"private {label}"
+        )
         low, high = np.quantile(share, [0.1, 0.9], axis=1)
         axes.fill_between(self.epsilons, low, high, color=line.get_color(), alpha=0.15, lw=0)
         chance = 100 * self.changed_by_chance / self.plain.size
-        axes.axhline(chance, color=line.get_color(), linestyle=":", label=f"{label}: at random")
+        dealt = f"{label} dealt out at random"
+        axes.axhline(chance, color=line.get_color(), linestyle=":", label=dealt)
         axes.set_xscale("log")
         axes.set_ylim(0, 102)
         axes.set_xlabel("epsilon")
