@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from rich.progress import track
 
 from hasa_opt import tasks
 from hasa_opt.models import GRULanguageModel
-from hasa_opt.outcome import Outcome
+from hasa_opt.outcome import Outcome, gather
+from hasa_opt.results import Results
 from hasa_opt.study import Study
 from hasa_opt.tasks import Task
 
@@ -27,10 +28,11 @@ WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 ROUNDS = 10
 
 POLICIES = (
-    "uniform", "hasa", "hasa_two_passes", "reverse", "random", "inverse_size",
-    "optimal", "covered", "heterofl", "fedrolex", "federated_dropout", "fjord",
+    "uniform", "hasa", "hasa_two_passes", "reverse", "random", "inverse_size", "optimal", "covered",
+    "heterofl", "fedrolex", "federated_dropout", "fjord", "measured", "recommended",
     "uniform+personal", "hasa+personal", "reverse+personal", "optimal+personal", "fjord+personal",
-    "uniform+selective", "hasa+selective", "uniform+n^0.5", "hasa+n^0.5", "uniform+local_bias",
+    "measured+personal", "uniform+selective", "hasa+selective", "uniform+n^0.5", "hasa+n^0.5",
+    "uniform+local_bias",
 )  # fmt: skip
 
 
@@ -95,6 +97,14 @@ def main() -> None:
                     workers=options.workers, directory=directory, compare_solvers=False
                 )
                 outcomes += done.outcomes
+            found = gather(outcomes, done.task.client_names, done.task.samples)
+            _rounded(found).write(options.output / f"{setting}.csv")
+
+
+def _rounded(results: Results) -> Results:
+    """Six decimals are enough, and a tenth of the file."""
+    columns = ("own", "supernet", "deployed", "peak", "trained", "realised")
+    return replace(results, **{name: getattr(results, name).round(6) for name in columns})
 
 
 if __name__ == "__main__":

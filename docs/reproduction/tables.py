@@ -1,0 +1,158 @@
+"""Write the page of results from what was measured: ``python docs/reproduction/tables.py``.
+
+Nothing is trained here. Each CSV file in ``results`` is one setting, named task-hidden-budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hasa_opt.claim import signed, span
+from hasa_opt.contrasts import Contrast, against, against_plain, against_same_options, hinges
+from hasa_opt.inference import Difference, family
+from hasa_opt.results import MEASURES, Kind, Results, read_results
+from hasa_opt.summary import summarise
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGE = HERE / "results.rst"
+BASELINES = ("heterofl", "fedrolex", "federated_dropout", "fjord")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One policy above another in one measure."""
+
+    text: str
+    better: str
+    worse: str
+    measure: str = "mean"
+    kind: Kind = "own"
+
+
+CLAIMS = (
+    Claim("HASA has a higher client mean than uniform", "hasa", "uniform"),
+    Claim("HASA has a better worst client than uniform", "hasa", "uniform", "worst"),
+    Claim("HASA has a better worst third than uniform", "hasa", "uniform", "worst_third"),
+    *(
+        Claim(f"HASA has a better {MEASURES[measure]} than {name}", "hasa", name, measure)
+        for name in BASELINES
+        for measure in ("worst", "worst_third")
+    ),
+    Claim("The reversed rule is worse than HASA in the client mean", "hasa", "reverse"),
+    Claim("The reversed rule is worse than HASA in the worst third", "hasa", "reverse",
+          "worst_third"),
+    Claim("So it is in the uncut supernet (client mean)", "hasa", "reverse", "mean", "supernet"),
+    Claim("With selective aggregation, HASA has a higher client mean than uniform",
+          "hasa+selective", "uniform+selective"),
+)  # fmt: skip
+
+
+def page() -> str:
+    """The page of all settings, as reStructuredText."""
+    files = sorted(RESULTS.glob("*.csv"))
+    parts = [_title("Results of the reproduction", "="), _INTRODUCTION]
+    for path in files:
+        task, hidden, budget = path.stem.split("-")
+        results = read_results(path)
+        name = f"{task.capitalize()}, {hidden} hidden units, budget {budget}"
+        seeds = f"{len(results.seeds)} seeds, {results.seeds[0]} to {results.seeds[-1]}."
+        parts += [_title(name, "-"), seeds, *_setting(results, float(budget))]
+    return "\n\n".join(parts) + "\n"
+
+
+_INTRODUCTION = """\
+.. Written by tables.py from the files in results; do not edit.
+
+Test accuracy in percent. Differences are paired by seed, in percentage points. The interval in the
+tables is corrected for the number of policies (Holm); those of the claims are 95 % t intervals of
+one comparison each. *Smallest effect*: what a study of this size sees in four of five cases."""
+
+
+def _setting(results: Results, budget: float) -> Iterator[str]:
+    gaps = {own.policy: own.difference for own in against(results)}
+    supernet = results.measure("mean", "supernet").mean(axis=1)
+    rows = [
+        [
+            row.policy,
+            f"{row.mean:.2f} ± {row.mean_std:.2f}",
+            *_difference(gaps.get(row.policy)),
+            f"{row.weighted:.2f}",
+            f"{row.worst:.2f}",
+            f"{row.worst_third:.2f}",
+            f"{whole:.2f}",
+            f"{row.realised:.4f}{' (misses)' if row.flagged else ''}",
+            f"{row.costs.deployed:.2f}",
+        ]
+        for row, whole in zip(summarise(results, budget), supernet, strict=True)
+    ]
+    yield _table(_COLUMNS, rows)
+    yield _title("Claims of the paper", "~")
+    yield _table(("claim", "difference", "95 % interval", "smallest effect", "verdict"),
+                 list(_claims(results)))  # fmt: skip
+    for title, found in (
+        ("What allocation adds, with the same options", against_same_options(results)),
+        ("What the options add to the same allocation", against_plain(results)),
+    ):
+        if found:
+            yield _title(title, "~")
+            yield _table(("policy", "against", *_DIFFERENCE, "wins"), [_row(own) for own in found])
+    if turning := [own for own in hinges(results) if own.turns]:
+        yield (
+            "Differences to uniform that change their sign without one client: "
+            + "; ".join(
+                f"{own.policy} without {own.client} ({signed(own.difference)} to {signed(own.without)})"
+                for own in turning
+            )
+            + "."
+        )
+
+
+_DIFFERENCE = ("difference", "interval (Holm)", "p (Holm)")
+_COLUMNS = ("policy", "client mean", *_DIFFERENCE, "by samples", "worst client", "worst third",
+            "supernet", "realised", "deployed")  # fmt: skip
+
+
+def _claims(results: Results) -> Iterator[list[str]]:
+    for claim in CLAIMS:
+        if {claim.better, claim.worse} <= set(results.policies):
+            values = results.measure(claim.measure, claim.kind)
+            pair = values[results.row(claim.better)], values[results.row(claim.worse)]
+            (own,) = family([pair])
+            yield [claim.text, signed(own.mean), span(own.low, own.high),
+                   f"{own.detectable:.2f}", _verdict(own)]  # fmt: skip
+
+
+def _verdict(difference: Difference) -> str:
+    if difference.low > 0:
+        return "holds"
+    return "does not hold" if difference.high < 0 else "unclear"
+
+
+def _difference(own: Difference | None) -> list[str]:
+    if own is None:
+        return ["", "", ""]
+    p_value = f"{own.p_holm:.3f}" if own.p_holm >= 0.001 else "< 0.001"
+    return [signed(own.mean), span(own.holm_low, own.holm_high), p_value]
+
+
+def _row(own: Contrast) -> list[str]:
+    wins = f"{own.difference.wins} of {own.difference.n}"
+    return [own.policy, own.reference, *_difference(own.difference), wins]
+
+
+def _title(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in (header, *rows):
+        lines += [f"   {'*' if at == 0 else ' '} - {cell}".rstrip() for at, cell in enumerate(row)]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
