@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["headline", "hinge_sentences", "signed", "span", "verdict"]
 
+_MAX_NAMED = 6
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -30,6 +31,8 @@ def headline(study: Study) -> str:
     study : Study
         With outcomes.
     """
+    if not study.results.measured().size:
+        return "No client has test data under every policy and seed: nothing can be compared."
     ranked = sorted((row for row in study.summary() if not row.flagged), key=lambda row: -row.mean)
     if not ranked:
         return (
@@ -109,11 +112,15 @@ def hinge_sentences(found: Sequence[Hinge]) -> list[str]:
         mine = [own for own in found if own.policy == policy]
         worst = max(mine, key=lambda own: abs(own.without - own.difference))
         change = "changes its sign" if worst.turns else "moves by more than its interval is wide"
-        others = f" (also: {', '.join(own.client for own in mine if own is not worst)})"
+        more = [own.client for own in mine if own is not worst]
+        named = ", ".join(more[:_MAX_NAMED]) + (
+            f" and {len(more) - _MAX_NAMED} more" if len(more) > _MAX_NAMED else ""
+        )
+        others = f" (also: {named})" if more else ""
         sentences.append(
             f"{policy} against {worst.reference}: without {worst.client} the difference {change}, "
             f"from {signed(worst.difference)} to {signed(worst.without)} points"
-            f"{others if len(mine) > 1 else ''}."
+            f"{others}."
         )
     return sentences
 

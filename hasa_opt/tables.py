@@ -58,7 +58,7 @@ def results_table(results: Results, budget: float, task: str) -> Table:
     for row in summarise(results, budget):
         table.add_row(
             escape(row.policy),
-            f"{row.mean:.2f} ± {row.mean_std:.2f}",
+            f"{row.mean:.2f}" + (f" ± {row.mean_std:.2f}" if len(results.seeds) > 1 else ""),
             _interval(differences.get(row.policy)),
             f"{row.worst:.2f}",
             f"{row.worst_third:.2f}",

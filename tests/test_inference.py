@@ -132,7 +132,7 @@ def test_a_policy_against_itself_is_significant_in_five_percent_of_studies(n: in
 
 def test_a_policy_against_itself_passes_the_signed_rank_test_too() -> None:
     rng = np.random.default_rng(3)
-    p_values = [inference._signed_rank(np.subtract(*one_policy_twice(rng, 10))) for _ in range(800)]
+    p_values = [inference._signed_rank(np.subtract(*one_policy_twice(rng, 20))) for _ in range(800)]
     assert 0.01 < np.mean(np.array(p_values) < 0.05) < binomial_ends(0.05, 800)[1]
 
 

@@ -337,6 +337,40 @@ def test_a_study_without_outcomes_or_folder_is_refused(tmp_path: Path) -> None:
         render(make_study(), tmp_path / "absent")
 
 
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (make_study(names=("a",)), "hasa is better than uniform"),
+        (make_study({"hasa": 0.0, "hasa+personal": 1.0}), "there is no uniform policy"),
+        (make_study({"uniform": 0.0}), "no other policy meets the budget"),
+        (make_study({"uniform": 0.0, "hasa": 0.0}, noise=0), "this cannot be told from zero"),
+        (make_study(noise=float("nan"), n_seeds=2), "No client has test data"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("text_only")
+def test_studies_with_little_in_them_are_reported(
+    study: FakeStudy, words: str, tmp_path: Path
+) -> None:
+    page = render(study, tmp_path)
+    assert words in page.text
+    assert not re.search(r"\bnan\b|\binf\b", page.text)
+    assert printed(results_table(study.results, 0.5, "titles"))
+
+
+@pytest.mark.usefixtures("text_only")
+def test_many_clients_are_named_in_short(tmp_path: Path) -> None:
+    study = make_study({"uniform": 0.0, "hasa": 0.0}, noise=0, names=tuple(map(str, range(40))))
+    for outcome in study.outcomes:
+        if outcome.policy == "hasa":
+            gains = np.resize([0.1, -0.1], 40) + outcome.seed * 1e-6
+            outcome.own = outcome.own + gains
+    text = render(study, tmp_path).text
+    assert "and 33 more" in text
+    assert text.count("Without 3") < 40
+    assert "Shown: the 12 clients that move a difference most, of 40" in text
+
+
 # --- Tables --------------------------------------------------------------------------------------
 
 

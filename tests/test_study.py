@@ -22,7 +22,9 @@ import hasa_opt as hasa
 from hasa_opt import federated
 from hasa_opt.models import MLP, LSTMLanguageModel, Supernet, units
 from hasa_opt.policies import POLICIES
+from hasa_opt.results import read_results
 from hasa_opt.study import Study
+from hasa_opt.summary import summarise
 from hasa_opt.tasks import Split, Task
 from hasa_opt.trial import Trial
 
@@ -352,6 +354,17 @@ def test_csv_holds_every_measurement(done: Study, tmp_path: Path) -> None:
     )
     assert float(last["test_accuracy"]) == history.test_accuracy[-1, -1]
     assert int(last["flops"]) == history.flops[-1, -1]
+
+
+def test_the_summary_is_rebuilt_from_a_file(done: Study, tmp_path: Path) -> None:
+    done.write_results(tmp_path / "clients.csv")
+    again = read_results(tmp_path / "clients.csv")
+    assert str(summarise(again, done.budget)) == str(done.summary())
+    assert np.array_equal(again.own[1, 0], done.outcomes[2].own)
+    assert again.trained[1, 1] == pytest.approx(done.outcomes[3].widths)
+    assert again.flops.sum() == sum(own.history.flops.sum() for own in done.outcomes)
+    wider = again.peak.max(axis=(1, 2))
+    assert (np.diff(again.memory[:, 0]) > 0) == (np.diff(wider) > 0), "wider takes more memory"
 
 
 def test_tables_show_each_policy_and_client(done: Study) -> None:
