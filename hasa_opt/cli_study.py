@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_model", "load_task", "require_learning_side", "study"]
 
-_OUTPUTS = ("results.csv", "result.png", "report.html")
+_OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
 
 _NAMES = ", ".join([*POLICIES, RECOMMENDED])
 
@@ -143,13 +143,19 @@ def _finish_study(done: Study, output: Path, console: Console, as_json: bool) ->
     from hasa_opt.plots import overview
     from hasa_opt.report import headline
 
-    numbers, picture, report = (output / name for name in _OUTPUTS)
-    done.to_csv(numbers)
+    rounds, numbers, picture, report = (output / name for name in _OUTPUTS)
+    done.to_csv(rounds)
+    done.write_results(numbers)
     overview(done).savefig(picture, dpi=110)
     done.report(report)
     console.print(done.comparison)
     console.print(done.table())
-    lines = (headline(done), "", f"report: {report}", f"numbers and picture: {numbers}, {picture}")
+    lines = (
+        headline(done),
+        "",
+        f"report: {report}",
+        f"numbers and picture: {numbers}, {rounds}, {picture}",
+    )
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
     if as_json:
         print_json(done.record())

@@ -50,6 +50,8 @@ class Outcome:
         Test accuracy in [0, 1] of what each client deploys, and of the uncut supernet.
     rounds : int
         Rounds after which both were measured.
+    reason : str
+        What was recommended under this seed and why, and what the probe cost.
     """
 
     policy: str
@@ -60,6 +62,7 @@ class Outcome:
     own: FloatArray
     supernet: FloatArray
     rounds: int
+    reason: str = ""
 
 
 def validation_targets(task: Task) -> IntArray:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property, partial
-from math import gcd
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.table import Table
 
-from hasa_opt import __version__, cost
+from hasa_opt import __version__
 from hasa_opt.clients import FloatArray
 from hasa_opt.compare import Comparison, compare
 from hasa_opt.contrasts import against
-from hasa_opt.cost import Cost
 from hasa_opt.errors import InputError
 from hasa_opt.federated import ENGINES, Faults, History, LocalTraining
 from hasa_opt.federated.arguments import (
@@ -27,14 +24,13 @@ from hasa_opt.federated.arguments import (
     check_weight_power,
     named,
 )
-from hasa_opt.models import SupernetModel, fresh, training_flops, units
+from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import training_bytes
 from hasa_opt.outcome import Outcome, chosen_round, gather, validation_targets, write_outcomes
-from hasa_opt.plan import Meter, Plan, plan
+from hasa_opt.plan import Plan
+from hasa_opt.planner import RESOURCES, Planner
 from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
-from hasa_opt.probe import Probe, probe
 from hasa_opt.progress import shared_counts
-from hasa_opt.recommend import Recommendation, recommend
 from hasa_opt.results import Results
 from hasa_opt.scores import SCORES
 from hasa_opt.summary import SummaryRow, for_json, summarise
@@ -45,9 +41,9 @@ from hasa_opt.trials import histories as trained
 
 __all__ = ["Study"]
 
-RESOURCES = ("width", "flops")
 ROUNDS_BY = ("fixed", "validation")
 
+_WORDS = {"fixed": "the last one counts", "validation": "the best on validation data counts"}
 _COMPARE_SECONDS = 20.0
 
 
@@ -153,85 +149,18 @@ class Study:
             raise InputError(f"score {self.score!r} is not known: choose from {', '.join(SCORES)}")
         self.setting_for(self.seeds[0]).problem().check_budget()
 
+    @cached_property
+    def planner(self) -> Planner:
+        """Finds the plan of each policy; it remembers probes."""
+        return Planner(self)
+
     def setting_for(self, seed: int) -> Setting:
         """What the policies may look at: clients and scores from training data, budget, menu."""
-        scores = SCORES[self.score](self.task.counts)
-        menu = tuple(self.widths)
-        return Setting(
-            self.task.clients(),
-            scores,
-            self.budget,
-            menu,
-            seed,
-            self._menu_cost,
-            partial(self._probe, seed),
-        )
-
-    @cached_property
-    def _meter(self) -> Meter:
-        """What the network charges for training a sample."""
-        sizes, sample = self.model.sizes.values(), self.task.train[0].inputs[:1]
-        if self.budget_in == "width":
-            charged = cache(partial(units, self.model))
-        else:
-            charged = cache(lambda width: training_flops(self.model, width, sample))
-        return Meter(charged, max(sizes), gcd(*sizes))
-
-    @cached_property
-    def _menu_cost(self) -> Cost:
-        if self.budget_in == "width":
-            return cost.width()
-        charges = [self._meter.cost(width) for width in self.widths]
-        return cost.table(charges, full=self._meter.cost(1.0))
-
-    @cached_property
-    def _probe(self) -> Callable[[int], Probe]:
-        """Probe of a seed, at the mean width of the uniform policy."""
-
-        def measure(seed: int) -> Probe:
-            mean = self.budget
-            if self.budget_in != "width":
-                mean = float(self.task.clients().weights @ self.plan("uniform", seed).widths)
-            return probe(
-                fresh(self.model, seed),
-                self.task,
-                self.widths,
-                self.probe_rounds,
-                seed,
-                budget=float(np.clip(mean, self.widths[0], self.widths[-1])),
-                sample=self.sample,
-                local_epochs=self.local_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                optimizer=self.optimizer,
-                mix=self.mix if self.mix != "validation" else 0.75,
-            )
-
-        return cache(measure)
-
-    @cached_property
-    def recommendation(self) -> Callable[[int], Recommendation]:
-        """Recommendation of a seed: what to train, and how to deploy it."""
-
-        def choose(seed: int) -> Recommendation:
-            measured = self._probe(seed)
-            assert measured.control is not None
-            peaks = self.plan("fjord", seed).widths
-            return recommend(measured, self.task.clients(), measured.control.width, deploy=peaks)
-
-        return cache(choose)
-
-    def resolved(self, policy: str, seed: int) -> str:
-        """Name of the policy that a seed trains: another one in place of "recommended"."""
-        if policy != RECOMMENDED:
-            return policy
-        chosen = self.recommendation(seed)
-        return chosen.policy + ("+personal" if chosen.personal else "")
+        return self.planner.setting(seed)
 
     def plan(self, policy: str, seed: int = 0) -> Plan:
         """What each client trains and deploys under a policy."""
-        chosen = parse_policy(self.resolved(policy, seed))[0]
-        return plan(chosen, self.setting_for(seed), self._meter)
+        return self.planner.plan(policy, seed)
 
     def allocate(self, policy: str, seed: int = 0) -> FloatArray:
         """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""
@@ -301,7 +230,7 @@ class Study:
         return replace(self, outcomes=tuple(outcomes), comparison=comparison)
 
     def _trial(self, policy: str, seed: int, plan: Plan) -> Trial:
-        chosen = parse_policy(self.resolved(policy, seed))[1]
+        chosen = parse_policy(self.planner.resolved(policy, seed))[1]
         return Trial(
             self.task,
             self.model,
@@ -330,32 +259,19 @@ class Study:
 
     def _outcome(self, policy: str, seed: int, plan: Plan, history: History) -> Outcome:
         number = chosen_round(history, self.rounds_by, validation_targets(self.task))
-        personal = parse_policy(self.resolved(policy, seed))[1].get("deploy") == "personal"
+        personal = parse_policy(self.planner.resolved(policy, seed))[1].get("deploy") == "personal"
         own = history.personal_accuracy if personal else history.test_accuracy
         return Outcome(
             policy,
             seed,
             plan.widths,
-            self._spent(plan, history),
+            self.planner.spent(plan, history),
             history,
             own=own[number - 1],
             supernet=history.supernet_accuracy[number - 1],
             rounds=number,
+            reason=self.planner.reason(seed) if policy == RECOMMENDED else "",
         )
-
-    def _spent(self, plan: Plan, history: History) -> float:
-        """Share of the budget's resource that was really spent, of the whole supernet's."""
-        trained = history.mean_width if self.budget_in == "width" else self._flops(history)
-        taken_part = ~np.isnan(trained)
-        if not taken_part.any(axis=0).all():
-            return plan.share
-        return float(self.task.clients().weights @ np.nanmean(trained, axis=0))
-
-    def _flops(self, history: History) -> FloatArray:
-        """FLOPs as a share of the whole supernet's, ``(rounds, n_clients)``; NaN: none."""
-        whole = self.task.samples * self.local_epochs * self._meter.cost(1.0)
-        shares: FloatArray = np.where(history.flops > 0, history.flops / whole, np.nan)
-        return shares
 
     @property
     def setting(self) -> dict[str, str]:
@@ -364,12 +280,22 @@ class Study:
         return {
             "Supernet": f"{type(self.model).__name__} ({sizes})",
             "Local training": f"{self.local_epochs} epoch(s), batches of {self.batch_size}",
+            "Rounds": f"{self.rounds}, {_WORDS[self.rounds_by]}",
+            "Budget": f"{self.budget:g} of the supernet's {self.budget_in}",
             "Optimiser": f"{self.optimizer}, learning rate {self.learning_rate:g}",
-            "Aggregation": self.aggregation,
+            "Aggregation": f"{self.aggregation}, clients weigh by samples^{self.weight_power:g}",
+            "Output bias": self.output_bias,
+            "Personal models": f"mix {self.mix}",
+            "Engine": self.engine,
             "Clients a round": "all" if self.sample is None else str(self.sample),
             "Faults": "none" if self.faults is None else str(self.faults),
             "Evaluation": f"each client's test data on the {self.evaluate}",
             "Score": self.score,
+            **{
+                f"Recommended for seed {own.seed}": own.reason
+                for own in self.outcomes
+                if own.reason
+            },
             "Version": f"hasa_opt {__version__}",
         }
 

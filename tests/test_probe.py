@@ -68,7 +68,7 @@ def test_accuracy_is_that_of_both_halves_by_targets(probed: Probe) -> None:
     first, second = (sizes + 1) // 2, sizes // 2
     # halves[0] is judged on the second deal, by the model that trained on the first.
     wanted = (probed.halves[0].T * second + probed.halves[1].T * first) / sizes
-    assert probed.accuracy.T == pytest.approx(wanted)
+    assert pytest.approx(wanted) == probed.accuracy.T
 
 
 def test_validation_and_test_are_never_read() -> None:

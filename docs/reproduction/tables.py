@@ -99,15 +99,13 @@ def _setting(results: Results, budget: float) -> Iterator[str]:
         if found:
             yield _title(title, "~")
             yield _table(("policy", "against", *_DIFFERENCE, "wins"), [_row(own) for own in found])
-    if turning := [own for own in hinges(results) if own.turns]:
-        yield (
-            "Differences to uniform that change their sign without one client: "
-            + "; ".join(
-                f"{own.policy} without {own.client} ({signed(own.difference)} to {signed(own.without)})"
-                for own in turning
-            )
-            + "."
-        )
+    turning = [
+        f"{own.policy} without {own.client} ({signed(own.difference)} to {signed(own.without)})"
+        for own in hinges(results)
+        if own.turns
+    ]
+    if turning:
+        yield f"Differences to uniform that change sign without one client: {'; '.join(turning)}."
 
 
 _DIFFERENCE = ("difference", "interval (Holm)", "p (Holm)")
