@@ -12,7 +12,7 @@ from rich.console import Console
 import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.federated import LocalTraining
-from hasa_opt.probe import Probe, _shares
+from hasa_opt.probe import Probe, _between_runs, _shares
 from hasa_opt.tasks import Split, Task
 from hasa_opt.warm_up import Plan, halves, judge, measure, menu_draw
 
@@ -68,7 +68,7 @@ def test_accuracy_is_that_of_both_halves_by_targets(probed: Probe) -> None:
     first, second = (sizes + 1) // 2, sizes // 2
     # halves[0] is judged on the second deal, by the model that trained on the first.
     wanted = (probed.halves[0].T * second + probed.halves[1].T * first) / sizes
-    assert probed.accuracy.T == pytest.approx(wanted)
+    assert pytest.approx(wanted) == probed.accuracy.T
 
 
 def test_validation_and_test_are_never_read() -> None:
@@ -95,7 +95,7 @@ def test_halves_are_disjoint_and_together_everything() -> None:
 def test_nothing_of_the_held_back_half_is_trained_on() -> None:
     task = small_task()
     plan = Plan(np.array(MENU), np.full(3, 1 / 3), 2, LocalTraining(batch_size=8), None, 0, None, 0)
-    first, second = halves(task, 0)
+    _, second = halves(task, 0)
     changed = list(task.train)
     rows = torch.tensor(np.isin(task.train[0].inputs[:, 0], second[0].inputs[:, 0]))
     targets = task.train[0].targets.clone()
@@ -132,6 +132,17 @@ def test_covariance_is_that_of_a_bootstrap_over_samples() -> None:
     ratios = both[1][draws].sum(axis=1) / both[0][draws].sum(axis=1)[:, None]
     assert covariance[0] == pytest.approx(np.cov(ratios.T), rel=0.15)
     assert degrees == 798
+
+
+@pytest.mark.parametrize("run", [0.0, 0.02, 0.05])
+def test_the_noise_of_another_run_is_found(run: float) -> None:
+    # Half-tables of 3,000 clients: the same samples' noise in all widths is no difference.
+    rng = np.random.default_rng(0)
+    sampling = 0.02 * rng.standard_normal((2, 3000, 4)) + 0.3 * rng.standard_normal((2, 3000, 1))
+    halves = sampling + run * rng.standard_normal((2, 3000, 4))
+    covariance = (np.eye(4) * 0.02**2 + 0.3**2) / 2  # of the mean of the halves
+    found = _between_runs(halves[0] - halves[1], np.tile(covariance, (3000, 1, 1)))
+    assert found == pytest.approx(run**2 / 2, rel=0.1, abs=1e-5)
 
 
 def test_cost_is_that_of_what_was_done() -> None:
