@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
 import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
+from hasa_opt.cli import app
 from hasa_opt.federated import LocalTraining
 from hasa_opt.probe import Probe, _between_runs, _shares
 from hasa_opt.tasks import Split, Task
@@ -236,3 +239,29 @@ def test_bad_input_is_refused_before_any_work(changes: dict, words: str) -> None
     given = {"model": small_model(), "task": small_task(), "widths": MENU, "rounds": 1, "seed": 0}
     with pytest.raises(hasa.InputError, match=words):
         hasa.probe(**(given | changes))
+
+
+def test_lazy_splits_give_the_same() -> None:
+    task = small_task()
+    lazy = replace(task, train=tasks.Lazy(task.samples, lambda client: task.train[client]))
+    plain = hasa.probe(small_model(), task, MENU, 1, 0)
+    assert (hasa.probe(small_model(), lazy, MENU, 1, 0).accuracy == plain.accuracy).all()
+
+
+def test_a_network_with_batch_norm_is_judged_by_the_statistics_of_its_width() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    )
+    model = models.Supernet(network, torch.zeros(4, 3))
+    found = hasa.probe(model, small_task((41, 26, 61)), MENU, 20, 0, batch_size=8)
+    assert found.accuracy[:, -1].min() > 0.8
+
+
+def test_command_probes_and_tells_the_cost() -> None:
+    words = "headroom --task digits --model mlp --rounds 1 --widths 0.5,1 --budget 0.5 --json"
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert 0 < record["probe"]["cost"] < 0.1  # of 100 rounds
+    assert len(record["probe"]["accuracy"]) == len(record["widths"]) == 7
+    assert set(record["rules"]) == {"hasa", "reverse"}
