@@ -113,11 +113,11 @@ class Headroom:
         """The verdict."""
         worth = f"allocation is worth {Gain(self.gain, self.low, self.high)} points here"
         if not self.worthwhile:
-            others = (f"{_name(name)} {own}" for name, own in self.rules.items() if own.low > 0)
-            seen = ", ".join(others)
-            return f"{worth}: use uniform" + (f" (yet these rules gain: {seen})" if seen else "")
-        captured = ", ".join(f"{_name(name)} {share:.0%}" for name, share in self.shares.items())
-        return f"{worth}, of {self.whole:+.1f} at most: captured by {captured}"
+            return f"{worth}: use uniform"
+        (first, most), *others = self.shares.items()
+        captured = [f"{_name(first)} captures {most:.0%}"]
+        captured += [f"{_name(name)} {share:.0%}" for name, share in others]
+        return f"{worth}: {', '.join(captured)}"
 
     def record(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

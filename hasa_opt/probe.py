@@ -30,6 +30,7 @@ __all__ = ["Control", "Probe", "probe"]
 
 _SHOWN_ROWS = 20
 _STEEPEST = 1e3
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,8 @@ class Probe:
     halves : (2, n_clients, n_widths) floats in [0, 1]
         Accuracy on each half of the training samples, of a supernet that was trained on the other.
     covariance : (n_clients, n_widths, n_widths) floats
-        Sampling noise of ``accuracy``, from the outcomes of single samples.
+        Noise of ``accuracy``: of the samples, from their single outcomes, and of another training
+        run, from what the halves differ by beyond it.
     degrees : float
         Degrees of freedom behind all of it.
     utility : (n_clients, n_widths) floats
@@ -239,13 +241,15 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...]) -> Probe:
     accuracy, covariance, degrees = _ratios(measured.outcomes)
     losses = np.sum([[own.loss.sum(axis=0) for own in half] for half in measured.outcomes], axis=0)
     known = np.sum([[own.known.sum() for own in half] for half in measured.outcomes], axis=0)
+    halves = np.stack([_means(half)[:, :size] for half in measured.outcomes])
     own = covariance[:, :size, :size]
+    own = own + _between_runs(halves[0] - halves[1], own) * np.eye(size)
     table = smoothed(plan.menu, 100 * accuracy[:, :size], 1e4 * own)
     return Probe(
         widths=plan.menu,
         loss=losses[:, :size] / np.maximum(known, 1.0)[:, None],
         accuracy=accuracy[:, :size],
-        halves=np.stack([_means(half)[:, :size] for half in measured.outcomes]),
+        halves=halves,
         covariance=own,
         degrees=degrees,
         utility=table / len(names),
@@ -299,6 +303,24 @@ def _scatter(own: Judged) -> FloatArray:
     ratio = own.correct.sum(axis=0) / max(own.targets.sum(), 1.0)
     residual = own.correct - own.targets[:, None] * ratio
     return np.asarray(residual.T @ residual)
+
+
+def _between_runs(difference: FloatArray, covariance: FloatArray) -> float:
+    """Variance that another training run adds to each entry of the mean of the halves.
+
+    The halves were judged on other samples *and* other runs. What their difference varies by
+    between the widths, beyond the noise of the samples, is the runs'; clients count by how little
+    noise they have.
+    """
+    size = difference.shape[1]
+    if size < 2:
+        return 0.0
+    centred = difference - difference.mean(axis=1, keepdims=True)
+    seen = (centred**2).sum(axis=1) / 4 / (size - 1)
+    trace = np.trace(covariance, axis1=1, axis2=2) - covariance.mean(axis=2).sum(axis=1)
+    expected = trace / (size - 1)
+    weight = 1 / np.maximum(expected, _ROUNDING) ** 2
+    return max(0.0, float(weight @ (seen - expected) / weight.sum()))
 
 
 def _means(half: Sequence[Judged]) -> FloatArray:

@@ -285,7 +285,7 @@ def test_bad_input_is_refused_with_the_rule(changes: dict, words: str) -> None:
 
 
 def test_a_budget_below_the_narrowest_is_infeasible() -> None:
-    with pytest.raises(hasa.InfeasibleError, match="at least 0.2"):
+    with pytest.raises(hasa.InfeasibleError, match=r"at least 0\.2"):
         call(budget=0.1)
 
 

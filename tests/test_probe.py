@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
 import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
+from hasa_opt.cli import app
 from hasa_opt.federated import LocalTraining
-from hasa_opt.probe import Probe, _shares
+from hasa_opt.probe import Probe, _between_runs, _shares
 from hasa_opt.tasks import Split, Task
 from hasa_opt.warm_up import Plan, halves, judge, measure, menu_draw
 
@@ -95,7 +98,7 @@ def test_halves_are_disjoint_and_together_everything() -> None:
 def test_nothing_of_the_held_back_half_is_trained_on() -> None:
     task = small_task()
     plan = Plan(np.array(MENU), np.full(3, 1 / 3), 2, LocalTraining(batch_size=8), None, 0, None, 0)
-    first, second = halves(task, 0)
+    _, second = halves(task, 0)
     changed = list(task.train)
     rows = torch.tensor(np.isin(task.train[0].inputs[:, 0], second[0].inputs[:, 0]))
     targets = task.train[0].targets.clone()
@@ -132,6 +135,17 @@ def test_covariance_is_that_of_a_bootstrap_over_samples() -> None:
     ratios = both[1][draws].sum(axis=1) / both[0][draws].sum(axis=1)[:, None]
     assert covariance[0] == pytest.approx(np.cov(ratios.T), rel=0.15)
     assert degrees == 798
+
+
+@pytest.mark.parametrize("run", [0.0, 0.02, 0.05])
+def test_the_noise_of_another_run_is_found(run: float) -> None:
+    # Half-tables of 3,000 clients: the same samples' noise in all widths is no difference.
+    rng = np.random.default_rng(0)
+    sampling = 0.02 * rng.standard_normal((2, 3000, 4)) + 0.3 * rng.standard_normal((2, 3000, 1))
+    halves = sampling + run * rng.standard_normal((2, 3000, 4))
+    covariance = (np.eye(4) * 0.02**2 + 0.3**2) / 2  # of the mean of the halves
+    found = _between_runs(halves[0] - halves[1], np.tile(covariance, (3000, 1, 1)))
+    assert found == pytest.approx(run**2 / 2, rel=0.1, abs=1e-5)
 
 
 def test_cost_is_that_of_what_was_done() -> None:
@@ -225,3 +239,29 @@ def test_bad_input_is_refused_before_any_work(changes: dict, words: str) -> None
     given = {"model": small_model(), "task": small_task(), "widths": MENU, "rounds": 1, "seed": 0}
     with pytest.raises(hasa.InputError, match=words):
         hasa.probe(**(given | changes))
+
+
+def test_lazy_splits_give_the_same() -> None:
+    task = small_task()
+    lazy = replace(task, train=tasks.Lazy(task.samples, lambda client: task.train[client]))
+    plain = hasa.probe(small_model(), task, MENU, 1, 0)
+    assert (hasa.probe(small_model(), lazy, MENU, 1, 0).accuracy == plain.accuracy).all()
+
+
+def test_a_network_with_batch_norm_is_judged_by_the_statistics_of_its_width() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    )
+    model = models.Supernet(network, torch.zeros(4, 3))
+    found = hasa.probe(model, small_task((41, 26, 61)), MENU, 20, 0, batch_size=8)
+    assert found.accuracy[:, -1].min() > 0.8
+
+
+def test_command_probes_and_tells_the_cost() -> None:
+    words = "headroom --task digits --model mlp --rounds 1 --widths 0.5,1 --budget 0.5 --json"
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert 0 < record["probe"]["cost"] < 0.1  # of 100 rounds
+    assert len(record["probe"]["accuracy"]) == len(record["widths"]) == 7
+    assert set(record["rules"]) == {"hasa", "reverse"}
