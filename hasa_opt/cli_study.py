@@ -76,7 +76,7 @@ def study(
     mix: Annotated[
         str, typer.Option(help="Share of the local model in a personal one, or validation.")
     ] = "0.75",
-    probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 3,
+    probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 6,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
     as_json: AsJson = False,

@@ -114,7 +114,7 @@ class Study:
     rounds_by: Literal["fixed", "validation"] = "fixed"
     sample: int | None = None
     faults: Faults | None = None
-    probe_rounds: int = 3
+    probe_rounds: int = 6
     score: str = "jensen_shannon"
     command: str | None = None
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)

@@ -1,0 +1,77 @@
+"""The reproduction: pages rebuilt from committed measurements, and the command that makes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from hasa_opt import tasks
+from hasa_opt.results import read_results
+
+HERE = Path(__file__).parents[1] / "docs" / "reproduction"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"reproduction_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_rebuilt_from_the_committed_measurements():
+    tables = load("tables")
+    assert tables.PAGE.read_text(encoding="utf-8") == tables.page()
+
+
+def test_the_committed_measurements_are_of_the_frozen_settings():
+    run = load("run")
+    settings = {str(setting): setting for setting in run.SETTINGS}
+    files = sorted((HERE / "results").glob("*.csv"))
+    assert files
+    for path in files:
+        results = read_results(path)
+        assert set(results.seeds) <= set(run.SEEDS)
+        assert set(results.policies) <= set(run.POLICIES)
+        budget = settings[path.stem].budget
+        assert np.abs(results.realised / budget - 1).max() < 0.005
+        assert (results.rounds == run.ROUNDS).all()
+        assert len(results.clients) == 7
+
+
+def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
+    results = read_results(HERE / "results" / "titles-64-0.5.csv")
+    own = 100 * results.own[results.row("hasa")].mean(axis=1)
+    base = 100 * results.own[results.row("uniform")].mean(axis=1)
+    shown = f"{abs((own - base).mean()):.2f}"
+    page = load("tables").PAGE.read_text(encoding="utf-8")
+    section = page[page.index("Titles, 64 hidden units, budget 0.5") :]
+    row = section[section.index("   * - hasa\n") :].splitlines()
+    assert row[2].strip().lstrip("- +\N{MINUS SIGN}") == shown
+
+
+def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypatch, capsys):
+    run = load("run")
+    monkeypatch.setattr(run, "ROUNDS", 1)
+    small = tasks.load("docstrings", n_texts=400)
+    monkeypatch.setattr(run.tasks, "load", lambda name, seed: small)
+    arguments = ["--output", tmp_path, "--settings", "docstrings-16-0.5", "--seeds", 0, 1]
+    arguments += ["--policies", "uniform", "uniform+personal", "--workers", 1]
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    run.main()
+    results = read_results(tmp_path / "docstrings-16-0.5.csv")
+    assert results.policies == ("uniform", "uniform+personal")
+    assert results.seeds == (0, 1)
+    stored = list((tmp_path / "docstrings-16-0.5").iterdir())
+    assert len(stored) == 2, "a personal deployment is no training of its own"
+    written = (tmp_path / "docstrings-16-0.5.csv").read_bytes()
+    monkeypatch.setattr("hasa_opt.trial.run", lambda *_, **__: pytest.fail("trained again"))
+    run.main()
+    assert (tmp_path / "docstrings-16-0.5.csv").read_bytes() == written
