@@ -34,6 +34,8 @@ def smoothed(widths: FloatArray, table: FloatArray, covariance: FloatArray) -> F
     -------
     (n_clients, n_widths) floats
     """
+    if widths.size == 1:
+        return table
     return _concave(widths, shrunk(widths, table, covariance))
 
 

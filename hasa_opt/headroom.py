@@ -38,6 +38,7 @@ OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
 _SCORED = ("hasa", "reverse", "optimal")
+_COARSE = 0.2
 
 Rules = Sequence[str] | Mapping[str, Any]
 
@@ -56,7 +57,9 @@ class Gain:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:+.1f} [{self.low:.1f}, {self.high:.1f}]"
+        digits = 1 if self.high - self.low >= _COARSE else 2
+        value, low, high = (round(own, digits) + 0.0 for own in (self.value, self.low, self.high))
+        return f"{value:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 @dataclass(frozen=True, eq=False)

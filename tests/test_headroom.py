@@ -183,6 +183,24 @@ def test_constraints_hold() -> None:
     assert tied.gain < free.gain
 
 
+def test_without_a_choice_there_is_no_headroom() -> None:
+    table = np.array([[50.0], [60.0]])
+    one = hasa.headroom(table, hasa.Clients([5, 5]), 0.5, widths=(0.5,), noise=1.0)
+    assert (one.gain, one.low, one.high) == (0, 0, 0)
+    alone = hasa.headroom(np.ones((2, 1, 5)), hasa.Clients([5]), 0.5, widths=MENU)
+    assert not alone.worthwhile
+
+
+def test_off_the_menu_and_under_caps_uniform_is_still_possible() -> None:
+    halves = np.random.default_rng(0).normal(50, 2, (2, 3, 5))
+    clients = hasa.Clients([10, 20, 30], max_width=[0.3, 1.0, 0.5])
+    found = hasa.headroom(halves, clients, 0.42, widths=MENU)
+    spent = clients.samples @ found.uniform / 60
+    assert spent == pytest.approx(0.42)
+    assert (found.uniform <= [0.2, 0.8, 0.5]).all()
+    assert (found.widths <= [0.2, 0.8, 0.5]).all()
+
+
 def test_it_depends_on_the_seed_alone() -> None:
     table = np.random.default_rng(0).normal(50, 3, (6, 5))
     clients = hasa.Clients([100] * 6)
