@@ -70,8 +70,9 @@ def recommend(
     """Choose between uniform, the measured optimum and ordered dropout by held-back evidence.
 
     A way is taken only if the whole interval of its predicted gain over uniform is above zero; of
-    two such ways the one with the larger gain. Personal deployment costs no training, so it is
-    taken where its measured gain is above zero.
+    two such ways the one with the larger gain. Personal deployment costs no training, and gains more
+    after a whole run than after the few rounds of a probe, so it is taken unless the whole interval
+    of its measured gain is below zero.
 
     Parameters
     ----------
@@ -117,12 +118,13 @@ def recommend(
     if deploy is not None:
         ways += _ordered(probe, control, clients, deploy, confidence)
     best = max(ways, key=lambda way: way.gain)
-    worn = "personal" if personal.value > 0 else "common"
+    is_personal = personal.high >= 0
+    worn = "personal" if is_personal else "common"
     return Recommendation(
         widths=best.widths,
         scheme=best.scheme,
-        personal=personal.value > 0,
-        reason=f"{best.reason}; deploy {worn} models (personal ones gain {personal} points)",
+        personal=is_personal,
+        reason=f"{best.reason}; deploy {worn} models (personal ones gain {personal} points in the probe)",
         headroom=room,
         policy=best.policy,
     )

@@ -106,8 +106,10 @@ def test_the_larger_gain_wins() -> None:
     assert much.scheme == "ordered_dropout"
 
 
-@pytest.mark.parametrize(("gain", "chosen"), [(0.01, True), (-0.01, False), (0.0, False)])
-def test_personal_deployment_by_the_sign_of_its_gain(gain: float, chosen: bool) -> None:
+@pytest.mark.parametrize(
+    ("gain", "chosen"), [(0.01, True), (0.0, True), (-0.0001, True), (-0.01, False)]
+)
+def test_personal_deployment_unless_it_clearly_loses(gain: float, chosen: bool) -> None:
     found = recommend(written(ALIKE, personal=gain), CLIENTS, 0.5)
     assert found.personal is chosen
     assert str(found) == found.reason

@@ -20,7 +20,7 @@ from scipy import stats
 import hasa_opt as hasa
 from hasa_opt import models, tasks
 from hasa_opt.clients import FloatArray
-from hasa_opt.policies import POLICIES
+from hasa_opt.policies import POLICIES, Policy
 
 BUDGETS = {"plentiful": 0.5, "scarce": 0.35}
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
@@ -52,7 +52,7 @@ def predict(task: tasks.Task, budget: float, seed: int) -> hasa.Headroom:
 
 def study(task: tasks.Task, budget: float, widths: FloatArray, seeds: range) -> hasa.Study:
     """The policies beside the allocation that the probe chose."""
-    POLICIES[PROBED] = lambda setting: widths
+    POLICIES[PROBED] = Policy(lambda setting: widths, is_program=True)
     return hasa.Study(
         task,
         network(),
