@@ -70,9 +70,9 @@ def recommend(
     """Choose between uniform, the measured optimum and ordered dropout by held-back evidence.
 
     A way is taken only if the whole interval of its predicted gain over uniform is above zero; of
-    two such ways the one with the larger gain. Personal deployment costs no training, and gains more
-    after a whole run than after the few rounds of a probe, so it is taken unless the whole interval
-    of its measured gain is below zero.
+    two such ways the one with the larger gain. Personal deployment costs no training, and gains
+    more after a whole run than after the few rounds of a probe, so it is taken unless the whole
+    interval of its measured gain is below zero.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def recommend(
         widths=best.widths,
         scheme=best.scheme,
         personal=is_personal,
-        reason=f"{best.reason}; deploy {worn} models (personal ones gain {personal} points in the probe)",
+        reason=f"{best.reason}; deploy {worn} models (personal ones: {personal} in the probe)",
         headroom=room,
         policy=best.policy,
     )
