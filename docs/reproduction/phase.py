@@ -28,8 +28,8 @@ PICTURE = HERE.parent / "images" / "phase.png"
 
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 BUDGETS = (0.5, 0.35)
-STEEPNESS = tuple(np.linspace(0, 4, 9).tolist())
-SPREAD = tuple(np.linspace(0, 1.5, 13).tolist())
+STEEPNESS = tuple(np.linspace(0, 6, 13).tolist())
+SPREAD = tuple(np.linspace(0, 2.5, 11).tolist())
 N_CLIENTS, TAU = 12, 0.3
 TENTH = 0.1
 
