@@ -177,7 +177,7 @@ def test_figure_shows_the_numbers_of_the_files(phase: ModuleType) -> None:
     (one,) = (
         row
         for row in rows
-        if (float(row["budget"]), float(row["spread"]), float(row["steepness"])) == (0.35, 1.5, 4)
+        if (float(row["budget"]), float(row["spread"]), float(row["steepness"])) == (0.35, 2.5, 6)
     )
     assert shown[-1, -1] == float(one["optimum"])
     drawn = figure.draw()

@@ -20,17 +20,18 @@ from scipy import stats
 import hasa_opt as hasa
 from hasa_opt import models, tasks
 from hasa_opt.clients import FloatArray
-from hasa_opt.policies import POLICIES, Policy
+from hasa_opt.policies import POLICIES, Policy, Setting
 
 BUDGETS = {"plentiful": 0.5, "scarce": 0.35}
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 PROBED = "probed"
+BY_DOMAIN = "by_domain"
+COMPARED = ("uniform", "hasa", "reverse", PROBED, BY_DOMAIN)
 CONTRASTS = (
-    *((policy, "uniform") for policy in ("hasa", "reverse", PROBED)),
-    (PROBED, "hasa"),
-    (PROBED, "reverse"),
+    *((policy, "uniform") for policy in COMPARED[1:]),
+    *((policy, "hasa") for policy in COMPARED[2:]),
 )
-PROBE_ROUNDS, ROUNDS = 15, 30
+PROBE_ROUNDS, ROUNDS = 30, 30
 LEARNING_RATE, LOCAL_EPOCHS = 0.01, 1
 CHANNELS = (8, 16)
 
@@ -50,13 +51,21 @@ def predict(task: tasks.Task, budget: float, seed: int) -> hasa.Headroom:
     return hasa.headroom(found, task.clients(), budget)
 
 
+def by_domain(setting: Setting) -> FloatArray:
+    """What somebody would choose who knows the domains: the narrowest width for all scans."""
+    easy = np.char.startswith(setting.clients.names, "scans")
+    rest = setting.budget - setting.widths[0] * setting.clients.weights[easy].sum()
+    return np.where(easy, setting.widths[0], rest / setting.clients.weights[~easy].sum())
+
+
 def study(task: tasks.Task, budget: float, widths: FloatArray, seeds: range) -> hasa.Study:
     """The policies beside the allocation that the probe chose."""
     POLICIES[PROBED] = Policy(lambda setting: widths, is_program=True)
+    POLICIES[BY_DOMAIN] = Policy(by_domain, is_program=True)
     return hasa.Study(
         task,
         network(),
-        policies=("uniform", "hasa", "reverse", PROBED),
+        policies=COMPARED,
         seeds=seeds,
         budget=budget,
         widths=WIDTHS,

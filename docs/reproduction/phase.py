@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +28,8 @@ PICTURE = HERE.parent / "images" / "phase.png"
 
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 BUDGETS = (0.5, 0.35)
-STEEPNESS = tuple(np.linspace(0, 4, 9).tolist())
-SPREAD = tuple(np.linspace(0, 1.5, 13).tolist())
+STEEPNESS = tuple(np.linspace(0, 6, 13).tolist())
+SPREAD = tuple(np.linspace(0, 2.5, 11).tolist())
 N_CLIENTS, TAU = 12, 0.3
 TENTH = 0.1
 
@@ -193,6 +193,14 @@ def tables() -> dict[str, tuple[FloatArray, IntArray]]:
     }
 
 
+def promises() -> Iterator[tuple[str, float, Place, float]]:
+    """Name, budget, place, and what the integer program on a task's own curves gains, in points."""
+    for name, (table, samples) in tables().items():
+        for budget in BUDGETS:
+            promised = gain(table, samples, budget, optimum(table, samples, budget))
+            yield name, budget, place(table, samples, budget), promised
+
+
 def main() -> None:
     """Do what is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -211,6 +219,11 @@ def main() -> None:
         from phase_figure import draw
 
         draw().savefig(PICTURE, dpi=90)
+        for name, budget, found, promised in promises():
+            print(
+                f"{name} at {budget:g}: steepness {found.steepness:.2f}, "
+                f"spread {found.spread:.2f}, promised {promised:+.2f}"
+            )
 
 
 if __name__ == "__main__":

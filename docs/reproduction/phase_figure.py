@@ -93,7 +93,7 @@ def _tasks(axis: Axes, budget: float, *, labelled: bool) -> None:
             axis.annotate(
                 name,
                 found,
-                xytext=(6 if right else -6, 2),
+                xytext=(6 if right else -6, -11 if name == "docstrings" else 3),
                 textcoords="offset points",
                 ha="left" if right else "right",
                 fontsize=9,

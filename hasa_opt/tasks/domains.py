@@ -58,7 +58,8 @@ def domains(*, seed: int = 0) -> Task:
         Inputs ``(n, 1, 16, 16)`` float32 in [0, 1]; targets ``(n,)`` int64.
     """
     draws = {"scans": _scans(seed), "photographs": _photographs(seed)}
-    names, splits = [], []
+    names: list[str] = []
+    splits: list[tuple[Split, ...]] = []
     for domain, sizes in _TRAIN.items():
         for number, size in enumerate(sizes, start=1):
             rng = generator(seed, 1, len(names))
