@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_model", "load_task", "require_learning_side", "study"]
 
+_COLUMNS = 100
 _OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
 
 _NAMES = ", ".join([*POLICIES, RECOMMENDED])
@@ -89,6 +90,8 @@ def study(
     from hasa_opt.study import Study
 
     console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = _COLUMNS
     with busy("reading the data"):
         loaded = load_task(data, text_column, client_column, task)
     prepared = Study(

@@ -13,10 +13,12 @@ from hasa_opt.clients import FloatArray
 from hasa_opt.policies import Policy, Setting, at_widest
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.solve import solve
+from hasa_opt.summary import BUDGET_TOLERANCE
 
 __all__ = ["Meter", "Plan", "plan", "realise"]
 
 _LEVELS = 64
+_FILLING = (1.0, 10.0, 100.0)
 _WHOLE = 1e-6
 _SAME = 1e-12
 
@@ -110,7 +112,8 @@ def realise(
     A width r keeps ``floor(r K)`` of K units, so wanted widths would spend up to a unit less than
     they claim. The widths of whole units are chosen by an integer program of their own: least
     squares of the relative deviations of each client's cost, whatever the client's size, less the
-    share of the budget that is left over.
+    share of the budget that is left over. Where that is more than
+    what a study tolerates, it counts ten times as much, and ten times more.
 
     Parameters
     ----------
@@ -128,15 +131,24 @@ def realise(
     """
     relative = charges.table / charges.of(wanted)[:, None]
     spent = setting.clients.weights[:, None] * charges.table / (setting.budget * charges.full)
-    problem = AllocationProblem.build(
-        setting.clients,
-        widths=charges.grid,
-        budget=setting.budget,
-        utility=lambda clients, menu: spent - (relative - 1) ** 2,
-        cost=charges.cost,
-        constraints=at_widest(charges.grid, coverage),
-    )
-    return solve(problem).widths
+
+    def nearest(weight: float) -> FloatArray:
+        problem = AllocationProblem.build(
+            setting.clients,
+            widths=charges.grid,
+            budget=setting.budget,
+            utility=lambda clients, menu: weight * spent - (relative - 1) ** 2,
+            cost=charges.cost,
+            constraints=at_widest(charges.grid, coverage),
+        )
+        return solve(problem).widths
+
+    least = setting.budget * (1 - BUDGET_TOLERANCE)
+    for weight in _FILLING[:-1]:
+        widths = nearest(weight)
+        if charges.share(widths) >= least:
+            return widths
+    return nearest(_FILLING[-1])
 
 
 class Charges:

@@ -14,7 +14,8 @@ from hasa_opt.results import MEASURES, Kind, Results
 
 __all__ = ["Accuracies", "Costs", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]
 
-_BUDGET_TOLERANCE = 0.005
+BUDGET_TOLERANCE = 0.005
+"""Share of the budget by which what is spent may miss it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ def summarise(results: Results, budget: float) -> list[SummaryRow]:
         In the order of the policies.
     """
     own, supernet = _accuracies(results, "own"), _accuracies(results, "supernet")
-    missed = np.abs(results.realised / budget - 1) > _BUDGET_TOLERANCE
+    missed = np.abs(results.realised / budget - 1) > BUDGET_TOLERANCE
     return [
         SummaryRow(
             policy=policy,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from math import floor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hasa_opt import Clients, rules
+from hasa_opt import AllocationProblem, Clients, rules, utility
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.plan import Charges, Meter, plan, realise
 from hasa_opt.policies import POLICIES, Setting, find_policy, parse_policy
@@ -16,10 +17,12 @@ MENU = (0.2, 0.35, 0.5, 0.65, 0.8)
 SAMPLES = [400, 100, 250, 50, 200]
 SCORES = np.array([0.31, 0.05, 0.22, 0.11, 0.47])
 CAPS = [0.5, 1.0, 0.8, 0.35, 0.7]
+NEEDS = np.array([[1.0], [3.0], [0.5], [0.1], [2.0]])
 
 
 def setting(caps=None, **more) -> Setting:
     arguments = {"scores": SCORES, "budget": 0.45, "widths": MENU, "seed": 3} | more
+    arguments |= {"probe": lambda: SimpleNamespace(utility=NEEDS * np.log(MENU))}
     return Setting(Clients(SAMPLES, max_width=caps), **arguments)
 
 
@@ -241,3 +244,15 @@ def test_rounding_keeps_the_coverage():
     assert found.widths.max() == 25 / 32
     assert np.array(samples)[widest].sum() >= 0.1 * sum(samples)
     assert 0.35 * 0.995 <= found.share <= 0.35
+
+
+def test_a_measured_policy_is_the_optimum_of_its_probe(brute):
+    given = setting(CAPS)
+    table = given.probe().utility
+    problem = AllocationProblem.build(
+        given.clients, widths=MENU, budget=0.45, utility=utility.measured(table)
+    )
+    choice = np.searchsorted(MENU, POLICIES["measured"](given) - 1e-9)
+    assert problem.evaluate(choice).objective == pytest.approx(brute(problem), abs=1e-12)
+    with pytest.raises(InputError, match="needs a probe"):
+        POLICIES["measured"](Setting(given.clients, SCORES, 0.45, MENU))
