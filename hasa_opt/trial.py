@@ -97,8 +97,9 @@ class Trial:
 
     def place(self, store: Path) -> Path:
         """Where the result is kept: under the name of whichever study began the same trial."""
-        for found in sorted(store.glob(f"*-{self.digest}*")):
-            return found.with_name(found.name.removesuffix(_ROUNDS))
+        for pattern in (f"*-{self.digest}", f"*-{self.digest}{_ROUNDS}"):
+            for found in sorted(store.glob(pattern)):
+                return found.with_name(found.name.removesuffix(_ROUNDS))
         return store / f"{self.name}-seed{self.seed}-{self.digest}"
 
     @cached_property

@@ -250,7 +250,7 @@ def test_ctrl_c_in_the_command_line_says_how_to_go_on(tmp_path: Path, workers: i
         file.writelines(f"one two w{n},{n % 3}\n" for n in range(30))
     command = [sys.executable, "-c", QUICK + "from hasa_opt.cli import main; main()"]
     command += ["study", "--data", "texts.csv", "--hidden", "8", "--embedding", "4"]
-    command += ["--policies", "uniform,hasa", "--seeds", "1", "--rounds", "500"]
+    command += ["--policies", "uniform,uniform+selective", "--seeds", "1", "--rounds", "500"]
     command += ["--workers", str(workers)]
     started = subprocess.Popen(
         command,
