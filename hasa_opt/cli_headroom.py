@@ -13,6 +13,11 @@ from rich.console import Console
 from hasa_opt.cli_options import (
     AsJson,
     Budget,
+    ClientOption,
+    Embedding,
+    Hidden,
+    ModelName,
+    TextOption,
     Widths,
     busy,
     print_json,
@@ -43,18 +48,14 @@ def headroom(
         float | None, typer.Option(help="Standard error of the entries of a single --utilities.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="CSV of texts to probe.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of --data with the text.")] = "text",
-    client_column: Annotated[
-        str, typer.Option(help="Column of --data with the client.")
-    ] = "client",
+    text_column: TextOption = "text",
+    client_column: ClientOption = "client",
     task: Annotated[
-        str | None, typer.Option(help="Embedded task to probe: docstrings or digits.")
+        str | None, typer.Option(help="Embedded task to probe: docstrings, digits or domains.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="lstm, gru, cnn, mlp, ...; default: by the data.")
-    ] = None,
-    hidden: Annotated[int, typer.Option(help="Hidden units of an lstm or gru.")] = 64,
-    embedding: Annotated[int, typer.Option(help="Embedding dimensions of an lstm or gru.")] = 64,
+    model: ModelName = None,
+    hidden: Hidden = 64,
+    embedding: Embedding = 64,
     budget: Budget = 0.5,
     widths: Widths = "0.2,0.35,0.5,0.65,0.8",
     rules: Annotated[

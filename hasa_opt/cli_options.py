@@ -27,6 +27,14 @@ CostName = Annotated[str, typer.Option("--cost", help=f"One of {', '.join(COSTS)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TimeLimit = Annotated[float | None, typer.Option("--time-limit-s", help="Seconds per solver.")]
 Gap = Annotated[float, typer.Option(help="Relative gap at which the solver may stop.")]
+TextOption = Annotated[str, typer.Option(help="Column of --data with the text.")]
+ClientOption = Annotated[str, typer.Option(help="Column of --data with the client.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(help="lstm, gru, transformer, cnn, mlp or resnet; default: by data."),
+]
+Hidden = Annotated[int, typer.Option(help="Hidden units of an lstm or gru.")]
+Embedding = Annotated[int, typer.Option(help="Embedding dimensions of an lstm or gru.")]
 CoverageShare = Annotated[
     list[str] | None,
     typer.Option("--coverage", metavar="WIDTH=SHARE", help="Least share of samples at a width."),

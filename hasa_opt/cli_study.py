@@ -13,7 +13,12 @@ from rich.console import Console
 from hasa_opt.cli_options import (
     AsJson,
     Budget,
+    ClientOption,
+    Embedding,
+    Hidden,
+    ModelName,
     Score,
+    TextOption,
     Widths,
     busy,
     print_json,
@@ -39,17 +44,12 @@ _NAMES = ", ".join([*POLICIES, RECOMMENDED])
 
 def study(
     data: Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of --data with the text.")] = "text",
-    client_column: Annotated[
-        str, typer.Option(help="Column of --data with the client.")
-    ] = "client",
+    text_column: TextOption = "text",
+    client_column: ClientOption = "client",
     task: Annotated[str, typer.Option(help="docstrings, digits or domains.")] = "docstrings",
-    model: Annotated[
-        str | None,
-        typer.Option(help="lstm, gru, transformer, cnn, mlp or resnet; default: by data."),
-    ] = None,
-    hidden: Annotated[int, typer.Option(help="Hidden units of an lstm or gru.")] = 64,
-    embedding: Annotated[int, typer.Option(help="Embedding dimensions of an lstm or gru.")] = 64,
+    model: ModelName = None,
+    hidden: Hidden = 64,
+    embedding: Embedding = 64,
     policies: Annotated[
         str, typer.Option(help=f"Comma-separated: {_NAMES}; with options as in hasa+personal.")
     ] = "uniform,hasa,reverse,optimal",

@@ -170,12 +170,14 @@ class Charges:
         self._samples, self._weights = setting.clients.samples, setting.clients.weights
         caps = setting.caps if spread else np.array([low])
         kinds, rows = np.unique(caps, return_inverse=True)
-        self.table = np.array(
+        self._kinds = np.array(
             [
                 [meter.mean_cost(mean, meter.reach(mean, low, cap)) for mean in self.grid]
                 for cap in kinds.tolist()
             ]
-        )[np.broadcast_to(rows, len(setting.clients))]
+        )
+        self._kind = np.broadcast_to(rows, len(setting.clients))
+        self.table = self._kinds[self._kind]
 
     def cost(self, clients: object, units: object, denominator: int) -> cost.CostTable:
         """Costs of all samples, for the integer program."""
@@ -184,8 +186,8 @@ class Charges:
 
     def of(self, widths: FloatArray) -> FloatArray:
         """Cost of one sample of each client at any widths, ``(n_clients,)``."""
-        pairs = zip(widths, self.table, strict=True)
-        return np.array([np.interp(width, self.grid, own) for width, own in pairs])
+        curves = np.array([np.interp(widths, self.grid, own) for own in self._kinds])
+        return np.asarray(curves[self._kind, np.arange(len(widths))])
 
     def share(self, widths: FloatArray) -> float:
         """What is spent on all samples, as a share of the whole supernet's cost."""

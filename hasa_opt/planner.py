@@ -45,13 +45,17 @@ class Planner:
         study = self._study
         return Setting(
             study.task.clients(),
-            SCORES[study.score](study.task.counts),
+            self._scores,
             study.budget,
             tuple(study.widths),
             seed,
             self._menu_cost,
             partial(self.probe, seed),
         )
+
+    @cached_property
+    def _scores(self) -> FloatArray:
+        return SCORES[self._study.score](self._study.task.counts)
 
     @cached_property
     def _meter(self) -> Meter:

@@ -12,13 +12,14 @@ from typing import Any, Literal
 from rich.table import Table
 
 from hasa_opt import __version__
-from hasa_opt.clients import FloatArray
+from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.compare import Comparison, compare
 from hasa_opt.contrasts import against
 from hasa_opt.errors import InputError
 from hasa_opt.federated import ENGINES, Faults, History, LocalTraining
 from hasa_opt.federated.arguments import (
     check_arguments,
+    check_choice,
     check_deployment,
     check_sample,
     check_weight_power,
@@ -139,12 +140,8 @@ class Study:
         check_sample(self.task, self.sample)
         check_deployment(self.evaluate, self.output_bias, "global", self.mix, "last")
         named(ENGINES, "engine", self.engine)
-        for name, value, known in (
-            ("budget_in", self.budget_in, RESOURCES),
-            ("rounds_by", self.rounds_by, ROUNDS_BY),
-        ):
-            if value not in known:
-                raise InputError(f"unknown {name} {value!r}: use one of {known}")
+        check_choice("budget_in", self.budget_in, RESOURCES)
+        check_choice("rounds_by", self.rounds_by, ROUNDS_BY)
         if self.score not in SCORES:
             raise InputError(f"score {self.score!r} is not known: choose from {', '.join(SCORES)}")
         self.setting_for(self.seeds[0]).problem().check_budget()
@@ -258,7 +255,7 @@ class Study:
         )
 
     def _outcome(self, policy: str, seed: int, plan: Plan, history: History) -> Outcome:
-        number = chosen_round(history, self.rounds_by, validation_targets(self.task))
+        number = self._chosen_round(history)
         personal = parse_policy(self.planner.resolved(policy, seed))[1].get("deploy") == "personal"
         own = history.personal_accuracy if personal else history.test_accuracy
         return Outcome(
@@ -272,6 +269,16 @@ class Study:
             rounds=number,
             reason=self.planner.reason(seed) if policy == RECOMMENDED else "",
         )
+
+    def _chosen_round(self, history: History) -> int:
+        if self.rounds_by == "fixed":
+            return history.rounds
+        return chosen_round(history, self.rounds_by, self._validation_targets)
+
+    @cached_property
+    def _validation_targets(self) -> IntArray:
+        """Targets by which rounds are chosen; it loads lazy splits."""
+        return validation_targets(self.task)
 
     @property
     def setting(self) -> dict[str, str]:

@@ -15,11 +15,11 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
 from hasa_opt.clients import FloatArray
+from hasa_opt.inference import paired as paired_difference
 from hasa_opt.policies import POLICIES, Policy, Setting
 
 BUDGETS = {"plentiful": 0.5, "scarce": 0.35}
@@ -80,22 +80,15 @@ def paired(done: hasa.Study) -> Table:
     table = Table(title=f"{title} {done.budget:g}", box=SIMPLE_HEAD)
     for name in ("policy", "against", "difference", "95 % interval", "wins"):
         table.add_column(name, justify="left" if name in ("policy", "against") else "right")
-    means = {
-        policy: 100
-        * np.array(
-            [own.history.final_accuracy.mean() for own in done.outcomes if own.policy == policy]
-        )
-        for policy in done.policies
-    }
+    means = dict(zip(done.policies, done.results.measure(), strict=True))
     for policy, other in CONTRASTS:
-        difference = means[policy] - means[other]
-        interval = stats.ttest_1samp(difference, 0).confidence_interval()
+        own = paired_difference(means[policy], means[other])
         table.add_row(
             policy,
             other,
-            f"{difference.mean():+.2f}",
-            f"{interval.low:+.2f} to {interval.high:+.2f}",
-            f"{(difference > 0).sum()} of {len(difference)}",
+            f"{own.mean:+.2f}",
+            f"{own.low:+.2f} to {own.high:+.2f}",
+            f"{own.wins} of {own.n}",
         )
     return table
 
@@ -105,10 +98,7 @@ def by_client(done: hasa.Study) -> Table:
     table = Table(title="Own-width test accuracy of each client, %", box=SIMPLE_HEAD)
     for name in ("client", *done.policies):
         table.add_column(name, justify="left" if name == "client" else "right", no_wrap=True)
-    final = [
-        np.mean([own.history.final_accuracy for own in done.outcomes if own.policy == policy], 0)
-        for policy in done.policies
-    ]
+    final = done.results.own.mean(axis=1)
     for row, name in enumerate(done.task.client_names):
         table.add_row(name, *(f"{100 * own[row]:.1f}" for own in final))
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -74,10 +74,8 @@ def check_arguments(
     for name, value, least in (("rounds", rounds, 1), ("seed", seed, 0)):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise InputError(f"{name} = {value} must be an integer of at least {least}")
-    if aggregation not in AGGREGATIONS:
-        raise InputError(f"unknown aggregation {aggregation!r}: use one of {AGGREGATIONS}")
-    if evaluate not in EVALUATIONS:
-        raise InputError(f"unknown evaluation {evaluate!r}: use one of {EVALUATIONS}")
+    check_choice("aggregation", aggregation, AGGREGATIONS)
+    check_choice("evaluation", evaluate, EVALUATIONS)
     if model.n_outputs != task.n_outputs:
         raise InputError(
             f"the model predicts {model.n_outputs} outputs, but task {task.name!r} has "
@@ -118,13 +116,9 @@ def check_deployment(
     InputError
         Naming the argument.
     """
-    for what, value, known in (
-        ("output_bias", output_bias, OUTPUT_BIASES),
-        ("deploy", deploy, DEPLOYMENTS),
-        ("other_deployments", other_deployments, OTHERS),
-    ):
-        if value not in known:
-            raise InputError(f"unknown {what} {value!r}: use one of {known}")
+    check_choice("output_bias", output_bias, OUTPUT_BIASES)
+    check_choice("deploy", deploy, DEPLOYMENTS)
+    check_choice("other_deployments", other_deployments, OTHERS)
     if deploy == "personal" and evaluate == "supernet":
         raise InputError(
             'deploy="personal" mixes subnets, which evaluate="supernet" does not test: '
@@ -191,6 +185,17 @@ def named(known: Mapping[str, _Function], what: str, name: str) -> _Function:
     InputError
         Listing the names, if there is none of this one.
     """
-    if not isinstance(name, str) or name not in known:
-        raise InputError(f"unknown {what} {name!r}: use one of {tuple(known)}")
+    check_choice(what, name, known)
     return known[name]
+
+
+def check_choice(what: str, value: str, known: Collection[str]) -> None:
+    """Refuse a name that is not among those known.
+
+    Raises
+    ------
+    InputError
+        Listing the names.
+    """
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"unknown {what} {value!r}: use one of {tuple(known)}")

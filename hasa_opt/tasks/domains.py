@@ -8,12 +8,11 @@ from itertools import islice
 import matplotlib.cbook
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from hasa_opt.clients import IntArray
-from hasa_opt.tasks.images import FONTS, SIDE, Images, fingerprint, render, scanned
+from hasa_opt.tasks.images import FONTS, SIDE, Images, build, render, scanned, split_of
 from hasa_opt.tasks.task import Split, Task, generator, split_rows
 
 __all__ = ["domains"]
@@ -65,23 +64,8 @@ def domains(*, seed: int = 0) -> Task:
             rng = generator(seed, 1, len(names))
             names.append(f"{domain} {number}")
             parts = enumerate((size, *_HELD_BACK[domain]))
-            splits.append(tuple(_split(*draws[domain](part, n, rng)) for part, n in parts))
-    train, validation, test = zip(*splits, strict=True)
-    return Task(
-        name="domains",
-        client_names=tuple(names),
-        train=train,
-        validation=validation,
-        test=test,
-        counts=np.array([torch.bincount(own.targets, minlength=_CLASSES) for own in train]),
-        n_outputs=_CLASSES,
-        labels=tuple(map(str, range(_CLASSES))),
-        fingerprint=fingerprint(splits, seed, _PACKAGES),
-    )
-
-
-def _split(images: Images, labels: IntArray) -> Split:
-    return Split(torch.from_numpy(images[:, None]), torch.from_numpy(labels))
+            splits.append(tuple(split_of(*draws[domain](part, n, rng)) for part, n in parts))
+    return build("domains", names, splits, _CLASSES, seed, _PACKAGES)
 
 
 def _scans(seed: int) -> _Draw:

@@ -1,24 +1,25 @@
-"""What the image tasks share: scanned digits, rendered digits, a fingerprint."""
+"""What the image tasks share: scanned digits, rendered digits, how a task is made of them."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from hasa_opt.clients import IntArray
-from hasa_opt.tasks.task import Split
+from hasa_opt.tasks.task import Split, Task
 
-__all__ = ["FONTS", "SIDE", "Images", "fingerprint", "render", "resize", "scanned"]
+__all__ = ["FONTS", "SIDE", "Images", "build", "render", "resize", "scanned", "split_of"]
 
 Images = npt.NDArray[np.float32]
 
@@ -59,7 +60,47 @@ def resize(images: npt.NDArray[np.float64]) -> Images:
     return resized.clip(0, 1).astype(np.float32)
 
 
-def fingerprint(
+def split_of(images: Images, labels: IntArray) -> Split:
+    """Images ``(n, SIDE, SIDE)`` and their labels as a split of one channel."""
+    return Split(torch.from_numpy(images[:, None]), torch.from_numpy(labels))
+
+
+def build(
+    name: str,
+    client_names: Sequence[str],
+    splits: Sequence[Sequence[Split]],
+    classes: int,
+    seed: int,
+    packages: Iterable[str],
+) -> Task:
+    """Make a task of each client's training, validation and test images; it counts labels.
+
+    Parameters
+    ----------
+    name : str
+    client_names : n_clients strings
+    splits : n_clients times three splits
+    classes : int
+        The labels are the digits below.
+    seed : int
+    packages : strings
+        That ship the images.
+    """
+    train, validation, test = zip(*splits, strict=True)
+    return Task(
+        name=name,
+        client_names=tuple(client_names),
+        train=train,
+        validation=validation,
+        test=test,
+        counts=np.array([torch.bincount(own.targets, minlength=classes) for own in train]),
+        n_outputs=classes,
+        labels=tuple(map(str, range(classes))),
+        fingerprint=_fingerprint(splits, seed, packages),
+    )
+
+
+def _fingerprint(
     splits: Iterable[Iterable[Split]], seed: int, packages: Iterable[str]
 ) -> dict[str, str]:
     """Versions of the packages that ship the images, and a digest of all images and labels."""
