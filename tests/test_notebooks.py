@@ -20,16 +20,29 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def shown(cell: nbformat.NotebookNode) -> list[str]:
-    """What a cell prints and returns, as text; of a figure, that there is a picture."""
-    lines = []
+    """What a cell prints and returns, as text; of a figure, that there is a picture.
+
+    A kernel sends printed text in pieces that depend on its timing: they are joined first.
+    """
+    streams = {"stdout": "", "stderr": ""}
+    values = []
     for output in cell.outputs:
         if output.output_type == "stream":
-            lines += output.text.splitlines()
+            streams[output.name] += output.text
         elif "image/png" in output.get("data", {}):
-            lines.append("picture")
+            values.append("picture")
         else:
-            lines += output.data["text/plain"].splitlines()
-    return lines
+            values += output.data["text/plain"].splitlines()
+    return [line for text in streams.values() for line in text.splitlines()] + values
+
+
+def test_pieces_in_which_text_arrives_do_not_matter() -> None:
+    pieces = [
+        nbformat.v4.new_output("stream", name="stdout", text=text) for text in ("a", "b\n", "c")
+    ]
+    whole = [nbformat.v4.new_output("stream", name="stdout", text="ab\nc")]
+    shown_as = [shown(nbformat.v4.new_code_cell(outputs=outputs)) for outputs in (pieces, whole)]
+    assert shown_as == [["ab", "c"], ["ab", "c"]]
 
 
 def test_there_are_notebooks() -> None:
