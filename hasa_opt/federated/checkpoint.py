@@ -96,20 +96,30 @@ class Checkpoints:
     def newest(self, settings: Mapping[str, Any], widths: FloatArray) -> History | None:
         """Read the newest whole checkpoint of the run with these settings; None without any.
 
-        A newer one that is damaged is passed over with a warning.
-
         Parameters
         ----------
-        settings
-            What the history's metadata must say; ``rounds`` is the number of rounds in all, which
-            may have grown since.
-        widths
-            The allocation, shape (n_clients,).
+        settings, widths
+            As for :func:`check_same_run`.
 
         Raises
         ------
         InputError
-            If all checkpoints are damaged, or the newest whole one is another run's.
+            As :meth:`read` and :func:`check_same_run` do.
+        """
+        found = self.read()
+        if found is not None:
+            check_same_run(self._place(found.rounds), found, settings, widths)
+        return found
+
+    def read(self) -> History | None:
+        """Read the newest whole checkpoint, whatever its run; None without any.
+
+        A newer one that is damaged is passed over with a warning.
+
+        Raises
+        ------
+        InputError
+            If all checkpoints are damaged.
         """
         damaged: list[str] = []
         for number in self._rounds():
@@ -118,12 +128,11 @@ class Checkpoints:
             except InputError as error:
                 damaged.append(str(error))
                 continue
-            _check_same_run(self._place(number), found, settings, widths)
             if damaged:
                 warnings.warn(
                     f"passed over a damaged checkpoint ({damaged[0]}): going on after round "
                     f"{found.rounds}",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             return found
         if damaged:
@@ -160,10 +169,28 @@ def _is_aside(entry: Path) -> bool:
     return bool(_ASIDE.fullmatch(entry.name))
 
 
-def _check_same_run(
+def check_same_run(
     place: Path, found: History, settings: Mapping[str, Any], widths: FloatArray
 ) -> None:
-    """Refuse the checkpoint of another run, and say what differs."""
+    """Refuse the checkpoint of another run, and say what differs.
+
+    Parameters
+    ----------
+    place
+        Where the checkpoint lies.
+    found
+        What it holds.
+    settings
+        What the history's metadata must say; ``rounds`` is the number of rounds in all, which
+        may have grown since.
+    widths
+        The allocation, shape (n_clients,).
+
+    Raises
+    ------
+    InputError
+        If it is another run's, or holds more rounds than are asked for.
+    """
     asked: dict[str, Any] = json.loads(to_json(dict(settings)))
     stored = dict(found.metadata)
     rounds = asked.pop("rounds")

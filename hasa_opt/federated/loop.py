@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +14,7 @@ import numpy.typing as npt
 
 from hasa_opt.checksum import sha256
 from hasa_opt.errors import InputError
-from hasa_opt.federated.aggregate import Update, aggregate
+from hasa_opt.federated.aggregate import Update
 from hasa_opt.federated.arguments import (
     HasWidths,
     check_arguments,
@@ -37,9 +34,10 @@ from hasa_opt.federated.faults import Faults, corrupted
 from hasa_opt.federated.history import FloatArray, History
 from hasa_opt.federated.interrupt import deferred_interrupt
 from hasa_opt.federated.local import LocalTraining
+from hasa_opt.federated.merge import merge
 from hasa_opt.federated.personal import Personal
 from hasa_opt.federated.record import Record, Round
-from hasa_opt.federated.schemes import DRAWS, SCHEMES, Draw, MirroredWidths
+from hasa_opt.federated.schemes import SCHEMES, Draw, find_draw
 from hasa_opt.federated.screen import Screen
 from hasa_opt.federated.statistics import start_statistics
 from hasa_opt.federated.streams import draw_clients
@@ -187,7 +185,7 @@ def run(
     deployments = Deployments(
         task, widths, scheme, evaluate, deploy, mix, other_deployments, statistics, personal
     )
-    metadata = _describe(model, task) | asdict(settings)
+    metadata = describe_model(model) | _describe(task) | asdict(settings)
     metadata |= {"rounds": rounds, "seed": seed, "aggregation": aggregation, "evaluate": evaluate}
     metadata |= {"scheme": scheme, "engine": engine, "weight_power": float(weight_power)}
     metadata |= {"output_bias": output_bias, "deploy": deploy, "mix": mix}
@@ -206,7 +204,7 @@ def run(
             reports = train(server, jobs, settings)
             screen = Screen(server, max_norm)
             updates = _updates(reports, weight_power, personal, faults, screen, costs, now)
-            _aggregate(server, statistics.collect(updates), aggregation, personal.local, now)
+            merge(server, statistics.collect(updates), aggregation, personal.local, now)
             last = number == rounds - 1
             measured = np.arange(len(task)) if last else now.clients
             deployments.measure(server, measured, now, last)
@@ -259,9 +257,9 @@ def _draws(
 ) -> list[Draw | None]:
     """Find what draws the width of each client's batches; None where all train the subnet."""
     if mean_widths is None:
-        return [DRAWS.get(scheme)] * len(task)
-    step = 1 / math.gcd(*model.sizes.values())
-    return [MirroredWidths(mean, step) for mean in read_means(mean_widths, task, scheme, widths)]
+        return [find_draw(model, scheme)] * len(task)
+    means = read_means(mean_widths, task, scheme, widths)
+    return [find_draw(model, scheme, mean) for mean in means.tolist()]
 
 
 def _jobs(
@@ -320,30 +318,20 @@ def _updates(
             now.note(job.client, "rejected", fault)
 
 
-def _aggregate(
-    server: SupernetModel,
-    updates: Iterator[Update],
-    aggregation: Literal["full", "selective"],
-    local: Collection[str],
-    now: Round,
-) -> None:
-    """Average the updates into the server's model, or keep it where there are none."""
-    first = next(updates, None)
-    if first is None:
-        now.note(None, "empty", "no update was left: the model stays as it was")
-        warnings.warn(f"round {now.number}: no update was left, the model is kept", stacklevel=3)
-        return
-    server.load_state_dict(aggregate(server, chain([first], updates), aggregation, local))
-
-
-def _describe(model: SupernetModel, task: Task) -> dict[str, Any]:
-    """Describe model and data in terms that JSON can hold."""
+def describe_model(model: SupernetModel) -> dict[str, Any]:
+    """Describe a supernet and its initial weights in terms that JSON can hold."""
     weights = model.state_dict().values()
     return {
         "model": type(model).__name__,
         "sizes": dict(model.sizes),
         "architecture sha256": model.architecture,
         "initial weights sha256": sha256(tensor.numpy(force=True) for tensor in weights),
+    }
+
+
+def _describe(task: Task) -> dict[str, Any]:
+    """Describe the data in terms that JSON can hold."""
+    return {
         "task": task.name,
         "client_names": list(task.client_names),
         "samples": task.samples.tolist(),

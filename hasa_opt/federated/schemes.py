@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -152,3 +153,20 @@ SCHEMES: dict[str, Scheme] = {
 
 DRAWS: dict[str, Draw] = {"ordered_dropout": uniform_fifths}
 """Name of each scheme whose batches train less than the client holds -> how much they train."""
+
+
+def find_draw(model: SupernetModel, scheme: str, mean: float | None = None) -> Draw | None:
+    """Find what draws the width of a client's batches; None: all train the whole subnet.
+
+    Parameters
+    ----------
+    model
+        The supernet.
+    scheme
+        Name in :data:`SCHEMES`.
+    mean
+        Mean of the widths under "ordered_dropout"; None: five widths, as in FjORD.
+    """
+    if mean is None:
+        return DRAWS.get(scheme)
+    return MirroredWidths(mean, 1 / math.gcd(*model.sizes.values()))

@@ -119,12 +119,15 @@ class Subnets:
 
     def weights(self, job: Job) -> dict[str, Tensor]:
         """Copy the weights of a job's subnet: the server's, but for the client's own."""
-        place = self.place(job.kept)
-        own = {name: tensor.clone() for name, tensor in job.own.items()}
+        return self.copy(job.kept) | {name: tensor.clone() for name, tensor in job.own.items()}
+
+    def copy(self, kept: Kept) -> dict[str, Tensor]:
+        """Copy the server's weights of the kept units."""
+        place = self.place(kept)
         if not place.common:
-            return self._read(place) | own
+            return self._read(place)
         known = self._received.get(place, lambda: self._read(place))
-        return {name: tensor.clone() for name, tensor in known.items()} | own
+        return {name: tensor.clone() for name, tensor in known.items()}
 
     def _read(self, place: Place) -> dict[str, Tensor]:
         return {name: place.where[name].read(full) for name, full in self._state.items()}

@@ -1,0 +1,160 @@
+"""The device's half of a Flower app: profile, train and test."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, Context, Message, MetricRecord
+from flwr.clientapp import ClientApp
+
+from hasa_opt.clients import IntArray
+from hasa_opt.errors import InputError
+from hasa_opt.federated import Job, evaluate
+from hasa_opt.federated.alone import train_job
+from hasa_opt.federated.costs import Costs
+from hasa_opt.federated.schemes import find_draw
+from hasa_opt.flower.device import Device
+from hasa_opt.flower.messages import (
+    IDENTITY,
+    PROFILE,
+    WORK,
+    Profile,
+    Work,
+    load,
+    pack,
+    unpack,
+)
+from hasa_opt.gaussian import noisy_histograms
+from hasa_opt.models import SupernetModel, extract, prefix
+
+__all__ = ["client_app"]
+
+MakeModel = Callable[[], SupernetModel]
+MakeDevice = Callable[[int, int], Device]
+
+
+def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
+    """Make the app that every device runs.
+
+    Parameters
+    ----------
+    model : callable
+        Builds the supernet; its weights come from the server.
+    device : callable
+        Gives the data of one device, from its partition and the number of partitions. They are
+        the node's ``partition-id`` and ``num-partitions``: a simulation sets them, and
+        ``flower-supernode --node-config "partition-id=0 num-partitions=3"``.
+
+    Returns
+    -------
+    flwr.clientapp.ClientApp
+    """
+    app = ClientApp()
+
+    @app.query(IDENTITY)
+    def identify(message: Message, context: Context) -> Message:
+        return _reply(message, profile=ConfigRecord({"partition": _partition(context)[0]}))
+
+    @app.query(PROFILE)
+    def profile(message: Message, context: Context) -> Message:
+        asked = load(message, WORK)
+        own = _describe(device, context, asked["epsilon"], asked["delta"])
+        return _reply(message, profile=own.record())
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        supernet, own = _prepare(model, device, context)
+        work, training = Work.read(load(message, WORK))
+        subnet = _subnet(supernet, work.width, message)
+        job = Job(
+            work.client,
+            work.width,
+            prefix(supernet, work.width),
+            own.train,
+            work.key,
+            find_draw(supernet, work.scheme, work.mean or None),
+        )
+        report = train_job(supernet, subnet, job, training)
+        costs, result = Costs(supernet, training.local_epochs), report.result
+        measured = MetricRecord(
+            {
+                "train_loss": result.loss,
+                "seconds": result.seconds,
+                "mean_width": costs.mean_width(result.trained),
+                "flops": costs.flops(own.train, result.trained),
+            }
+        )
+        return Message(pack(report.state, measured=measured), reply_to=message)
+
+    @app.evaluate()
+    def test(message: Message, context: Context) -> Message:
+        supernet, own = _prepare(model, device, context)
+        subnet = _subnet(supernet, float(load(message, WORK)["width"]), message)
+        measured: dict[str, float] = {}
+        for part, split in (("validation", own.validation), ("test", own.test)):
+            found = None if split is None else evaluate(subnet, split)
+            measured[f"{part}_loss"] = math.nan if found is None else found.loss
+            measured[f"{part}_accuracy"] = math.nan if found is None else found.accuracy
+        return _reply(message, measured=MetricRecord(dict(measured)))
+
+    return app
+
+
+def _reply(message: Message, **records: ConfigRecord | MetricRecord) -> Message:
+    return Message(pack(None, **records), reply_to=message)
+
+
+def _partition(context: Context) -> tuple[int, int]:
+    """Partition of a node, and the number of partitions."""
+    try:
+        return int(context.node_config["partition-id"]), int(context.node_config["num-partitions"])
+    except KeyError as error:
+        raise InputError(
+            f"the node has no {error}: start it with "
+            '--node-config "partition-id=0 num-partitions=3"'
+        ) from error
+
+
+def _describe(make: MakeDevice, context: Context, epsilon: float, delta: float) -> Profile:
+    """Profile of a device; a private histogram is drawn once, and remembered."""
+    partition = _partition(context)
+    own, known = make(*partition), context.state.config_records.get(PROFILE)
+    if known is not None:
+        return Profile.read(known)
+    counts = own.counts if epsilon == 0 else _noisy(own.counts, epsilon, delta)
+    profile = Profile(partition[0], own.name, len(own.train), counts, own.max_width)
+    if epsilon:
+        context.state[PROFILE] = profile.record()
+    return profile
+
+
+def _noisy(counts: IntArray, epsilon: float, delta: float) -> IntArray:
+    """Release a histogram privately; nobody may know the noise, so no seed is given."""
+    seen = noisy_histograms([counts], epsilon, delta, seed=secrets.randbits(63))[0]
+    return np.asarray(np.rint(seen), dtype=np.int64)
+
+
+def _prepare(
+    make_model: MakeModel, make_device: MakeDevice, context: Context
+) -> tuple[SupernetModel, Device]:
+    """Supernet and data of a device; one thread, so that sums do not depend on the machine."""
+    torch.set_num_threads(1)
+    return _architecture(make_model), make_device(*_partition(context))
+
+
+@cache
+def _architecture(make: MakeModel) -> SupernetModel:
+    """Build a supernet once in each process."""
+    return make()
+
+
+def _subnet(supernet: SupernetModel, width: float, message: Message) -> SupernetModel:
+    """Subnet with the weights of a message."""
+    subnet = extract(supernet, width)
+    subnet.load_state_dict(unpack(message))
+    return subnet

@@ -1,0 +1,179 @@
+"""Settings of a Flower run: the table ``[tool.flwr.app.config.hasa]`` of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from hasa_opt.errors import InputError
+from hasa_opt.federated import SCHEMES, LocalTraining
+from hasa_opt.federated.aggregate import AGGREGATIONS
+from hasa_opt.federated.arguments import check_choice, check_weight_power
+from hasa_opt.policies import parse_policy
+from hasa_opt.scores import SCORES
+
+__all__ = ["PREFIX", "Settings"]
+
+PREFIX = "hasa."
+"""With which the names of the settings begin in Flower's run configuration."""
+
+_POSITIVE = ("clients", "rounds", "evaluate_every", "node_timeout_s", "round_timeout_s")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a Flower run allocates, trains and stores.
+
+    In the configuration of a project their names have hyphens: ``batch-size``.
+
+    Parameters
+    ----------
+    clients : int
+        Nodes that the server waits for.
+    rounds : int
+    policy : str
+        Name in :data:`hasa_opt.policies.POLICIES`; by default the integer program with the HASA
+        utility. Those that need a probe are refused.
+    budget : float
+        Sample-weighted mean width.
+    widths : str
+        The menu, separated by commas or spaces.
+    score : str
+        Name in :data:`hasa_opt.scores.SCORES`.
+    aggregation, weight_power, max_norm
+        As for :func:`hasa_opt.federated.run`; a ``max_norm`` of 0 accepts any finite update.
+    sample : int
+        Clients drawn in each round; 0: all.
+    local_epochs, batch_size, learning_rate, optimizer, scaler
+        As for :class:`hasa_opt.federated.LocalTraining`.
+    seed : int
+    evaluate_every : int
+        Clients test the new supernet after every so many rounds, and after the last.
+    epsilon, delta : float
+        Histograms leave the devices with the noise of one such private release of one sample;
+        ``epsilon`` 0: as they are.
+    node_timeout_s : float
+        How long the server waits for nodes, and for their profiles.
+    round_timeout_s : float
+        How long it waits for the replies of a round.
+    checkpoint : str
+        Directory on the server; a run that was killed goes on from there. Empty: none.
+    output : str
+        Directory on the server for the history of the run, which
+        :meth:`hasa_opt.federated.History.load` reads. Empty: none.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a value that breaks a rule.
+    """
+
+    clients: int = 2
+    rounds: int = 10
+    policy: str = "optimal"
+    budget: float = 0.5
+    widths: str = "0.2, 0.35, 0.5, 0.65, 0.8"
+    score: str = "jensen_shannon"
+    aggregation: str = "full"
+    weight_power: float = 1.0
+    max_norm: float = 1e6
+    sample: int = 0
+    local_epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    optimizer: str = "adam"
+    scaler: bool = False
+    seed: int = 0
+    evaluate_every: int = 1
+    epsilon: float = 0.0
+    delta: float = 1e-5
+    node_timeout_s: float = 300.0
+    round_timeout_s: float = 3600.0
+    checkpoint: str = ""
+    output: str = ""
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise InputError(f"{_shown(name)} = {getattr(self, name)} must be above 0")
+        for name in ("seed", "sample", "epsilon", "max_norm"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{_shown(name)} = {getattr(self, name)} must be at least 0")
+        policy, options = parse_policy(self.policy)
+        if options:
+            raise InputError(f"policy {self.policy!r} has options: give settings of their own")
+        check_choice("scheme", policy.scheme, SCHEMES)
+        check_choice("score", self.score, SCORES)
+        check_choice("aggregation", self.aggregation, AGGREGATIONS)
+        check_weight_power(self.weight_power)
+        self.menu  # noqa: B018
+        self.training  # noqa: B018
+
+    @classmethod
+    def read(cls, configuration: Mapping[str, object]) -> Self:
+        """Read the settings among Flower's run configuration; other entries are the user's own.
+
+        Raises
+        ------
+        InputError
+            If a setting is unknown, of another type, or invalid.
+        """
+        kinds = {_shown(each.name): type(each.default) for each in fields(cls)}
+        given: dict[str, Any] = {}
+        for key, value in configuration.items():
+            if not key.startswith(PREFIX):
+                continue
+            name = key.removeprefix(PREFIX)
+            check_choice("setting", name, kinds)
+            kind = kinds[name]
+            if isinstance(value, int) and not isinstance(value, bool) and kind is float:
+                value = float(value)
+            if type(value) is not kind:
+                raise InputError(f"{key} = {value!r} is of another type: give {_WORDS[kind]}")
+            given[name.replace("-", "_")] = value
+        return cls(**given)
+
+    @property
+    def menu(self) -> tuple[float, ...]:
+        """Widths of the menu."""
+        try:
+            return tuple(float(word) for word in self.widths.replace(",", " ").split())
+        except ValueError as error:
+            raise InputError(
+                f'widths = "{self.widths}" are no numbers ({error}): write "0.2, 0.5, 0.8"'
+            ) from error
+
+    @property
+    def training(self) -> LocalTraining:
+        """How clients train."""
+        return LocalTraining(
+            self.local_epochs,
+            self.batch_size,
+            self.learning_rate,
+            self.optimizer,  # type: ignore[arg-type]
+            self.scaler,
+        )
+
+    @property
+    def drawn(self) -> int | None:
+        """Clients drawn in each round; None: all."""
+        return self.sample or None
+
+    def tests_after(self, number: int) -> bool:
+        """Whether clients test the supernet after a round; numbers begin at 0."""
+        return (number + 1) % self.evaluate_every == 0 or number + 1 == self.rounds
+
+    def record(self) -> dict[str, Any]:
+        """What identifies a run; where it is stored and how long it waits do not."""
+        own = asdict(self)
+        for name in ("node_timeout_s", "round_timeout_s", "checkpoint", "output"):
+            del own[name]
+        return own
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _shown(name: str) -> str:
+    return name.replace("_", "-")
