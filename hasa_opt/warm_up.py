@@ -167,12 +167,12 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
 def _round_flops(costs: Costs, task: Task, width: float) -> float:
     """Operations of a round on all training samples, all clients at one width."""
     splits = (task.train[client] for client in range(len(task)))
-    return float(sum(costs.flops(split, costs.planned(width, split)) for split in splits))
+    return float(sum(costs.flops(split.inputs, costs.planned(width, split)) for split in splits))
 
 
 def _judging(costs: Costs, held: Sequence[Split], widths: Sequence[float] | FloatArray) -> int:
     """Operations of the forward passes: a third of those of training."""
-    passes = [(split, {float(width): len(split)}) for split in held for width in widths]
+    passes = [(split.inputs, {float(width): len(split)}) for split in held for width in widths]
     return sum(costs.flops(*one) for one in passes) // 3
 
 
@@ -267,7 +267,7 @@ def warm_up(
         done.states = {}
         updates = []
         for report in engine(done.model, jobs, plan.training):
-            done.flops += costs.flops(report.job.split, report.result.trained)
+            done.flops += costs.flops(report.job.split.inputs, report.result.trained)
             updates.append(Update(width, len(report.job.split), report.state))
             done.states[report.job.client] = report.state
         done.model.load_state_dict(aggregate(done.model, updates))

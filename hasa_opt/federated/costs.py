@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import FloatArray
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
@@ -55,15 +57,15 @@ class Costs:
                     f"the model's weights are {own}, but task {task.name!r} has inputs of type "
                     f"{given}: convert the model with .to({given})"
                 )
-            self.flops(split, self.planned(width, split))
+            self.flops(split.inputs, self.planned(width, split))
 
     def planned(self, width: float, split: Split) -> dict[float, int]:
         """How many samples train which width, where each batch trains all of the subnet."""
         return {width: len(split.inputs) * self._local_epochs}
 
-    def flops(self, split: Split, trained: Mapping[float, int]) -> int:
-        """Operations of training, where so many samples train each width."""
-        sample, total = split.inputs[:1], 0
+    def flops(self, inputs: Tensor, trained: Mapping[float, int]) -> int:
+        """Operations of training, where so many samples of the inputs' shape train each width."""
+        sample, total = inputs[:1], 0
         for width, count in trained.items():
             key = (*self._model.subnet_sizes(width).values(), *sample.shape[1:])
             if key not in self._flops:

@@ -284,7 +284,7 @@ def _jobs(
         for name in ("bytes_down", "bytes_up"):
             now.row[name][client] = costs.transfer(width)
         if fate == "late":
-            now.row["flops"][client] = costs.flops(split, costs.planned(width, split))
+            now.row["flops"][client] = costs.flops(split.inputs, costs.planned(width, split))
             now.note(client, "late", "its update came when the round was closed")
             continue
         kept = SCHEMES[scheme](server, width, own)
@@ -306,7 +306,7 @@ def _updates(
         now.row["train_loss"][job.client] = result.loss
         now.row["seconds"][job.client] = result.seconds
         now.row["mean_width"][job.client] = costs.mean_width(result.trained)
-        now.row["flops"][job.client] = costs.flops(job.split, result.trained)
+        now.row["flops"][job.client] = costs.flops(job.split.inputs, result.trained)
         garbage = faults.fate(job.key) == "corrupt"
         state = corrupted(report.state, job.key) if garbage else report.state
         update = Update(job.width, len(job.split) ** weight_power, state, job.kept)

@@ -9,18 +9,51 @@ receives. It needs the extra: ``pip install 'hasa-opt[flower]'``.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from hasa_opt.errors import MissingExtraError
 
-try:
-    import flwr  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("Flower is not installed: pip install 'hasa-opt[flower]'") from error
+if TYPE_CHECKING:
+    from hasa_opt.flower.client import client_app
+    from hasa_opt.flower.device import Device
+    from hasa_opt.flower.fleet import Fleet
+    from hasa_opt.flower.roster import Roster
+    from hasa_opt.flower.server import serve, server_app
+    from hasa_opt.flower.settings import Settings
+    from hasa_opt.flower.strategy import SupernetStrategy
 
-from hasa_opt.flower.client_app import client_app
-from hasa_opt.flower.device import Device
-from hasa_opt.flower.fleet import Fleet
-from hasa_opt.flower.server_app import server_app
-from hasa_opt.flower.settings import Settings
-from hasa_opt.flower.strategy import SupernetStrategy
+__all__ = [
+    "Device",
+    "Fleet",
+    "Roster",
+    "Settings",
+    "SupernetStrategy",
+    "client_app",
+    "serve",
+    "server_app",
+]
 
-__all__ = ["Device", "Fleet", "Settings", "SupernetStrategy", "client_app", "server_app"]
+# A device starts a process for each message: it does not import the server's half.
+_PLACES = {
+    "Device": "device",
+    "Fleet": "fleet",
+    "Roster": "roster",
+    "Settings": "settings",
+    "SupernetStrategy": "strategy",
+    "client_app": "client",
+    "serve": "server",
+    "server_app": "server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"hasa_opt.flower needs {error.name}, not installed here: "
+            "pip install 'hasa-opt[flower]'"
+        ) from error

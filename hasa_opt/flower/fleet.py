@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.supercore import log
 
 from hasa_opt.errors import InputError
-from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack
+from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 
 __all__ = ["Fleet"]
 
@@ -107,7 +107,7 @@ class Fleet:
         answers: dict[int, Mapping[str, Any]] = {}
         for reply in self._grid.send_and_receive(messages, timeout=self._timeout_s):
             if reply.has_error():
-                log(WARNING, "A node did not tell its %s: %s", action, reply.error.reason)
+                log(WARNING, "A node did not tell its %s: %s", action, reason(reply))
             else:
                 answers[reply.metadata.src_node_id] = load(reply, PROFILE)
         return answers

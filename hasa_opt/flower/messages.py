@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self, cast
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from hasa_opt.clients import IntArray
-from hasa_opt.federated import LocalTraining
+from hasa_opt.federated import LocalResult, LocalTraining
+from hasa_opt.tasks import Split
 
 __all__ = [
     "ARRAYS",
@@ -23,10 +25,13 @@ __all__ = [
     "Work",
     "load",
     "pack",
+    "reason",
+    "tell",
+    "trained",
     "unpack",
 ]
 
-ARRAYS, WORK, PROFILE, MEASURED = "arrays", "work", "profile", "measured"
+ARRAYS, WORK, PROFILE, MEASURED, TRAINED = "arrays", "work", "profile", "measured", "trained"
 """Names of the records in a message."""
 
 IDENTITY = "identity"
@@ -122,3 +127,34 @@ def unpack(message: Message) -> dict[str, Tensor]:
 def load(message: Message, name: str) -> Mapping[str, Any]:
     """Take one record that holds no weights out of a message."""
     return cast(Mapping[str, Any], message.content[name])
+
+
+def tell(result: LocalResult, split: Split) -> dict[str, ConfigRecord | MetricRecord]:
+    """Pack what a training measured, and what its cost follows from."""
+    return {
+        MEASURED: MetricRecord({"train_loss": result.loss, "seconds": result.seconds}),
+        TRAINED: ConfigRecord(
+            {
+                "widths": list(result.trained),
+                "samples": list(result.trained.values()),
+                "shape": list(split.inputs.shape[1:]),
+                "floating": split.inputs.is_floating_point(),
+            }
+        ),
+    }
+
+
+def trained(message: Message) -> tuple[dict[float, int], Tensor]:
+    """Unpack how many samples trained which width, and an input of their shape."""
+    own = load(message, TRAINED)
+    counts = dict(zip(own["widths"], own["samples"], strict=True))
+    kind = torch.float32 if own["floating"] else torch.int64
+    return counts, torch.zeros((1, *own["shape"]), dtype=kind)
+
+
+def reason(message: Message) -> str:
+    """Last line of an error, which names it."""
+    if not message.has_error():
+        return "it holds no error"
+    lines = (message.error.reason or "").strip().splitlines()
+    return lines[-1] if lines else f"error {message.error.code}"

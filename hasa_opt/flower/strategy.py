@@ -20,7 +20,7 @@ from hasa_opt.federated.screen import Screen
 from hasa_opt.federated.streams import draw_clients
 from hasa_opt.federated.subnets import Subnets
 from hasa_opt.flower.fleet import Fleet
-from hasa_opt.flower.messages import MEASURED, Work, load, pack, unpack
+from hasa_opt.flower.messages import MEASURED, Work, load, pack, reason, trained, unpack
 from hasa_opt.flower.roster import Roster
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel
@@ -109,8 +109,8 @@ class SupernetStrategy(Strategy):
     ) -> MetricRecord | None:
         """Note how well clients' own subnets did; the round ends here."""
         now, (arrived, faults) = self._now, self._sort(replies)
-        for row, reason in faults.items():
-            log(WARNING, "%s was not tested: %s", self._roster.names[row], reason)
+        for row, why in faults.items():
+            log(WARNING, "%s was not tested: %s", self._roster.names[row], why)
         for row, reply in arrived.items():
             _write(now, row, reply)
         self.record.add(now)
@@ -137,10 +137,10 @@ class SupernetStrategy(Strategy):
         key = (self._settings.seed, number)
         return Round(*key, n_clients, draw_clients(n_clients, self._settings.drawn, key))
 
-    def _messages(self, kind: str, rows: Iterable[int]) -> Iterator[Message]:
-        """Send clients their slices of the supernet; only one is held at a time."""
+    def _messages(self, kind: str, rows: Iterable[int]) -> list[Message]:
+        """Make the messages with the slices; a list, since Flower goes through them twice."""
         own, nodes, subnets = self._roster, self._fleet.nodes(), Subnets(self.model)
-        self._asked = {}
+        self._asked, messages = {}, []
         for row in rows:
             if own.partitions[row] not in nodes:
                 continue
@@ -150,7 +150,8 @@ class SupernetStrategy(Strategy):
             kept = SCHEMES[own.scheme](self.model, width, work.key)
             content = pack(subnets.copy(kept), work=work.record(self._settings.training))
             self._asked[node] = row
-            yield Message(content, node, kind, group_id=str(self._now.number))
+            messages.append(Message(content, node, kind, group_id=str(self._now.number)))
+        return messages
 
     def _sort(self, replies: Iterable[Message]) -> tuple[dict[int, Message], dict[int, str]]:
         """Find whose replies are usable, in the order of the clients, and why others are not."""
@@ -159,14 +160,13 @@ class SupernetStrategy(Strategy):
         for reply in replies:
             row = self._asked.get(reply.metadata.src_node_id)
             if row is None:
-                log(WARNING, "An error without a sender came: %s", _reason(reply))
+                log(WARNING, "A reply of nobody who was asked: %s", reason(reply))
             elif reply.has_error():
-                faults[row] = _reason(reply)
+                faults[row] = reason(reply)
             else:
                 usable[row] = reply
-        return dict(sorted(usable.items())), {
-            row: reason for row, reason in faults.items() if row not in usable
-        }
+        missing = {row: why for row, why in faults.items() if row not in usable}
+        return dict(sorted(usable.items())), missing
 
     def _updates(self, arrived: dict[int, Message]) -> Iterator[Update]:
         """Yield the update of each client if it is sound."""
@@ -177,6 +177,9 @@ class SupernetStrategy(Strategy):
             kept = SCHEMES[own.scheme](self.model, width, (now.seed, now.number, row))
             weight = float(own.samples[row] ** self._settings.weight_power)
             _write(now, row, reply)
+            counts, sample = trained(reply)
+            now.row["mean_width"][row] = self._costs.mean_width(counts)
+            now.row["flops"][row] = self._costs.flops(sample, counts)
             now.row["bytes_up"][row] = self._costs.transfer(width)
             update = Update(width, weight, unpack(reply), kept)
             fault = screen.fault(update)
@@ -190,11 +193,3 @@ def _write(now: Round, row: int, reply: Message) -> None:
     """Note what a client measured."""
     for name, value in load(reply, MEASURED).items():
         now.row[name][row] = value
-
-
-def _reason(reply: Message) -> str:
-    """Last line of an error, which names it."""
-    if not reply.has_error():
-        return "it was not asked"
-    lines = (reply.error.reason or f"error {reply.error.code}").strip().splitlines()
-    return lines[-1]

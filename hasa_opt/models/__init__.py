@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from hasa_opt.models.cnn import CNN
 from hasa_opt.models.cuts import Coordinates, Cut, Kept
 from hasa_opt.models.gru import GRULanguageModel
@@ -27,8 +29,10 @@ from hasa_opt.models.supernet import (
     prefix,
     scatter,
 )
-from hasa_opt.models.traced import Supernet
 from hasa_opt.models.transformer import TransformerLanguageModel
+
+if TYPE_CHECKING:
+    from hasa_opt.models.traced import Supernet
 
 __all__ = [
     "CNN",
@@ -68,3 +72,11 @@ MODELS: dict[str, type[TaskModel]] = {
     "mlp": MLP,
 }
 """Name of each model -> its class."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Supernet":  # Reading a model's graph needs sympy, which takes a second to import.
+        from hasa_opt.models.traced import Supernet
+
+        return Supernet
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

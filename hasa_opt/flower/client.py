@@ -16,7 +16,6 @@ from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Job, evaluate
 from hasa_opt.federated.alone import train_job
-from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.schemes import find_draw
 from hasa_opt.flower.device import Device
 from hasa_opt.flower.messages import (
@@ -27,6 +26,7 @@ from hasa_opt.flower.messages import (
     Work,
     load,
     pack,
+    tell,
     unpack,
 )
 from hasa_opt.gaussian import noisy_histograms
@@ -80,16 +80,8 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
             find_draw(supernet, work.scheme, work.mean or None),
         )
         report = train_job(supernet, subnet, job, training)
-        costs, result = Costs(supernet, training.local_epochs), report.result
-        measured = MetricRecord(
-            {
-                "train_loss": result.loss,
-                "seconds": result.seconds,
-                "mean_width": costs.mean_width(result.trained),
-                "flops": costs.flops(own.train, result.trained),
-            }
-        )
-        return Message(pack(report.state, measured=measured), reply_to=message)
+        told = tell(report.result, own.train)
+        return Message(pack(report.state, **told), reply_to=message)
 
     @app.evaluate()
     def test(message: Message, context: Context) -> Message:
