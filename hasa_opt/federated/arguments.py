@@ -157,7 +157,11 @@ def check_sample(task: Task, sample: int | None) -> None:
 
 
 def check_robustness(
-    faults: Faults | None, max_norm: float | None, checkpoint: str | Path | None, resume: bool
+    task: Task,
+    faults: Faults | None,
+    max_norm: float | None,
+    checkpoint: str | Path | None,
+    resume: bool,
 ) -> None:
     """Refuse what are no faults, a bound that accepts nothing, and a resumption from nowhere.
 
@@ -168,6 +172,11 @@ def check_robustness(
     """
     if faults is not None and not isinstance(faults, Faults):
         raise InputError(f"faults is a {type(faults).__name__}: give Faults(dropout=...) or None")
+    if faults is not None and max(faults.absent, default=0) >= len(task):
+        raise InputError(
+            f"faults.absent names client {max(faults.absent)}, but task {task.name!r} has clients "
+            f"0 to {len(task) - 1}"
+        )
     bounds = isinstance(max_norm, Real) and math.isfinite(max_norm) and max_norm > 0
     if max_norm is not None and not bounds:
         raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hasa_opt.checks import sequence, whole
 from hasa_opt.errors import InputError
 from hasa_opt.federated.streams import Purpose, stream
 
@@ -38,27 +39,32 @@ class Faults:
     corrupt
         Probability that the update of a client arrives damaged: one entry is NaN or infinite, a
         tensor has another shape, or a tensor holds huge values (1e30); one of the four at random.
+    absent
+        Rows of clients that never take part.
 
     Raises
     ------
     InputError
-        If a probability is not between 0 and 1.
+        If a probability is not between 0 and 1, or a row is no whole number of at least 0.
     """
 
     dropout: float = 0.0
     straggle: float = 0.0
     corrupt: float = 0.0
+    absent: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("dropout", "straggle", "corrupt"):
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 <= float(value) <= 1):
                 raise InputError(f"{name} = {value} is no probability: give a number from 0 to 1")
+        rows = tuple(whole(row, "absent") for row in sequence(self.absent, "absent"))
+        object.__setattr__(self, "absent", rows)
 
     def fate(self, key: tuple[int, int, int]) -> Fate:
         """Draw what happens to a client in a round; ``key`` is (seed, round, client)."""
         dropped, late, corrupt = stream(Purpose.FAULTS, *key).random(3)
-        if dropped < self.dropout:
+        if dropped < self.dropout or key[2] in self.absent:
             return "dropped"
         if late < self.straggle:
             return "late"

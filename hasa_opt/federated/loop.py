@@ -167,7 +167,7 @@ def run(
     widths = read_widths(allocation, task)
     check_arguments(model, task, rounds, aggregation, evaluate, seed)
     check_sample(task, sample)
-    check_robustness(faults, max_norm, checkpoint, resume)
+    check_robustness(task, faults, max_norm, checkpoint, resume)
     check_deployment(evaluate, output_bias, deploy, mix, other_deployments)
     check_weight_power(weight_power)
     named(SCHEMES, "scheme", scheme)

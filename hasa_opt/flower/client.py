@@ -126,9 +126,13 @@ def _describe(make: MakeDevice, context: Context, epsilon: float, delta: float) 
 
 
 def _noisy(counts: IntArray, epsilon: float, delta: float) -> IntArray:
-    """Release a histogram privately; nobody may know the noise, so no seed is given."""
+    """Release a histogram privately; nobody may know the noise, so no seed is given.
+
+    Where the noise leaves no count, nothing is known of the device: all labels are equally likely.
+    """
     seen = noisy_histograms([counts], epsilon, delta, seed=secrets.randbits(63))[0]
-    return np.asarray(np.rint(seen), dtype=np.int64)
+    whole = np.asarray(np.rint(seen), dtype=np.int64)
+    return whole if whole.any() else np.ones_like(whole)
 
 
 def _prepare(
