@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import array
+from hasa_opt.basics.checks import array
+from hasa_opt.basics.rational import INT64_ROOM, outer_product
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.rational import INT64_ROOM, outer_product
 
 if TYPE_CHECKING:
     from hasa_opt.models import Profile

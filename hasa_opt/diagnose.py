@@ -9,18 +9,18 @@ from fractions import Fraction
 
 import numpy as np
 
+from hasa_opt.basics.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt.basics.rational import INT64_ROOM, decimal_above
+from hasa_opt.bounds.dual import Prices, priced
+from hasa_opt.bounds.feasibility import Excess, Feasibility, reach
+from hasa_opt.bounds.linear import LinearModel
+from hasa_opt.bounds.programs import Unsolved, least_excess
+from hasa_opt.bounds.repair import repaired
+from hasa_opt.bounds.thresholds import Thresholds
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import RobustRow, Row
-from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
-from hasa_opt.dual import Prices, priced
 from hasa_opt.errors import HasaError
-from hasa_opt.feasibility import Excess, Feasibility, reach
-from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.programs import Unsolved, least_excess
-from hasa_opt.rational import INT64_ROOM, decimal_above
-from hasa_opt.repair import repaired
-from hasa_opt.thresholds import Thresholds
 
 __all__ = ["Conflict", "explain_infeasible"]
 

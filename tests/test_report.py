@@ -20,10 +20,10 @@ from rich.console import Console
 from scipy import stats
 
 import hasa_opt as hasa
-from hasa_opt import plots
 from hasa_opt.errors import InputError
-from hasa_opt.report import headline, write_report
-from hasa_opt.tables import allocation_table, results_table
+from hasa_opt.study import plots
+from hasa_opt.study.report import headline, write_report
+from hasa_opt.study.tables import allocation_table, results_table
 
 
 def solver_row(solver: str, **changes: Any) -> SimpleNamespace:
@@ -81,7 +81,7 @@ def render(study: FakeStudy, folder: Path) -> Page:
 @pytest.fixture
 def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures out, which take longest."""
-    monkeypatch.setattr("hasa_opt.report._figures", lambda study: [])
+    monkeypatch.setattr("hasa_opt.study.report._figures", lambda study: [])
 
 
 def test_the_report_is_one_file_without_outside_links(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from hasa_opt.basics.rational import rational
 from hasa_opt.clients import Clients, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.rational import rational
 
 __all__ = ["Terms"]
 
