@@ -36,6 +36,7 @@ ALLOCATION = [
     "errors",
     "gaussian",
     "ingredients",
+    "basics.listing",
     "bounds.linear",
     "manipulation",
     "policies",

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from hasa_opt.basics.listing import listed
 from hasa_opt.cli.options import (
     AsJson,
     Budget,
@@ -163,9 +164,9 @@ def _read(path: Path, clients: Clients) -> tuple[list[float], FloatArray]:
         ) from error
     names = [clients.name(row) for row in range(len(clients))]
     if len(rows) < len(lines) or set(rows) != set(names):
-        missing = sorted(set(names) ^ set(rows))[:3]
+        alone = listed(sorted(set(names) ^ set(rows)), repr) or "a client is named twice"
         raise InputError(
-            f"{path} and the clients file must name the same clients, once each: see {missing}"
+            f"{path} and the clients file must name the same clients, once each: see {alone}"
         )
     uneven = [name for name, own in rows.items() if len(own) != len(menu)]
     if uneven:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hasa_opt.basics.listing import listed
 from hasa_opt.study.contrasts import REFERENCE, Contrast, Hinge, against, against_same_options
 from hasa_opt.study.inference import Difference
 from hasa_opt.study.summary import SummaryRow
@@ -113,10 +114,7 @@ def hinge_sentences(found: Sequence[Hinge]) -> list[str]:
         worst = max(mine, key=lambda own: abs(own.without - own.difference))
         change = "changes its sign" if worst.turns else "moves by more than its interval is wide"
         more = [own.client for own in mine if own is not worst]
-        named = ", ".join(more[:_MAX_NAMED]) + (
-            f" and {len(more) - _MAX_NAMED} more" if len(more) > _MAX_NAMED else ""
-        )
-        others = f" (also: {named})" if more else ""
+        others = f" (also: {listed(more, most=_MAX_NAMED)})" if more else ""
         sentences.append(
             f"{policy} against {worst.reference}: without {worst.client} the difference {change}, "
             f"from {signed(worst.difference)} to {signed(worst.without)} points"

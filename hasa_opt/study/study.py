@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from hasa_opt import __version__
+from hasa_opt.basics.listing import listed
 from hasa_opt.basics.progress import shared_counts
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.compare import Comparison, compare
@@ -129,7 +131,9 @@ class Study:
                 raise InputError(f"{name} is empty: give at least one")
         for name in ("policies", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise InputError(f"{name} {getattr(self, name)} repeat a value: give each once")
+                counted = Counter(getattr(self, name))
+                again = listed([value for value, times in counted.items() if times > 1])
+                raise InputError(f"{name} repeat a value ({again}): give each once")
         for policy in set(self.policies) - {RECOMMENDED}:
             check_weight_power(parse_policy(policy)[1].get("weight_power", self.weight_power))
         LocalTraining(self.local_epochs, self.batch_size, self.learning_rate, self.optimizer)
