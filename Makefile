@@ -25,7 +25,7 @@ test: $(VENV)/installed  ## lint, types, and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term --durations=10
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term --durations=10
 
 lint: $(VENV)/installed  ## format, lint and type-check
 	$(BIN)/ruff format .

@@ -12,8 +12,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
 
+from hasa_opt.basics.deadline import OutOfTime
 from hasa_opt.constraints import Constraint, RowConstraint
-from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import (
     HasaError,
     SolverNotInstalledError,

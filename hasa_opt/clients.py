@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt.checks import array as any_array
-from hasa_opt.checks import sequence, widened
+from hasa_opt.basics.checks import array as any_array
+from hasa_opt.basics.checks import sequence, widened
 from hasa_opt.errors import InputError
 
 __all__ = ["Clients", "Counts", "FloatArray", "IntArray", "dense", "validate_counts"]

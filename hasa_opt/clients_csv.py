@@ -33,6 +33,7 @@ from typing import TypeVar
 import numpy as np
 import scipy.sparse as sp
 
+from hasa_opt.basics.listing import listed
 from hasa_opt.clients import Clients, dense
 from hasa_opt.errors import InputError
 
@@ -94,7 +95,7 @@ def read(path: str | PathLike[str]) -> Clients:
     """
     table = _load(Path(path))
     if not table.has("name"):
-        raise InputError(f"{path}: no column 'name'; its columns are {', '.join(table.header)}")
+        raise InputError(f"{path}: no column 'name'; its columns are {listed(table.header)}")
     return _read_long(table) if table.has("label") else _read_wide(table)
 
 
@@ -153,7 +154,7 @@ def _check_header(
     for column in required:
         if not table.has(column):
             raise InputError(
-                f"{table.path}: no column {column!r}; its columns are {', '.join(table.header)}"
+                f"{table.path}: no column {column!r}; its columns are {listed(table.header)}"
             )
     for column in table.header:
         if column not in known and not (prefixed and column.startswith(_PREFIX)):

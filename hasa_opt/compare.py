@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hasa_opt import backend as registry
-from hasa_opt import isolated
-from hasa_opt.checks import expect, sequence
+from hasa_opt.basics import isolated
+from hasa_opt.basics.checks import expect, sequence
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.fairness import fairness
 from hasa_opt.problem import AllocationProblem

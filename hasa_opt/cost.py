@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import array
+from hasa_opt.basics.checks import array
+from hasa_opt.basics.listing import listed
+from hasa_opt.basics.rational import INT64_ROOM, outer_product
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.rational import INT64_ROOM, outer_product
 
 if TYPE_CHECKING:
     from hasa_opt.models import Profile
@@ -181,7 +182,7 @@ def _profiled_rows(profile: Profile, menu: FloatArray) -> IntArray:
     if missing.size:
         raise InputError(
             f"width {missing[0]:g} of the menu has not been profiled, only "
-            f"{profile.widths.tolist()} have: call model.profile() with the whole menu"
+            f"{listed(profile.widths)} have: call model.profile() with the whole menu"
         )
     rows: IntArray = distance.argmin(axis=1)
     return rows

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
+from hasa_opt.basics.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt.basics.listing import listed
+from hasa_opt.basics.rational import INT64_ROOM, decimal_above
+from hasa_opt.bounds.dual import Prices, priced
+from hasa_opt.bounds.feasibility import Excess, Feasibility, reach
+from hasa_opt.bounds.linear import LinearModel
+from hasa_opt.bounds.programs import Unsolved, least_excess
+from hasa_opt.bounds.repair import repaired
+from hasa_opt.bounds.thresholds import Thresholds
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import RobustRow, Row
-from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
-from hasa_opt.dual import Prices, priced
 from hasa_opt.errors import HasaError
-from hasa_opt.feasibility import Excess, Feasibility, reach
-from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.programs import Unsolved, least_excess
-from hasa_opt.rational import INT64_ROOM, decimal_above
-from hasa_opt.repair import repaired
-from hasa_opt.thresholds import Thresholds
 
 __all__ = ["Conflict", "explain_infeasible"]
 
@@ -83,9 +85,8 @@ def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflic
     order = np.argsort(-weight, kind="stable").tolist()
     conflict = _smallest(problem, relaxation, order, deadline)
     choice = _eased(problem, excess)
-    excesses = [(row, row.excess(choice)) for row in problem.limits]
-    changes = [_remedy(problem, row, over) for row, over in excesses if over]
-    return _worded(problem, conflict, ", and ".join(changes))
+    everything = range(len(problem.limits))
+    return _worded(problem, conflict, _changes(problem, conflict, everything, choice))
 
 
 def _smallest(
@@ -176,13 +177,14 @@ def _integer_conflict(
         if excess is not None:
             row = problem.limits[limit]
             remedies.append((excess / max(1, abs(row.bound)), _remedy(problem, row, excess)))
-    cheapest = min(remedies)[1] if remedies else _joint_remedy(problem, model, limits, deadline)
-    return _worded(problem, conflict, cheapest)
+    if remedies:
+        return _worded(problem, conflict, min(remedies)[1])
+    return _worded(problem, conflict, _joint_remedy(problem, model, conflict, limits, deadline))
 
 
 def _worded(problem: AllocationProblem, conflict: list[int], remedy: str) -> Conflict:
     rows = [problem.limits[limit] for limit in conflict]
-    named = "; ".join(f"({row.label}{_numbers(problem, row)})" for row in rows)
+    named = listed(rows, lambda row: f"({row.label}{_numbers(problem, row)})", separator="; ")
     return Conflict(
         tuple(row.label for row in rows),
         f"these limits cannot hold together: {named}. Remedy: {remedy}",
@@ -192,12 +194,11 @@ def _worded(problem: AllocationProblem, conflict: list[int], remedy: str) -> Con
 def _numbers(problem: AllocationProblem, row: Row) -> str:
     """What a limit allows, what its clients can take, and who they are."""
     members = np.arange(len(problem)) if row.members is None else row.members
-    names = [problem.clients.name(int(member)) for member in members[:_NAMED]]
-    more = f" and {members.size - _NAMED} more" if members.size > _NAMED else ""
+    names = listed(members, lambda member: problem.clients.name(int(member)), most=_NAMED)
     least, most = _extremes(problem, row)
     if row.upper is None:
-        return f": at least {row.lower} wanted, {', '.join(names)}{more} can give {most}"
-    return f": at most {row.upper} allowed, {', '.join(names)}{more} take {least} or more"
+        return f": at least {row.lower} wanted, {names} can give {most}"
+    return f": at most {row.upper} allowed, {names} take {least} or more"
 
 
 def _robust_conflict(problem: AllocationProblem, row: RobustRow) -> Conflict | None:
@@ -236,14 +237,27 @@ def _least_excess(
 
 
 def _joint_remedy(
-    problem: AllocationProblem, model: LinearModel, limits: list[int], deadline: Deadline
+    problem: AllocationProblem,
+    model: LinearModel,
+    conflict: list[int],
+    limits: list[int],
+    deadline: Deadline,
 ) -> str:
     """The changes of several limits that together cost least, each relative to its limit."""
     choice = _relaxed(model, [], limits, deadline)
     if choice is None:
         raise HasaError("the infeasibility could not be explained: no allocation was found")
-    excesses = [(row, row.excess(choice)) for row in (problem.limits[limit] for limit in limits)]
-    return ", and ".join(_remedy(problem, row, excess) for row, excess in excesses if excess)
+    return _changes(problem, conflict, limits, choice)
+
+
+def _changes(
+    problem: AllocationProblem, conflict: list[int], limits: Sequence[int], choice: IntArray
+) -> str:
+    """What admits an allocation that exceeds some limits; those in conflict come first."""
+    ordered = sorted(limits, key=lambda limit: limit not in conflict)
+    excesses = [(problem.limits[at], problem.limits[at].excess(choice)) for at in ordered]
+    changes = [_remedy(problem, row, excess) for row, excess in excesses if excess]
+    return listed(changes, separator=", and ")
 
 
 def _relaxed(

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from hasa_opt.backend import Capability, Request, ask, load, record
+from hasa_opt.basics.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt.bounds.relaxation import relax
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import Fairness
-from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
 from hasa_opt.leximin import Leximin
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.relaxation import relax
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.verify import verify
 
@@ -242,8 +242,8 @@ class _Stages:
 
     def _counterexample(self, problem: AllocationProblem) -> IntArray | None:
         """Allocation in spite of a claim that there is none; None if the claim holds."""
-        from hasa_opt.linear import LinearModel
-        from hasa_opt.programs import integer_program
+        from hasa_opt.bounds.linear import LinearModel
+        from hasa_opt.bounds.programs import integer_program
 
         model = LinearModel.of(problem)
         point = integer_program(model, time_limit_s=self._deadline.remaining_s)

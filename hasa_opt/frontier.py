@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasa_opt.checks import expect, float_array
+from hasa_opt.basics.checks import expect, float_array
 from hasa_opt.clients import FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem

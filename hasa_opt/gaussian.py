@@ -31,7 +31,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import number, whole
+from hasa_opt.basics.checks import number, whole
 from hasa_opt.clients import FloatArray, dense, validate_counts
 from hasa_opt.errors import InputError
 

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt import utility
-from hasa_opt.checks import expect, float_array, number, sequence
+from hasa_opt.basics.checks import expect, float_array, number, sequence
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Constraint
 from hasa_opt.cost import Cost
-from hasa_opt.curves import hat_weights, smoothed
 from hasa_opt.errors import InputError
-from hasa_opt.evidence import Evidence, read_evidence
+from hasa_opt.measured.curves import hat_weights, smoothed
+from hasa_opt.measured.evidence import Evidence, read_evidence
 from hasa_opt.policies import Setting, find_policy
 from hasa_opt.probe import Probe
 from hasa_opt.problem import AllocationProblem

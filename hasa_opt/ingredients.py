@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import array, extremes
+from hasa_opt.basics.checks import array, extremes
+from hasa_opt.basics.rational import INT64_ROOM, rational, refuse_overflow
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.constraints import Constraint, MaskConstraint, Preference, Terms
 from hasa_opt.cost import Cost, CostTable, evaluated
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.rational import INT64_ROOM, rational, refuse_overflow
 from hasa_opt.utility import Utility
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from hasa_opt import rules
-from hasa_opt.checks import expect, number
+from hasa_opt.basics.checks import expect, number
 from hasa_opt.clients import Clients, FloatArray, IntArray, dense
 from hasa_opt.errors import InputError
 from hasa_opt.scores import SCORES, rank_normalize

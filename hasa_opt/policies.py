@@ -1,7 +1,8 @@
 """Allocation policies that a study compares, by name.
 
-A policy turns a :class:`Setting` into one width per client; :mod:`hasa_opt.plan` then finds the
-nearest widths that the network has. To add one, write a function and a line in :data:`POLICIES`.
+A policy turns a :class:`Setting` into one width per client; :mod:`hasa_opt.study.plan` then finds
+the nearest widths that the network has. To add one, write a function and a line in
+:data:`POLICIES`.
 """
 
 from __future__ import annotations

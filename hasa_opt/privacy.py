@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hasa_opt import utility
-from hasa_opt.checks import expect, float_array, sequence, whole
+from hasa_opt.basics.checks import expect, float_array, sequence, whole
 from hasa_opt.clients import Clients, Counts, FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.gaussian import sensitivity, sigma

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hasa_opt.checks import number
+from hasa_opt.basics.checks import number
+from hasa_opt.basics.rational import menu_units
 from hasa_opt.clients import FloatArray
-from hasa_opt.curves import pooled_covariance, smoothed
 from hasa_opt.errors import InputError, MissingExtraError
-from hasa_opt.rational import menu_units
+from hasa_opt.measured.curves import pooled_covariance, smoothed
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from hasa_opt.measured.warm_up import Judged, Measured, Plan
     from hasa_opt.models import SupernetModel
     from hasa_opt.tasks import Task
-    from hasa_opt.warm_up import Judged, Measured, Plan
 
 __all__ = ["Control", "Probe", "probe"]
 
@@ -204,7 +204,7 @@ def probe(
     try:
         from hasa_opt.federated import LocalTraining
         from hasa_opt.federated.arguments import check_arguments, check_sample
-        from hasa_opt.warm_up import Plan, measure
+        from hasa_opt.measured.warm_up import Plan, measure
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"a probe needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"

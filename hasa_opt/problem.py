@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import array, expect
+from hasa_opt.basics.checks import array, expect
+from hasa_opt.basics.rational import INT64_ROOM, decimal_above, menu_units
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.constraints import Constraint, RobustRow, Row, RowConstraint, Terms
 from hasa_opt.cost import Cost
@@ -27,7 +28,6 @@ from hasa_opt.ingredients import (
     utility_table,
     within_caps,
 )
-from hasa_opt.rational import INT64_ROOM, decimal_above, menu_units
 from hasa_opt.utility import Utility
 
 __all__ = ["AllocationProblem", "Evaluation"]

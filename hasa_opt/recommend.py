@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import expect, float_array, number
+from hasa_opt.basics.checks import expect, float_array, number
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Coverage
 from hasa_opt.errors import InfeasibleError, InputError

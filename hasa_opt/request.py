@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hasa_opt.basics.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt.bounds.dual import Dual, dual, promising
+from hasa_opt.bounds.linear import LinearModel
+from hasa_opt.bounds.relaxation import Relaxation, relax
+from hasa_opt.bounds.repair import repaired
+from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.clients import IntArray
-from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
-from hasa_opt.dual import Dual, dual
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.relaxation import Relaxation, relax
-from hasa_opt.repair import repaired
 from hasa_opt.result import Termination
-from hasa_opt.site_tree import SiteTree
 
 __all__ = ["Answer", "Request"]
 
@@ -40,7 +41,7 @@ class Request:
     options : mapping
         Further keyword arguments, for this backend only.
     audited : bool
-        Whether a proof of optimality gets a second opinion, see :mod:`hasa_opt.audit`.
+        Whether a proof of optimality gets a second opinion, see :mod:`hasa_opt.bounds.audit`.
     deadline : Deadline
         Counted from the making of the request, less what verification will take; what is done
         for the request asks between its steps.
@@ -97,6 +98,25 @@ class Request:
         ]
         feasible = [(found.objective, choice) for found, choice in evaluated if found.feasible]
         return max(feasible, key=lambda pair: pair[0])[1] if feasible else None
+
+    def linear_model(self) -> LinearModel:
+        """Translate the problem, without columns that no optimum needs.
+
+        So a prohibitive utility, too, does not set the scale of the model.
+
+        Raises
+        ------
+        PrecisionError
+            If the integer costs exceed what floating-point solvers tell apart.
+        OutOfTime
+            If the deadline passes before the model is there.
+        """
+        kept = None
+        if self.dual is not None and self.known is not None:
+            kept = promising(self.problem, self.dual, self.known)
+        model = LinearModel.of(self.problem, kept)
+        model.check_precision()
+        return model
 
     @cached_property
     def absolute_gap(self) -> float:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import array, float_array, number, whole
+from hasa_opt.basics.checks import array, float_array, number, whole
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.scores import rank_normalize

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import float_array, number
+from hasa_opt.basics.checks import float_array, number
 from hasa_opt.clients import Counts, FloatArray, dense, validate_counts
 from hasa_opt.errors import InputError
 from hasa_opt.gaussian import Unit, noisy_histograms

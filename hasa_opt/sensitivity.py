@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import expect, float_array, number
+from hasa_opt.basics.checks import expect, float_array, number
+from hasa_opt.bounds.dual import Prices, priced
+from hasa_opt.bounds.relaxation import relax
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.dual import Prices, priced
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.relaxation import relax
 from hasa_opt.result import Allocation
 
 __all__ = ["Change", "Sensitivity", "sensitivity"]

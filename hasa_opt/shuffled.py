@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import whole
+from hasa_opt.basics.checks import whole
 from hasa_opt.clients import FloatArray, IntArray, validate_counts
 from hasa_opt.errors import InputError
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Request
-from hasa_opt.checks import array, expect, number, sequence
+from hasa_opt.basics.checks import array, expect, number, sequence
+from hasa_opt.basics.deadline import OutOfTime
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.constraints import RobustRow
-from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import (
     InfeasibleError,
     InputError,

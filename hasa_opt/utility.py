@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import float_array, number, outer
+from hasa_opt.basics.checks import float_array, number, outer
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.rules import between

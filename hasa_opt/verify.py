@@ -13,13 +13,13 @@ from math import inf
 
 import numpy as np
 
-from hasa_opt.audit import better_exists
 from hasa_opt.backend import Answer, Request
+from hasa_opt.basics.deadline import OutOfTime
+from hasa_opt.bounds.audit import better_exists
+from hasa_opt.bounds.relaxation import lagrangian
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem, Evaluation
-from hasa_opt.relaxation import lagrangian
 from hasa_opt.result import Termination, relative_gap
 
 __all__ = ["Verdict", "verify"]
@@ -96,7 +96,7 @@ def _found(problem: AllocationProblem, answer: Answer) -> tuple[Evaluation | Non
         if price is None:
             found = problem.evaluate(answer.choice)
         else:
-            from hasa_opt.certificate import certified
+            from hasa_opt.bounds.certificate import certified
 
             found, bound = certified(problem, answer.choice, price)
     except (InputError, ValueError) as error:

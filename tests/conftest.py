@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,8 @@ from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Capability, Request, SolverRecord
 from hasa_opt.constraints import RobustRow
 
+# Tests run side by side, one to a core: a second thread of torch would only be in the way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The background jobs of a shell ignore Ctrl-C, which some tests send to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hasa_opt.outcome import gather
-from hasa_opt.results import Results
-from hasa_opt.summary import SummaryRow, summarise
+from hasa_opt.study.outcome import gather
+from hasa_opt.study.results import Results
+from hasa_opt.study.summary import SummaryRow, summarise
 
 NAMES = (
     *("Towards Data Science", "UX Collective", "The Startup", "The Writing Cooperative"),

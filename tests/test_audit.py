@@ -7,9 +7,9 @@ import pytest
 from random_problems import random_problem
 
 import hasa_opt as hasa
-from hasa_opt.audit import better_exists
 from hasa_opt.backend import Answer, SolverRecord, register, unregister
-from hasa_opt.relaxation import relax
+from hasa_opt.bounds.audit import better_exists
+from hasa_opt.bounds.relaxation import relax
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 3.0])

@@ -13,9 +13,10 @@ import pytest
 from test_trust import hard, stubborn, trap
 
 import hasa_opt as hasa
-from hasa_opt import AllocationProblem, Clients, Coverage, Termination, isolated, solve
+from hasa_opt import AllocationProblem, Clients, Coverage, Termination, solve
 from hasa_opt import backend as registry
 from hasa_opt.backend import Request
+from hasa_opt.basics import isolated
 from hasa_opt.errors import InputError, PrecisionError
 
 SOLVERS = ["cpsat", "scip"]

@@ -7,8 +7,8 @@ import pytest
 
 import hasa_opt as hasa
 from hasa_opt.backend import Answer, Request
+from hasa_opt.bounds.relaxation import relax
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.relaxation import relax
 from hasa_opt.result import Termination
 
 pytest.importorskip("numba")

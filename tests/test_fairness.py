@@ -273,7 +273,7 @@ def test_without_time_nothing_is_proven(
     utilities, costs = rng.normal(size=(50, 4)), rng.integers(0, 50, (50, 4))
     problem = build(utilities, costs, int(costs.min(axis=1).sum() + 100), Fairness(mode))
     proven = hasa.solve(problem, "exact")
-    monkeypatch.setattr("hasa_opt.deadline._GRACE_S", -1e-9)
+    monkeypatch.setattr("hasa_opt.basics.deadline._GRACE_S", -1e-9)
     result = hasa.solve(problem, solver, time_limit_s=0)
     assert result.termination is Termination.TIME_LIMIT
     assert result.bound >= proven.objective
@@ -284,7 +284,7 @@ def test_without_time_nothing_is_proven(
 def test_without_time_further_limits_are_not_proven_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hasa_opt.deadline._GRACE_S", -1e-9)
+    monkeypatch.setattr("hasa_opt.basics.deadline._GRACE_S", -1e-9)
     problem = build([[1, 2, 3]] * 4, [[1, 2, 3]] * 4, 9, hasa.Quota({1.0: 1}), Fairness("maxmin"))
     result = hasa.solve(problem, "highs", time_limit_s=0)
     assert result.termination is Termination.TIME_LIMIT

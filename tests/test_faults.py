@@ -406,9 +406,9 @@ print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
 def test_memory_does_not_grow_with_the_registered_clients() -> None:
-    """All splits of 800 clients would take 800 MB; they take as much memory as those of 200."""
+    """All splits of 400 clients would take 400 MB; they take as much memory as those of 100."""
     few, many = (
         int(subprocess.run([sys.executable, "-c", PEAK, n], capture_output=True, check=True).stdout)
-        for n in ("200", "800")
+        for n in ("100", "400")
     )
     assert many - few < 40, f"peak {few} MiB, then {many} MiB"

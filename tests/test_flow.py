@@ -12,7 +12,7 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, Termination, solve
 from hasa_opt import backend as registry
 from hasa_opt.backend import Request
-from hasa_opt.deadline import Deadline
+from hasa_opt.basics.deadline import Deadline
 from hasa_opt.errors import (
     InfeasibleError,
     InputError,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hasa_opt import inference
 from hasa_opt.errors import InputError
-from hasa_opt.inference import detectable, family, holm, paired
+from hasa_opt.study import inference
+from hasa_opt.study.inference import detectable, family, holm, paired
 
 
 @pytest.fixture(autouse=True)
@@ -229,5 +229,5 @@ def test_the_bootstrap_depends_on_its_seed_alone() -> None:
 
 
 def test_statistics_need_no_torch() -> None:
-    code = "import sys, hasa_opt.contrasts; assert 'torch' not in sys.modules"
+    code = "import sys, hasa_opt.study.contrasts; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

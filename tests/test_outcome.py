@@ -13,7 +13,8 @@ import pytest
 from fake_study import FOURTEEN, make_study
 from scipy import stats
 
-from hasa_opt.contrasts import (
+from hasa_opt.errors import InputError
+from hasa_opt.study.contrasts import (
     against,
     against_plain,
     against_same_options,
@@ -21,16 +22,15 @@ from hasa_opt.contrasts import (
     plain_of,
     reference_of,
 )
-from hasa_opt.errors import InputError
-from hasa_opt.outcome import (
+from hasa_opt.study.outcome import (
     chosen_round,
     gather,
     pooled_validation,
     validation_targets,
     write_results,
 )
-from hasa_opt.results import Results, read_results
-from hasa_opt.summary import by_width, for_json, left_out, summarise
+from hasa_opt.study.results import Results, read_results
+from hasa_opt.study.summary import by_width, for_json, left_out, summarise
 
 
 def outcome(policy: str, seed: int, own: list[float], **changes: Any) -> SimpleNamespace:

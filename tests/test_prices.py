@@ -15,12 +15,12 @@ from limited_problems import KINDS, limited_problem, optimum, relaxed, site_tree
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, SiteBudgets
-from hasa_opt import dual as module
+from hasa_opt.bounds import dual as module
+from hasa_opt.bounds.dual import Dual, Prices, dual, priced, promising
+from hasa_opt.bounds.linear import LinearModel
+from hasa_opt.bounds.programs import linear_program
+from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.constraints import RobustRow, Row
-from hasa_opt.dual import Dual, Prices, dual, priced
-from hasa_opt.linear import LinearModel, promising
-from hasa_opt.programs import linear_program
-from hasa_opt.site_tree import SiteTree
 
 LAW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

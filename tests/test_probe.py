@@ -15,9 +15,9 @@ import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.cli import app
 from hasa_opt.federated import LocalTraining
+from hasa_opt.measured.warm_up import Plan, halves, judge, measure, menu_draw
 from hasa_opt.probe import Probe, _between_runs, _shares
 from hasa_opt.tasks import Split, Task
-from hasa_opt.warm_up import Plan, halves, judge, measure, menu_draw
 
 MENU = (0.25, 0.5, 1.0)
 
@@ -121,8 +121,8 @@ def test_outcomes_of_samples_add_up_to_the_evaluation() -> None:
 
 
 def test_covariance_is_that_of_a_bootstrap_over_samples() -> None:
+    from hasa_opt.measured.warm_up import Judged
     from hasa_opt.probe import _ratios
-    from hasa_opt.warm_up import Judged
 
     rng = np.random.default_rng(0)
     targets = rng.integers(1, 8, 400).astype(float)

@@ -20,10 +20,10 @@ from rich.console import Console
 from scipy import stats
 
 import hasa_opt as hasa
-from hasa_opt import plots
 from hasa_opt.errors import InputError
-from hasa_opt.report import headline, write_report
-from hasa_opt.tables import allocation_table, results_table
+from hasa_opt.study import plots
+from hasa_opt.study.report import headline, write_report
+from hasa_opt.study.tables import allocation_table, results_table
 
 
 def solver_row(solver: str, **changes: Any) -> SimpleNamespace:
@@ -81,7 +81,7 @@ def render(study: FakeStudy, folder: Path) -> Page:
 @pytest.fixture
 def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures out, which take longest."""
-    monkeypatch.setattr("hasa_opt.report._figures", lambda study: [])
+    monkeypatch.setattr("hasa_opt.study.report._figures", lambda study: [])
 
 
 def test_the_report_is_one_file_without_outside_links(tmp_path: Path) -> None:
@@ -501,9 +501,9 @@ def test_names_are_drawn_as_they_are(name: str) -> None:
 def test_figures_leave_pyplot_alone() -> None:
     import matplotlib.pyplot as plt
 
-    backend = mpl.get_backend()
+    backend, before = mpl.get_backend(), plt.get_fignums()
     plots.accuracy_by_round(make_study())  # type: ignore[arg-type]
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
     assert mpl.get_backend() == backend
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hasa_opt import tasks
-from hasa_opt.results import read_results
+from hasa_opt.study.results import read_results
 
 HERE = Path(__file__).parents[1] / "docs" / "reproduction"
 
@@ -72,6 +72,6 @@ def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypat
     stored = list((tmp_path / "docstrings-16-0.5").iterdir())
     assert len(stored) == 2, "a personal deployment is no training of its own"
     written = (tmp_path / "docstrings-16-0.5.csv").read_bytes()
-    monkeypatch.setattr("hasa_opt.trial.run", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("hasa_opt.study.trial.run", lambda *_, **__: pytest.fail("trained again"))
     run.main()
     assert (tmp_path / "docstrings-16-0.5.csv").read_bytes() == written

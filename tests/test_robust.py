@@ -17,7 +17,7 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Robust, Termination
 from hasa_opt import backend as registry
 from hasa_opt.backend import Request
-from hasa_opt.thresholds import Thresholds
+from hasa_opt.bounds.thresholds import Thresholds
 
 pytest.importorskip("numba")
 

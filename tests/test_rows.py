@@ -18,13 +18,13 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Budget, Coverage, Quota, SiteBudgets
 from hasa_opt import backend as registry
 from hasa_opt.backend import Request
-from hasa_opt.deadline import OutOfTime
-from hasa_opt.linear import LinearModel
+from hasa_opt.basics.deadline import OutOfTime
+from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.result import Allocation, Termination
 
 pytest.importorskip("numba")
 
-INSTANCES = 300
+INSTANCES = 120
 OWN = ("exact", "greedy")
 
 
@@ -72,13 +72,13 @@ def test_the_optimum_lies_between_allocation_and_bound(kind: str) -> None:
                 continue
             if best is not None:
                 holds(hasa.solve(problem, solver), best)
-            elif infeasible > 10:
+            elif infeasible > 5:
                 answer = registry.load(solver).solve(problem, Request(problem))
                 assert answer.termination is Termination.INFEASIBLE, seed
             else:
                 with pytest.raises(hasa.InfeasibleError):
                     hasa.solve(problem, solver)
-    assert 10 < infeasible < INSTANCES / 2
+    assert 4 <= infeasible < INSTANCES / 2
 
 
 def test_what_is_not_understood_is_refused_before_any_work(
@@ -221,8 +221,8 @@ def test_ends_in_time_with_a_bound(limit_s: float) -> None:
 
 def test_out_of_time_keeps_the_bound_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """HiGHS without an answer is no proof that there is none."""
-    from hasa_opt import dual as module
-    from hasa_opt.programs import Unsolved
+    from hasa_opt.bounds import dual as module
+    from hasa_opt.bounds.programs import Unsolved
 
     def unsolved(*args: object, **more: object) -> None:
         raise Unsolved("Time limit reached")
@@ -252,7 +252,7 @@ def test_sites_keep_their_allocation_when_time_runs_out(monkeypatch: pytest.Monk
 
 def test_large_conflicts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the size of one linear program, and of one branch and bound."""
-    from hasa_opt import dual, repair
+    from hasa_opt.bounds import dual, repair
 
     monkeypatch.setattr(dual, "_DIRECT", 100)
     monkeypatch.setattr(dual, "_SAMPLE", 50)
@@ -268,7 +268,7 @@ def test_large_conflicts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_search_over_few_columns_finds_what_repair_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hasa_opt import repair
+    from hasa_opt.bounds import repair
 
     monkeypatch.setattr(repair, "_SEARCH_COLUMNS", 500)
     problem = large(300, [Coverage({1.0: 0.1}), Quota({0.3: 50})])
@@ -282,7 +282,7 @@ def test_a_search_over_few_columns_finds_what_repair_does_not(
 
 
 def test_coarse_limits_admit_nothing_else() -> None:
-    from hasa_opt.coarse import coarsened
+    from hasa_opt.bounds.coarse import coarsened
 
     for seed in range(30):
         rng = np.random.default_rng(seed)

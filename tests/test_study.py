@@ -22,11 +22,11 @@ import hasa_opt as hasa
 from hasa_opt import federated
 from hasa_opt.models import MLP, LSTMLanguageModel, Supernet, units
 from hasa_opt.policies import POLICIES
-from hasa_opt.results import read_results
 from hasa_opt.study import Study
-from hasa_opt.summary import summarise
+from hasa_opt.study.results import read_results
+from hasa_opt.study.summary import summarise
+from hasa_opt.study.trial import Trial
 from hasa_opt.tasks import Split, Task
-from hasa_opt.trial import Trial
 
 SIZES = (40, 25, 60, 12)
 
@@ -192,7 +192,7 @@ def workers_of(parent: int) -> list[int]:
     ]
 
 
-QUICK = "import hasa_opt.study; hasa_opt.study.compare = lambda *given, **options: None\n"
+QUICK = "import hasa_opt.study.study as at; at.compare = lambda *given, **options: None\n"
 
 
 def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
@@ -221,7 +221,7 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
     begun = sum(rounds())
     assert 1 <= len(finished) < 4
 
-    monkeypatch.setattr("hasa_opt.study.compare", lambda *given, **options: None)
+    monkeypatch.setattr("hasa_opt.study.study.compare", lambda *given, **options: None)
     trained: list[int] = []
     original = federated.loop.aggregate
     monkeypatch.setattr(
@@ -275,7 +275,7 @@ def test_ctrl_c_in_the_command_line_says_how_to_go_on(tmp_path: Path, workers: i
 def test_rounds_are_told_from_every_process(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hasa_opt.study.compare", lambda *given, **options: None)
+    monkeypatch.setattr("hasa_opt.study.study.compare", lambda *given, **options: None)
     told: list[tuple[int, int]] = []
     small_study().run(workers=workers, directory=tmp_path, on_round=lambda *step: told.append(step))
     assert told[-1] == (8, 8)

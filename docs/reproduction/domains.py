@@ -19,8 +19,8 @@ from rich.table import Table
 import hasa_opt as hasa
 from hasa_opt import models, tasks
 from hasa_opt.clients import FloatArray
-from hasa_opt.inference import paired as paired_difference
 from hasa_opt.policies import POLICIES, Policy, Setting
+from hasa_opt.study.inference import paired as paired_difference
 
 BUDGETS = {"plentiful": 0.5, "scarce": 0.35}
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)

@@ -18,9 +18,8 @@ from rich.progress import track
 
 from hasa_opt import tasks
 from hasa_opt.models import GRULanguageModel
-from hasa_opt.outcome import Outcome, gather
-from hasa_opt.results import Results
-from hasa_opt.study import Study
+from hasa_opt.study import Results, Study
+from hasa_opt.study.outcome import Outcome, gather
 from hasa_opt.tasks import Task
 
 SEEDS = range(200, 220)

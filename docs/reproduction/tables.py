@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hasa_opt.claim import signed, span
-from hasa_opt.contrasts import Contrast, against, against_plain, against_same_options, hinges
-from hasa_opt.inference import Difference, family
-from hasa_opt.results import MEASURES, Kind, Results, read_results
-from hasa_opt.summary import summarise
+from hasa_opt.study.claim import signed, span
+from hasa_opt.study.contrasts import Contrast, against, against_plain, against_same_options, hinges
+from hasa_opt.study.inference import Difference, family
+from hasa_opt.study.results import MEASURES, Kind, Results, read_results
+from hasa_opt.study.summary import summarise
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

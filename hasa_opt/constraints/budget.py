@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.basics.rational import refuse_overflow
 from hasa_opt.constraints.limit import Row, whole
 from hasa_opt.constraints.terms import Terms
 from hasa_opt.cost import Cost, evaluated, whole_costs
 from hasa_opt.errors import InputError
-from hasa_opt.rational import refuse_overflow
 
 __all__ = ["Budget"]
 

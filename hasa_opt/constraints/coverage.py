@@ -8,10 +8,10 @@ from math import ceil
 
 import numpy as np
 
+from hasa_opt.basics.rational import rational
 from hasa_opt.constraints.limit import Row, items
 from hasa_opt.constraints.terms import Terms
 from hasa_opt.errors import InputError
-from hasa_opt.rational import rational
 
 __all__ = ["Coverage"]
 

@@ -11,10 +11,10 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.basics.rational import INT64_ROOM, rational
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints.terms import Terms
 from hasa_opt.errors import InputError
-from hasa_opt.rational import INT64_ROOM, rational
 
 __all__ = [
     "BoolArray",

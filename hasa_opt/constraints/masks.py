@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checks import float_array
+from hasa_opt.basics.checks import float_array
 from hasa_opt.constraints.limit import BoolArray, items
 from hasa_opt.constraints.terms import Terms
 from hasa_opt.errors import InputError

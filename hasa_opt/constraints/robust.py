@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.basics.rational import rational, refuse_overflow
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints.limit import RobustRow, whole
 from hasa_opt.constraints.terms import Terms
 from hasa_opt.cost import whole_costs
 from hasa_opt.errors import InputError
-from hasa_opt.rational import rational, refuse_overflow
 
 __all__ = ["Robust"]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hasa_opt.basics.listing import listed
 from hasa_opt.clients import Clients, IntArray
 from hasa_opt.constraints.limit import Row, items, whole
 from hasa_opt.constraints.terms import Terms
@@ -41,10 +42,8 @@ class SiteBudgets:
         for site, limit in items(self.limits, "SiteBudgets", "a limit"):
             most = whole(limit, f"SiteBudgets limit {limit!r} of site {site!r}")
             if site not in below:
-                known = ", ".join(sorted(map(str, below))[:10])
-                raise InputError(
-                    f"SiteBudgets limits site {site!r}, not in the tree ({known}, ...)"
-                )
+                known = listed(sorted(map(str, below)))
+                raise InputError(f"SiteBudgets limits site {site!r}, not in the tree ({known})")
             members = below[site]
             rows.append(
                 Row(f"SiteBudgets: {site}", terms.costs[members], upper=most, members=members)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hasa_opt.checks import float_array
+from hasa_opt.basics.checks import float_array
 from hasa_opt.constraints.limit import Row, whole
 from hasa_opt.constraints.terms import Terms
 

@@ -7,9 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from hasa_opt.basics.listing import listed
+from hasa_opt.basics.rational import rational
 from hasa_opt.clients import Clients, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.rational import rational
 
 __all__ = ["Terms"]
 
@@ -46,7 +47,7 @@ class Terms:
         for index, unit in enumerate(self.units):
             if Fraction(int(unit), self.denominator) == wanted:
                 return index
-        menu = ", ".join(f"{unit / self.denominator:g}" for unit in self.units)
+        menu = listed(self.units, lambda unit: f"{unit / self.denominator:g}")
         raise InputError(f"{what} names width {width}, which is not in the menu ({menu})")
 
     def client_row(self, client: str | int, what: str) -> int:

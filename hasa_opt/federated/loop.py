@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.checksum import sha256
+from hasa_opt.basics.checksum import sha256
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregate import Update
 from hasa_opt.federated.arguments import (

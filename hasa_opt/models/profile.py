@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hasa_opt.checks import array
+from hasa_opt.basics.checks import array
 from hasa_opt.errors import InputError
 from hasa_opt.models.optimizers import OPTIMIZERS
 from hasa_opt.models.rng import seeded_rng

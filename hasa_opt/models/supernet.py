@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from hasa_opt.basics.listing import listed
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import Coordinates, DimensionCut, Kept, count_units
 from hasa_opt.models.rng import seeded_rng
@@ -205,10 +206,9 @@ def _check_names(
 ) -> None:
     """Refuse a mapping whose names are not those expected, such as those of the model's state."""
     if given.keys() != expected.keys():
-        raise InputError(
-            f"{what} lacks {sorted(expected.keys() - given.keys())} and has the unknown names "
-            f"{sorted(given.keys() - expected.keys())}: {remedy}"
-        )
+        absent = listed(sorted(expected.keys() - given.keys()), repr)
+        unknown = listed(sorted(given.keys() - expected.keys()), repr)
+        raise InputError(f"{what} lacks [{absent}] and has the unknown names [{unknown}]: {remedy}")
 
 
 def check_state(where: Mapping[str, Coordinates], state: Mapping[str, Tensor]) -> None:

@@ -10,9 +10,9 @@ import cvxpy as cp
 import numpy as np
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.clients import FloatArray
 from hasa_opt.errors import HasaError, InputError
-from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 
@@ -40,7 +40,7 @@ class CvxpyBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to HiGHS by their own names."""
-        model = LinearModel.requested(request)
+        model = request.linear_model()
         n_choices = model.client.size
         chosen = cp.Variable(n_choices, boolean=True)
         further = model.objective.size - n_choices

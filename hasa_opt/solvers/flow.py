@@ -11,10 +11,10 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt import isolated
 from hasa_opt.backend import Answer, Request
+from hasa_opt.basics import isolated
+from hasa_opt.basics.deadline import Deadline
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.deadline import Deadline
 from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.bounds.repair import searched
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.repair import searched
 from hasa_opt.result import Termination, relative_gap
 
 __all__ = ["GreedyBackend"]

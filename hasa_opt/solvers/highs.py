@@ -8,11 +8,11 @@ import highspy
 import numpy as np
 
 from hasa_opt.backend import Answer, Request
-from hasa_opt.deadline import Background, Deadline
+from hasa_opt.basics.deadline import Background, Deadline
+from hasa_opt.bounds.linear import LinearModel
+from hasa_opt.bounds.programs import pass_model
 from hasa_opt.errors import InputError
-from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.programs import pass_model
 from hasa_opt.result import Termination
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
@@ -42,7 +42,7 @@ class HighsBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut; Ctrl-C ends with the incumbent."""
-        model = LinearModel.requested(request)
+        model = request.linear_model()
         solver = highspy.Highs()
         _set_options(solver, request, model)
         pass_model(

@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 
-from hasa_opt import isolated
 from hasa_opt.backend import Answer, Request
+from hasa_opt.basics import isolated
+from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 from hasa_opt.solvers.ortools_process import Program
@@ -43,7 +43,7 @@ class CpSatBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; Ctrl-C ends with the incumbent."""
-        model = LinearModel.requested(request)
+        model = request.linear_model()
         values, scale, rounding = _whole_objective(model)
         options = {
             "num_workers": 1,

@@ -1,4 +1,4 @@
-"""What runs inside the process of OR-tools, see :mod:`hasa_opt.isolated`: arrays in and out.
+"""What runs inside the process of OR-tools, see :mod:`hasa_opt.basics.isolated`: arrays in and out.
 
 Whole numbers only; this module imports neither the problem nor another solver.
 """

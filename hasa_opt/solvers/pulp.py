@@ -9,9 +9,9 @@ import numpy as np
 import pulp
 
 from hasa_opt.backend import Answer, Request
-from hasa_opt.deadline import Deadline
+from hasa_opt.basics.deadline import Deadline
+from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.errors import InputError, SolverNotInstalledError
-from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 
@@ -33,7 +33,7 @@ class PulpBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to the PuLP solver's constructor, for example threads=1."""
-        model = LinearModel.requested(request)
+        model = request.linear_model()
         gap = request.absolute_gap / model.scale
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)

@@ -6,9 +6,9 @@ import numpy as np
 import pyscipopt
 
 from hasa_opt.backend import Answer, Request
-from hasa_opt.deadline import Deadline, OutOfTime
+from hasa_opt.basics.deadline import Deadline, OutOfTime
+from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.errors import InputError, PrecisionError
-from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 
@@ -43,7 +43,7 @@ class ScipBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut, in one thread."""
-        model = LinearModel.requested(request)
+        model = request.linear_model()
         if model.largest > _LARGEST_COEFFICIENT:
             raise PrecisionError(
                 f"costs differ by up to {model.largest:.3g} units, but SCIP tells integers apart "

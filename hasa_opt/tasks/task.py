@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 from torch import Tensor
 
-from hasa_opt.checksum import sha256
+from hasa_opt.basics.checksum import sha256
 from hasa_opt.clients import Clients, Counts, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.lazy import Lazy

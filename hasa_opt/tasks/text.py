@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from hasa_opt.basics.listing import listed
 from hasa_opt.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import (
@@ -229,7 +230,7 @@ def _locate(path: Path, header: Sequence[str], names: Sequence[str]) -> list[int
         raise InputError(f"{path}: the file is empty: the first row must name the columns")
     for name in names:
         if name not in header:
-            known = ", ".join(map(repr, header))
+            known = listed(header, repr)
             raise InputError(f"{path}: no column {name!r}: the file has {known}")
     return [header.index(name) for name in names]
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from hasa_opt.checksum import sha256
+from hasa_opt.basics.checksum import sha256
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import DimensionCut, unfold
 from hasa_opt.models.supernet import SupernetModel, locate

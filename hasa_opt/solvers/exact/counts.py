@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hasa_opt.basics.deadline import Deadline
+from hasa_opt.basics.rational import INT64_ROOM
 from hasa_opt.clients import IntArray
-from hasa_opt.deadline import Deadline
-from hasa_opt.rational import INT64_ROOM
 from hasa_opt.solvers.exact.kernels.core import collect
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Table, relax, worth
 

@@ -15,13 +15,13 @@ from dataclasses import replace
 import numpy as np
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.bounds.thresholds import Thresholds
 from hasa_opt.clients import IntArray
 from hasa_opt.constraints import RobustRow
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 from hasa_opt.solvers.exact.kernels.multiplier import worth
 from hasa_opt.solvers.exact.run import run_for
-from hasa_opt.thresholds import Thresholds
 
 __all__ = ["solve_robust"]
 

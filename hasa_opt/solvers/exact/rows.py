@@ -8,12 +8,12 @@ remain, branch and bound over those closes the gap.
 from __future__ import annotations
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.bounds.dual import Dual, promising
+from hasa_opt.bounds.linear import LinearModel
+from hasa_opt.bounds.programs import integer_program
+from hasa_opt.bounds.repair import searched
 from hasa_opt.clients import IntArray
-from hasa_opt.dual import Dual
-from hasa_opt.linear import LinearModel, promising
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.programs import integer_program
-from hasa_opt.repair import searched
 from hasa_opt.result import Termination, relative_gap
 
 __all__ = ["finished", "solve_rows"]

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.basics.deadline import OutOfTime
+from hasa_opt.basics.rational import INT64_ROOM
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.deadline import OutOfTime
 from hasa_opt.errors import InputError
-from hasa_opt.rational import INT64_ROOM
 from hasa_opt.result import Termination
 from hasa_opt.solvers.exact.counts import Counted, Counter, constants, toll
 from hasa_opt.solvers.exact.fill import fill

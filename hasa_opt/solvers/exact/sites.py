@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.basics.deadline import OutOfTime
+from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.clients import IntArray
-from hasa_opt.deadline import OutOfTime
 from hasa_opt.result import Termination
-from hasa_opt.site_tree import SiteTree
 from hasa_opt.solvers.exact.rows import finished
 from hasa_opt.solvers.exact.run import Part, run_for
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.basics.compiled import helper, kernel
+from hasa_opt.basics.deadline import UNLIMITED, Deadline
 from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.compiled import helper, kernel
-from hasa_opt.deadline import UNLIMITED, Deadline
 
 __all__ = ["Base", "Start", "Table", "relax", "worth"]
 

@@ -1,0 +1,1 @@
+"""What every part stands on: checks of values, exact arithmetic, deadlines, processes."""

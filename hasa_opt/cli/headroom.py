@@ -1,0 +1,174 @@
+"""The command ``hasa-opt headroom``: with data it probes, which needs the extra ``fl``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from hasa_opt.basics.listing import listed
+from hasa_opt.cli.options import (
+    AsJson,
+    Budget,
+    ClientOption,
+    Embedding,
+    Hidden,
+    ModelName,
+    TextOption,
+    Widths,
+    busy,
+    print_json,
+    split_names,
+    split_numbers,
+)
+from hasa_opt.cli.study import build_model, load_task, require_learning_side
+from hasa_opt.clients import Clients, FloatArray
+from hasa_opt.errors import InputError
+from hasa_opt.headroom import Headroom
+from hasa_opt.headroom import headroom as predict
+from hasa_opt.probe import Probe, probe
+
+__all__ = ["headroom"]
+
+
+def headroom(
+    clients: Annotated[
+        Path | None, typer.Argument(metavar="[CLIENTS.csv]", help="One row per client.")
+    ] = None,
+    utilities: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="CSV", help="Columns: name, then one per width. Twice: two halves of the data."
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Standard error of the entries of a single --utilities.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="CSV of texts to probe.")] = None,
+    text_column: TextOption = "text",
+    client_column: ClientOption = "client",
+    task: Annotated[
+        str | None, typer.Option(help="Embedded task to probe: docstrings, digits or domains.")
+    ] = None,
+    model: ModelName = None,
+    hidden: Hidden = 64,
+    embedding: Embedding = 64,
+    budget: Budget = 0.5,
+    widths: Widths = "0.2,0.35,0.5,0.65,0.8",
+    rules: Annotated[
+        str | None, typer.Option(help="Comma-separated; default: hasa,reverse if labels count.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe.")] = 10,
+    run_rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of the real run, to compare the cost with.")
+    ] = 100,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    learning_rate: Annotated[float, typer.Option()] = 0.02,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    as_json: AsJson = False,
+) -> None:
+    """Predict what the best allocation gains over uniform, before compute is spent.
+
+    Give measured utilities with a clients file, or data (or a task) to probe.
+    """
+    options: dict[str, Any] = {"confidence": confidence, "seed": seed}
+    if rules is not None:
+        options["rules"] = split_names(rules)
+    probed: Probe | None = None
+    if utilities:
+        if clients is None or data is not None or task is not None:
+            raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
+        read = Clients.read_csv(clients)
+        menu, values = _tables(utilities, read)
+        found = predict(values, read, budget, widths=menu, noise=noise, **options)
+    else:
+        if clients is not None or (data is None) == (task is None):
+            raise InputError(
+                "what is to be measured? Give CLIENTS.csv with --utilities FILE.csv, or one of "
+                "--data FILE.csv and --task NAME"
+            )
+        require_learning_side()
+        from hasa_opt.models import fresh
+
+        loaded = load_task(data, text_column, client_column, task or "")
+        supernet = fresh(build_model(loaded, model, hidden, embedding), seed)
+        with busy(f"probing {loaded.name}: {rounds} rounds on each half of the training data"):
+            probed = probe(
+                supernet,
+                loaded,
+                split_numbers(widths, "--widths"),
+                rounds,
+                seed,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+            )
+        found = predict(probed, loaded.clients(), budget, **options)
+    _show(found, probed, run_rounds, as_json)
+
+
+def _show(found: Headroom, probed: Probe | None, run_rounds: int, as_json: bool) -> None:
+    """Print the probe, the rules and the verdict."""
+    cost = None if probed is None else probed.cost(run_rounds, found.budget)
+    if as_json:
+        print_json(found.record() | ({} if probed is None else {"probe": _record(probed, cost)}))
+        return
+    console = Console()
+    if probed is not None:
+        console.print(probed)
+    console.print(found.table())
+    console.print(found.sentence, highlight=False, soft_wrap=True, markup=False)
+    if cost is not None:
+        note = f"the probe cost {cost:.1%} of the training of {run_rounds} rounds at this budget"
+        console.print(note, highlight=False, soft_wrap=True)
+
+
+def _record(probed: Probe, cost: float | None) -> dict[str, Any]:
+    return {
+        "widths": probed.widths.tolist(),
+        "rounds": probed.rounds,
+        "flops": probed.flops,
+        "cost": cost,
+        "accuracy": dict(zip(probed.names, probed.accuracy.tolist(), strict=True)),
+    }
+
+
+def _tables(paths: list[Path], clients: Clients) -> tuple[list[float], FloatArray]:
+    """Menu and values of one table, or of several parts of the same measure."""
+    tables = [_read(path, clients) for path in paths]
+    menu = tables[0][0]
+    for path, (own, _) in zip(paths, tables, strict=True):
+        if own != menu:
+            raise InputError(f"{path} has the widths {own}, {paths[0]} has {menu}: give one menu")
+    values = [own for _, own in tables]
+    return menu, values[0] if len(values) == 1 else np.stack(values)
+
+
+def _read(path: Path, clients: Clients) -> tuple[list[float], FloatArray]:
+    """Menu and values, in the order of the clients."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *lines = [row for row in csv.reader(file) if row]
+        menu = [float(cell) for cell in header[1:]]
+        rows = {cells[0]: [float(cell) for cell in cells[1:]] for cells in lines}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}): give a CSV file") from error
+    except ValueError as error:
+        raise InputError(
+            f"{path}: {error}: the header is name and then the widths, such as name,0.2,0.5,0.8; "
+            "each row a client and its values"
+        ) from error
+    names = [clients.name(row) for row in range(len(clients))]
+    if len(rows) < len(lines) or set(rows) != set(names):
+        alone = listed(sorted(set(names) ^ set(rows)), repr) or "a client is named twice"
+        raise InputError(
+            f"{path} and the clients file must name the same clients, once each: see {alone}"
+        )
+    uneven = [name for name, own in rows.items() if len(own) != len(menu)]
+    if uneven:
+        raise InputError(f"{path}: {uneven[0]!r} does not have {len(menu)} values: give one each")
+    return menu, np.array([rows[name] for name in names])

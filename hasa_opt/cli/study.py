@@ -1,0 +1,199 @@
+"""The command ``hasa-opt study``; it needs the extra ``fl``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from hasa_opt.cli.options import (
+    AsJson,
+    Budget,
+    ClientOption,
+    Embedding,
+    Hidden,
+    ModelName,
+    Score,
+    TextOption,
+    Widths,
+    busy,
+    print_json,
+    split_names,
+    split_numbers,
+    training_bar,
+)
+from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt.policies import POLICIES, RECOMMENDED
+
+if TYPE_CHECKING:
+    from hasa_opt.models import SupernetModel
+    from hasa_opt.study import Study
+    from hasa_opt.tasks import Task
+
+__all__ = ["build_model", "load_task", "require_learning_side", "study"]
+
+_COLUMNS = 100
+_OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
+
+_NAMES = ", ".join([*POLICIES, RECOMMENDED])
+
+
+def study(
+    data: Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")] = None,
+    text_column: TextOption = "text",
+    client_column: ClientOption = "client",
+    task: Annotated[str, typer.Option(help="docstrings, digits or domains.")] = "docstrings",
+    model: ModelName = None,
+    hidden: Hidden = 64,
+    embedding: Embedding = 64,
+    policies: Annotated[
+        str, typer.Option(help=f"Comma-separated: {_NAMES}; with options as in hasa+personal.")
+    ] = "uniform,hasa,reverse,optimal",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1)] = 10,
+    rounds_by: Annotated[
+        str, typer.Option(help="Which round counts: fixed (the last) or validation.")
+    ] = "fixed",
+    budget: Budget = 0.5,
+    budget_in: Annotated[str, typer.Option(help="width or flops.")] = "width",
+    widths: Widths = "0.2,0.35,0.5,0.65,0.8",
+    score: Score = "jensen_shannon",
+    local_epochs: Annotated[int, typer.Option(min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    learning_rate: Annotated[float, typer.Option()] = 0.02,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    aggregation: Annotated[str, typer.Option(help="full or selective.")] = "full",
+    evaluate: Annotated[str, typer.Option(help="subnet or supernet.")] = "subnet",
+    engine: Annotated[str, typer.Option(help="sequential, batched or auto.")] = "sequential",
+    weight_power: Annotated[
+        float, typer.Option(help="Clients weigh by their samples to this power.")
+    ] = 1.0,
+    output_bias: Annotated[str, typer.Option(help="shared or local.")] = "shared",
+    mix: Annotated[
+        str, typer.Option(help="Share of the local model in a personal one, or validation.")
+    ] = "0.75",
+    probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 6,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
+    as_json: AsJson = False,
+) -> None:
+    """Train policies at a matched budget with matched seeds, and report what they are worth.
+
+    Finished runs and rounds are kept in the output directory: an interrupted study goes on.
+    """
+    require_learning_side()
+    from hasa_opt.study import Study
+
+    console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = _COLUMNS
+    with busy("reading the data"):
+        loaded = load_task(data, text_column, client_column, task)
+    prepared = Study(
+        loaded,
+        build_model(loaded, model, hidden, embedding),
+        policies=split_names(policies),
+        seeds=range(first_seed, first_seed + seeds),
+        rounds_by=rounds_by,  # type: ignore[arg-type]
+        budget=budget,
+        budget_in=budget_in,  # type: ignore[arg-type]
+        widths=split_numbers(widths, "--widths"),
+        rounds=rounds,
+        local_epochs=local_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        aggregation=aggregation,  # type: ignore[arg-type]
+        evaluate=evaluate,  # type: ignore[arg-type]
+        engine=engine,
+        weight_power=weight_power,
+        output_bias=output_bias,  # type: ignore[arg-type]
+        mix=_mix(mix),  # type: ignore[arg-type]
+        probe_rounds=probe_rounds,
+        score=score,
+        command=shlex.join(["hasa-opt", *sys.argv[1:]]),
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    for name in _OUTPUTS:
+        if (output / name).is_dir():
+            raise InputError(f"{output / name} is a folder: choose another --output")
+    console.print(_fingerprint_lines(loaded), highlight=False, soft_wrap=True, markup=False)
+    console.print(prepared.allocation_table())
+    try:
+        with training_bar(console) as callbacks:
+            done = prepared.run(workers=workers, directory=output / "runs", **callbacks)
+    except KeyboardInterrupt:
+        notice = f"interrupted; the same command goes on where it was, from {output / 'runs'}"
+        Console(stderr=True, soft_wrap=True, highlight=False).print(notice, markup=False)
+        raise typer.Exit(130) from None
+    _finish_study(done, output, console, as_json)
+
+
+def _mix(text: str) -> float | str:
+    """A number, or a name that the study knows or refuses."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _finish_study(done: Study, output: Path, console: Console, as_json: bool) -> None:
+    from hasa_opt.study.plots import overview
+    from hasa_opt.study.report import headline
+
+    rounds, numbers, picture, report = (output / name for name in _OUTPUTS)
+    done.to_csv(rounds)
+    done.write_results(numbers)
+    overview(done).savefig(picture, dpi=110)
+    done.report(report)
+    console.print(done.comparison)
+    console.print(done.table())
+    lines = (
+        headline(done),
+        "",
+        f"report: {report}",
+        f"numbers and picture: {numbers}, {rounds}, {picture}",
+    )
+    console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+    if as_json:
+        print_json(done.record())
+
+
+def require_learning_side() -> None:
+    """Refuse where the extra ``fl`` is not installed."""
+    try:
+        import hasa_opt.study.report
+        import hasa_opt.study.study  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"the study needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
+        ) from error
+
+
+def load_task(data: Path | None, text: str, client: str, name: str) -> Task:
+    """Read a CSV of texts, or else an embedded task."""
+    from hasa_opt import tasks
+
+    return tasks.load(name) if data is None else tasks.text_csv(data, text=text, client=client)
+
+
+def build_model(task: Task, name: str | None, hidden: int, embedding: int) -> SupernetModel:
+    """Build the named model, or the usual one for the task's inputs."""
+    from hasa_opt.models import MODELS
+
+    inputs = task.train[0].inputs
+    name = name or ("cnn" if inputs.is_floating_point() else "lstm")
+    if name not in MODELS:
+        raise InputError(f"model {name!r} is not known: choose from {', '.join(MODELS)}")
+    options = {"hidden": hidden, "embedding": embedding} if name in ("lstm", "gru") else {}
+    return MODELS[name].for_data(inputs, task.n_outputs, **options)
+
+
+def _fingerprint_lines(task: Task) -> str:
+    lines = [f"{name}: {value}" for name, value in task.fingerprint.items()]
+    return "\n".join([repr(task), *lines])

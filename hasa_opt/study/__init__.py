@@ -1,0 +1,36 @@
+"""The study: policies trained side by side, what was measured, and what may be said of it.
+
+The names here are imported on first use: training and its outcomes need the extra ``fl``;
+:class:`Results` and the statistics made from them do not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hasa_opt.study.outcome import Outcome
+    from hasa_opt.study.plan import Plan
+    from hasa_opt.study.results import Results, read_results
+    from hasa_opt.study.study import Study
+
+__all__ = ["Outcome", "Plan", "Results", "Study", "read_results"]
+
+_HOMES = {
+    "Outcome": "outcome",
+    "Plan": "plan",
+    "Results": "results",
+    "Study": "study",
+    "read_results": "results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,223 @@
+"""What a study measured: one outcome per policy and seed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.errors import InputError
+from hasa_opt.federated import History
+from hasa_opt.federated.deployments import count_targets
+from hasa_opt.federated.history import COLUMNS
+from hasa_opt.study.results import Results
+
+if TYPE_CHECKING:
+    from hasa_opt.tasks import Task
+
+__all__ = [
+    "Outcome",
+    "chosen_round",
+    "gather",
+    "pooled_validation",
+    "validation_targets",
+    "write_outcomes",
+    "write_results",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One policy, trained under one seed.
+
+    Attributes
+    ----------
+    policy : str
+    seed : int
+    widths : (n_clients,) floats
+        Width that each client deploys.
+    realised : float
+        Budget that was spent: size-weighted mean cost as a share of the supernet's.
+    history : History
+    own, supernet : (n_clients,) floats
+        Test accuracy in [0, 1] of what each client deploys, and of the uncut supernet.
+    rounds : int
+        Rounds after which both were measured.
+    reason : str
+        What was recommended under this seed and why, and what the probe cost.
+    """
+
+    policy: str
+    seed: int
+    widths: FloatArray
+    realised: float
+    history: History
+    own: FloatArray
+    supernet: FloatArray
+    rounds: int
+    reason: str = ""
+
+
+def validation_targets(task: Task) -> IntArray:
+    """Targets in each client's validation data, ``(n_clients,)``; it loads lazy splits."""
+    return np.array([count_targets(split) for split in task.validation])
+
+
+def pooled_validation(history: History, targets: IntArray) -> FloatArray:
+    """Share of all clients' validation targets that is predicted after each round.
+
+    Parameters
+    ----------
+    history : History
+    targets : (n_clients,) ints
+        Validation targets of each client.
+
+    Returns
+    -------
+    (rounds,) floats
+        NaN for a round in which a client was not measured that is measured after the last one.
+    """
+    known = np.isfinite(history.validation_accuracy[-1]) & (targets > 0)
+    if not known.any():
+        return np.full(history.rounds, np.nan)
+    return np.asarray(
+        np.average(history.validation_accuracy[:, known], axis=1, weights=targets[known])
+    )
+
+
+def chosen_round(history: History, by: Literal["fixed", "validation"], targets: IntArray) -> int:
+    """Number of rounds after which a run is judged; test data has no say.
+
+    Parameters
+    ----------
+    history : History
+    by : "fixed" or "validation"
+        After the last round, or after that with the best pooled validation accuracy, the first of
+        equals. With sampled clients only the last round measures all of them, and is taken.
+    targets : (n_clients,) ints
+        Validation targets of each client; see :func:`validation_targets`.
+
+    Returns
+    -------
+    int
+        From 1 to ``history.rounds``.
+    """
+    if by not in ("fixed", "validation"):
+        raise InputError(f"rounds chosen by {by!r}: give 'fixed' or 'validation'")
+    if len(targets) != len(history.widths):
+        raise InputError(
+            f"{len(targets)} numbers of validation targets for {len(history.widths)} clients: give "
+            "one per client"
+        )
+    pooled = pooled_validation(history, targets)
+    if by == "fixed" or np.isnan(pooled).all():
+        return history.rounds
+    return 1 + int(np.nanargmax(pooled))
+
+
+def gather(
+    outcomes: Sequence[Outcome],
+    client_names: Sequence[str],
+    samples: IntArray,
+    memory: Callable[[float], float] | None = None,
+) -> Results:
+    """Put the outcomes of all policies and seeds into columns.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        One for each pair of a policy and a seed.
+    client_names : n_clients strings
+    samples : (n_clients,) ints
+        Training samples.
+    memory : callable, optional
+        Peak bytes of a training step at a width.
+
+    Raises
+    ------
+    InputError
+        If there are none, or a pair of a policy and a seed has none or two.
+    """
+    policies = tuple(dict.fromkeys(own.policy for own in outcomes))
+    seeds = tuple(dict.fromkeys(own.seed for own in outcomes))
+    found = {(own.policy, own.seed): own for own in outcomes}
+    if not outcomes or not len(outcomes) == len(found) == len(policies) * len(seeds):
+        raise InputError(
+            f"{len(outcomes)} outcomes for {len(policies)} policies and {len(seeds)} seeds: give "
+            "one for each pair of them"
+        )
+    runs = [[found[policy, seed] for seed in seeds] for policy in policies]
+
+    def table(read: Callable[[Outcome], Any]) -> Any:
+        return np.array([[read(own) for own in row] for row in runs])
+
+    measured = cache(memory or (lambda width: np.nan))
+    return Results(
+        policies,
+        seeds,
+        tuple(client_names),
+        np.asarray(samples),
+        own=table(lambda run: run.own),
+        supernet=table(lambda run: run.supernet),
+        deployed=table(lambda run: run.widths),
+        peak=table(lambda run: run.history.widths),
+        trained=table(lambda run: _mean_width(run.history)),
+        flops=table(lambda run: run.history.flops.sum(axis=0)),
+        bytes=table(lambda run: (run.history.bytes_down + run.history.bytes_up).sum(axis=0)),
+        realised=table(lambda run: run.realised),
+        rounds=table(lambda run: run.rounds),
+        memory=table(lambda run: float(measured(float(run.history.widths.max())))),
+    )
+
+
+def write_results(
+    outcomes: Sequence[Outcome],
+    client_names: Sequence[str],
+    samples: IntArray,
+    path: str | PathLike[str],
+    memory: Callable[[float], float] | None = None,
+) -> None:
+    """Write one CSV line per policy, seed and client; :func:`hasa_opt.study.read_results` reads.
+
+    Parameters
+    ----------
+    outcomes, client_names, samples, memory
+        As for :func:`gather`.
+    path : path of the file to write
+    """
+    gather(outcomes, client_names, samples, memory).write(path)
+
+
+def write_outcomes(
+    outcomes: Sequence[Outcome], client_names: Sequence[str], path: str | PathLike[str]
+) -> None:
+    """Write one CSV line per policy, seed, round and client, with all that was measured."""
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(["policy", "seed", "round", "client", "width", *COLUMNS])
+        for outcome in outcomes:
+            out.writerows(_records(outcome, client_names))
+
+
+def _records(outcome: Outcome, client_names: Sequence[str]) -> Iterator[list[Any]]:
+    columns = [getattr(outcome.history, name) for name in COLUMNS]
+    for number in range(outcome.history.rounds):
+        for client, name in enumerate(client_names):
+            values = [column[number, client].item() for column in columns]
+            width = outcome.widths[client].item()
+            yield [outcome.policy, outcome.seed, number + 1, name, width, *values]
+
+
+def _mean_width(history: History) -> FloatArray:
+    """Mean width that each client trained, ``(n_clients,)``; NaN if it never did."""
+    rounds = np.isfinite(history.mean_width).sum(axis=0)
+    total = np.nansum(history.mean_width, axis=0)
+    known = np.where(rounds > 0, total, np.nan)
+    return np.asarray(known / np.maximum(rounds, 1))

@@ -1,0 +1,375 @@
+"""Figures of a study: who trains which width, and what that is worth.
+
+The functions build :class:`matplotlib.figure.Figure` objects directly: they touch neither pyplot's
+list of open figures nor the backend. Save one with ``figure.savefig(path)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.study.contrasts import REFERENCE, Contrast, against, plain_of
+from hasa_opt.study.outcome import Outcome, pooled_validation, validation_targets
+from hasa_opt.study.results import MEASURES
+
+if TYPE_CHECKING:
+    from hasa_opt.study.study import Study
+
+__all__ = [
+    "MANY",
+    "accuracy_by_client",
+    "accuracy_by_round",
+    "allocation",
+    "differences",
+    "overview",
+]
+
+MANY = 6
+"""With more policies than this, curves have no bands, and clients are drawn as a matrix."""
+
+# Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
+_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
+_DASHES = ("-", "--", ":", "-.")
+_FILLINGS = ("full", "none", "left", "bottom")
+_MAX_CLIENTS = 30
+_MAX_NUMBERS = 12
+_MAX_NAME = 26
+_WIDTH_IN = 5.2
+
+
+def allocation(study: Study) -> Figure:
+    """Mean width that each client trained, by policy.
+
+    Parameters
+    ----------
+    study : Study
+        With outcomes. Error bars show the standard deviation over seeds where widths vary.
+
+    Returns
+    -------
+    matplotlib Figure
+        One marker per policy and client, or a matrix of more than six policies. Of more than 30
+        clients, the 30 with the most training samples are shown.
+    """
+    return _alone(study, _draw_allocation, _client_height(study))
+
+
+def differences(study: Study) -> Figure:
+    """Difference of each policy's mean client accuracy to uniform, with its intervals.
+
+    Parameters
+    ----------
+    study : Study
+        With outcomes of two or more seeds, one policy being "uniform".
+
+    Returns
+    -------
+    matplotlib Figure
+        A second panel shows the full supernet, where it was measured.
+    """
+    panels = {
+        "Minus uniform: what clients deploy": against(study.results),
+        "Minus uniform: the full supernet": against(study.results, kind="supernet"),
+    }
+    panels = {title: contrasts for title, contrasts in panels.items() if contrasts}
+    height = 1.1 + 0.26 * len(study.policies)
+    figure = Figure(figsize=(_WIDTH_IN, height * len(panels)), layout="constrained")
+    for axes, (title, contrasts) in zip(
+        figure.subplots(len(panels), squeeze=False).flat, panels.items(), strict=True
+    ):
+        _draw_differences(axes, contrasts, title)
+    return figure
+
+
+def accuracy_by_client(study: Study) -> Figure:
+    """Test accuracy of what each client deploys, by policy.
+
+    Parameters
+    ----------
+    study : Study
+        With outcomes. Error bars show the standard deviation over seeds.
+
+    Returns
+    -------
+    matplotlib Figure
+        One marker per policy and client, or a matrix of more than six policies. Of more than 30
+        clients, the 30 with the most training samples are shown.
+    """
+    return _alone(study, _draw_accuracy_by_client, _client_height(study))
+
+
+def accuracy_by_round(study: Study) -> Figure:
+    """Pooled validation and mean client test accuracy after each round, one line per policy.
+
+    Parameters
+    ----------
+    study : Study
+        With outcomes. The band is one standard deviation over seeds to either side; a star is the
+        mean round that was chosen, where that is not the last.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    figure = Figure(figsize=(_WIDTH_IN, 6 + 0.1 * len(study.policies)), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    targets = validation_targets(study.task)
+    pooled = {
+        policy: np.stack([pooled_validation(own.history, targets) for own in _of(study, policy)])
+        for policy in study.policies
+    }
+    _draw_curves(above, study, pooled, "Pooled validation accuracy (%)")
+    above.set_xlabel("")
+    _finish(above, "Accuracy during training")
+    _draw_accuracy_by_round(below, study)
+    _finish(below, "")
+    _legend(figure, below)
+    return figure
+
+
+def overview(study: Study) -> Figure:
+    """Allocation, accuracy by client and accuracy by round side by side.
+
+    Parameters
+    ----------
+    study : Study
+        With outcomes.
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    figure = Figure(figsize=(2.6 * _WIDTH_IN, _client_height(study)), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    _draw_allocation(left, study)
+    _draw_accuracy_by_client(middle, study)
+    middle.tick_params(labelleft=False)
+    _draw_accuracy_by_round(right, study)
+    _finish(right, "Accuracy during training")
+    _legend(figure, right)
+    return figure
+
+
+def _alone(study: Study, draw: Callable[[Axes, Study], None], height: float) -> Figure:
+    figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained")
+    axes = figure.add_subplot()
+    draw(axes, study)
+    _legend(figure, axes)
+    return figure
+
+
+def _draw_allocation(axes: Axes, study: Study) -> None:
+    results = study.results
+    widths = dict(zip(results.policies, results.trained, strict=True))
+    title, label = "Mean width that each client trained", "Width (share of the supernet)"
+    if len(widths) > MANY:
+        _draw_matrix(axes, study, results.trained, title, label, "Blues", (0.0, 1.0))
+    else:
+        _draw_per_client(axes, study, widths, title, label)
+        axes.set_xlim(0, 1.02)
+
+
+def _draw_accuracy_by_client(axes: Axes, study: Study) -> None:
+    results, title = study.results, "Test accuracy of each client"
+    values = 100 * results.own
+    if len(results.policies) <= MANY:
+        final = dict(zip(results.policies, values, strict=True))
+        _draw_per_client(axes, study, final, title, "Test accuracy (%)")
+        return
+    known = REFERENCE in results.policies
+    base = values[results.row(REFERENCE)] if known else values.mean(axis=0)
+    gaps = (values - base).mean(axis=1)
+    reach = max(float(np.nanmax(np.abs(gaps), initial=0)), 1e-9)
+    label = f"Test accuracy (%); blue: above {REFERENCE if known else 'the mean'}, red: below"
+    _draw_matrix(axes, study, values, title, label, "RdBu", (-reach, reach), gaps)
+
+
+def _draw_accuracy_by_round(axes: Axes, study: Study) -> None:
+    means = {
+        policy: np.stack(
+            [np.nanmean(own.history.test_accuracy, axis=1) for own in _of(study, policy)]
+        )
+        for policy in study.policies  # clients that were not drawn in a round are NaN there
+    }
+    _draw_curves(axes, study, means, "Mean client test accuracy (%)")
+
+
+def _draw_curves(axes: Axes, study: Study, curves: Mapping[str, FloatArray], label: str) -> None:
+    """Draw one line per policy; each array is ``(n_seeds, rounds)``, shares in [0, 1]."""
+    for policy, shares in curves.items():
+        means = 100 * shares
+        rounds = np.arange(1, means.shape[1] + 1)
+        centre, spread = means.mean(axis=0), _spread(means)
+        style = _style(policy, study.policies)
+        if len(curves) <= MANY:
+            ends = (centre - spread, centre + spread)
+            axes.fill_between(rounds, *ends, color=style["color"], alpha=0.15, lw=0)
+        every = max(1, len(rounds) // 10)
+        axes.plot(rounds, centre, label=policy, markevery=every, markersize=4.5, lw=1.5, **style)
+        chosen = float(np.mean([own.rounds for own in _of(study, policy)]))
+        if chosen < len(rounds):
+            height = np.interp(chosen, rounds, centre)
+            axes.plot(chosen, height, marker="*", markersize=13, color=style["color"])
+    axes.set_xlim(0, study.outcomes[0].history.rounds + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("Round")
+    axes.set_ylabel(label)
+    axes.grid(axis="y", color="0.9")
+
+
+def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str) -> None:
+    """Draw one row per policy: mean difference, its t interval, and the corrected one."""
+    for row, contrast in enumerate(contrasts):
+        own = contrast.difference
+        colour = _COLOURS[1] if own.clear else "0.35"
+        axes.plot([own.holm_low, own.holm_high], [row, row], color=colour, lw=1)
+        axes.plot([own.low, own.high], [row, row], color=colour, lw=3.5, solid_capstyle="butt")
+        face = colour if own.clear else "white"
+        axes.plot(own.mean, row, marker="o", color=colour, markerfacecolor=face, markersize=6)
+    axes.axvline(0, color="0.6", lw=1, zorder=0)
+    names = [_short(contrast.policy) for contrast in contrasts]
+    axes.set_yticks(range(len(contrasts)), names, parse_math=False)
+    axes.set_ylim(len(contrasts) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"Difference to {REFERENCE}, {MEASURES['mean']} (points)")
+    _finish(axes, title)
+    axes.grid(axis="x", color="0.9")
+
+
+def _of(study: Study, policy: str) -> list[Outcome]:
+    return [own for own in study.outcomes if own.policy == policy]
+
+
+def _client_height(study: Study) -> float:
+    """Height in inches of a plot by client: markers in rows, or a matrix of many policies."""
+    if len(study.policies) > MANY:
+        return 2.1 + 0.21 * len(study.policies)
+    return 1.2 + len(_shown(study.task.samples)) * (0.16 + 0.09 * len(study.policies))
+
+
+def _draw_per_client(
+    axes: Axes, study: Study, values: Mapping[str, FloatArray], title: str, label: str
+) -> None:
+    """Draw one row per client; each value array is ``(n_seeds, n_clients)``."""
+    shown = _shown(study.task.samples)
+    names = [_short(study.task.client_names[row]) for row in shown]
+    offsets = np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else np.zeros(1)
+    for index, (policy, seeds) in enumerate(values.items()):
+        own = seeds[:, shown]
+        axes.errorbar(
+            own.mean(axis=0),
+            np.arange(len(shown)) + offsets[index],
+            xerr=_spread(own) if np.ptp(own, axis=0).any() else None,
+            label=policy,
+            markersize=5,
+            elinewidth=1,
+            **(_style(policy, study.policies) | {"linestyle": "none"}),
+        )
+    for row in range(0, len(shown), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="0.96", lw=0, zorder=0)
+    axes.set_yticks(np.arange(len(shown)), names, parse_math=False)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="0.85")
+    axes.set_xlabel(label)
+    _finish(axes, title + _left_away(study, shown))
+
+
+def _draw_matrix(
+    axes: Axes,
+    study: Study,
+    values: FloatArray,
+    title: str,
+    label: str,
+    palette: str,
+    limits: tuple[float, float],
+    colours: FloatArray | None = None,
+) -> None:
+    """Draw one row per policy, one column per client: means over seeds as numbers and colours.
+
+    Values are ``(n_policies, n_seeds, n_clients)``; colours, if they show something else,
+    ``(n_policies, n_clients)``.
+    """
+    shown = _shown(study.task.samples)
+    means = values.mean(axis=1)[:, shown]
+    shades = means if colours is None else colours[:, shown]
+    axes.imshow(shades, cmap=palette, vmin=limits[0], vmax=limits[1], aspect="auto", alpha=0.75)
+    if len(shown) <= _MAX_NUMBERS:
+        for (row, column), value in np.ndenumerate(means):
+            text = f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5)
+    names = [_short(study.task.client_names[row]) for row in shown]
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(np.arange(len(shown)), names, parse_math=False, fontsize=8, **turned)
+    policies = [_short(policy) for policy in study.policies]
+    axes.set_yticks(np.arange(len(means)), policies, parse_math=False, fontsize=8.5)
+    axes.tick_params(length=0)
+    axes.set_xlabel(label)
+    _finish(axes, title + _left_away(study, shown))
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _left_away(study: Study, shown: IntArray) -> str:
+    hidden = len(study.task.client_names) - len(shown)
+    return f" ({len(shown)} largest clients)" if hidden else ""
+
+
+def _shown(samples: IntArray) -> IntArray:
+    """Rows of the clients to draw, in the order of the task."""
+    largest = np.argsort(-samples, kind="stable")[:_MAX_CLIENTS]
+    return np.sort(largest)
+
+
+def _short(name: str) -> str:
+    plain = " ".join(name.split())
+    return plain if len(plain) <= _MAX_NAME else plain[: _MAX_NAME - 1] + "\u2026"
+
+
+def _spread(values: FloatArray) -> FloatArray:
+    """Sample standard deviation over seeds (axis 0); zero for a single seed."""
+    if len(values) == 1:
+        return np.zeros_like(values[0])
+    spread: FloatArray = values.std(axis=0, ddof=1)
+    return spread
+
+
+def _style(policy: str, policies: Sequence[str]) -> dict[str, Any]:
+    """One colour and marker per allocation; one dash and filling per set of loop options."""
+    plain = list(dict.fromkeys(plain_of(name) for name in policies))
+    options = list(dict.fromkeys(["", *(name.removeprefix(plain_of(name)) for name in policies)]))
+    index = plain.index(plain_of(policy))
+    dash = options.index(policy.removeprefix(plain_of(policy))) % len(_DASHES)
+    return {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "linestyle": _DASHES[dash],
+        "fillstyle": _FILLINGS[dash],
+    }
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
+    inches = figure.get_size_inches()[0]
+    fitting = int(11 * inches / (max(map(len, labels), default=0) + 5))
+    columns = min(max(1, fitting), 4, len(labels))
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

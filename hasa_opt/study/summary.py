@@ -1,0 +1,204 @@
+"""One summary row per policy: accuracy, width and cost, over all seeds and clients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.study.results import MEASURES, Kind, Results
+
+__all__ = ["Accuracies", "Costs", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]
+
+BUDGET_TOLERANCE = 0.005
+"""Share of the budget by which what is spent may miss it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracies:
+    """Test accuracy in percent, mean and standard deviation over seeds; NaN if not measured.
+
+    Attributes
+    ----------
+    mean, mean_std : float
+        Unweighted mean over clients.
+    weighted, weighted_std : float
+        Mean over clients, weighted by training samples.
+    worst, worst_std : float
+        Accuracy of the worst client.
+    worst_third, worst_third_std : float
+        Mean accuracy of the third of the clients with the lowest accuracy.
+    spread, spread_std : float
+        Standard deviation over clients.
+    """
+
+    mean: float
+    mean_std: float
+    weighted: float
+    weighted_std: float
+    worst: float
+    worst_std: float
+    worst_third: float
+    worst_third_std: float
+    spread: float
+    spread_std: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a policy took, mean over seeds.
+
+    Attributes
+    ----------
+    peak : float
+        Widest width that any client trained under any seed.
+    deployed : float
+        Sample-weighted mean width that clients deploy.
+    flops : float
+        Operations of local training of all clients, over all rounds.
+    bytes : float
+        Bytes that all clients received and sent, over all rounds.
+    memory : float
+        Peak bytes of a training step at the widest width; NaN if it was not measured.
+    rounds : float
+        Rounds after which the accuracies were measured.
+    """
+
+    peak: float
+    deployed: float
+    flops: float
+    bytes: float
+    memory: float
+    rounds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow(Accuracies):
+    """Result of one policy over all seeds; its own accuracies are of what each client deploys.
+
+    Attributes
+    ----------
+    policy : str
+    supernet : Accuracies
+        Of the uncut supernet.
+    costs : Costs
+    realised : float
+        Budget that was spent, mean over seeds.
+    flagged : bool
+        True if a seed misses the budget by more than 0.5 %.
+    """
+
+    policy: str
+    supernet: Accuracies
+    costs: Costs
+    realised: float
+    flagged: bool
+
+
+def summarise(results: Results, budget: float) -> list[SummaryRow]:
+    """Summarise each policy over its seeds.
+
+    Parameters
+    ----------
+    results : Results
+    budget : float
+        What each policy should have spent.
+
+    Returns
+    -------
+    list of SummaryRow
+        In the order of the policies.
+    """
+    own, supernet = _accuracies(results, "own"), _accuracies(results, "supernet")
+    missed = np.abs(results.realised / budget - 1) > BUDGET_TOLERANCE
+    return [
+        SummaryRow(
+            policy=policy,
+            **own[row],
+            supernet=Accuracies(**supernet[row]),
+            costs=_costs(results, row),
+            realised=float(results.realised[row].mean()),
+            flagged=bool(missed[row].any()),
+        )
+        for row, policy in enumerate(results.policies)
+    ]
+
+
+def by_width(results: Results, menu: Sequence[float]) -> tuple[FloatArray, IntArray]:
+    """Mean accuracy of the clients that deploy about each width.
+
+    Parameters
+    ----------
+    results : Results
+    menu : sequence of float
+        Increasing widths; a client counts at the nearest.
+
+    Returns
+    -------
+    accuracy : (n_policies, n_widths) floats
+        Percent, mean over clients and seeds; NaN where there is none. Clients differ in difficulty:
+        compare policies at one width only if they gave it to the same clients.
+    share : (n_policies, n_widths) ints
+        How many pairs of a client and a seed that is.
+    """
+    rows = results.measured()
+    middle = (np.asarray(menu[1:]) + np.asarray(menu[:-1])) / 2
+    nearest = np.searchsorted(middle, results.deployed[..., rows] - 1e-9)
+    accuracy = 100 * results.own[..., rows]
+    groups = [nearest == column for column in range(len(menu))]
+    share = np.stack([group.sum(axis=(1, 2)) for group in groups], axis=1)
+    total = np.stack([(accuracy * group).sum(axis=(1, 2)) for group in groups], axis=1)
+    return np.divide(total, share, out=np.full(share.shape, np.nan), where=share > 0), share
+
+
+def left_out(results: Results, kind: Kind = "own") -> FloatArray:
+    """Unweighted mean accuracy over the clients without each one in turn.
+
+    Returns
+    -------
+    (n_policies, n_seeds, n_measured) floats
+        Percent; the last axis is ``results.measured(kind)``. NaN for a single client.
+    """
+    values = 100 * getattr(results, kind)[..., results.measured(kind)]
+    others = values.shape[-1] - 1
+    if others < 1:
+        return np.full(values.shape, np.nan)
+    return np.asarray((values.sum(axis=-1, keepdims=True) - values) / others)
+
+
+def for_json(value: Any) -> Any:
+    """Nested records with None for NaN and infinity, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {name: for_json(own) for name, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [for_json(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _accuracies(results: Results, kind: Kind) -> list[dict[str, float]]:
+    """Mean and standard deviation over seeds of every measure, by policy."""
+    measures = {name: results.measure(name, kind) for name in MEASURES}
+    rows = []
+    for row in range(len(results.policies)):
+        values: dict[str, float] = {}
+        for name, table in measures.items():
+            values[name] = float(table[row].mean())
+            values[f"{name}_std"] = float(table[row].std(ddof=1)) if table.shape[1] > 1 else 0.0
+        rows.append(values)
+    return rows
+
+
+def _costs(results: Results, row: int) -> Costs:
+    deployed = results.deployed[row] @ (results.samples / results.samples.sum())
+    return Costs(
+        peak=float(results.peak[row].max()),
+        deployed=float(deployed.mean()),
+        flops=float(results.flops[row].sum(axis=1).mean()),
+        bytes=float(results.bytes[row].sum(axis=1).mean()),
+        memory=float(results.memory[row].max()),
+        rounds=float(results.rounds[row].mean()),
+    )

@@ -1,0 +1,121 @@
+"""Rich tables of a study, readable at 100 columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from hasa_opt.clients import Clients, FloatArray
+from hasa_opt.study.contrasts import REFERENCE, against
+from hasa_opt.study.inference import Difference
+from hasa_opt.study.results import Results
+from hasa_opt.study.summary import summarise
+
+__all__ = ["allocation_table", "results_table"]
+
+_MISSES = "*"
+_COLUMNS = 100
+_MAX_NAME = 20
+
+
+def results_table(results: Results, budget: float, task: str) -> Table:
+    """Accuracies in percent by policy, mean ± standard deviation over the seeds.
+
+    Parameters
+    ----------
+    results : Results
+    budget : float
+        What each policy should have spent.
+    task : str
+        Its name, for the title.
+    """
+    rounds = sorted(set(results.rounds.flat))
+    after = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+    table = Table(
+        title=f"Test accuracy on {escape(task)} after {after} rounds, "
+        f"{len(results.seeds)} seed(s), %",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="worst third: mean over the third of the clients with the lowest accuracy\n"
+        f"[ ]: 95 % interval of one comparison, paired by seed; {_MISSES} misses the budget",
+        caption_justify="left",
+    )
+    table.add_column("policy", no_wrap=True, max_width=28)
+    for name in (
+        "client mean",
+        f"minus {REFERENCE}",
+        "worst\nclient",
+        "worst\nthird",
+        "full\nsupernet",
+        "realised\nbudget",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    differences = {own.policy: own.difference for own in against(results)}
+    for row in summarise(results, budget):
+        table.add_row(
+            escape(row.policy),
+            f"{row.mean:.2f}" + (f" ± {row.mean_std:.2f}" if len(results.seeds) > 1 else ""),
+            _interval(differences.get(row.policy)),
+            f"{row.worst:.2f}",
+            f"{row.worst_third:.2f}",
+            _number(row.supernet.mean),
+            f"{row.realised:.4f}{_MISSES if row.flagged else ' '}",
+        )
+    return table
+
+
+def allocation_table(
+    title: str,
+    clients: Clients,
+    scores: FloatArray,
+    widths: Mapping[str, FloatArray],
+    realised: Mapping[str, float],
+) -> Table:
+    """Score and width of each client under every policy, in blocks of as many as fit.
+
+    Parameters
+    ----------
+    title : str
+    clients : Clients
+    scores : (n_clients,) floats
+    widths : mapping of policy to (n_clients,) floats
+    realised : mapping of policy to float
+        Budget that its widths spend.
+    """
+    names = [clients.name(row) for row in range(len(clients))]
+    room = _COLUMNS - min(_MAX_NAME, max(map(len, names))) - 25
+    blocks: list[list[str]] = [[]]
+    for policy in widths:
+        if blocks[-1] and sum(max(6, len(own)) + 3 for own in [*blocks[-1], policy]) > room:
+            blocks.append([])
+        blocks[-1].append(policy)
+    outer = Table(title=title, box=None, show_header=False, padding=0)
+    for block in blocks:
+        table = Table(box=SIMPLE_HEAD)
+        table.add_column("client", no_wrap=True, max_width=_MAX_NAME)
+        for name in ("samples", "score", *map(escape, block)):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row, name in enumerate(names):
+            known = (str(clients.samples[row]), f"{scores[row]:.4f}")
+            table.add_row(escape(name), *known, *(f"{widths[own][row]:.3f}" for own in block))
+        shares = (f"{realised[own]:.4f}" for own in block)
+        table.add_row("realised budget", "", "", *shares, style="bold")
+        outer.add_row(table)
+    return outer
+
+
+def _interval(difference: Difference | None) -> str:
+    """Mean difference with its 95 % t interval, if there is one."""
+    if difference is None:
+        return ""
+    if not math.isfinite(difference.low):
+        return f"{difference.mean:+.2f}"
+    return f"{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "-"
