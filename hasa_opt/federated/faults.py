@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hasa_opt.checks import sequence, whole
+from hasa_opt.basics.checks import sequence, whole
 from hasa_opt.errors import InputError
 from hasa_opt.federated.streams import Purpose, stream
 

@@ -14,9 +14,9 @@ from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.flower.messages import Profile
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
-from hasa_opt.plan import Meter, plan
 from hasa_opt.policies import Setting, find_policy
 from hasa_opt.scores import SCORES
+from hasa_opt.study.plan import Meter, plan
 
 __all__ = ["Roster"]
 
