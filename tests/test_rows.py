@@ -24,7 +24,7 @@ from hasa_opt.result import Allocation, Termination
 
 pytest.importorskip("numba")
 
-INSTANCES = 120
+INSTANCES = 300
 OWN = ("exact", "greedy")
 
 
@@ -72,13 +72,13 @@ def test_the_optimum_lies_between_allocation_and_bound(kind: str) -> None:
                 continue
             if best is not None:
                 holds(hasa.solve(problem, solver), best)
-            elif infeasible > 5:
+            elif infeasible > 10:
                 answer = registry.load(solver).solve(problem, Request(problem))
                 assert answer.termination is Termination.INFEASIBLE, seed
             else:
                 with pytest.raises(hasa.InfeasibleError):
                     hasa.solve(problem, solver)
-    assert 4 <= infeasible < INSTANCES / 2
+    assert 10 < infeasible < INSTANCES / 2
 
 
 def test_what_is_not_understood_is_refused_before_any_work(

@@ -1,4 +1,4 @@
-"""The command ``hasa-opt``: score, allocate, compare, headroom, study.
+"""The command ``hasa-opt``: score, allocate, compare, headroom, study, flower.
 
 Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 """
@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt import backend, rules, utility
+from hasa_opt.cli.flower import flower
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     COSTS,
@@ -225,6 +226,7 @@ def compare(
 
 app.command()(headroom)
 app.command()(study)
+app.add_typer(flower, name="flower")
 
 
 def _problem(

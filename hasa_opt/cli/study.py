@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hasa_opt.study import Study
     from hasa_opt.tasks import Task
 
-__all__ = ["build_model", "load_task", "require_learning_side", "study"]
+__all__ = ["build_model", "load_task", "model_options", "require_learning_side", "study"]
 
 _COLUMNS = 100
 _OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
@@ -78,6 +78,7 @@ def study(
         str, typer.Option(help="Share of the local model in a personal one, or validation.")
     ] = "0.75",
     probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 6,
+    backend: Annotated[str, typer.Option(help="local, or ray: on a Ray cluster.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
     as_json: AsJson = False,
@@ -116,6 +117,7 @@ def study(
         mix=_mix(mix),  # type: ignore[arg-type]
         probe_rounds=probe_rounds,
         score=score,
+        backend=backend,  # type: ignore[arg-type]
         command=shlex.join(["hasa-opt", *sys.argv[1:]]),
     )
     output.mkdir(parents=True, exist_ok=True)
@@ -186,12 +188,20 @@ def build_model(task: Task, name: str | None, hidden: int, embedding: int) -> Su
     """Build the named model, or the usual one for the task's inputs."""
     from hasa_opt.models import MODELS
 
-    inputs = task.train[0].inputs
-    name = name or ("cnn" if inputs.is_floating_point() else "lstm")
+    name, options = model_options(task, name, hidden, embedding)
+    return MODELS[name].for_data(task.train[0].inputs, task.n_outputs, **options)
+
+
+def model_options(
+    task: Task, name: str | None, hidden: int, embedding: int
+) -> tuple[str, dict[str, int]]:
+    """Name and options of the named model, or of the usual one for the task's inputs."""
+    from hasa_opt.models import MODELS
+
+    name = name or ("cnn" if task.train[0].inputs.is_floating_point() else "lstm")
     if name not in MODELS:
         raise InputError(f"model {name!r} is not known: choose from {', '.join(MODELS)}")
-    options = {"hidden": hidden, "embedding": embedding} if name in ("lstm", "gru") else {}
-    return MODELS[name].for_data(inputs, task.n_outputs, **options)
+    return name, {"hidden": hidden, "embedding": embedding} if name in ("lstm", "gru") else {}
 
 
 def _fingerprint_lines(task: Task) -> str:

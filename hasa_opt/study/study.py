@@ -39,6 +39,7 @@ from hasa_opt.study.results import Results
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
 from hasa_opt.study.tables import allocation_table, results_table
 from hasa_opt.study.trial import Trial
+from hasa_opt.study.trials import BACKENDS
 from hasa_opt.study.trials import histories as trained
 from hasa_opt.tasks import Task
 
@@ -80,6 +81,10 @@ class Study:
         Rounds of the probe, for the policies that need one.
     score : str
         Name in :data:`hasa_opt.scores.SCORES`.
+    backend : str
+        Where the runs are trained: "local", in processes of this machine, or "ray", on the Ray
+        cluster that RAY_ADDRESS names (without one, on this machine). The numbers are the same.
+        All machines of a cluster must share the ``directory`` of :meth:`run`, if one is given.
     command : str, optional
         Command line that repeats the study, for the report.
 
@@ -119,6 +124,7 @@ class Study:
     faults: Faults | None = None
     probe_rounds: int = 6
     score: str = "jensen_shannon"
+    backend: Literal["local", "ray"] = "local"
     command: str | None = None
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
     comparison: Comparison | None = field(default=None, repr=False)
@@ -146,6 +152,7 @@ class Study:
         named(ENGINES, "engine", self.engine)
         check_choice("budget_in", self.budget_in, RESOURCES)
         check_choice("rounds_by", self.rounds_by, ROUNDS_BY)
+        check_choice("backend", self.backend, BACKENDS)
         if self.score not in SCORES:
             raise InputError(f"score {self.score!r} is not known: choose from {', '.join(SCORES)}")
         self.setting_for(self.seeds[0]).problem().check_budget()
@@ -181,8 +188,8 @@ class Study:
         Parameters
         ----------
         workers : int, optional
-            Processes, of one torch thread each. Default: one per core. The numbers are the same
-            for any.
+            Processes, of one torch thread each. Default: one per core, of the whole cluster on
+            Ray. The numbers are the same for any.
         directory : path, optional
             Finished runs are kept here, and the rounds of the others. A study that was interrupted
             or killed repeats no finished run, and goes on with the others after their last round.
@@ -221,7 +228,7 @@ class Study:
         rounds = self.rounds * len(distinct)
         tell = None if on_round is None else lambda finished: on_round(finished, rounds)
         with shared_counts(len(distinct), tell) as finished:
-            for digest, history in trained(distinct, store, workers, finished):
+            for digest, history in trained(distinct, store, workers, finished, self.backend):
                 histories[digest] = history
                 if on_progress is not None:
                     on_progress(len(histories), len(distinct))

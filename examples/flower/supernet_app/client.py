@@ -1,0 +1,6 @@
+"""What every device runs."""
+
+from hasa_opt.flower import client_app
+from supernet_app.task import device, model
+
+app = client_app(model, device)

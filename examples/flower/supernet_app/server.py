@@ -1,0 +1,6 @@
+"""What the server runs."""
+
+from hasa_opt.flower import server_app
+from supernet_app.task import model
+
+app = server_app(model)
