@@ -16,8 +16,10 @@ pytest.importorskip("flwr")
 from flower_app import broken_client, client, device, model, split, task
 from flower_grid import SUPERLINK, LocalGrid
 from flwr.app import ArrayRecord, Error, Message
+from typer.testing import CliRunner
 
 from hasa_opt import models
+from hasa_opt.cli import app
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.federated import Faults, History, run
 from hasa_opt.flower import Device, Settings, client_app, serve
@@ -335,3 +337,57 @@ def test_a_device_does_not_import_the_server_half() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
+
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "flower"
+
+
+def written(directory: Path) -> dict[str, str]:
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.read_text("utf-8") for path in found}
+
+
+def new(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["flower", "new", *map(str, arguments)])
+
+
+def test_the_example_is_what_the_command_writes(tmp_path: Path) -> None:
+    done = new(tmp_path / "app")
+    assert done.exit_code == 0, done.output
+    assert "make simulate" in done.output
+    tracked = written(EXAMPLE)
+    kept = {name: text for name, text in tracked.items() if name in written(tmp_path / "app")}
+    assert kept == written(tmp_path / "app")
+
+
+def test_an_app_of_a_file_of_texts_reads_that_file(tmp_path: Path) -> None:
+    source = tmp_path / 'my "texts".csv'
+    rows = [f"{who},{who}{n % 9} word{n % 7} word{n % 5}" for who in "xyz" for n in range(40)]
+    source.write_text("\n".join(["who,what", *rows]))
+    place = tmp_path / "app"
+    options = ("--data", source, "--text-column", "what", "--client-column", "who")
+    done = new(place, *options, "--model", "gru", "--hidden", 8, "--embedding", 4)
+    assert done.exit_code == 0, done.output
+    code = (
+        "from supernet_app.task import data, device, model; from supernet_app.client import app; "
+        "print(type(model()).__name__, dict(model().sizes), len(data()), device(2, 3).name)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["GRULanguageModel", "{'hidden0':", "8}", "3", "z"]
+
+
+def test_a_directory_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = new(tmp_path, "--task", "digits")
+    assert isinstance(done.exception, InputError)
+    assert "is not empty: choose a new directory" in str(done.exception)
+    assert written(tmp_path) == {"mine.txt": "mine"}
+
+
+@pytest.mark.parametrize("options", [("--task", "words"), ("--model", "gpt")])
+def test_nothing_is_written_for_a_wrong_name(tmp_path: Path, options: tuple[str, str]) -> None:
+    done = new(tmp_path / "app", *options)
+    assert isinstance(done.exception, InputError)
+    assert not (tmp_path / "app").exists()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hasa_opt.errors import InputError
+from hasa_opt.flower.settings import Settings
 
 __all__ = ["AppData", "write_app"]
 
@@ -69,6 +71,7 @@ def write_app(
     values = {
         "name": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app",
         "clients": clients,
+        "settings": _settings(clients),
         "data": None if data.file is None else _quoted(str(data.file.resolve())),
         "task": _quoted(data.task),
         "text": _quoted(data.text),
@@ -90,6 +93,14 @@ def write_app(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return sorted(texts)
+
+
+def _settings(clients: int) -> dict[str, str]:
+    """All settings as TOML: Flower changes only those that a project lists."""
+    return {
+        name.replace("_", "-"): _quoted(value) if isinstance(value, str) else json.dumps(value)
+        for name, value in asdict(Settings(clients=clients)).items()
+    }
 
 
 def _quoted(text: str) -> str:
