@@ -37,10 +37,11 @@ bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, at a
 	$(BIN)/python benchmarks/bench_scale.py
 	$(BIN)/python benchmarks/bench_rounds.py
 
-benchall: bench  ## also every backend, further limits, and what scores measure
+benchall: bench  ## also every backend, further limits, what scores measure, and Flower
 	$(BIN)/python benchmarks/bench_backends.py
 	$(BIN)/python benchmarks/bench_limits.py
 	$(BIN)/python benchmarks/bench_scores.py
+	$(BIN)/python benchmarks/bench_flower.py
 
 lab: $(VENV)/installed  ## open the example notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
