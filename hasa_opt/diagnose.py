@@ -14,7 +14,7 @@ from hasa_opt.constraints import RobustRow, Row
 from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.dual import Prices, priced
 from hasa_opt.errors import HasaError
-from hasa_opt.feasibility import Excess, Feasibility, reach
+from hasa_opt.feasibility import Excess, Feasibility, of_costs, reach
 from hasa_opt.linear import LinearModel
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import Unsolved, least_excess
@@ -49,9 +49,10 @@ def explain_infeasible(
 ) -> Conflict | None:
     """Return a minimal conflict among the limits, or None if there is none.
 
-    For a handful of clients by branch and bound and a deletion filter: a limit whose removal leaves
-    the rest infeasible is no part of the conflict. Beyond by the linear relaxation, and by branch
-    and bound where that has no conflict and the problem is not too large.
+    Where all limits are on the cost, the cheapest widths tell. Else for a handful of clients by
+    branch and bound and a deletion filter: a limit whose removal leaves the rest infeasible is no
+    part of the conflict. Beyond by the linear relaxation, and by branch and bound where that has no
+    conflict and the problem is not too large.
 
     Raises
     ------
@@ -61,6 +62,8 @@ def explain_infeasible(
     robust = [row for row in problem.rows if isinstance(row, RobustRow)]
     if robust and len(problem.rows) == 1:
         return _robust_conflict(problem, robust[0])
+    if not robust and all(of_costs(problem, row) for row in problem.rows):
+        return _overspent(problem)
     # A robust budget implies the plain one.
     everything = list(range(1 if robust else 0, len(problem.limits)))
     n_columns = np.count_nonzero(problem.admissible)
@@ -71,6 +74,17 @@ def explain_infeasible(
     if found is None and n_columns <= _MANY:
         found = _integer_conflict(problem, everything, deadline)
     return found
+
+
+def _overspent(problem: AllocationProblem) -> Conflict | None:
+    """Conflict of limits on the cost alone, if there is one: such a limit fails by itself."""
+    least = [int(problem.cheapest[row.at].sum()) for row in problem.limits]
+    over = [(row, own - row.bound) for row, own in zip(problem.limits, least, strict=True)]
+    broken = {at: excess / max(1, row.bound) for at, (row, excess) in enumerate(over) if excess > 0}
+    if not broken:
+        return None
+    changes = [_remedy(problem, *over[at]) for at in broken]
+    return _worded(problem, [max(broken, key=broken.__getitem__)], ", and ".join(changes))
 
 
 def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflict | None:

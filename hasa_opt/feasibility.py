@@ -24,7 +24,7 @@ from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.programs import Unsolved, maximise
 
-__all__ = ["Excess", "Feasibility", "impossible", "reach"]
+__all__ = ["Excess", "Feasibility", "impossible", "of_costs", "reach"]
 
 _TOLERANCE = 1e-6
 _FREE = 1e-9
@@ -311,7 +311,7 @@ def _undominated(problem: AllocationProblem) -> npt.NDArray[np.bool_]:
     """Mark the widths that no other one of the client beats in every limit."""
     shape = problem.admissible.shape
     kept = problem.admissible.copy()
-    limits = [row for row in problem.limits if not _of_costs(problem, row)]
+    limits = [row for row in problem.limits if not of_costs(problem, row)]
     for width in range(shape[1]):
         for other in range(shape[1]):
             if other == width:
@@ -329,7 +329,7 @@ def _undominated(problem: AllocationProblem) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _of_costs(problem: AllocationProblem, row: Row) -> bool:
+def of_costs(problem: AllocationProblem, row: Row) -> bool:
     """True if a row limits the costs of some clients, as the budget does of all."""
     return row.lower is None and np.array_equal(row.coefficients, problem.costs[row.at])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from hasa_opt.clients import IntArray
+from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.dual import Dual, dual
 from hasa_opt.problem import AllocationProblem
@@ -125,8 +125,9 @@ class Answer:
         The solver's upper bound; infinity if it has none.
     native : str
         The solver's own status.
-    price : float or None
-        The shadow price behind the bound, at least 0; None if the solver gives none.
+    prices : (n_limits,) float64 or None
+        Shadow prices behind the bound, in the order of ``problem.limits``; None if the solver
+        gives none.
     """
 
     termination: Termination
@@ -134,4 +135,4 @@ class Answer:
     objective: float | None = None
     bound: float = float("inf")
     native: str = ""
-    price: float | None = None
+    prices: FloatArray | None = None

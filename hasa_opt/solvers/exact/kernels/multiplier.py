@@ -18,7 +18,7 @@ from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.compiled import helper, kernel
 from hasa_opt.deadline import UNLIMITED, Deadline
 
-__all__ = ["Base", "Start", "Table", "relax", "worth"]
+__all__ = ["Base", "Start", "Table", "relax", "steps_within", "worth"]
 
 _SAMPLE_FROM = 20_000
 _SAMPLE, _SAMPLE_WITH_START = 4.0, 1.0
@@ -137,7 +137,7 @@ def _interval(
     rows = np.random.default_rng(n_clients).integers(0, n_clients, size)
     part = Table(*(_frozen(column[rows]) for column in table))
     choice = np.empty(size, dtype=np.int64)
-    steps = _Steps(*_steps(*part, np.arange(size), 0.0, np.inf, choice))
+    steps = _Steps(*steps_within(*part, np.arange(size), 0.0, np.inf, choice))
     known = 0 if start is None else table.costs[rows, start.choice[rows]]
     target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
     price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
@@ -183,7 +183,7 @@ def _fill(
     parts = []
     for start in range(0, max(near.size, 1), _BLOCK):
         deadline.check()
-        parts.append(_steps(*table, near[start : start + _BLOCK], low, high, choice))
+        parts.append(steps_within(*table, near[start : start + _BLOCK], low, high, choice))
     *columns, spent = zip(*parts, strict=True)
     slope, cost, client, width = map(np.concatenate, columns)
     steps = _Steps(slope, cost, client, width, sum(spent))
@@ -242,7 +242,7 @@ def _hull(costs, utilities, admissible, order, vertex, slope):
 
 
 @kernel
-def _steps(costs, utilities, admissible, rows, low, high, choice):
+def steps_within(costs, utilities, admissible, rows, low, high, choice):
     """Steps of slope in [low, high); steeper ones are taken: writes ``choice`` of the rows."""
     n_widths = costs.shape[1]
     order = np.empty(n_widths, np.int64)
