@@ -48,6 +48,7 @@ ALLOCATION = [
     "scores",
     "shuffled",
     "solve",
+    "start",
     "utility",
     "verify",
     "isolated",

@@ -23,7 +23,7 @@ from hasa_opt.linear import LinearModel
 from hasa_opt.result import Allocation, Termination
 
 pytest.importorskip("numba")
-from hasa_opt.solvers.exact import ExactBackend  # noqa: E402
+from hasa_opt.solvers.exact import ExactBackend
 
 INSTANCES = 300
 OWN = ("exact", "greedy")
