@@ -89,7 +89,7 @@ def _overspent(problem: AllocationProblem) -> Conflict | None:
 
 def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflict | None:
     """Conflict of the linear relaxation, if there is one."""
-    relaxation = Feasibility(problem)
+    relaxation = Feasibility.of(problem)
     if relaxation.conflict(range(len(problem.limits)), deadline) is None:
         return None
     excess = relaxation.least_excess(deadline)

@@ -67,8 +67,8 @@ class Request:
     @cached_property
     def dual(self) -> Dual | None:
         """Prices of all limits and the bound that they prove; None if the limits conflict."""
-        relaxation = self.relaxation if self.tree is None else None
-        return dual(self.problem, self.tree, self.deadline.part(_DUAL_SHARE), relaxation)
+        deadline = self.deadline.part(_DUAL_SHARE)
+        return dual(self.problem, self.tree, deadline, lambda: self.relaxation)
 
     @cached_property
     def relaxation(self) -> Relaxation:

@@ -59,7 +59,8 @@ def solve(
     time_limit_s : float, optional
         Seconds for each solver that is tried, with the verification of its answer; at least 0.
         Its import does not count. The compilation of ``"exact"`` at the first call on a machine,
-        some twelve seconds, does, and cannot be stopped. Without an answer by then it ends with ``TIME_LIMIT``.
+        some twelve seconds, does, and cannot be stopped. Without an answer by then it ends with
+        ``TIME_LIMIT``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional

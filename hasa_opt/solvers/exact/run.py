@@ -25,7 +25,7 @@ from hasa_opt.result import Termination
 from hasa_opt.solvers.exact.counts import Counted, Counter, constants, toll
 from hasa_opt.solvers.exact.fill import fill
 from hasa_opt.solvers.exact.kernels.core import Core, collect
-from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, relax, worth
+from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, cost_of, relax, worth
 from hasa_opt.solvers.exact.kernels.pareto import Search
 
 __all__ = ["Part", "Run", "read_only", "run_for", "stage_caps"]
@@ -325,7 +325,7 @@ class Run:
     def _start(self, choice: IntArray | None) -> Start | None:
         if choice is None:
             return None
-        return Start(choice, int(_chosen(self._table.costs, choice).sum()))
+        return Start(choice, int(cost_of(self._table.costs, choice)))
 
     def _consider(self, start: Start | None) -> None:
         """Take an allocation as incumbent if it is feasible and better."""

@@ -18,7 +18,7 @@ from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.compiled import helper, kernel
 from hasa_opt.deadline import UNLIMITED, Deadline
 
-__all__ = ["Base", "Start", "Table", "relax", "steps_within", "worth"]
+__all__ = ["Base", "Start", "Table", "cost_of", "relax", "steps_within", "worth"]
 
 _SAMPLE_FROM = 20_000
 _SAMPLE, _SAMPLE_WITH_START = 4.0, 1.0
@@ -282,10 +282,10 @@ def _best(costs, utilities, admissible, i, price, dearest):
 
 @helper
 def _margin(costs, utilities, admissible, i, at, low, high):
-    """Smallest regret of a client's other widths at either of two prices.
+    """Smallest regret of a client's other widths between two prices.
 
-    A regret is linear in the price, so none is smaller in between. Not above 0 if another width
-    is as good at one end.
+    A regret is linear in the price, so it is least at one end: that of a cheaper width at the high
+    price, that of a dearer one at the low. Not above 0 if another width is as good there.
     """
     if not admissible[i, at]:
         return -np.inf
@@ -293,9 +293,9 @@ def _margin(costs, utilities, admissible, i, at, low, high):
     worth, spent = utilities[i, at], costs[i, at]
     for k in range(costs.shape[1]):
         if admissible[i, k] and k != at:
-            gain = worth - utilities[i, k]
             extra = np.float64(spent - costs[i, k])
-            margin = min(margin, gain - low * extra, gain - high * extra)
+            price = low if extra < 0 else high
+            margin = min(margin, worth - utilities[i, k] - price * extra)
     return margin
 
 
@@ -379,6 +379,15 @@ def _take(slope, cost, client, width, price, room, choice):
             else:
                 stuck = client[j]
     return room
+
+
+@kernel
+def cost_of(costs, choice):
+    """Sum of the chosen costs."""
+    total = 0
+    for i in range(choice.size):
+        total += costs[i, choice[i]]
+    return total
 
 
 @kernel
