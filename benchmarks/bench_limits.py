@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from statistics import geometric_mean, median
 from typing import Any
 
@@ -85,7 +86,7 @@ def answered(problem: AllocationProblem, solver: str, **more: Any) -> tuple[floa
         return seconds, np.inf
     found = problem.evaluate(answer.choice)
     assert found.feasible
-    return seconds, relative_gap(found.objective, answer.bound, problem.magnitude)
+    return seconds, relative_gap(problem, found.objective, answer.bound)
 
 
 class Plain(Request):
@@ -103,7 +104,24 @@ def peer(problem: AllocationProblem, limit_s: float) -> tuple[float, float]:
     if answer.choice is None:
         return seconds, np.inf
     objective = problem.evaluate(answer.choice).objective
-    return seconds, relative_gap(objective, answer.bound, problem.magnitude)
+    return seconds, relative_gap(problem, objective, answer.bound)
+
+
+def explained(n: int = 100_000, n_sites: int = 2_000, seed: int = 0) -> tuple[float, int]:
+    """CPU seconds until a coverage that the budget rules out is explained; limits beside it."""
+    rng = np.random.default_rng(seed)
+    samples, site = rng.integers(20, 2000, n), rng.integers(1, n_sites, n)
+    problem = AllocationProblem.build(
+        hasa.Clients(samples, site=[f"s{at}" for at in site]),
+        widths=MENU,
+        budget=0.5,
+        utility=hasa.utility.hasa(rng.random(n)),
+        constraints=[_sites(rng, samples, site, n_sites), hasa.Coverage({1.0: 0.5})],
+    )
+    started = time.process_time()
+    with suppress(hasa.InfeasibleError):
+        hasa.solve(problem, "exact")
+    return time.process_time() - started, len(problem.rows)
 
 
 def main() -> None:
@@ -131,6 +149,8 @@ def main() -> None:
             )
             line += f"{_columns(theirs)}{ratio:>7.1f}"
         print(line, flush=True)
+    seconds, n_limits = explained()
+    print(f"why 100,000 clients under {n_limits:,} limits have no allocation: {seconds:.2f} s")
 
 
 def _columns(runs: list[tuple[float, float]]) -> str:

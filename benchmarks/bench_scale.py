@@ -10,6 +10,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TypeVar
 
+import networkx as nx
 import numpy as np
 
 import hasa_opt as hasa
@@ -70,6 +71,32 @@ def report(name: str, utility: hasa.utility.Utility, clients: hasa.Clients) -> N
         print(f"  {what:<46}{ratio:>6.2f}  (target {target:g}){verdict}", flush=True)
 
 
+def nested() -> None:
+    """One line for nested budgets of 1,000 sites in 20 regions."""
+    rng = np.random.default_rng(1)
+    samples, site = rng.integers(20, 2000, CLIENTS), rng.integers(0, 1000, CLIENTS)
+    tree = nx.DiGraph([("all", f"region-{at}") for at in range(20)])
+    tree.add_edges_from((f"region-{at % 20}", f"site-{at}") for at in range(1000))
+    full = np.bincount(site, 100 * samples, 1000)
+    limits = {f"site-{at}": int(full[at] * rng.uniform(0.4, 0.7)) for at in range(1000)}
+    for at in range(20):
+        limits[f"region-{at}"] = int(full[at::20].sum() * rng.uniform(0.4, 0.55))
+    building, problem = timed(
+        lambda: AllocationProblem.build(
+            hasa.Clients(samples, site=[f"site-{at}" for at in site.tolist()]),
+            widths=MENU,
+            budget=0.5,
+            utility=hasa.utility.hasa(rng.random(CLIENTS)),
+            constraints=[hasa.SiteBudgets(tree, limits)],
+        )
+    )
+    solving, result = timed(lambda: hasa.solve(problem, "exact"))
+    print(
+        f"nested site budgets: build {building:.2f} s, solve with verification {solving:.2f} s, "
+        f"relative gap {result.gap:.1e}"
+    )
+
+
 def main() -> None:
     rng = np.random.default_rng(0)
     few = hasa.Clients(rng.integers(20, 2000, 30_000))
@@ -80,6 +107,7 @@ def main() -> None:
     clients = hasa.Clients(rng.integers(20, 2000, CLIENTS))
     report("log of scores", hasa.utility.hasa(rng.random(CLIENTS)), clients)
     report("measured table", hasa.utility.measured(rng.random((CLIENTS, MENU.size))), clients)
+    nested()
 
 
 if __name__ == "__main__":

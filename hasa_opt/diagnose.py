@@ -14,7 +14,7 @@ from hasa_opt.basics.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.basics.listing import listed
 from hasa_opt.basics.rational import INT64_ROOM, decimal_above
 from hasa_opt.bounds.dual import Prices, priced
-from hasa_opt.bounds.feasibility import Excess, Feasibility, reach
+from hasa_opt.bounds.feasibility import Excess, Feasibility, of_costs, reach
 from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.bounds.programs import Unsolved, least_excess
 from hasa_opt.bounds.repair import repaired
@@ -51,9 +51,10 @@ def explain_infeasible(
 ) -> Conflict | None:
     """Return a minimal conflict among the limits, or None if there is none.
 
-    For a handful of clients by branch and bound and a deletion filter: a limit whose removal leaves
-    the rest infeasible is no part of the conflict. Beyond by the linear relaxation, and by branch
-    and bound where that has no conflict and the problem is not too large.
+    Where all limits are on the cost, the cheapest widths tell. Else for a handful of clients by
+    branch and bound and a deletion filter: a limit whose removal leaves the rest infeasible is no
+    part of the conflict. Beyond by the linear relaxation, and by branch and bound where that has no
+    conflict and the problem is not too large.
 
     Raises
     ------
@@ -63,6 +64,8 @@ def explain_infeasible(
     robust = [row for row in problem.rows if isinstance(row, RobustRow)]
     if robust and len(problem.rows) == 1:
         return _robust_conflict(problem, robust[0])
+    if not robust and all(of_costs(problem, row) for row in problem.rows):
+        return _overspent(problem)
     # A robust budget implies the plain one.
     everything = list(range(1 if robust else 0, len(problem.limits)))
     n_columns = np.count_nonzero(problem.admissible)
@@ -75,9 +78,20 @@ def explain_infeasible(
     return found
 
 
+def _overspent(problem: AllocationProblem) -> Conflict | None:
+    """Conflict of limits on the cost alone, if there is one: such a limit fails by itself."""
+    least = [int(problem.cheapest[row.at].sum()) for row in problem.limits]
+    over = [(row, own - row.bound) for row, own in zip(problem.limits, least, strict=True)]
+    broken = {at: excess / max(1, row.bound) for at, (row, excess) in enumerate(over) if excess > 0}
+    if not broken:
+        return None
+    changes = [_remedy(problem, *over[at]) for at in broken]
+    return _worded(problem, [max(broken, key=broken.__getitem__)], ", and ".join(changes))
+
+
 def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflict | None:
     """Conflict of the linear relaxation, if there is one."""
-    relaxation = Feasibility(problem)
+    relaxation = Feasibility.of(problem)
     if relaxation.conflict(range(len(problem.limits)), deadline) is None:
         return None
     excess = relaxation.least_excess(deadline)

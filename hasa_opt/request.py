@@ -14,7 +14,7 @@ from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.bounds.relaxation import Relaxation, relax
 from hasa_opt.bounds.repair import repaired
 from hasa_opt.bounds.site_tree import SiteTree
-from hasa_opt.clients import IntArray
+from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 
@@ -68,8 +68,8 @@ class Request:
     @cached_property
     def dual(self) -> Dual | None:
         """Prices of all limits and the bound that they prove; None if the limits conflict."""
-        relaxation = self.relaxation if self.tree is None else None
-        return dual(self.problem, self.tree, self.deadline.part(_DUAL_SHARE), relaxation)
+        deadline = self.deadline.part(_DUAL_SHARE)
+        return dual(self.problem, self.tree, deadline, lambda: self.relaxation)
 
     @cached_property
     def relaxation(self) -> Relaxation:
@@ -145,8 +145,9 @@ class Answer:
         The solver's upper bound; infinity if it has none.
     native : str
         The solver's own status.
-    price : float or None
-        The shadow price behind the bound, at least 0; None if the solver gives none.
+    prices : (n_limits,) float64 or None
+        Shadow prices behind the bound, in the order of ``problem.limits``; None if the solver
+        gives none.
     """
 
     termination: Termination
@@ -154,4 +155,4 @@ class Answer:
     objective: float | None = None
     bound: float = float("inf")
     native: str = ""
-    price: float | None = None
+    prices: FloatArray | None = None

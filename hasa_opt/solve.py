@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.checks import array, expect, number, sequence
+from hasa_opt.basics.checks import expect, number, sequence
 from hasa_opt.basics.deadline import OutOfTime
-from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import RobustRow
 from hasa_opt.errors import (
     InfeasibleError,
@@ -28,6 +28,7 @@ from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
 from hasa_opt.rules import hasa as hasa_rule
 from hasa_opt.rules import preliminary_widths
+from hasa_opt.start import starting_choice
 from hasa_opt.verify import verify
 
 __all__ = ["choose_solver", "solve", "solve_continuous"]
@@ -57,14 +58,17 @@ def solve(
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
         Seconds for each solver that is tried, with the verification of its answer; at least 0.
-        Its import does not count. Without an answer by then it ends with ``TIME_LIMIT``.
+        Its import does not count. The compilation of ``"exact"`` at the first call on a machine,
+        some twelve seconds, does, and cannot be stopped. Without an answer by then it ends with
+        ``TIME_LIMIT``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional
         Solvers to try in turn where the first is not installed or holds no allocation. Which
         ones failed is recorded in ``Allocation.fallback_from``.
     warm_start : Allocation or (n_clients,) integers, optional
-        An allocation to start from; a hint that some backends use.
+        An allocation to start from; a hint that some backends use. That of another fleet is
+        matched by the names of the clients: whoever stayed starts from the width of before.
     **options
         For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
 
@@ -99,7 +103,7 @@ def solve(
         registry.check_constraints(problem, name)
     if not problem.rows:
         problem.check_budget()
-    start = _start(problem, warm_start)
+    start = None if warm_start is None else starting_choice(problem, warm_start)
     once = _solve_once if fairness(problem) is None else partial(solve_fairly, _solve_once)
     tried: list[str] = []
     for at, name in enumerate(names):
@@ -245,12 +249,3 @@ def _checked_limits(time_limit_s: float | None, gap: float) -> tuple[float | Non
     if not 0 <= relative < 1:
         raise InputError(f"gap {gap} must lie in [0, 1): 0 asks for the proven optimum")
     return None if limit_s == inf else limit_s, relative
-
-
-def _start(
-    problem: AllocationProblem, warm_start: Allocation | npt.ArrayLike | None
-) -> IntArray | None:
-    if warm_start is None:
-        return None
-    start = warm_start.choice if isinstance(warm_start, Allocation) else array(warm_start, "choice")
-    return problem.checked(start)

@@ -2,7 +2,7 @@
 
 The allocation is re-evaluated in exact integers, its bound is held against an independent bound
 and against an allocation that is known: of the linear relaxation, or, if the backend names its
-shadow price, of one pass at that price. Nothing is repaired: an answer that breaks a limit is
+shadow prices, of one pass at these. Nothing is repaired: an answer that breaks a limit is
 dropped, a claim that is disproved is overruled.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 from hasa_opt.backend import Answer, Request
 from hasa_opt.basics.deadline import OutOfTime
 from hasa_opt.bounds.audit import better_exists
+from hasa_opt.bounds.dual import Prices, priced
 from hasa_opt.bounds.relaxation import lagrangian
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
@@ -58,8 +59,8 @@ class Verdict:
 
 def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verdict:
     """Check an answer against the problem and a bound of our own."""
-    found, at_price, why = _found(problem, answer)
-    own, known = _own_bound(problem, answer, found, at_price, request)
+    found, at_prices, why = _found(problem, answer)
+    own, known = _own_bound(problem, answer, found, at_prices, request)
     if answer.choice is None:
         return _without_solution(answer, own)
     if found is None:
@@ -84,30 +85,36 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
 
 
 def _found(problem: AllocationProblem, answer: Answer) -> tuple[Evaluation | None, float, str]:
-    """What a feasible answer costs and is worth, and the bound at the price that it names.
+    """What a feasible answer costs and is worth, and the bound at the prices that it names.
 
-    Else None, and why it is refused; infinity without a price.
+    Else None, and why it is refused; infinity without prices.
     """
     if answer.choice is None:
         return None, inf, ""
     bound = inf
     try:
-        price = _price(problem, answer)
-        if price is None:
+        prices = _prices(problem, answer)
+        if prices is None or problem.rows:
             found = problem.evaluate(answer.choice)
+            bound = inf if prices is None else priced(problem, Prices(prices)).bound
         else:
             from hasa_opt.bounds.certificate import certified
 
-            found, bound = certified(problem, answer.choice, price)
+            found, bound = certified(problem, answer.choice, float(prices[0]))
     except (InputError, ValueError) as error:
         return None, inf, str(error)
     return (found, bound, "") if found.feasible else (None, bound, "; ".join(found.violations))
 
 
-def _price(problem: AllocationProblem, answer: Answer) -> float | None:
-    """The price that the backend names, if it can prove a bound."""
-    usable = not problem.rows and answer.price is not None and 0 <= answer.price < inf
-    return answer.price if usable else None
+def _prices(problem: AllocationProblem, answer: Answer) -> FloatArray | None:
+    """The prices that the backend names, if they can prove a bound."""
+    if answer.prices is None:
+        return None
+    prices = np.asarray(answer.prices, dtype=np.float64)
+    if prices.shape != (len(problem.limits),) or not np.isfinite(prices).all():
+        return None
+    upper = np.array([row.upper is not None for row in problem.limits])
+    return prices if (np.where(upper, prices, -prices) >= 0).all() else None
 
 
 def _believed(problem: AllocationProblem, answer: Answer, found: Evaluation, bound: float) -> bool:
@@ -133,23 +140,24 @@ def _own_bound(
     problem: AllocationProblem,
     answer: Answer,
     found: Evaluation | None,
-    at_price: float,
+    at_prices: float,
     request: Request,
 ) -> tuple[_Own, Evaluation]:
     """Bound of our own and a known allocation.
 
-    The backend's price serves if the bound at that price is near the answer or near the best
-    widths at that price, whoever named it; else the linear relaxation is solved, if the time
-    suffices.
+    The backend's prices serve if the bound at them is near the answer or, of the budget alone, near
+    the best widths at that price, whoever named it; else the linear relaxation is solved, if the
+    time suffices.
     """
-    price = _price(problem, answer)
-    if price is not None:
-        if found is not None and at_price - found.objective <= _room(found):
-            return _Own(at_price, np.array([price])), found
-        best = lagrangian(problem, price)
-        known = problem.evaluate(best.choice)
-        if known.feasible and best.bound - known.objective <= _TIGHT * problem.magnitude:
-            return _Own(best.bound, np.array([price])), known
+    named = _prices(problem, answer)
+    if named is not None:
+        if found is not None and at_prices - found.objective <= _room(found):
+            return _Own(at_prices, named), found
+        if not problem.rows:
+            best = lagrangian(problem, float(named[0]))
+            known = problem.evaluate(best.choice)
+            if known.feasible and best.bound - known.objective <= _TIGHT * problem.magnitude:
+                return _Own(best.bound, named), known
     prices = np.zeros(len(problem.limits))
     try:
         if problem.rows and request.dual is not None:

@@ -89,6 +89,22 @@ def test_the_remedy_suffices(case: str) -> None:
     assert hasa.solve(build(budget, cover, sites), "exact", gap=0.1, time_limit_s=60).has_solution
 
 
+def test_several_sites_that_cannot_afford_their_clients_get_one_remedy() -> None:
+    tight = {"region-0": NORTH // 10, "site-4": 10, "region-1": 10**9}
+    with pytest.raises(hasa.InfeasibleError) as caught:
+        hasa.solve(build(0.15, 0.0, tight), "exact")
+    assert caught.value.limits == ("SiteBudgets: site-4",)
+    remedy = str(caught.value).split("Remedy: ")[1]
+    raised = dict(re.findall(r"SiteBudgets: (\S+)\) from \d+ to (\d+)", remedy))
+    assert set(raised) == {"region-0", "site-4"}
+    budget = float(re.search(r"raise the budget from 0.15 to ([\d.]+)", remedy)[1])
+    enough = tight | {site: int(limit) for site, limit in raised.items()}
+    assert hasa.solve(build(budget, 0.0, enough), "exact").has_solution
+    for site, limit in raised.items():  # one unit less is too little
+        with pytest.raises(hasa.InfeasibleError):
+            hasa.solve(build(budget, 0.0, enough | {site: int(limit) - 1}), "exact")
+
+
 def test_the_words_name_clients_and_numbers() -> None:
     found = explain_infeasible(build(0.9, 0.0, {"site-3": 10}))
     own = np.flatnonzero(SITE == 3)

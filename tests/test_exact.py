@@ -416,7 +416,7 @@ def test_a_wrong_price_does_not_weaken_verification(monkeypatch):
     cheapest = np.zeros(len(problem), dtype=np.int64)
     worth = problem.evaluate(cheapest).objective
     for price in (true.price, 0.0, 1e9, -1.0, float("nan"), float("inf")):
-        false = Answer(Termination.OPTIMAL, cheapest, worth, worth, price=price)
+        false = Answer(Termination.OPTIMAL, cheapest, worth, worth, prices=np.array([price]))
         monkeypatch.setattr(ExactBackend, "solve", lambda *_, answer=false: answer)
         result = hasa.solve(problem, "exact")
         assert not result.claim_held

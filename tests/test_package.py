@@ -49,6 +49,7 @@ ALLOCATION = [
     "scores",
     "shuffled",
     "solve",
+    "start",
     "utility",
     "verify",
     "basics.isolated",

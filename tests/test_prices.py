@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
 
 import networkx as nx
 import numpy as np
@@ -19,6 +20,7 @@ from hasa_opt.bounds import dual as module
 from hasa_opt.bounds.dual import Dual, Prices, dual, priced, promising
 from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.bounds.programs import linear_program
+from hasa_opt.bounds.relaxation import hull_steps
 from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.constraints import RobustRow, Row
 
@@ -118,11 +120,16 @@ def test_inadmissible_widths_do_not_blur_the_bound() -> None:
     assert priced(problem, Prices(np.array([0.5]))).bound == pytest.approx(0 + 0.5 + 0 + 2.5)
 
 
-def test_a_tree_gives_the_prices_of_the_linear_program() -> None:
+@pytest.mark.parametrize("compiled", [False, True], ids=["numpy", "compiled"])
+def test_a_tree_gives_the_prices_of_the_linear_program(compiled: bool) -> None:
+    steps_of = hull_steps
+    if compiled:
+        pytest.importorskip("numba")
+        steps_of = import_module("hasa_opt.solvers.exact.hulls").hull_steps
     compared = 0
     for seed in range(500):
         problem = limited_problem("sites", 20_000 + seed)
-        tree = SiteTree.of(problem)
+        tree = SiteTree.of(problem, steps_of=steps_of)
         assert tree is not None
         best = relaxed(problem)
         assert tree.feasible == (best is not None)

@@ -17,12 +17,13 @@ from limited_problems import KINDS, limited_problem, optimum, tolerance
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Budget, Coverage, Quota, SiteBudgets
 from hasa_opt import backend as registry
-from hasa_opt.backend import Request
+from hasa_opt.backend import Answer, Request
 from hasa_opt.basics.deadline import OutOfTime
 from hasa_opt.bounds.linear import LinearModel
 from hasa_opt.result import Allocation, Termination
 
 pytest.importorskip("numba")
+from hasa_opt.solvers.exact import ExactBackend
 
 INSTANCES = 300
 OWN = ("exact", "greedy")
@@ -248,6 +249,24 @@ def test_sites_keep_their_allocation_when_time_runs_out(monkeypatch: pytest.Monk
     result = hasa.solve(problem, "exact")
     assert result.has_solution
     assert result.gap < 1e-2
+
+
+def test_named_prices_do_not_weaken_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A false optimum is caught although the backend names prices that suit it."""
+    tree = nx.DiGraph([("root", "a")])
+    problem = large(60, [SiteBudgets(tree, {"a": 150_000})], site=["a", "root"] * 30)
+    true = hasa.solve(problem, "exact")
+    assert true.gap < 1e-3
+    assert true.prices.shape == (2,)
+    cheapest = np.zeros(len(problem), dtype=np.int64)
+    worth = problem.evaluate(cheapest).objective
+    for prices in (true.prices, [0.0, 0.0], [1e9, 1.0], [-1.0, 0.0], [np.nan, 0.0], [1.0], 0.5):
+        false = Answer(Termination.OPTIMAL, cheapest, worth, worth, prices=np.array(prices))
+        monkeypatch.setattr(ExactBackend, "solve", lambda *_, answer=false: answer)
+        result = hasa.solve(problem, "exact")
+        assert not result.claim_held
+        assert result.termination is Termination.FAILED
+        assert result.bound >= true.objective
 
 
 def test_large_conflicts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

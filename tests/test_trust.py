@@ -10,7 +10,17 @@ import problems
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt import AllocationProblem, Clients, Coverage, Quota, Termination, solve
+from hasa_opt import (
+    AllocationProblem,
+    Clients,
+    Coverage,
+    Forbidden,
+    Quota,
+    Termination,
+    cost,
+    solve,
+    utility,
+)
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Capability, Request
 from hasa_opt.errors import (
@@ -22,6 +32,7 @@ from hasa_opt.errors import (
     UnknownSolverError,
     UnsupportedConstraintError,
 )
+from hasa_opt.start import starting_choice
 from hasa_opt.verify import verify
 
 EXACT = ("highs", "pulp", "cvxpy")
@@ -357,6 +368,46 @@ def test_a_warm_start_is_an_incumbent_from_the_start():
 def test_bad_warm_starts(start):
     with pytest.raises(InputError, match="choice"):
         solve(trap(), "highs", warm_start=start)
+
+
+def fleet(names, samples, caps=None):
+    clients = Clients(samples, names=names, max_width=caps)
+    return AllocationProblem.build(
+        clients, widths=(0.25, 0.5, 1.0), budget=0.6, utility=utility.alpha_fair()
+    )
+
+
+def test_a_warm_start_of_another_fleet_is_matched_by_name():
+    before = solve(fleet(["a", "b", "c"], [10, 20, 30]), "highs", warm_start=[2, 1, 0])
+    held = dict(zip("abc", before.choice.tolist(), strict=True))
+    after = fleet(["new", "c", "a"], [5, 30, 10], [1.0, 0.25, 1.0])
+    assert starting_choice(after, before).tolist() == [0, held["c"], held["a"]]
+    shuffled = fleet(["c", "a", "b"], [30, 10, 20])
+    assert starting_choice(shuffled, before).tolist() == [held[name] for name in "cab"]
+    stopped = solve(shuffled, "highs", time_limit_s=0, warm_start=before)
+    assert stopped.objective == pytest.approx(before.objective)
+    assert solve(after, "highs", warm_start=before).termination is Termination.OPTIMAL
+
+
+def test_a_newcomer_starts_at_its_cheapest_admissible_width():
+    before = solve(fleet(["a", "b"], [10, 20]), "highs")
+    after = AllocationProblem.build(
+        Clients([10, 7], names=["a", "new"]),
+        widths=(0.25, 0.5, 1.0),
+        budget=2.0,
+        utility=utility.alpha_fair(),
+        cost=cost.table([[1, 2, 3], [9, 5, 4]]),
+        constraints=[Forbidden({"new": [1.0]})],
+    )
+    assert starting_choice(after, before)[1] == 1
+
+
+def test_fleets_of_other_sizes_need_names():
+    before = solve(fleet(["a", "b"], [10, 20]), "highs")
+    with pytest.raises(InputError, match=r"2 clients, the problem 3: give Clients\(names=...\)"):
+        solve(fleet(None, [10, 20, 30]), "highs", warm_start=before)
+    same = fleet(None, [10, 20])
+    assert (starting_choice(same, before) == before.choice).all()
 
 
 @pytest.mark.parametrize("solver", ["greedy", *EXACT])

@@ -8,6 +8,7 @@ Management Science 27, 1981): true for any prices, best for those of the linear 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -77,7 +78,7 @@ def dual(
     problem: AllocationProblem,
     tree: SiteTree | None = None,
     deadline: Deadline = UNLIMITED,
-    relaxation: Relaxation | None = None,
+    relaxation: Callable[[], Relaxation] | None = None,
 ) -> Dual | None:
     """Optimal prices of the linear relaxation; None if it is infeasible.
 
@@ -93,8 +94,8 @@ def dual(
         Its limits, if they are nested site budgets alone.
     deadline : Deadline
         When to stop with the best bound in hand.
-    relaxation : Relaxation, optional
-        Of the budget alone, if it is known.
+    relaxation : callable, optional
+        What gives that of the budget alone, if it is asked for elsewhere too.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def dual(
             return (_direct if len(problem) <= _DIRECT else _boxstep)(problem, deadline)
         except Unsolved:
             pass
-    found = relax(problem, deadline) if relaxation is None else relaxation
+    found = relax(problem, deadline) if relaxation is None else relaxation()
     prices = np.zeros(len(problem.limits))
     prices[0] = found.price
     return priced(problem, Prices(prices), found.choice)
@@ -254,7 +255,9 @@ def _sample(problem: AllocationProblem) -> AllocationProblem:
     """Some clients of a problem, with their share of each limit."""
     chosen = np.random.default_rng(len(problem)).choice(len(problem), _SAMPLE, replace=False)
     chosen.sort()
-    budget, *rows = (_shared(row, chosen, len(problem)) for row in problem.limits)
+    place = np.full(len(problem), -1)
+    place[chosen] = np.arange(chosen.size)
+    budget, *rows = (_shared(row, place) for row in problem.limits)
     assert budget.upper is not None
     return replace(
         problem,
@@ -268,18 +271,21 @@ def _sample(problem: AllocationProblem) -> AllocationProblem:
     )
 
 
-def _shared(row: Row, chosen: IntArray, n_clients: int) -> Row:
-    """A row of some clients, its limits in proportion to what these can vary."""
-    members = np.arange(n_clients) if row.members is None else row.members
-    place = np.flatnonzero(np.isin(members, chosen))
+def _shared(row: Row, place: IntArray) -> Row:
+    """A row of some clients, its limits in proportion to what these can vary.
+
+    ``place`` is where each client is among those; -1 for the others.
+    """
+    members = place[row.at]
+    chosen = np.flatnonzero(members >= 0)
     least, most = row.coefficients.min(axis=1), row.coefficients.max(axis=1)
-    total, own = int(least.sum()), int(least[place].sum())
-    ratio = float((most[place] - least[place]).sum()) / max(float((most - least).sum()), 1.0)
+    total, own = int(least.sum()), int(least[chosen].sum())
+    ratio = float((most[chosen] - least[chosen]).sum()) / max(float((most - least).sum()), 1.0)
     lower, upper = (
         None if bound is None else own + int((bound - total) * ratio)
         for bound in (row.lower, row.upper)
     )
-    inside = None if row.members is None else np.searchsorted(chosen, members[place])
+    inside = None if row.members is None else members[chosen]
     return replace(
-        row, coefficients=row.coefficients[place], members=inside, lower=lower, upper=upper
+        row, coefficients=row.coefficients[chosen], members=inside, lower=lower, upper=upper
     )

@@ -24,12 +24,13 @@ from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.constraints import Row
 from hasa_opt.problem import AllocationProblem
 
-__all__ = ["Excess", "Feasibility", "impossible", "reach"]
+__all__ = ["Excess", "Feasibility", "impossible", "of_costs", "reach"]
 
 _TOLERANCE = 1e-6
 _FREE = 1e-9
 _TINY = 1e-3
 _GROUPS, _ROUNDS = 64, 200
+_KEPT = "_conflicting"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +106,15 @@ class Feasibility:
         self.client, self.width = np.nonzero(kept)
         starts = np.searchsorted(self.client, np.arange(self.base.size + 1))
         rows = [_difference(row, self.base, self.width, starts) for row in problem.limits]
-        self.scale = np.array([float(np.abs(row.data).max(initial=0.0)) or 1.0 for row in rows])
+        self.scale = np.array([float(np.abs(taken).max(initial=0.0)) or 1.0 for taken, _ in rows])
         rest = [(row, row.total(self.base)) for row in problem.limits]
         lower = [-inf if row.lower is None else float(row.lower - own) for row, own in rest]
         upper = [inf if row.upper is None else float(row.upper - own) for row, own in rest]
         self.lower, self.upper = np.array(lower) / self.scale, np.array(upper) / self.scale
-        self.matrix = sp.csr_array(sp.diags_array(1 / self.scale) @ sp.vstack(rows, format="csr"))
+        taken = [own / scale for (own, _), scale in zip(rows, self.scale, strict=True)]
+        ends = np.cumsum([0, *map(len, taken)])
+        entries = (np.concatenate(taken), np.concatenate([columns for _, columns in rows]), ends)
+        self.matrix = sp.csr_array(entries, shape=(len(rows), self.width.size))
         self._by_column = sp.csc_array(self.matrix)
         self._open, counts = np.unique(self.client, return_counts=True)
         self._first = np.cumsum(counts) - counts
@@ -120,6 +124,12 @@ class Feasibility:
         self._patterns: list[IntArray] = []
         self._members = np.empty(0, dtype=np.int64)
         self._table = sp.csc_array((len(rows), 0))
+
+    @classmethod
+    def of(cls, problem: AllocationProblem) -> Feasibility:
+        """What :func:`impossible` kept, once; else a new one."""
+        kept: Feasibility | None = vars(problem).pop(_KEPT, None)
+        return cls(problem) if kept is None else kept
 
     def conflict(self, limits: Sequence[int], deadline: Deadline = UNLIMITED) -> IntArray | None:
         """Those of some limits that provably cannot hold together; None if the limits can.
@@ -276,11 +286,17 @@ class Feasibility:
 
 
 def impossible(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> bool:
-    """True if the limits provably conflict; False where that is not known."""
+    """True if the limits provably conflict; False where that is not known.
+
+    What was found out about a conflict is kept for :meth:`Feasibility.of`, which explains it.
+    """
+    relaxation = Feasibility.of(problem)
     try:
-        found = Feasibility(problem).conflict(range(len(problem.limits)), deadline)
+        found = relaxation.conflict(range(len(problem.limits)), deadline)
     except (Unsolved, OutOfTime):
         return False
+    if found is not None:
+        vars(problem)[_KEPT] = relaxation
     return found is not None
 
 
@@ -311,7 +327,7 @@ def _undominated(problem: AllocationProblem) -> npt.NDArray[np.bool_]:
     """Mark the widths that no other one of the client beats in every limit."""
     shape = problem.admissible.shape
     kept = problem.admissible.copy()
-    limits = [row for row in problem.limits if not _of_costs(problem, row)]
+    limits = [row for row in problem.limits if not of_costs(problem, row)]
     for width in range(shape[1]):
         for other in range(shape[1]):
             if other == width:
@@ -329,13 +345,15 @@ def _undominated(problem: AllocationProblem) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _of_costs(problem: AllocationProblem, row: Row) -> bool:
+def of_costs(problem: AllocationProblem, row: Row) -> bool:
     """True if a row limits the costs of some clients, as the budget does of all."""
     return row.lower is None and np.array_equal(row.coefficients, problem.costs[row.at])
 
 
-def _difference(row: Row, base: IntArray, width: IntArray, starts: IntArray) -> sp.csr_array:
-    """What each column takes more of a limit than its client's base."""
+def _difference(
+    row: Row, base: IntArray, width: IntArray, starts: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """What columns take more of a limit than their clients' bases, if anything; which these are."""
     members = np.arange(base.size) if row.members is None else row.members
     counts = starts[members + 1] - starts[members]
     member = np.repeat(np.arange(members.size), counts)
@@ -344,5 +362,4 @@ def _difference(row: Row, base: IntArray, width: IntArray, starts: IntArray) -> 
     values = row.coefficients[member, width[columns]]
     values = values - row.coefficients[member, base[members][member]]
     taken = np.flatnonzero(values)
-    entries = (values[taken].astype(np.float64), columns[taken], np.array([0, taken.size]))
-    return sp.csr_array(entries, shape=(1, width.size))
+    return values[taken].astype(np.float64), columns[taken]

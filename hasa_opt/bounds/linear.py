@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 import numpy as np
@@ -194,7 +195,10 @@ class _Columns:
     def limit(self, row: Row) -> _Limit:
         """Coefficients less each client's smallest, divided by their gcd, with exact limits."""
         place = self._places(row)
-        columns = np.flatnonzero(place[self.at] >= 0)
+        inside = np.flatnonzero(place >= 0)
+        first, counts = self._starts[inside], np.diff(self._starts)[inside]
+        ends = np.cumsum(counts)
+        columns = np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
         member, width = place[self.at[columns]], self.width[columns]
         values = row.coefficients[member, width]
         starts = np.flatnonzero(np.diff(member, prepend=-1))
@@ -209,15 +213,21 @@ class _Columns:
         upper = inf if row.upper is None else float((row.upper - constant) // divisor)
         return _Limit(columns, values // divisor, lower, upper, divisor)
 
+    @cached_property
+    def _starts(self) -> IntArray:
+        """First column of each open client, and the number of all."""
+        return np.searchsorted(self.at, np.arange(self.opened.size + 1))
+
     def _places(self, row: Row) -> IntArray:
         """Index of each open client among the members of a row, or -1."""
         if row.members is None:
             return self.opened
-        if row.members.size == 0:
-            return np.full(self.opened.size, -1)
-        place = np.searchsorted(row.members, self.opened)
-        place[place == row.members.size] = 0
-        return np.where(row.members[place] == self.opened, place, -1)
+        own = np.searchsorted(self.opened, row.members)
+        own[own == self.opened.size] = 0
+        inside = np.flatnonzero(self.opened[own] == row.members)
+        place = np.full(self.opened.size, -1)
+        place[own[inside]] = inside
+        return place
 
     def _elsewhere(self, row: Row, place: IntArray) -> int:
         """Total of a row over the members that have no column."""

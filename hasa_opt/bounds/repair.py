@@ -128,21 +128,22 @@ class _Near:
         size = min(_CLIENTS, len(problem))
         clients = np.sort(np.argpartition(loss, size - 1)[:size])
         at = np.arange(size), dual.start[clients]
-        tables = [_own(row, clients) for row in problem.limits]
+        table = np.zeros((len(problem.limits), size, problem.widths.size), dtype=np.int64)
+        spreads = [_write(*pair, clients) for pair in zip(problem.limits, table, strict=True)]
         others = [
-            row.total(dual.start) - int(table[at].sum())
-            for row, table in zip(problem.limits, tables, strict=True)
+            row.total(dual.start) - int(own[at].sum())
+            for row, own in zip(problem.limits, table, strict=True)
         ]
         limits = list(zip(problem.limits, others, strict=True))
         price = np.abs(dual.prices.limits)
         return cls(
             clients,
             dual.regret[clients],
-            np.stack(tables),
+            table,
             [None if row.lower is None else row.lower - rest for row, rest in limits],
             [None if row.upper is None else row.upper - rest for row, rest in limits],
             price,
-            np.maximum(price, _per_unit(loss[clients], tables)),
+            np.maximum(price, _per_unit(loss[clients], spreads)),
         )
 
     def exchanged(
@@ -201,21 +202,25 @@ class _Near:
         return np.asarray(np.where(over > 0, penalty[limit], -self.price[limit]) * over)
 
 
-def _own(row: Row, clients: IntArray) -> IntArray:
-    """Coefficients of some clients in a row, 0 for those that are no members."""
+def _write(row: Row, table: IntArray, clients: IntArray) -> float:
+    """Write the coefficients of those clients that are members of a row.
+
+    Returns by how much these vary, in the mean over the clients.
+    """
     if row.members is None:
-        return row.coefficients[clients]
-    table = np.zeros((clients.size, row.coefficients.shape[1]), dtype=np.int64)
-    place = np.searchsorted(row.members, clients)
-    place[place == row.members.size] = 0
-    inside = row.members[place] == clients if row.members.size else np.zeros(clients.size, bool)
-    table[inside] = row.coefficients[place[inside]]
-    return table
+        own = row.coefficients[clients]
+        table[:] = own
+    else:
+        place = np.searchsorted(clients, row.members)
+        place[place == clients.size] = 0
+        inside = clients[place] == row.members
+        own = row.coefficients[inside]
+        table[place[inside]] = own
+    return float(np.ptp(own, axis=1).sum()) / clients.size
 
 
-def _per_unit(loss: FloatArray, tables: list[IntArray]) -> FloatArray:
+def _per_unit(loss: FloatArray, spreads: list[float]) -> FloatArray:
     """Typical loss of a move per unit of each limit, ``(n_limits,)``."""
     moves = loss[np.isfinite(loss) & (loss > 0)]
     typical = float(np.median(moves)) if moves.size else 1.0
-    steps = [float(np.ptp(table, axis=1).mean()) or 1.0 for table in tables]
-    return typical / np.array(steps)
+    return typical / np.array([spread or 1.0 for spread in spreads])

@@ -8,6 +8,7 @@ Operations Research 34, 1986).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,7 +52,12 @@ class SiteTree:
     deadline: Deadline = UNLIMITED
 
     @classmethod
-    def of(cls, problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> SiteTree | None:
+    def of(
+        cls,
+        problem: AllocationProblem,
+        deadline: Deadline = UNLIMITED,
+        steps_of: Callable[[AllocationProblem, Deadline], Steps] = hull_steps,
+    ) -> SiteTree | None:
         """Tree of a problem, or None if it has other limits than nested site budgets."""
         stating = [item for item in problem.constraints if isinstance(item, RowConstraint)]
         if len(stating) != 1 or not isinstance(stating[0], SiteBudgets):
@@ -67,7 +73,7 @@ class SiteTree:
                 deepest[members] = limit
             else:
                 parent[limit] = 0
-        steps = hull_steps(problem, deadline)
+        steps = steps_of(problem, deadline)
         return cls(problem, parent, outermost_first[::-1], deepest, steps, deadline)
 
     @property
@@ -113,8 +119,10 @@ class SiteTree:
         slope = steps.gain / steps.cost
         whole = np.ones(cost.size, dtype=bool)
         rooms = self._rooms
-        own = np.argsort(self.deepest[steps.client], kind="stable")
-        ends = np.cumsum(np.bincount(self.deepest[steps.client], minlength=rooms.size))
+        # Of so few bits that numpy sorts in linear time.
+        deepest = self.deepest.astype(np.min_scalar_type(rooms.size))[steps.client]
+        own = np.argsort(deepest, kind="stable")
+        ends = np.cumsum(np.bincount(deepest, minlength=rooms.size))
         waiting = [[part] for part in np.split(own, ends[:-1])]
         critical = np.zeros(rooms.size)
         for limit in self.order:

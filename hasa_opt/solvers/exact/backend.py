@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from hasa_opt.backend import Answer, Request
+from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.constraints import RobustRow
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
+from hasa_opt.solvers.exact.hulls import hull_steps
 from hasa_opt.solvers.exact.robust import solve_robust
 from hasa_opt.solvers.exact.rows import solve_rows
 from hasa_opt.solvers.exact.run import run_for, stage_caps
@@ -33,7 +35,7 @@ class ExactBackend:
         if any(isinstance(row, RobustRow) for row in problem.rows):
             return solve_robust(problem, request)
         if problem.rows:
-            tree = request.tree
+            tree = SiteTree.of(problem, request.deadline, hull_steps)
             return solve_rows(request) if tree is None else solve_sites(tree, request)
         run = run_for(problem.costs, problem.utilities, problem.admissible, problem.limit, request)
         try:

@@ -54,7 +54,6 @@ class _RobustRun:
         self._open = np.where(least <= thresholds.budget, highest, -np.inf)
         self._left = self._objective = -np.inf
         self._choice: IntArray | None = None
-        self._price: float | None = None
         self._rounding = 0.0
         start = request.warm_start
         if start is not None and problem.evaluate(start).feasible:
@@ -82,9 +81,7 @@ class _RobustRun:
         elif gap <= self._request.gap * abs(bound):
             self.ended = Termination.GAP_REACHED
         native = f"exact: {self.ended}, gap {gap:.3g}, {self._open.size} thresholds"
-        return Answer(
-            self.ended, self._choice, self._objective, self._objective + gap, native, self._price
-        )
+        return Answer(self.ended, self._choice, self._objective, self._objective + gap, native)
 
     @property
     def _enough(self) -> float:
@@ -104,7 +101,6 @@ class _RobustRun:
         run.relax(self._objective)
         part = run.part()
         self._rounding = max(self._rounding, part.rounding)
-        self._price = part.price
         self._take(part.choice)
         if part.top < self._open[at]:
             loose = part.top - self._objective < (self._open[at] - self._objective) / 2

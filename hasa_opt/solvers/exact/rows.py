@@ -51,7 +51,8 @@ def finished(request: Request, dual: Dual, choice: IntArray, bound: float) -> An
     if gap == 0:
         ended = Termination.OPTIMAL
     native = f"exact: {ended}, relative gap {gap:.2g} to the prices of all limits"
-    return Answer(ended, choice, objective, max(bound, objective), native)
+    prices = dual.prices.limits if dual.prices.exposure is None else None
+    return Answer(ended, choice, objective, max(bound, objective), native, prices)
 
 
 def _proven(request: Request, dual: Dual, choice: IntArray) -> IntArray | None:

@@ -25,10 +25,10 @@ from hasa_opt.result import Termination
 from hasa_opt.solvers.exact.counts import Counted, Counter, constants, toll
 from hasa_opt.solvers.exact.fill import fill
 from hasa_opt.solvers.exact.kernels.core import Core, collect
-from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, relax, worth
+from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, cost_of, relax, worth
 from hasa_opt.solvers.exact.kernels.pareto import Search
 
-__all__ = ["Part", "Run", "run_for", "stage_caps"]
+__all__ = ["Part", "Run", "read_only", "run_for", "stage_caps"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -164,7 +164,7 @@ class Run:
             admissible = self._table.admissible.copy()
             admissible[client] = False
             admissible[client, width] = True
-            table = self._table._replace(admissible=_read_only(admissible))
+            table = self._table._replace(admissible=read_only(admissible))
             child = Run(table, self._limit, self._request, self._depth + 1)
             try:
                 child.relax(worth_now)
@@ -213,7 +213,7 @@ class Run:
         more than any widths cost, so that one cost stands for two limits.
         """
         same = part.weights == part.weights[part.base.choice][:, None]
-        admissible = _read_only(part.table.admissible & same)
+        admissible = read_only(part.table.admissible & same)
         fill = self._child(part, part.table._replace(admissible=admissible), 0)
         fill._caps = fill._caps[:1]
         self._follow(fill)
@@ -253,9 +253,8 @@ class Run:
         elif gap <= self._precision:
             self.ended = Termination.GAP_REACHED
         native = f"exact: {self.ended}, gap {gap:.3g}, linear relaxation {self._top:.9g}"
-        return Answer(
-            self.ended, self._choice, objective, objective + gap, native, price=self._base.price
-        )
+        prices = np.array([self._base.price])
+        return Answer(self.ended, self._choice, objective, objective + gap, native, prices)
 
     def part(self) -> Part:
         """What is known after :meth:`relax`, and better after :meth:`search`."""
@@ -326,7 +325,7 @@ class Run:
     def _start(self, choice: IntArray | None) -> Start | None:
         if choice is None:
             return None
-        return Start(choice, int(_chosen(self._table.costs, choice).sum()))
+        return Start(choice, int(cost_of(self._table.costs, choice)))
 
     def _consider(self, start: Start | None) -> None:
         """Take an allocation as incumbent if it is feasible and better."""
@@ -354,7 +353,7 @@ def run_for(
     costs: IntArray, utilities: FloatArray, admissible: BoolArray, limit: int, request: Request
 ) -> Run:
     """Run over some clients under one budget; all three tables are ``(n_clients, n_widths)``."""
-    table = Table(*map(_read_only, (costs, utilities, admissible)))
+    table = Table(*map(read_only, (costs, utilities, admissible)))
     return Run(table, min(limit, INT64_ROOM), request)
 
 
@@ -380,7 +379,7 @@ def stage_caps(request: Request) -> list[int]:
     return [*(cap for cap in _CAPS if cap < largest), largest]
 
 
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Contiguous read-only view: compiled code is of one type for all callers."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False

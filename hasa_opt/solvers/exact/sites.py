@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from hasa_opt.backend import Answer, Request
 from hasa_opt.basics.deadline import OutOfTime
+from hasa_opt.bounds.dual import dual
 from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.clients import IntArray
-from hasa_opt.result import Termination
+from hasa_opt.problem import AllocationProblem
+from hasa_opt.result import Termination, relative_gap
 from hasa_opt.solvers.exact.rows import finished
 from hasa_opt.solvers.exact.run import Part, run_for
 
@@ -28,27 +30,38 @@ _FEW, _SMALL_GAP = 20, 1e-8
 
 def solve_sites(tree: SiteTree, request: Request) -> Answer:
     """Solve a problem whose further limits are one tree of site budgets."""
-    dual = request.dual
-    if dual is None:
-        return Answer(Termination.INFEASIBLE, native="exact: a site cannot afford its clients")
     problem = request.problem
-    best, least = tree.incumbent, dual.bound
-    worth = problem.evaluate(best).objective
+    at_prices = dual(problem, tree, request.deadline)
+    if at_prices is None:
+        return Answer(Termination.INFEASIBLE, native="exact: a site cannot afford its clients")
+    least = at_prices.bound
+    best = _better(problem, (-np.inf, tree.start), tree.start)
+    best = _better(problem, best, request.warm_start)
     binding = tree.prices > 0
     for _ in range(_ROUNDS):
         try:
             choice, gain = _solved(tree, binding, request)
         except OutOfTime:
             break
-        found = problem.evaluate(choice)
-        least = min(least, dual.bound - gain)
-        if found.feasible and found.objective > worth:
-            best, worth = choice, found.objective
+        best = _better(problem, best, choice)
+        least = min(least, at_prices.bound - gain)
         broken = np.array([row.excess(choice) > 0 for row in problem.limits])
-        if found.feasible or not (broken & ~binding).any() or request.deadline.passed:
+        if not (broken & ~binding).any() or request.deadline.passed:
             break
         binding |= broken
-    return finished(request, dual, best, least)
+    if relative_gap(problem, best[0], least) > max(request.gap, _SMALL_GAP):
+        best = _better(problem, best, tree.incumbent)
+    return finished(request, at_prices, best[1], least)
+
+
+def _better(
+    problem: AllocationProblem, best: tuple[float, IntArray], other: IntArray | None
+) -> tuple[float, IntArray]:
+    """The better of an allocation and another one, if that is within the limits."""
+    if other is None:
+        return best
+    found = problem.evaluate(other)
+    return (found.objective, other) if found.feasible and found.objective > best[0] else best
 
 
 def _solved(

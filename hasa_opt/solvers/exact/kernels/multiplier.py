@@ -18,7 +18,7 @@ from hasa_opt.basics.compiled import helper, kernel
 from hasa_opt.basics.deadline import UNLIMITED, Deadline
 from hasa_opt.clients import FloatArray, IntArray
 
-__all__ = ["Base", "Start", "Table", "relax", "worth"]
+__all__ = ["Base", "Start", "Table", "cost_of", "relax", "steps_within", "worth"]
 
 _SAMPLE_FROM = 20_000
 _SAMPLE, _SAMPLE_WITH_START = 4.0, 1.0
@@ -137,7 +137,7 @@ def _interval(
     rows = np.random.default_rng(n_clients).integers(0, n_clients, size)
     part = Table(*(_frozen(column[rows]) for column in table))
     choice = np.empty(size, dtype=np.int64)
-    steps = _Steps(*_steps(*part, np.arange(size), 0.0, np.inf, choice))
+    steps = _Steps(*steps_within(*part, np.arange(size), 0.0, np.inf, choice))
     known = 0 if start is None else table.costs[rows, start.choice[rows]]
     target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
     price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
@@ -183,7 +183,7 @@ def _fill(
     parts = []
     for start in range(0, max(near.size, 1), _BLOCK):
         deadline.check()
-        parts.append(_steps(*table, near[start : start + _BLOCK], low, high, choice))
+        parts.append(steps_within(*table, near[start : start + _BLOCK], low, high, choice))
     *columns, spent = zip(*parts, strict=True)
     slope, cost, client, width = map(np.concatenate, columns)
     steps = _Steps(slope, cost, client, width, sum(spent))
@@ -242,7 +242,7 @@ def _hull(costs, utilities, admissible, order, vertex, slope):
 
 
 @kernel
-def _steps(costs, utilities, admissible, rows, low, high, choice):
+def steps_within(costs, utilities, admissible, rows, low, high, choice):
     """Steps of slope in [low, high); steeper ones are taken: writes ``choice`` of the rows."""
     n_widths = costs.shape[1]
     order = np.empty(n_widths, np.int64)
@@ -282,10 +282,10 @@ def _best(costs, utilities, admissible, i, price, dearest):
 
 @helper
 def _margin(costs, utilities, admissible, i, at, low, high):
-    """Smallest regret of a client's other widths at either of two prices.
+    """Smallest regret of a client's other widths between two prices.
 
-    A regret is linear in the price, so none is smaller in between. Not above 0 if another width
-    is as good at one end.
+    A regret is linear in the price, so it is least at one end: that of a cheaper width at the high
+    price, that of a dearer one at the low. Not above 0 if another width is as good there.
     """
     if not admissible[i, at]:
         return -np.inf
@@ -293,9 +293,9 @@ def _margin(costs, utilities, admissible, i, at, low, high):
     worth, spent = utilities[i, at], costs[i, at]
     for k in range(costs.shape[1]):
         if admissible[i, k] and k != at:
-            gain = worth - utilities[i, k]
             extra = np.float64(spent - costs[i, k])
-            margin = min(margin, gain - low * extra, gain - high * extra)
+            price = low if extra < 0 else high
+            margin = min(margin, worth - utilities[i, k] - price * extra)
     return margin
 
 
@@ -379,6 +379,15 @@ def _take(slope, cost, client, width, price, room, choice):
             else:
                 stuck = client[j]
     return room
+
+
+@kernel
+def cost_of(costs, choice):
+    """Sum of the chosen costs."""
+    total = 0
+    for i in range(choice.size):
+        total += costs[i, choice[i]]
+    return total
 
 
 @kernel
