@@ -1,11 +1,11 @@
-"""What to do with a probe: uniform, the measured optimum, or ordered dropout; personal or not.
+"""What to do with a probe: uniform, personal or not, unless a pilot confirms something better.
 
 A pure decision on measurements: nothing is trained here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,16 +15,38 @@ import numpy.typing as npt
 from hasa_opt.checks import expect, float_array, number
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Coverage
+from hasa_opt.difficulty import by_difficulty, easy_clients, falls_in_two
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.headroom import Gain, Headroom, headroom, interval
+from hasa_opt.pilot import PERSONAL, Pilot
 from hasa_opt.policies import COVERED_SHARE
 from hasa_opt.probe import Control, Probe
 
-__all__ = ["Recommendation", "recommend"]
+__all__ = ["Proposal", "Recommendation", "recommend"]
 
-PolicyName = Literal["uniform", "measured", "measured_covered", "fjord"]
+PolicyName = Literal["uniform", "measured", "measured_covered", "by_difficulty", "fjord"]
+Scheme = Literal["prefix", "ordered_dropout"]
 
+_UNIFORM: PolicyName = "uniform"
 _ROUNDING = 1e-9
+
+
+class Proposal(NamedTuple):
+    """What a probe gives reason to try in a pilot.
+
+    Attributes
+    ----------
+    policy : str
+        Name of the policy that trains it in a study, and of the allocation in a pilot.
+    widths : (n_clients,) floats
+    scheme : "prefix" or "ordered_dropout"
+    reason : str
+    """
+
+    policy: PolicyName
+    widths: FloatArray
+    scheme: Scheme
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +67,17 @@ class Recommendation:
     headroom : Headroom
     policy : str
         Name of the policy that trains it in a study.
+    proposals : tuple of Proposal
+        What a pilot should compare with uniform, or has compared.
     """
 
     widths: FloatArray
-    scheme: Literal["prefix", "ordered_dropout"]
+    scheme: Scheme
     personal: bool
     reason: str
     headroom: Headroom
-    policy: PolicyName = "uniform"
+    policy: PolicyName = _UNIFORM
+    proposals: tuple[Proposal, ...] = ()
 
     def __str__(self) -> str:
         return self.reason
@@ -65,14 +90,20 @@ def recommend(
     *,
     deploy: npt.ArrayLike | None = None,
     coverage: Mapping[float, float] | None = None,
+    pilot: Pilot | None = None,
     confidence: float = 0.95,
 ) -> Recommendation:
-    """Choose between uniform, the measured optimum and ordered dropout by held-back evidence.
+    """Recommend uniform with personal deployment, unless a pilot has confirmed something better.
 
-    A way is taken only if the whole interval of its predicted gain over uniform is above zero; of
-    two such ways the one with the larger gain. Personal deployment costs no training, and gains
-    more after a whole run than after the few rounds of a probe, so it is taken unless the whole
-    interval of its measured gain is below zero.
+    A probe makes proposals: the measured optimum where its headroom is above zero, ordered dropout
+    where it beat the control, and the narrowest width for easy clients where the held-back losses
+    fall into two groups. No table knows what training under an allocation does, so a proposal is
+    taken only after a pilot in which the whole interval of its gain is above zero over uniform
+    *and* over uniform with personal deployment; of several, the one with the largest gain.
+
+    Personal deployment of uniform costs no training, and gains more after a whole run than after
+    the few rounds of a probe, so it is taken unless the whole interval of its measured gain is
+    below zero.
 
     Parameters
     ----------
@@ -87,7 +118,11 @@ def recommend(
     coverage : mapping of width to share, optional
         What the measured optimum must keep trained; see :class:`Coverage`. Default: a tenth of the
         samples at the widest width, where that is feasible. ``{}``: nothing.
+    pilot : Pilot, optional
+        Of "uniform", first, and of the ``proposals`` that this function gives without one.
     confidence : float in (0, 1)
+        Of each two-sided interval. Those of a pilot are widened by the number of proposals
+        (Bonferroni).
 
     Returns
     -------
@@ -96,48 +131,83 @@ def recommend(
     Raises
     ------
     InputError
-        If the probe has no control at this budget, or a value breaks a rule.
+        If the probe has no control at this budget, the pilot does not begin with uniform or lacks
+        a proposal, or a value breaks a rule.
     InfeasibleError
         If the budget is below the narrowest allocation, or the given coverage cannot be met.
     """
     expect(probe, Probe, "probe")
     control = probe.control
-    if control is None or abs(control.width - number(budget, "budget")) > 1e-9:
+    if control is None or abs(control.width - number(budget, "budget")) > _ROUNDING:
         made = "no budget" if control is None else f"budget {control.width:g}"
         raise InputError(
             f"the probe was made with {made}: call probe(..., budget={budget:g}), so that uniform "
             "is measured too"
         )
     room, covered = _headroom(probe, clients, budget, coverage, confidence)
-    personal = _mean_gain(control.personal, control.personal_error, probe, confidence)
-    ways = [_Way(0.0, room.uniform, "prefix", f"uniform: {room.sentence}", "uniform")]
-    if room.worthwhile:
-        reason = f"measured optimum: {room.sentence}"
-        name: PolicyName = "measured_covered" if covered else "measured"
-        ways.append(_Way(room.gain, room.widths, "prefix", reason, name))
+    proposals = [*_optimum(room, covered), *_grouped(probe, clients, budget)]
     if deploy is not None:
-        ways += _ordered(probe, control, clients, deploy, confidence)
-    best = max(ways, key=lambda way: way.gain)
-    is_personal = personal.high >= 0
-    worn = "personal" if is_personal else "common"
-    return Recommendation(
-        widths=best.widths,
-        scheme=best.scheme,
-        personal=is_personal,
-        reason=f"{best.reason}; deploy {worn} models (personal ones: {personal} in the probe)",
-        headroom=room,
-        policy=best.policy,
+        proposals += _ordered(probe, control, clients, deploy, confidence)
+    if pilot is not None and (best := _confirmed(proposals, pilot, confidence)) is not None:
+        proposal, personal, gain = best
+        worn = "personal" if personal else "common"
+        confirmed = f"the pilot confirms {gain} points over uniform with personal deployment"
+        reason = f"{proposal.reason}; {confirmed}; deploy {worn} models"
+        widths, scheme, policy = proposal.widths, proposal.scheme, proposal.policy
+    else:
+        own = _mean_gain(control.personal, control.personal_error, probe, confidence)
+        personal, worn = own.high >= 0, "personal" if own.high >= 0 else "common"
+        why = _unconfirmed(proposals, pilot, confidence) if proposals else room.sentence
+        reason = f"uniform: {why}; deploy {worn} models (personal ones: {own} in the probe)"
+        widths, scheme, policy = room.uniform, "prefix", _UNIFORM
+    return Recommendation(widths, scheme, personal, reason, room, policy, tuple(proposals))
+
+
+def _confirmed(
+    proposals: Sequence[Proposal], pilot: Pilot, confidence: float
+) -> tuple[Proposal, bool, Gain] | None:
+    """The proposal, and its deployment, of the largest gain that is above zero for sure."""
+    expect(pilot, Pilot, "pilot")
+    missing = [own.policy for own in proposals if own.policy not in pilot.names]
+    if pilot.names[0] != _UNIFORM or missing:
+        lacking = f"lacks {', '.join(missing)}" if missing else f"begins with {pilot.names[0]!r}"
+        raise InputError(
+            f"the pilot {lacking}: give it 'uniform', first, and all proposals of "
+            "recommend(...) without a pilot"
+        )
+    found = [
+        (own, ending == PERSONAL, _gains(pilot, own.policy + ending, proposals, confidence))
+        for own in proposals
+        for ending in ("", PERSONAL)
+    ]
+    sure = [(own, worn, gains[1]) for own, worn, gains in found if min(g.low for g in gains) > 0]
+    return max(sure, key=lambda way: way[2].value, default=None)
+
+
+def _gains(
+    pilot: Pilot, way: str, proposals: Sequence[Proposal], confidence: float
+) -> tuple[Gain, Gain]:
+    """Gain over uniform, and over uniform with personal deployment."""
+    level = 1 - (1 - confidence) / len(proposals)
+    common, personal = (
+        pilot.gain(way, over, confidence=level) for over in (_UNIFORM, _UNIFORM + PERSONAL)
     )
+    return common, personal
 
 
-class _Way(NamedTuple):
-    """A way to spend the budget, and what it gains over uniform in points."""
-
-    gain: float
-    widths: FloatArray
-    scheme: Literal["prefix", "ordered_dropout"]
-    reason: str
-    policy: PolicyName
+def _unconfirmed(proposals: Sequence[Proposal], pilot: Pilot | None, confidence: float) -> str:
+    """Why none of the proposals is taken."""
+    if pilot is None:
+        reasons = "; ".join(own.reason for own in proposals)
+        return f"a pilot could try {', '.join(own.policy for own in proposals)} ({reasons})"
+    ways = [own.policy + ending for own in proposals for ending in ("", PERSONAL)]
+    gains = {way: _gains(pilot, way, proposals, confidence) for way in ways}
+    best = max(ways, key=lambda way: min(gain.value for gain in gains[way]))
+    over, over_personal = gains[best]
+    return (
+        f"no proposal is confirmed; the best in the pilot, {best}, gains {over} points over it "
+        f"and {over_personal} over it with personal deployment"
+    )
 
 
 def _headroom(
@@ -159,13 +229,43 @@ def _headroom(
         return headroom(probe, clients, budget, confidence=confidence), False
 
 
+def _optimum(room: Headroom, covered: bool) -> list[Proposal]:
+    """The measured optimum, if the whole interval of its predicted gain is above zero."""
+    if not room.worthwhile:
+        return []
+    name: PolicyName = "measured_covered" if covered else "measured"
+    return [Proposal(name, room.widths, "prefix", f"measured optimum: {room.sentence}")]
+
+
+def _grouped(probe: Probe, clients: Clients, budget: float) -> list[Proposal]:
+    """The narrowest width for easy clients, if there are two groups."""
+    loss = probe.loss.mean(axis=1)
+    if not falls_in_two(loss, clients.samples):
+        return []
+    easy = easy_clients(loss)
+    reason = (
+        f"narrowest width for easy clients: {easy.sum()} of {len(easy)} have a loss of "
+        f"{loss[easy].mean():.2g}, the others of {loss[~easy].mean():.2g}"
+    )
+    widest = float(probe.widths[-1])
+    caps = None if clients.max_width is None else np.minimum(clients.max_width, widest)
+    widths = by_difficulty(
+        loss,
+        clients.samples,
+        budget=budget,
+        widths=(float(probe.widths[0]), widest),
+        caps=caps,
+    )
+    return [Proposal("by_difficulty", widths, "prefix", reason)]
+
+
 def _ordered(
     probe: Probe,
     control: Control,
     clients: Clients,
     deploy: npt.ArrayLike,
     confidence: float,
-) -> list[_Way]:
+) -> list[Proposal]:
     """Ordered dropout, if what its supernet reached at the deployed widths beats the control."""
     caps = np.broadcast_to(float_array(deploy, "deploy"), (len(clients),))
     if clients.max_width is not None:
@@ -182,7 +282,7 @@ def _ordered(
     gain = _mean_gain(own, error, probe, confidence)
     widths = probe.widths[fitting]
     reason = f"ordered dropout deployed at width {widths.mean():.2g} gains {gain} points"
-    return [_Way(gain.value, widths, "ordered_dropout", reason, "fjord")] if gain.low > 0 else []
+    return [Proposal("fjord", widths, "ordered_dropout", reason)] if gain.low > 0 else []
 
 
 def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: float) -> Gain:

@@ -76,6 +76,9 @@ class Study:
         validation accuracy.
     probe_rounds : int
         Rounds of the probe, for the policies that need one.
+    pilot_repeats : int
+        Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
+        and proposals are not followed.
     score : str
         Name in :data:`hasa_opt.scores.SCORES`.
     command : str, optional
@@ -116,6 +119,7 @@ class Study:
     sample: int | None = None
     faults: Faults | None = None
     probe_rounds: int = 6
+    pilot_repeats: int = 4
     score: str = "jensen_shannon"
     command: str | None = None
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
