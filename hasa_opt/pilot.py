@@ -120,7 +120,7 @@ class Pilot:
             )
             done = int(np.isfinite(own).any(axis=1).sum())
             table.add_row(escape(name), f"{100 * np.nanmean(own):.2f}", *cells, str(done))
-        table.caption = "points, 95 % intervals; what was not ahead after two repetitions is left"
+        table.caption = "points, 95 % intervals; what is not ahead after two repetitions is dropped"
         return table
 
 
@@ -239,6 +239,10 @@ def _check(
         raise InputError(f"repeats {repeats} leave no noise to see: give at least 2")
     if unknown := options.keys() - _OPTIONS:
         raise InputError(f"unknown options {sorted(unknown)}: use some of {sorted(_OPTIONS)}")
+    if options.get("mix") == "validation":
+        raise InputError(
+            "mix 'validation' would be chosen on the samples that judge: give a number"
+        )
 
 
 _OPTIONS = frozenset(
