@@ -81,7 +81,13 @@ def paired(done: hasa.Study) -> Table:
         table.add_column(name, justify="left" if name in ("policy", "against") else "right")
     means = dict(zip(done.policies, done.results.measure(), strict=True))
     references = [other for other in REFERENCES if other in means]
-    for policy, other in ((own, other) for other in references for own in means if own != other):
+    contrasts = [
+        (own, other)
+        for place, other in enumerate(references)
+        for own in means
+        if own not in references[: place + 1]
+    ]
+    for policy, other in contrasts:
         own = paired_difference(means[policy], means[other])
         table.add_row(
             policy,
