@@ -175,6 +175,7 @@ class _Way(NamedTuple):
     personal: bool
     over_common: Gain
     over_personal: Gain
+    confidence: float
 
     @property
     def surely_ahead(self) -> bool:
@@ -184,7 +185,7 @@ class _Way(NamedTuple):
         name = self.proposal.policy + (PERSONAL if self.personal else "")
         return (
             f"{name} gains {self.over_common} points over uniform and {self.over_personal} over "
-            f"{_UNIFORM}{PERSONAL}"
+            f"{_UNIFORM}{PERSONAL} ({self.confidence:.0%} intervals)"
         )
 
 
@@ -205,6 +206,7 @@ def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> li
             bool(ending),
             gain(own.policy + ending, _UNIFORM),
             gain(own.policy + ending, _UNIFORM + PERSONAL),
+            confidence,
         )
         for own in proposals
         for ending in ("", PERSONAL)
