@@ -31,6 +31,7 @@ from hasa_opt.constraints import (
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.frontier import Frontier, frontier
 from hasa_opt.headroom import Headroom, headroom
+from hasa_opt.pilot import Pilot, pilot
 from hasa_opt.probe import Probe, probe
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Allocation, Termination
@@ -57,6 +58,7 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "MinWidth",
+    "Pilot",
     "Probe",
     "Quota",
     "Robust",
@@ -72,6 +74,7 @@ __all__ = [
     "frontier",
     "headroom",
     "models",
+    "pilot",
     "probe",
     "rules",
     "scores",

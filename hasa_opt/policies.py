@@ -19,6 +19,7 @@ from hasa_opt.constraints import Constraint, Coverage
 from hasa_opt.cost import Cost
 from hasa_opt.cost import width as width_cost
 from hasa_opt.errors import InputError
+from hasa_opt.measured.difficulty import by_difficulty
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.solve import solve
 
@@ -195,10 +196,20 @@ def _measured_covered(setting: Setting) -> FloatArray:
 
 def _measured_optimum(setting: Setting, coverage: float) -> FloatArray:
     """The integer program with the utilities of the probe."""
+    worth = utility.measured(_probed(setting).utility)
+    return solve(setting.problem(worth, at_widest(setting.widths, coverage))).widths
+
+
+def _by_difficulty(setting: Setting) -> FloatArray:
+    """The narrowest width for the clients that the probe found easy."""
+    loss = _probed(setting).loss.mean(axis=1)
+    return by_difficulty(loss, setting.clients.samples, **setting.limits)
+
+
+def _probed(setting: Setting) -> Probe:
     if setting.probe is None:
         raise InputError("a measured policy needs a probe: use it in a Study, or give Setting one")
-    worth = utility.measured(setting.probe().utility)
-    return solve(setting.problem(worth, at_widest(setting.widths, coverage))).widths
+    return setting.probe()
 
 
 RECOMMENDED = "recommended"
@@ -216,6 +227,7 @@ POLICIES: dict[str, Policy] = {
     "covered": Policy(_covered, is_program=True, coverage=COVERED_SHARE),
     "measured": Policy(_measured, is_program=True),
     "measured_covered": Policy(_measured_covered, is_program=True, coverage=COVERED_SHARE),
+    "by_difficulty": Policy(_by_difficulty),
     "heterofl": Policy(_tiers),
     "fedrolex": Policy(_uniform, scheme="rolling"),
     "federated_dropout": Policy(_uniform, scheme="random"),

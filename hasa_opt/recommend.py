@@ -1,12 +1,13 @@
-"""What to do with a probe: uniform, the measured optimum, or ordered dropout; personal or not.
+"""What to do with a probe: uniform, personal or not, unless a pilot confirms something better.
 
 A pure decision on measurements: nothing is trained here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,14 +18,36 @@ from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Coverage
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.headroom import Gain, Headroom, headroom, interval
+from hasa_opt.measured.difficulty import by_difficulty, easy_clients, falls_in_two
+from hasa_opt.pilot import PERSONAL, Pilot
 from hasa_opt.policies import COVERED_SHARE
 from hasa_opt.probe import Control, Probe
 
-__all__ = ["Recommendation", "recommend"]
+__all__ = ["Proposal", "Recommendation", "recommend"]
 
-PolicyName = Literal["uniform", "measured", "measured_covered", "fjord"]
+PolicyName = Literal["uniform", "measured", "measured_covered", "by_difficulty", "fjord"]
+Scheme = Literal["prefix", "ordered_dropout"]
 
+_UNIFORM: PolicyName = "uniform"
 _ROUNDING = 1e-9
+
+
+class Proposal(NamedTuple):
+    """What a probe gives reason to try in a pilot.
+
+    Attributes
+    ----------
+    policy : str
+        Name of the policy that trains it in a study, and of the allocation in a pilot.
+    widths : (n_clients,) floats
+    scheme : "prefix" or "ordered_dropout"
+    reason : str
+    """
+
+    policy: PolicyName
+    widths: FloatArray
+    scheme: Scheme
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +68,17 @@ class Recommendation:
     headroom : Headroom
     policy : str
         Name of the policy that trains it in a study.
+    proposals : tuple of Proposal
+        What a pilot should compare with uniform, or has compared.
     """
 
     widths: FloatArray
-    scheme: Literal["prefix", "ordered_dropout"]
+    scheme: Scheme
     personal: bool
     reason: str
     headroom: Headroom
-    policy: PolicyName = "uniform"
+    policy: PolicyName = _UNIFORM
+    proposals: tuple[Proposal, ...] = ()
 
     def __str__(self) -> str:
         return self.reason
@@ -65,14 +91,24 @@ def recommend(
     *,
     deploy: npt.ArrayLike | None = None,
     coverage: Mapping[float, float] | None = None,
+    pilot: Pilot | None = None,
     confidence: float = 0.95,
+    pilot_confidence: float = 0.68,
 ) -> Recommendation:
-    """Choose between uniform, the measured optimum and ordered dropout by held-back evidence.
+    """Recommend uniform with personal deployment, unless a pilot has confirmed something better.
 
-    A way is taken only if the whole interval of its predicted gain over uniform is above zero; of
-    two such ways the one with the larger gain. Personal deployment costs no training, and gains
-    more after a whole run than after the few rounds of a probe, so it is taken unless the whole
-    interval of its measured gain is below zero.
+    A probe makes proposals: the measured optimum where the whole interval of its headroom is above
+    zero, ordered dropout where it was ahead of the control, and the narrowest width for easy
+    clients where the held-back losses fall into two groups. No table knows what training under an
+    allocation does, so a proposal is taken only after a pilot in which the whole interval of its
+    gain is above zero over uniform *and* over uniform with personal deployment; of several, the
+    one with the largest gain. By default that is an interval of one standard error, as in the
+    1-SE rule of model selection (Breiman et al., Classification and Regression Trees, 1984): a
+    wrong choice within the noise costs little, and 95 % intervals hardly ever choose.
+
+    Personal deployment of uniform costs no training, and gains more after a whole run than after
+    the few rounds of a probe, so it is taken unless the whole interval of its measured gain is
+    below zero.
 
     Parameters
     ----------
@@ -87,7 +123,10 @@ def recommend(
     coverage : mapping of width to share, optional
         What the measured optimum must keep trained; see :class:`Coverage`. Default: a tenth of the
         samples at the widest width, where that is feasible. ``{}``: nothing.
-    confidence : float in (0, 1)
+    pilot : Pilot, optional
+        Of "uniform", first, and of the ``proposals`` that this function gives without one.
+    confidence, pilot_confidence : float in (0, 1)
+        Of each two-sided interval of the probe, and of the pilot.
 
     Returns
     -------
@@ -96,48 +135,91 @@ def recommend(
     Raises
     ------
     InputError
-        If the probe has no control at this budget, or a value breaks a rule.
+        If the probe has no control at this budget, the pilot does not begin with uniform or lacks
+        a proposal, or a value breaks a rule.
     InfeasibleError
         If the budget is below the narrowest allocation, or the given coverage cannot be met.
     """
     expect(probe, Probe, "probe")
     control = probe.control
-    if control is None or abs(control.width - number(budget, "budget")) > 1e-9:
+    if control is None or abs(control.width - number(budget, "budget")) > _ROUNDING:
         made = "no budget" if control is None else f"budget {control.width:g}"
         raise InputError(
             f"the probe was made with {made}: call probe(..., budget={budget:g}), so that uniform "
             "is measured too"
         )
     room, covered = _headroom(probe, clients, budget, coverage, confidence)
-    personal = _mean_gain(control.personal, control.personal_error, probe, confidence)
-    ways = [_Way(0.0, room.uniform, "prefix", f"uniform: {room.sentence}", "uniform")]
-    if room.worthwhile:
-        reason = f"measured optimum: {room.sentence}"
-        name: PolicyName = "measured_covered" if covered else "measured"
-        ways.append(_Way(room.gain, room.widths, "prefix", reason, name))
+    proposals = [*_optimum(room, covered), *_grouped(probe, clients, budget)]
     if deploy is not None:
-        ways += _ordered(probe, control, clients, deploy, confidence)
-    best = max(ways, key=lambda way: way.gain)
-    is_personal = personal.high >= 0
-    worn = "personal" if is_personal else "common"
-    return Recommendation(
-        widths=best.widths,
-        scheme=best.scheme,
-        personal=is_personal,
-        reason=f"{best.reason}; deploy {worn} models (personal ones: {personal} in the probe)",
-        headroom=room,
-        policy=best.policy,
-    )
+        proposals += _ordered(probe, control, clients, deploy, confidence)
+    ways = [] if pilot is None else _tried(proposals, pilot, pilot_confidence)
+    sure = [way for way in ways if way.surely_ahead]
+    if sure:
+        best = max(sure, key=lambda way: way.over_personal.value)
+        personal, worn = best.personal, "personal" if best.personal else "common"
+        reason = f"{best.proposal.reason}; in the pilot {best}; deploy {worn} models"
+        policy, widths, scheme, _ = best.proposal
+    else:
+        own = _mean_gain(control.personal, control.personal_error, probe, confidence)
+        personal, worn = own.high >= 0, "personal" if own.high >= 0 else "common"
+        why = _untaken(proposals, ways) if proposals else room.sentence
+        reason = f"uniform: {why}; deploy {worn} models (personal ones: {own} in the probe)"
+        widths, scheme, policy = room.uniform, "prefix", _UNIFORM
+    return Recommendation(widths, scheme, personal, reason, room, policy, tuple(proposals))
 
 
 class _Way(NamedTuple):
-    """A way to spend the budget, and what it gains over uniform in points."""
+    """A proposal as it would be deployed, and its gain over both deployments of uniform."""
 
-    gain: float
-    widths: FloatArray
-    scheme: Literal["prefix", "ordered_dropout"]
-    reason: str
-    policy: PolicyName
+    proposal: Proposal
+    personal: bool
+    over_common: Gain
+    over_personal: Gain
+    confidence: float
+
+    @property
+    def surely_ahead(self) -> bool:
+        return min(self.over_common.low, self.over_personal.low) > 0
+
+    def __str__(self) -> str:
+        name = self.proposal.policy + (PERSONAL if self.personal else "")
+        return (
+            f"{name} gains {self.over_common} points over uniform and {self.over_personal} over "
+            f"{_UNIFORM}{PERSONAL} ({self.confidence:.0%} intervals)"
+        )
+
+
+def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> list[_Way]:
+    """What the pilot says about each proposal under each deployment."""
+    expect(pilot, Pilot, "pilot")
+    missing = [own.policy for own in proposals if own.policy not in pilot.names]
+    if pilot.names[0] != _UNIFORM or missing:
+        lacking = f"lacks {', '.join(missing)}" if missing else f"begins with {pilot.names[0]!r}"
+        raise InputError(
+            f"the pilot {lacking}: give it 'uniform', first, and all proposals of "
+            "recommend(...) without a pilot"
+        )
+    gain = partial(pilot.gain, confidence=confidence)
+    return [
+        _Way(
+            own,
+            bool(ending),
+            gain(own.policy + ending, _UNIFORM),
+            gain(own.policy + ending, _UNIFORM + PERSONAL),
+            confidence,
+        )
+        for own in proposals
+        for ending in ("", PERSONAL)
+    ]
+
+
+def _untaken(proposals: Sequence[Proposal], ways: Sequence[_Way]) -> str:
+    """Why none of the proposals is taken."""
+    if not ways:
+        reasons = "; ".join(own.reason for own in proposals)
+        return f"a pilot could try {', '.join(own.policy for own in proposals)} ({reasons})"
+    best = max(ways, key=lambda way: min(way.over_common.value, way.over_personal.value))
+    return f"the pilot confirms no proposal; the best, {best}"
 
 
 def _headroom(
@@ -159,14 +241,48 @@ def _headroom(
         return headroom(probe, clients, budget, confidence=confidence), False
 
 
+def _optimum(room: Headroom, covered: bool) -> list[Proposal]:
+    """The measured optimum, if the whole interval of its predicted gain is above zero."""
+    if not room.worthwhile:
+        return []
+    name: PolicyName = "measured_covered" if covered else "measured"
+    return [Proposal(name, room.widths, "prefix", f"measured optimum: {room.sentence}")]
+
+
+def _grouped(probe: Probe, clients: Clients, budget: float) -> list[Proposal]:
+    """The narrowest width for easy clients, if there are two groups."""
+    loss = probe.loss.mean(axis=1)
+    if not falls_in_two(loss, clients.samples):
+        return []
+    easy = easy_clients(loss)
+    reason = (
+        f"narrowest width for easy clients: {easy.sum()} of {len(easy)} have a loss of "
+        f"{loss[easy].mean():.2g}, the others of {loss[~easy].mean():.2g}"
+    )
+    widest = float(probe.widths[-1])
+    caps = None if clients.max_width is None else np.minimum(clients.max_width, widest)
+    widths = by_difficulty(
+        loss,
+        clients.samples,
+        budget=budget,
+        widths=(float(probe.widths[0]), widest),
+        caps=caps,
+    )
+    return [Proposal("by_difficulty", widths, "prefix", reason)]
+
+
 def _ordered(
     probe: Probe,
     control: Control,
     clients: Clients,
     deploy: npt.ArrayLike,
     confidence: float,
-) -> list[_Way]:
-    """Ordered dropout, if what its supernet reached at the deployed widths beats the control."""
+) -> list[Proposal]:
+    """Ordered dropout, if its supernet is ahead of the control at the deployed widths.
+
+    Its interval does not count: drawn widths learn more slowly, so that a short probe says no too
+    often.
+    """
     caps = np.broadcast_to(float_array(deploy, "deploy"), (len(clients),))
     if clients.max_width is not None:
         caps = np.minimum(caps, clients.max_width)
@@ -182,7 +298,7 @@ def _ordered(
     gain = _mean_gain(own, error, probe, confidence)
     widths = probe.widths[fitting]
     reason = f"ordered dropout deployed at width {widths.mean():.2g} gains {gain} points"
-    return [_Way(gain.value, widths, "ordered_dropout", reason, "fjord")] if gain.low > 0 else []
+    return [Proposal("fjord", widths, "ordered_dropout", reason)] if gain.value > 0 else []
 
 
 def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: float) -> Gain:

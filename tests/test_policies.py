@@ -22,7 +22,8 @@ NEEDS = np.array([[1.0], [3.0], [0.5], [0.1], [2.0]])
 
 def setting(caps=None, **more) -> Setting:
     arguments = {"scores": SCORES, "budget": 0.45, "widths": MENU, "seed": 3} | more
-    arguments |= {"probe": lambda: SimpleNamespace(utility=NEEDS * np.log(MENU))}
+    probed = SimpleNamespace(utility=NEEDS * np.log(MENU), loss=NEEDS - np.log(MENU))
+    arguments |= {"probe": lambda: probed}
     return Setting(Clients(SAMPLES, max_width=caps), **arguments)
 
 

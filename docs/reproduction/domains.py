@@ -9,6 +9,7 @@ same command goes on after an interruption. It uses all cores.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,12 @@ from hasa_opt.study.inference import paired as paired_difference
 
 BUDGETS = {"plentiful": 0.5, "scarce": 0.35}
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
-PROBED = "probed"
 BY_DOMAIN = "by_domain"
-COMPARED = ("uniform", "hasa", "reverse", PROBED, BY_DOMAIN)
-CONTRASTS = (
-    *((policy, "uniform") for policy in COMPARED[1:]),
-    *((policy, "hasa") for policy in COMPARED[2:]),
-)
+COMPARED = (
+    "uniform", "hasa", "reverse", BY_DOMAIN, "uniform+personal", "hasa+personal",
+    f"{BY_DOMAIN}+personal", "recommended",
+)  # fmt: skip
+REFERENCES = ("uniform", "hasa", "uniform+personal")
 PROBE_ROUNDS, ROUNDS = 30, 30
 LEARNING_RATE, LOCAL_EPOCHS = 0.01, 1
 CHANNELS = (8, 16)
@@ -58,14 +58,13 @@ def by_domain(setting: Setting) -> FloatArray:
     return np.where(easy, setting.widths[0], rest / setting.clients.weights[~easy].sum())
 
 
-def study(task: tasks.Task, budget: float, widths: FloatArray, seeds: range) -> hasa.Study:
-    """The policies beside the allocation that the probe chose."""
-    POLICIES[PROBED] = Policy(lambda setting: widths, is_program=True)
+def study(task: tasks.Task, budget: float, policies: Sequence[str], seeds: range) -> hasa.Study:
+    """The policies, that by the known domains among them."""
     POLICIES[BY_DOMAIN] = Policy(by_domain, is_program=True)
     return hasa.Study(
         task,
         network(),
-        policies=COMPARED,
+        policies=policies,
         seeds=seeds,
         budget=budget,
         widths=WIDTHS,
@@ -81,7 +80,14 @@ def paired(done: hasa.Study) -> Table:
     for name in ("policy", "against", "difference", "95 % interval", "wins"):
         table.add_column(name, justify="left" if name in ("policy", "against") else "right")
     means = dict(zip(done.policies, done.results.measure(), strict=True))
-    for policy, other in CONTRASTS:
+    references = [other for other in REFERENCES if other in means]
+    contrasts = [
+        (own, other)
+        for place, other in enumerate(references)
+        for own in means
+        if own not in references[: place + 1]
+    ]
+    for policy, other in contrasts:
         own = paired_difference(means[policy], means[other])
         table.add_row(
             policy,
@@ -111,6 +117,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--budgets", nargs="*", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument("--policies", nargs="+", default=COMPARED)
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     task, console = tasks.load("domains"), Console()
@@ -118,10 +125,13 @@ def main() -> None:
         verdict = predict(task, BUDGETS[name], options.first_seed)
         console.rule(f"{name}: budget {BUDGETS[name]}")
         console.print(verdict)
-        done = study(task, BUDGETS[name], verdict.widths, seeds)
+        done = study(task, BUDGETS[name], options.policies, seeds)
         console.print(done.allocation_table())
         done = done.run(directory=options.directory / name)
         console.print(done, by_client(done), paired(done))
+        for own in done.outcomes:
+            if own.reason:
+                console.print(f"seed {own.seed}: {own.reason}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

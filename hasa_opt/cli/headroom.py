@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,9 @@ from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.headroom import Headroom
 from hasa_opt.headroom import headroom as predict
+from hasa_opt.pilot import Pilot, pilot
 from hasa_opt.probe import Probe, probe
+from hasa_opt.recommend import Recommendation, recommend
 
 __all__ = ["headroom"]
 
@@ -63,6 +66,12 @@ def headroom(
         str | None, typer.Option(help="Comma-separated; default: hasa,reverse if labels count.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe.")] = 10,
+    pilot_repeats: Annotated[
+        int,
+        typer.Option(
+            "--pilot", min=0, help="Repetitions of a pilot of what the probe proposes; 0: none."
+        ),
+    ] = 0,
     run_rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of the real run, to compare the cost with.")
     ] = 100,
@@ -74,15 +83,20 @@ def headroom(
 ) -> None:
     """Predict what the best allocation gains over uniform, before compute is spent.
 
-    Give measured utilities with a clients file, or data (or a task) to probe.
+    Give measured utilities with a clients file, or data (or a task) to probe. With --pilot, what
+    the probe proposes is trained as well, for as many rounds, and a recommendation is made.
     """
     options: dict[str, Any] = {"confidence": confidence, "seed": seed}
     if rules is not None:
         options["rules"] = split_names(rules)
     probed: Probe | None = None
+    advice: Recommendation | None = None
+    tried: Pilot | None = None
     if utilities:
         if clients is None or data is not None or task is not None:
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
+        if pilot_repeats:
+            raise InputError("--pilot needs data to train on: give --data or --task, not a table")
         read = Clients.read_csv(clients)
         menu, values = _tables(utilities, read)
         found = predict(values, read, budget, widths=menu, noise=noise, **options)
@@ -97,6 +111,7 @@ def headroom(
 
         loaded = load_task(data, text_column, client_column, task or "")
         supernet = fresh(build_model(loaded, model, hidden, embedding), seed)
+        training: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
         with busy(f"probing {loaded.name}: {rounds} rounds on each half of the training data"):
             probed = probe(
                 supernet,
@@ -104,18 +119,42 @@ def headroom(
                 split_numbers(widths, "--widths"),
                 rounds,
                 seed,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
+                budget=budget if pilot_repeats else None,
+                **training,
             )
         found = predict(probed, loaded.clients(), budget, **options)
-    _show(found, probed, run_rounds, as_json)
+        if pilot_repeats:
+            decide = partial(recommend, probed, loaded.clients(), budget, confidence=confidence)
+            advice = decide()
+            if advice.proposals:
+                ways = {str(own.policy): own.widths for own in advice.proposals}
+                with busy(f"piloting {', '.join(ways)}: {rounds} rounds, {pilot_repeats} times"):
+                    tried = pilot(
+                        supernet,
+                        loaded,
+                        {"uniform": found.uniform, **ways},
+                        rounds,
+                        seed,
+                        repeats=pilot_repeats,
+                        **training,
+                    )
+                advice = decide(pilot=tried)
+    _show(found, probed, advice, tried, run_rounds, as_json)
 
 
-def _show(found: Headroom, probed: Probe | None, run_rounds: int, as_json: bool) -> None:
-    """Print the probe, the rules and the verdict."""
+def _show(
+    found: Headroom,
+    probed: Probe | None,
+    advice: Recommendation | None,
+    tried: Pilot | None,
+    run_rounds: int,
+    as_json: bool,
+) -> None:
+    """Print the probe, the rules and the verdict, the pilot and what is recommended."""
     cost = None if probed is None else probed.cost(run_rounds, found.budget)
     if as_json:
-        print_json(found.record() | ({} if probed is None else {"probe": _record(probed, cost)}))
+        record = found.record() | ({} if probed is None else {"probe": _record(probed, cost)})
+        print_json(record | ({} if advice is None else {"recommended": _advised(advice)}))
         return
     console = Console()
     if probed is not None:
@@ -125,6 +164,22 @@ def _show(found: Headroom, probed: Probe | None, run_rounds: int, as_json: bool)
     if cost is not None:
         note = f"the probe cost {cost:.1%} of the training of {run_rounds} rounds at this budget"
         console.print(note, highlight=False, soft_wrap=True)
+    if tried is not None:
+        console.print(tried)
+        note = f"the pilot cost {tried.cost(run_rounds):.1%} of that training"
+        console.print(note, highlight=False, soft_wrap=True)
+    if advice is not None:
+        console.print(f"recommended: {advice}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _advised(advice: Recommendation) -> dict[str, Any]:
+    return {
+        "policy": advice.policy,
+        "personal": advice.personal,
+        "widths": advice.widths.tolist(),
+        "proposals": [own.policy for own in advice.proposals],
+        "reason": advice.reason,
+    }
 
 
 def _record(probed: Probe, cost: float | None) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.errors import InputError
+from hasa_opt.clients import FloatArray
 from hasa_opt.federated import LocalTraining, Update, aggregate, estimate_statistics
 from hasa_opt.federated.batches import batches
 from hasa_opt.federated.costs import Costs
@@ -24,9 +23,10 @@ from hasa_opt.federated.local import derive_seed
 from hasa_opt.federated.schemes import Draw, Key
 from hasa_opt.federated.statistics import start_statistics
 from hasa_opt.federated.streams import draw_clients
+from hasa_opt.measured.folds import folds
 from hasa_opt.models.supernet import SupernetModel, extract, prefix
 from hasa_opt.tasks import Lazy, Split, Task
-from hasa_opt.tasks.task import IGNORED, generator
+from hasa_opt.tasks.task import IGNORED
 
 __all__ = [
     "Judged",
@@ -194,25 +194,8 @@ def halves(task: Task, seed: int) -> tuple[Lazy, Lazy]:
     InputError
         If a client has a single training sample.
     """
-    small = np.flatnonzero(task.samples < 2)
-    if small.size:
-        raise InputError(
-            f"client {task.client_names[small[0]]!r} has 1 training sample, a probe needs 2, to "
-            f"train and to judge: leave the client out ({small.size} such client(s))"
-        )
-
-    def rows(client: int, half: int) -> IntArray:
-        order = generator(seed, _STREAM, client).permutation(int(task.samples[client]))
-        return np.sort(order[half::2])
-
-    def part(half: int) -> Lazy:
-        def load(client: int) -> Split:
-            own, split = torch.from_numpy(rows(client, half)), task.train[client]
-            return Split(split.inputs[own], split.targets[own])
-
-        return Lazy((task.samples + 1 - half) // 2, load)
-
-    return part(0), part(1)
+    first, second = folds(task, seed, 2)
+    return first.held, second.held
 
 
 def menu_draw(menu: FloatArray, shares: FloatArray) -> Draw:

@@ -51,7 +51,7 @@ class Outcome:
     rounds : int
         Rounds after which both were measured.
     reason : str
-        What was recommended under this seed and why, and what the probe cost.
+        What was recommended under this seed and why, and what probe and pilot cost.
     """
 
     policy: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, cached_property, partial
 from math import gcd
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from hasa_opt.clients import FloatArray
 from hasa_opt.cost import Cost
 from hasa_opt.federated import History
 from hasa_opt.models import fresh, training_flops, units
+from hasa_opt.pilot import Pilot, pilot
 from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
 from hasa_opt.probe import Control, Probe, probe
 from hasa_opt.recommend import Recommendation, recommend
@@ -38,6 +40,7 @@ class Planner:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._probes: dict[int, Probe] = {}
+        self._pilots: dict[int, Pilot] = {}
         self._recommended: dict[int, Recommendation] = {}
 
     def setting(self, seed: int) -> Setting:
@@ -93,20 +96,57 @@ class Planner:
                 batch_size=study.batch_size,
                 learning_rate=study.learning_rate,
                 optimizer=study.optimizer,
-                **({} if study.mix == "validation" else {"mix": study.mix}),
+                **self._mix,
             )
         return self._probes[seed]
 
     def recommendation(self, seed: int) -> Recommendation:
         """What to train, and how to deploy it."""
         if seed not in self._recommended:
-            self._recommended[seed] = recommend(
+            decide = partial(
+                recommend,
                 self.probe(seed),
                 self._study.task.clients(),
                 self._control(seed).width,
                 deploy=self.plan("fjord", seed).widths,
             )
+            found = decide()
+            if found.proposals and self._study.pilot_repeats:
+                tried = [own.policy for own in found.proposals]
+                self._pilots[seed] = self._pilot(tried, seed)
+                found = decide(pilot=self._pilots[seed])
+            self._recommended[seed] = found
         return self._recommended[seed]
+
+    def _pilot(self, policies: Sequence[str], seed: int) -> Pilot:
+        """Uniform and some policies, as a run of the study trains them."""
+        study = self._study
+        plans = {name: self.plan(name, seed) for name in ("uniform", *policies)}
+        return pilot(
+            fresh(study.model, seed),
+            study.task,
+            {name: own.widths for name, own in plans.items()},
+            study.rounds,
+            seed,
+            mean_widths={name: own.means for name, own in plans.items() if own.means is not None},
+            repeats=study.pilot_repeats,
+            sample=study.sample,
+            local_epochs=study.local_epochs,
+            batch_size=study.batch_size,
+            learning_rate=study.learning_rate,
+            optimizer=study.optimizer,
+            aggregation=study.aggregation,
+            weight_power=study.weight_power,
+            output_bias=study.output_bias,
+            engine=study.engine,
+            **self._mix,
+        )
+
+    @property
+    def _mix(self) -> dict[str, float]:
+        """Share of the local model in personal ones, where it is known before the run."""
+        mix = self._study.mix
+        return {} if mix == "validation" else {"mix": mix}
 
     def resolved(self, policy: str, seed: int) -> str:
         """Name of the policy that a seed trains: another one in place of "recommended"."""
@@ -116,10 +156,13 @@ class Planner:
         return chosen.policy + ("+personal" if chosen.personal else "")
 
     def reason(self, seed: int) -> str:
-        """What is recommended and why, and what the probe cost."""
+        """What is recommended and why, and what the probe and the pilot cost."""
         share = self.probe(seed).cost(self._study.rounds, self._control(seed).width)
         chosen = f"{self.resolved(RECOMMENDED, seed)}: {self.recommendation(seed)}"
-        return f"{chosen}; the probe cost {share:.0%} of a run's training"
+        words = f"{chosen}; the probe cost {share:.0%} of a run's training"
+        if seed in self._pilots:
+            words += f", the pilot {self._pilots[seed].cost(self._study.rounds):.0%}"
+        return words
 
     def plan(self, policy: str, seed: int) -> Plan:
         """What each client trains and deploys under a policy."""

@@ -79,6 +79,9 @@ class Study:
         validation accuracy.
     probe_rounds : int
         Rounds of the probe, for the policies that need one.
+    pilot_repeats : int
+        Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
+        and proposals are not followed.
     score : str
         Name in :data:`hasa_opt.scores.SCORES`.
     backend : str
@@ -123,6 +126,7 @@ class Study:
     sample: int | None = None
     faults: Faults | None = None
     probe_rounds: int = 6
+    pilot_repeats: int = 4
     score: str = "jensen_shannon"
     backend: Literal["local", "ray"] = "local"
     command: str | None = None
