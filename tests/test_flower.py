@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from hasa_opt.cli import app
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.federated import Faults, History, run
 from hasa_opt.flower import Device, Settings, client_app, serve
-from hasa_opt.flower.messages import ARRAYS, PROFILE, load
+from hasa_opt.flower.packing import ARRAYS, MEASURED, PROFILE, TRAINED, load
 
 ALL = range(10)
 MEASURED_COLUMNS = (
@@ -174,6 +175,43 @@ def test_width_and_samples_are_the_servers_own_and_shapes_are_exact() -> None:
     assert equal(found, in_process(found, own, faults=Faults(absent=(3,))))
     assert {(event.client, event.kind) for event in found.events} == {(3, "rejected")}
     assert "layers.0.bias" in found.events[0].reason
+
+
+@pytest.mark.parametrize("gone", [MEASURED, TRAINED, ARRAYS])
+def test_a_reply_that_cannot_be_read_is_refused_and_named(gone: str) -> None:
+    def short(message: Message, reply: Message) -> Message:
+        if row_of(message) == 3 and gone in reply.content:
+            del reply.content[gone]
+        return reply
+
+    def row_of(message: Message) -> int:
+        return int(message.content["work"].get("client", -1))
+
+    own = settings(rounds=2)
+    found = serve(model(), LocalGrid(client, ALL, short), own)
+    assert equal(found, in_process(found, own, faults=Faults(absent=(3,))))
+    assert {(event.client, event.kind) for event in found.events} == {(3, "rejected")}
+    assert "cannot be read" in found.events[0].reason
+    assert np.isnan(found.test_loss[:, 3]).all() == (gone == MEASURED)
+
+
+def test_devices_that_count_other_labels_are_refused() -> None:
+    def other(partition: int, partitions: int) -> Device:
+        own = device(partition, partitions)
+        return replace(own, counts=own.counts[: 3 if partition == 4 else 4])
+
+    with pytest.raises(InputError, match="devices count 3, 4 labels"):
+        serve(model(), LocalGrid(client_app(model, other), ALL), settings())
+
+
+def test_a_node_of_another_app_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    def foreign(message: Message, reply: Message) -> Message:
+        del reply.content[PROFILE]["samples"]
+        return reply
+
+    with pytest.raises(InputError, match="0 of 10 nodes told who they are"):
+        serve(model(), LocalGrid(client, ALL, foreign), settings())
+    assert "cannot be read" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:round . no update")

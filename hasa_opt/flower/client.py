@@ -18,17 +18,9 @@ from hasa_opt.federated import Job, evaluate
 from hasa_opt.federated.alone import train_job
 from hasa_opt.federated.schemes import find_draw
 from hasa_opt.flower.device import Device
-from hasa_opt.flower.messages import (
-    IDENTITY,
-    PROFILE,
-    WORK,
-    Profile,
-    Work,
-    load,
-    pack,
-    tell,
-    unpack,
-)
+from hasa_opt.flower.messages import Profile, Work
+from hasa_opt.flower.packing import IDENTITY, PROFILE, WORK, load, pack, unpack
+from hasa_opt.flower.replies import tell
 from hasa_opt.gaussian import noisy_histograms
 from hasa_opt.models import SupernetModel, extract, prefix
 

@@ -12,7 +12,8 @@ from flwr.serverapp import Grid
 from flwr.supercore import log
 
 from hasa_opt.errors import InputError
-from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
+from hasa_opt.flower.messages import Profile
+from hasa_opt.flower.packing import IDENTITY, PROFILE, load, pack, reason
 
 __all__ = ["Fleet"]
 
@@ -55,7 +56,12 @@ class Fleet:
             If too few nodes come or answer, or two hold the same partition.
         """
         answers = self._ask(self._wait(n_clients), PROFILE, epsilon=epsilon, delta=delta)
-        profiles = {node: Profile.read(record) for node, record in answers.items()}
+        profiles: dict[int, Profile] = {}
+        for node, record in answers.items():
+            try:
+                profiles[node] = Profile.read(record)
+            except InputError as error:
+                log(WARNING, "The profile of a node is of no use: %s", error)
         self._place({node: own.partition for node, own in profiles.items()})
         self._expect(n_clients)
         return sorted(profiles.values(), key=lambda own: own.partition)

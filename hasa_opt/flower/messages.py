@@ -1,41 +1,19 @@
-"""What server and devices send each other, and how it is packed into Flower's records."""
+"""What a device tells of itself, and what it is given to do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
-import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from torch import Tensor
+from flwr.app import ConfigRecord
 
 from hasa_opt.clients import IntArray
-from hasa_opt.federated import LocalResult, LocalTraining
-from hasa_opt.tasks import Split
+from hasa_opt.federated import LocalTraining
+from hasa_opt.flower.packing import readable
 
-__all__ = [
-    "ARRAYS",
-    "IDENTITY",
-    "MEASURED",
-    "PROFILE",
-    "WORK",
-    "Profile",
-    "Work",
-    "load",
-    "pack",
-    "reason",
-    "tell",
-    "trained",
-    "unpack",
-]
-
-ARRAYS, WORK, PROFILE, MEASURED, TRAINED = "arrays", "work", "profile", "measured", "trained"
-"""Names of the records in a message."""
-
-IDENTITY = "identity"
-"""Name of the query for a partition alone; that for the whole profile is :data:`PROFILE`."""
+__all__ = ["Profile", "Work"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +43,16 @@ class Profile:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:
-        """Unpack it."""
-        own = dict(record)
-        return cls(**own | {"counts": np.array(own["counts"], dtype=np.int64)})
+        """Unpack it.
+
+        Raises
+        ------
+        InputError
+            If something is missing or of another kind.
+        """
+        with readable():
+            own = dict(record)
+            return cls(**own | {"counts": np.array(own["counts"], dtype=np.int64)})
 
 
 @dataclass(frozen=True)
@@ -109,52 +94,3 @@ class Work:
         own = dict(record)
         work = {name: own.pop(name) for name in cls.__dataclass_fields__}
         return cls(**work), LocalTraining(**own)
-
-
-def pack(state: Mapping[str, Tensor] | None, **records: ConfigRecord | MetricRecord) -> RecordDict:
-    """Put weights and records into the content of a message."""
-    content = RecordDict(cast(Any, records))
-    if state is not None:
-        content[ARRAYS] = ArrayRecord(dict(state))
-    return content
-
-
-def unpack(message: Message) -> dict[str, Tensor]:
-    """Take the weights out of a message."""
-    return dict(message.content.array_records[ARRAYS].to_torch_state_dict())
-
-
-def load(message: Message, name: str) -> Mapping[str, Any]:
-    """Take one record that holds no weights out of a message."""
-    return cast(Mapping[str, Any], message.content[name])
-
-
-def tell(result: LocalResult, split: Split) -> dict[str, ConfigRecord | MetricRecord]:
-    """Pack what a training measured, and what its cost follows from."""
-    return {
-        MEASURED: MetricRecord({"train_loss": result.loss, "seconds": result.seconds}),
-        TRAINED: ConfigRecord(
-            {
-                "widths": list(result.trained),
-                "samples": list(result.trained.values()),
-                "shape": list(split.inputs.shape[1:]),
-                "floating": split.inputs.is_floating_point(),
-            }
-        ),
-    }
-
-
-def trained(message: Message) -> tuple[dict[float, int], Tensor]:
-    """Unpack how many samples trained which width, and an input of their shape."""
-    own = load(message, TRAINED)
-    counts = dict(zip(own["widths"], own["samples"], strict=True))
-    kind = torch.float32 if own["floating"] else torch.int64
-    return counts, torch.zeros((1, *own["shape"]), dtype=kind)
-
-
-def reason(message: Message) -> str:
-    """Last line of an error, which names it."""
-    if not message.has_error():
-        return "it holds no error"
-    lines = (message.error.reason or "").strip().splitlines()
-    return lines[-1] if lines else f"error {message.error.code}"

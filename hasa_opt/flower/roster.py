@@ -10,7 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from hasa_opt.basics.listing import listed
 from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt.errors import InputError
 from hasa_opt.flower.messages import Profile
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
@@ -68,6 +70,11 @@ class Roster:
         InfeasibleError
             If the budget is below the narrowest allocation.
         """
+        lengths = {own.counts.size for own in profiles}
+        if len(lengths) > 1:
+            raise InputError(
+                f"devices count {listed(sorted(lengths))} labels: all must count the same"
+            )
         clients = Clients(
             [own.samples for own in profiles],
             counts=np.stack([own.counts for own in profiles]),

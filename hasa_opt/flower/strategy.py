@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
+from hasa_opt.errors import InputError
 from hasa_opt.federated import SCHEMES, Update
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.merge import merge
@@ -20,7 +21,9 @@ from hasa_opt.federated.screen import Screen
 from hasa_opt.federated.streams import draw_clients
 from hasa_opt.federated.subnets import Subnets
 from hasa_opt.flower.fleet import Fleet
-from hasa_opt.flower.messages import MEASURED, Work, load, pack, reason, trained, unpack
+from hasa_opt.flower.messages import Work
+from hasa_opt.flower.packing import pack, reason
+from hasa_opt.flower.replies import Trained, tested
 from hasa_opt.flower.roster import Roster
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel
@@ -83,7 +86,8 @@ class SupernetStrategy(Strategy):
                 now.note(row, "dropped", faults.get(row, "its node is not connected"))
         for row in self._asked.values():
             now.row["bytes_down"][row] = self._costs.transfer(self._roster.widths[row])
-        merge(self.model, self._updates(arrived), self._aggregation, (), now)
+        mode = cast(Literal["full", "selective"], self._settings.aggregation)
+        merge(self.model, self._updates(arrived), mode, (), now)
         for event in now.events:
             name = "" if event.client is None else self._roster.names[event.client]
             log(WARNING, "%s %s: %s", name, event.kind, event.reason)
@@ -109,27 +113,28 @@ class SupernetStrategy(Strategy):
     ) -> MetricRecord | None:
         """Note how well clients' own subnets did; the round ends here."""
         now, (arrived, faults) = self._now, self._sort(replies)
+        for row, reply in arrived.items():
+            try:
+                for name, value in tested(reply).items():
+                    now.row[name][row] = value
+            except InputError as error:
+                faults[row] = str(error)
         for row, why in faults.items():
             log(WARNING, "%s was not tested: %s", self._roster.names[row], why)
-        for row, reply in arrived.items():
-            _write(now, row, reply)
         self.record.add(now)
         if self._on_round is not None:
             self._on_round()
-        if not arrived:
+        measured = [now.row["test_accuracy"][row] for row in arrived if row not in faults]
+        if not measured:
             return None
-        accuracy = float(np.mean([now.row["test_accuracy"][row] for row in arrived]))
-        return MetricRecord({"test_accuracy": accuracy, "clients": len(arrived)})
+        accuracy = float(np.mean(measured))
+        return MetricRecord({"test_accuracy": accuracy, "clients": len(measured)})
 
     def summary(self) -> None:
         """Log the allocation."""
         own = self._roster
         for name, samples, width in zip(own.names, own.samples, own.widths, strict=True):
             log(INFO, "\t%s: %d samples, width %.3g", name, samples, width)
-
-    @property
-    def _aggregation(self) -> Literal["full", "selective"]:
-        return cast(Literal["full", "selective"], self._settings.aggregation)
 
     def _next(self) -> Round:
         """The round after those that are recorded."""
@@ -176,20 +181,18 @@ class SupernetStrategy(Strategy):
             width = float(own.widths[row])
             kept = SCHEMES[own.scheme](self.model, width, (now.seed, now.number, row))
             weight = float(own.samples[row] ** self._settings.weight_power)
-            _write(now, row, reply)
-            counts, sample = trained(reply)
-            now.row["mean_width"][row] = self._costs.mean_width(counts)
-            now.row["flops"][row] = self._costs.flops(sample, counts)
             now.row["bytes_up"][row] = self._costs.transfer(width)
-            update = Update(width, weight, unpack(reply), kept)
+            try:
+                found = Trained.read(reply)
+                now.row["flops"][row] = self._costs.flops(found.sample, found.counts)
+                now.row["mean_width"][row] = self._costs.mean_width(found.counts)
+            except InputError as error:
+                now.note(row, "rejected", str(error))
+                continue
+            now.row["train_loss"][row], now.row["seconds"][row] = found.loss, found.seconds
+            update = Update(width, weight, found.state, kept)
             fault = screen.fault(update)
             if fault is None:
                 yield update
             else:
                 now.note(row, "rejected", fault)
-
-
-def _write(now: Round, row: int, reply: Message) -> None:
-    """Note what a client measured."""
-    for name, value in load(reply, MEASURED).items():
-        now.row[name][row] = value
