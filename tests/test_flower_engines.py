@@ -1,4 +1,4 @@
-"""Flower's own engines: the simulation, and a deployment on loopback with certificates."""
+"""Flower's own engines: the simulation, and a deployment on loopback with TLS and node keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hasa_opt import Study, models, tasks
 from hasa_opt.federated import Faults, History, run
 from hasa_opt.flower.new import AppData, write_app
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.flower]
 
 NODES = 3
 OFF = {
@@ -109,6 +109,18 @@ def certificates(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
+def node_key(place: Path) -> Path:
+    """A node's private key; the public one lies beside it, with the suffix ``.pub``."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    ssh, plain = serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    place.write_bytes(key.private_bytes(serialization.Encoding.PEM, ssh, plain))
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    place.with_suffix(".pub").write_bytes(public)
+    return place
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -148,7 +160,7 @@ def running(
                 process.kill()
 
 
-def test_deployment_with_certificates_ends_with_the_bits_of_the_loop(
+def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
     tmp_path: Path, certificates: dict[str, Path]
 ) -> None:
     app, output = tmp_path / "app", tmp_path / "result"
@@ -163,19 +175,23 @@ def test_deployment_with_certificates_ends_with_the_bits_of_the_loop(
     environment |= {"FLWR_HOME": str(app / ".flower"), "OMP_NUM_THREADS": "1"}
     environment |= {"PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
     server: list[object] = ["flower-superlink", "--host", "127.0.0.1", "--port", port]
-    server += ["--ssl-ca-certfile", certificates["ca"]]
+    server += ["--enable-supernode-auth", "--ssl-ca-certfile", certificates["ca"]]
     server += ["--ssl-certfile", certificates["certificate"], "--ssl-keyfile", certificates["key"]]
     with ExitStack() as stack:
         stack.enter_context(running(*server, log=tmp_path / "server.log", environment=environment))
         answers(port)
+        flwr = Path(sys.executable).with_name("flwr")
         for node in range(NODES):
+            key = node_key(tmp_path / f"node{node}.key")
+            register = [flwr, "supernode", "register", key.with_suffix(".pub"), "here"]
+            subprocess.run(register, env=environment, check=True, capture_output=True)
             command: list[object] = ["flower-supernode", "--superlink", f"127.0.0.1:{port}"]
             command += ["--port", free_port(), "--root-certificates", certificates["ca"]]
+            command += ["--auth-supernode-private-key", key]
             command += ["--node-config", f"partition-id={node} num-partitions={NODES}"]
             log = tmp_path / f"node{node}.log"
             stack.enter_context(running(*command, log=log, environment=environment))
         settings = f'hasa.rounds=3 hasa.evaluate-every=3 hasa.output="{output}"'
-        flwr = Path(sys.executable).with_name("flwr")
         done = subprocess.run(
             [flwr, "run", app, "here", "--stream", "--run-config", settings],
             env=environment,
