@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from math import gcd
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -84,8 +83,7 @@ class Roster:
         scores = SCORES[settings.score](clients.counts)
         setting = Setting(clients, scores, settings.budget, settings.menu, settings.seed)
         setting.problem().check_budget()
-        sizes = model.sizes.values()
-        meter = Meter(cache(partial(units, model)), max(sizes), gcd(*sizes))
+        meter = Meter.of(model.sizes, partial(units, model))
         chosen = plan(find_policy(settings.policy), setting, meter)
         return cls(
             tuple(own.partition for own in profiles),

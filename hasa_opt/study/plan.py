@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from math import gcd
+from typing import Self
 
 import numpy as np
 from scipy.optimize import brentq
@@ -63,6 +66,11 @@ class Meter:
     cost: Callable[[float], int]
     largest: int
     common: int = 1
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int], cost: Callable[[float], int]) -> Self:
+        """Meter of a network with groups of these sizes; each width is charged once."""
+        return cls(cache(cost), max(sizes.values()), gcd(*sizes.values()))
 
     def grid(self, low: float, high: float) -> FloatArray:
         """At most 65 widths of whole units of the largest group, from ``low`` to ``high``."""

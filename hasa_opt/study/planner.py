@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, cached_property, partial
-from math import gcd
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,13 +62,10 @@ class Planner:
     @cached_property
     def _meter(self) -> Meter:
         """What the network charges for training a sample."""
-        model = self._study.model
-        sizes, sample = model.sizes.values(), self._study.task.train[0].inputs[:1]
+        model, sample = self._study.model, self._study.task.train[0].inputs[:1]
         if self._study.budget_in == "width":
-            charged = cache(partial(units, model))
-        else:
-            charged = cache(lambda width: training_flops(model, width, sample))
-        return Meter(charged, max(sizes), gcd(*sizes))
+            return Meter.of(model.sizes, partial(units, model))
+        return Meter.of(model.sizes, lambda width: training_flops(model, width, sample))
 
     @cached_property
     def _menu_cost(self) -> Cost:
