@@ -85,8 +85,9 @@ def _overspent(problem: AllocationProblem) -> Conflict | None:
     broken = {at: excess / max(1, row.bound) for at, (row, excess) in enumerate(over) if excess > 0}
     if not broken:
         return None
-    changes = [_remedy(problem, *over[at]) for at in broken]
-    return _worded(problem, [max(broken, key=broken.__getitem__)], ", and ".join(changes))
+    worst_first = sorted(broken, key=broken.__getitem__, reverse=True)
+    changes = [_remedy(problem, *over[at]) for at in worst_first]
+    return _worded(problem, worst_first[:1], listed(changes, separator=", and "))
 
 
 def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflict | None:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from flower_app import model, task
 
-from hasa_opt import Study, models, tasks
+from hasa_opt import Study
 from hasa_opt.federated import Faults, History, run
 from hasa_opt.flower.new import AppData, write_app
 
@@ -164,7 +164,8 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
     tmp_path: Path, certificates: dict[str, Path]
 ) -> None:
     app, output = tmp_path / "app", tmp_path / "result"
-    write_app(app, "digits", AppData("digits"), NODES, "cnn")
+    write_app(app, "toy", AppData(), NODES, "mlp")
+    (app / "supernet_app" / "task.py").write_text("from flower_app import device, model\n")
     port = free_port()
     secure = f'root-certificates = "{certificates["ca"]}"'
     (app / ".flower" / "config.toml").write_text(
@@ -174,6 +175,8 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
     environment = dict(os.environ) | OFF
     environment |= {"FLWR_HOME": str(app / ".flower"), "OMP_NUM_THREADS": "1"}
     environment |= {"PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
+    places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment |= {"PYTHONPATH": os.pathsep.join(places)}
     server: list[object] = ["flower-superlink", "--host", "127.0.0.1", "--port", port]
     server += ["--enable-supernode-auth", "--ssl-ca-certfile", certificates["ca"]]
     server += ["--ssl-certfile", certificates["certificate"], "--ssl-keyfile", certificates["key"]]
@@ -202,14 +205,13 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
         log_of_server = (tmp_path / "server.log").read_text()
     assert (output / "history.json").exists(), done.stderr[-3000:] + log_of_server[-3000:]
     found = History.load(output)
-    whole = tasks.load("digits")
+    whole = task()
     parts = {name: getattr(whole, name)[:NODES] for name in ("train", "validation", "test")}
     few = replace(
         whole, client_names=whole.client_names[:NODES], counts=whole.counts[:NODES], **parts
     )
     torch.set_num_threads(1)
-    net = models.fresh(models.CNN.for_data(whole.train[0].inputs, whole.n_outputs), 0)
-    own = run(net, few, found.widths, rounds=3)
+    own = run(model(), few, found.widths, rounds=3)
     assert equal(found, own)
     assert (found.test_accuracy[-1] == own.test_accuracy[-1]).all()
 

@@ -218,7 +218,7 @@ def test_without_a_pilot_a_study_trains_uniform() -> None:
 
 
 def test_command_pilots_and_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hasa_opt.cli_headroom.load_task", lambda *given: grouped_task())
+    monkeypatch.setattr("hasa_opt.cli.headroom.load_task", lambda *given: grouped_task())
     command = ["headroom", "--task", "digits", "--model", "mlp", "--hidden", "8", "--rounds", "4"]
     command += ["--widths", "0.25,0.5,0.75", "--pilot", "2", "--batch-size", "8"]
     done = CliRunner().invoke(app, [*command, "--json"])

@@ -223,9 +223,9 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
 
     monkeypatch.setattr("hasa_opt.study.study.compare", lambda *given, **options: None)
     trained: list[int] = []
-    original = federated.loop.aggregate
+    original = federated.aggregate
     monkeypatch.setattr(
-        "hasa_opt.federated.loop.aggregate",
+        "hasa_opt.federated.merge.aggregate",
         lambda *arguments: trained.append(1) or original(*arguments),
     )
     resumed = small_study(rounds=12).run(workers=1, directory=tmp_path)

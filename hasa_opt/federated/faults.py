@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -60,6 +60,10 @@ class Faults:
                 raise InputError(f"{name} = {value} is no probability: give a number from 0 to 1")
         rows = tuple(whole(row, "absent") for row in sequence(self.absent, "absent"))
         object.__setattr__(self, "absent", rows)
+
+    def record(self) -> dict[str, Any]:
+        """All fields, as JSON gives them back."""
+        return asdict(self) | {"absent": list(self.absent)}
 
     def fate(self, key: tuple[int, int, int]) -> Fate:
         """Draw what happens to a client in a round; ``key`` is (seed, round, client)."""

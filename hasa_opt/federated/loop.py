@@ -191,7 +191,7 @@ def run(
     metadata |= {"output_bias": output_bias, "deploy": deploy, "mix": mix}
     metadata |= {"other_deployments": other_deployments}
     metadata |= {"mean_widths": None if mean_widths is None else np.asarray(mean_widths).tolist()}
-    metadata |= {"sample": sample, "faults": asdict(faults), "max_norm": max_norm}
+    metadata |= {"sample": sample, "faults": faults.record(), "max_norm": max_norm}
     server, record = copy.deepcopy(model), Record(widths, metadata)
     with _storage(checkpoint, resume) as (store, interrupted):
         if store is not None and (past := store.newest(metadata, widths)) is not None:

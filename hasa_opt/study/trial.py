@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from hasa_opt import __version__
 from hasa_opt.clients import FloatArray
 from hasa_opt.errors import InputError
-from hasa_opt.federated import History, run
+from hasa_opt.federated import Faults, History, run
 from hasa_opt.models import SupernetModel, fresh
 from hasa_opt.tasks import Task
 
@@ -111,7 +111,7 @@ class Trial:
     def _identity(self) -> dict[str, Any]:
         """Metadata by which a stored history is recognised."""
         plain = {
-            name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            name: value.record() if isinstance(value, Faults) else value
             for name, value in self.options.items()
         }
         return {
