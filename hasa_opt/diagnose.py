@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -80,14 +80,13 @@ def explain_infeasible(
 
 def _overspent(problem: AllocationProblem) -> Conflict | None:
     """Conflict of limits on the cost alone, if there is one: such a limit fails by itself."""
-    least = [int(problem.cheapest[row.at].sum()) for row in problem.limits]
-    over = [(row, own - row.bound) for row, own in zip(problem.limits, least, strict=True)]
-    broken = {at: excess / max(1, row.bound) for at, (row, excess) in enumerate(over) if excess > 0}
+    over = [int(problem.cheapest[row.at].sum()) - row.bound for row in problem.limits]
+    broken = [at for at, excess in enumerate(over) if excess > 0]
     if not broken:
         return None
-    worst_first = sorted(broken, key=broken.__getitem__, reverse=True)
-    changes = [_remedy(problem, *over[at]) for at in worst_first]
-    return _worded(problem, worst_first[:1], listed(changes, separator=", and "))
+    broken.sort(key=lambda at: over[at] / max(1, problem.limits[at].bound), reverse=True)
+    excesses = {at: over[at] for at in broken}
+    return _worded(problem, broken[:1], _changes(problem, broken[:1], excesses))
 
 
 def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflict | None:
@@ -100,8 +99,8 @@ def _relaxed_conflict(problem: AllocationProblem, deadline: Deadline) -> Conflic
     order = np.argsort(-weight, kind="stable").tolist()
     conflict = _smallest(problem, relaxation, order, deadline)
     choice = _eased(problem, excess)
-    everything = range(len(problem.limits))
-    return _worded(problem, conflict, _changes(problem, conflict, everything, choice))
+    excesses = _excesses(problem, range(len(problem.limits)), choice)
+    return _worded(problem, conflict, _changes(problem, conflict, excesses))
 
 
 def _smallest(
@@ -262,16 +261,20 @@ def _joint_remedy(
     choice = _relaxed(model, [], limits, deadline)
     if choice is None:
         raise HasaError("the infeasibility could not be explained: no allocation was found")
-    return _changes(problem, conflict, limits, choice)
+    return _changes(problem, conflict, _excesses(problem, limits, choice))
 
 
-def _changes(
-    problem: AllocationProblem, conflict: list[int], limits: Sequence[int], choice: IntArray
-) -> str:
-    """What admits an allocation that exceeds some limits; those in conflict come first."""
-    ordered = sorted(limits, key=lambda limit: limit not in conflict)
-    excesses = [(problem.limits[at], problem.limits[at].excess(choice)) for at in ordered]
-    changes = [_remedy(problem, row, excess) for row, excess in excesses if excess]
+def _excesses(
+    problem: AllocationProblem, limits: Sequence[int], choice: IntArray
+) -> dict[int, int]:
+    """By how much an allocation exceeds each of some limits."""
+    return {at: problem.limits[at].excess(choice) for at in limits}
+
+
+def _changes(problem: AllocationProblem, conflict: list[int], excesses: Mapping[int, int]) -> str:
+    """What makes up for the excesses over some limits; those in conflict come first."""
+    ordered = sorted(excesses, key=lambda limit: limit not in conflict)
+    changes = [_remedy(problem, problem.limits[at], excesses[at]) for at in ordered if excesses[at]]
     return listed(changes, separator=", and ")
 
 

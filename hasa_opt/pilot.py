@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hasa_opt.federated import History
-    from hasa_opt.federated.costs import Costs
     from hasa_opt.measured.folds import Fold
     from hasa_opt.models import SupernetModel
     from hasa_opt.tasks import Task
@@ -194,6 +193,7 @@ def pilot(
     names = tuple(widths)
     reached = np.full((repeats, len(names), 2, len(task)), np.nan)
     flops, left = 0, set(names)
+    passes = 2 * rounds + 1  # validation and test of each round, personal models of the last one
     for repeat, fold in enumerate(folds(task, seed, repeats)):
         for row, name in enumerate(names):
             if name in left:
@@ -201,18 +201,13 @@ def pilot(
                     model, task, fold, widths[name], means.get(name), rounds, seed + repeat, options
                 )
                 reached[repeat, row] = history.test_accuracy[-1], history.personal_accuracy[-1]
-                flops += int(history.flops.sum()) + _judging(costs, fold, widths[name], rounds)
+                flops += int(history.flops.sum())
+                flops += costs.judging(fold.held, widths[name], passes)
         if repeat:
             left = {names[0], *(name for name in left if _is_ahead(reached, names.index(name)))}
         if len(left) == 1:
             break
-    own = widths[names[0]]
-    splits = (task.train[client] for client in range(len(task)))
-    real = sum(
-        costs.flops(split.inputs, costs.planned(width, split))
-        for width, split in zip(own.tolist(), splits, strict=True)
-    )
-    return Pilot(names, reached, rounds, flops, float(real))
+    return Pilot(names, reached, rounds, flops, float(costs.round(task, widths[names[0]])))
 
 
 def _check(
@@ -278,17 +273,6 @@ def _trained(
         other_deployments="last",
         **options,
     )
-
-
-def _judging(costs: Costs, fold: Fold, widths: FloatArray, rounds: int) -> int:
-    """Operations of the forward passes: a third of those of training a sample once."""
-    passes = 2 * rounds + 1  # validation and test of each round, personal models of the last one
-    held = (fold.held[client] for client in range(len(widths)))
-    once = sum(
-        costs.flops(split.inputs, {width: len(split)})
-        for width, split in zip(widths.tolist(), held, strict=True)
-    )
-    return passes * once // 3
 
 
 def _is_ahead(reached: FloatArray, row: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -72,6 +72,20 @@ class Costs:
                 self._flops[key] = training_flops(self._model, width, sample)
             total += count * self._flops[key]
         return total
+
+    def once(self, splits: Iterable[Split], widths: Iterable[float]) -> int:
+        """Operations of training on every sample once, each client's at its width."""
+        pairs = zip(splits, widths, strict=True)
+        return sum(self.flops(split.inputs, {float(width): len(split)}) for split, width in pairs)
+
+    def judging(self, splits: Iterable[Split], widths: Iterable[float], passes: int = 1) -> int:
+        """Operations of forward passes over every sample: each a third of those of training."""
+        return passes * self.once(splits, widths) // 3
+
+    def round(self, task: Task, widths: Iterable[float]) -> int:
+        """Operations of a round in which all clients train."""
+        splits = (task.train[client] for client in range(len(task)))
+        return self._local_epochs * self.once(splits, widths)
 
     def mean_width(self, trained: Mapping[float, int]) -> float:
         """Share of the units that was trained, over all samples; NaN if nothing was."""

@@ -6,25 +6,25 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import batches, orders, output_layer, summed_loss
 from hasa_opt.federated.dropout import ClientDropout
+from hasa_opt.federated.parts import Parts
 from hasa_opt.federated.statistics import BATCH_NORMS, estimate_statistics
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.optimizers import OPTIMIZERS
 from hasa_opt.models.rng import seeded_rng
 from hasa_opt.models.scaler import scaled
-from hasa_opt.models.supernet import SupernetModel, extract, locate
+from hasa_opt.models.supernet import SupernetModel
 
 if TYPE_CHECKING:
     from hasa_opt.tasks import Split
@@ -149,6 +149,7 @@ def local_train(
     total, n_targets, n_steps, trained = 0.0, 0, 0, Counter[float]()
     start = time.perf_counter()
     head = output_layer(subnet, split) if drawn is None else None
+    parts = Parts(subnet, split)
     subnet.train()
     masks = ClientDropout(seed)
     with seeded_rng(seed), scaled(subnet, width if settings.scaler else 1.0):
@@ -163,8 +164,8 @@ def local_train(
                     else:
                         own, kept = next(drawn)
                         scale = own if settings.scaler else 1.0
-                        with _part(subnet, kept) as part, scaled(part, scale):
-                            loss, count = _backward(part, None, inputs, targets)
+                        with parts.cut(kept) as (part, its_head), scaled(part, scale):
+                            loss, count = _backward(part, its_head, inputs, targets)
                 optimizer.step()
                 total += loss
                 n_targets += count
@@ -183,19 +184,6 @@ def _backward(
     loss, count = summed_loss(model, head, inputs, targets)
     (loss / max(1, count)).backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), count
-
-
-@contextmanager
-def _part(subnet: SupernetModel, kept: Kept) -> Iterator[SupernetModel]:
-    """Cut a part out of the subnet and hand its gradients back to the subnet."""
-    where, part = locate(subnet, kept), extract(subnet, 1.0, kept)
-    yield part
-    gradients = {name: parameter.grad for name, parameter in part.named_parameters()}
-    for name, parameter in subnet.named_parameters():
-        gradient = gradients[name]
-        if gradient is not None:
-            parameter.grad = torch.zeros_like(parameter)
-            where[name].write(parameter.grad, gradient)
 
 
 def start_optimizer(parameters: Iterable[Tensor], settings: LocalTraining) -> Optimizer:

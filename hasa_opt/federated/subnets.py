@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from hasa_opt.federated.jobs import Job
 from hasa_opt.models.cuts import Coordinates, Kept
 from hasa_opt.models.supernet import SupernetModel, extract, locate, ties
+
+if TYPE_CHECKING:
+    from hasa_opt.federated.jobs import Job
 
 RECENT = 32
 """Widths of which a subnet is remembered from one client, and from one round, to the next."""
@@ -116,6 +118,16 @@ class Subnets:
     def mould(self, job: Job) -> Mould:
         """Build a subnet of the job's sizes."""
         return Mould(extract(self.server, job.width, job.kept))
+
+    def now(self, kept: Kept) -> tuple[Mould, Mapping[str, Coordinates]]:
+        """Give the subnet of the kept units with the server's weights of now, and where it lies.
+
+        For a server that changes; the next call may refill the same mould.
+        """
+        place = self.place(kept)
+        mould = self._moulds.get(place.sizes, lambda: Mould(extract(self.server, 1.0, kept)))
+        mould.fill(self._read(place))
+        return mould, place.where
 
     def weights(self, job: Job) -> dict[str, Tensor]:
         """Copy the weights of a job's subnet: the server's, but for the client's own."""

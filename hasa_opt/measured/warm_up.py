@@ -148,7 +148,8 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
         half = replace(task, train=part)
         costs.check(half, np.full(len(task), plan.menu[-1]))
         start_statistics(model, half, plan.training)
-    found = Measured(np.array([_round_flops(costs, task, width) for width in plan.menu]))
+    rounds = [float(costs.round(task, [width] * len(task))) for width in plan.menu]
+    found = Measured(np.array(rounds))
     draw = menu_draw(plan.menu, plan.shares)
     for train, held in (parts, parts[::-1]):
         mixed = warm_up(model, train, float(plan.menu[-1]), plan, costs, draw)
@@ -164,16 +165,10 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
     return found
 
 
-def _round_flops(costs: Costs, task: Task, width: float) -> float:
-    """Operations of a round on all training samples, all clients at one width."""
-    splits = (task.train[client] for client in range(len(task)))
-    return float(sum(costs.flops(split.inputs, costs.planned(width, split)) for split in splits))
-
-
 def _judging(costs: Costs, held: Sequence[Split], widths: Sequence[float] | FloatArray) -> int:
-    """Operations of the forward passes: a third of those of training."""
-    passes = [(split.inputs, {float(width): len(split)}) for split in held for width in widths]
-    return sum(costs.flops(*one) for one in passes) // 3
+    """Operations of judging all clients at each of some widths."""
+    pairs = [(split, width) for split in held for width in widths]
+    return costs.judging(*zip(*pairs, strict=True))
 
 
 def _beside(first: Judged, second: Judged) -> Judged:
