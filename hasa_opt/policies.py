@@ -128,12 +128,15 @@ class Policy:
         other policies are scaled to budgets that are no width.
     coverage : float
         Least share of the training samples at the widest subnet.
+    probes : bool
+        Whether it asks the setting for a probe.
     """
 
     choose: Callable[[Setting], FloatArray]
     scheme: str = "prefix"
     is_program: bool = False
     coverage: float = 0.0
+    probes: bool = False
 
     def __call__(self, setting: Setting) -> FloatArray:
         """Widths of the clients, ``(n_clients,)``."""
@@ -225,9 +228,11 @@ POLICIES: dict[str, Policy] = {
     "inverse_size": Policy(_inverse_size),
     "optimal": Policy(_optimal, is_program=True),
     "covered": Policy(_covered, is_program=True, coverage=COVERED_SHARE),
-    "measured": Policy(_measured, is_program=True),
-    "measured_covered": Policy(_measured_covered, is_program=True, coverage=COVERED_SHARE),
-    "by_difficulty": Policy(_by_difficulty),
+    "measured": Policy(_measured, is_program=True, probes=True),
+    "measured_covered": Policy(
+        _measured_covered, is_program=True, coverage=COVERED_SHARE, probes=True
+    ),
+    "by_difficulty": Policy(_by_difficulty, probes=True),
     "heterofl": Policy(_tiers),
     "fedrolex": Policy(_uniform, scheme="rolling"),
     "federated_dropout": Policy(_uniform, scheme="random"),

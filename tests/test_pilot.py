@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,6 +216,32 @@ def test_without_a_pilot_a_study_trains_uniform() -> None:
     assert (found.policy, len(found.proposals) > 0) == ("uniform", True)
     assert "a pilot could try" in planner.reason(0)
     assert "the pilot " not in planner.reason(0)
+
+
+def test_probe_and_pilot_are_kept_in_the_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = study(seeds=(0, 1)).run(directory=tmp_path, workers=2, compare_solvers=False)
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("hasa_opt.study.planner.probe", forbidden)
+    monkeypatch.setattr("hasa_opt.study.planner.pilot", forbidden)
+    with pytest.raises(AssertionError, match="measured again"):
+        study(probe_rounds=5).run(directory=tmp_path, workers=1, compare_solvers=False)
+    with pytest.raises(AssertionError, match="measured again"):
+        study(pilot_repeats=3).run(directory=tmp_path, workers=1, compare_solvers=False)
+    again = study(seeds=(0, 1)).run(directory=tmp_path, workers=1, compare_solvers=False)
+    assert [own.reason for own in again.outcomes] == [own.reason for own in first.outcomes]
+    assert np.array_equal(again.results.own, first.results.own)
+
+
+def test_workers_measure_what_one_process_does() -> None:
+    alone, together = (
+        study(seeds=(0, 1)).run(workers=workers, compare_solvers=False) for workers in (1, 2)
+    )
+    assert [own.reason for own in alone.outcomes] == [own.reason for own in together.outcomes]
 
 
 def test_command_pilots_and_recommends(monkeypatch: pytest.MonkeyPatch) -> None:

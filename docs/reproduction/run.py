@@ -2,26 +2,34 @@
 
     python docs/reproduction/run.py --data medium_data.csv
 
-Each seed has its own split, vocabulary and initial weights. Finished runs are kept, so that an
-interrupted call goes on when it is repeated. At the end all results are written as CSV.
+Each seed has its own split, vocabulary and initial weights, and is measured in its own process.
+Finished runs are kept, so that an interrupted call goes on when it is repeated. The results of a
+setting are written as CSV once all its seeds are measured; policies that were not asked for stay
+in the file.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import getpid
 from pathlib import Path
 
+from joblib import Parallel, cpu_count, delayed
 from rich.progress import track
 
 from hasa_opt import tasks
 from hasa_opt.models import GRULanguageModel
-from hasa_opt.study import Results, Study
-from hasa_opt.study.outcome import Outcome, gather
+from hasa_opt.study import Results, Study, read_results
+from hasa_opt.study.outcome import gather
+from hasa_opt.study.results import merged
+from hasa_opt.study.trials import follow
 from hasa_opt.tasks import Task
 
+Load = Callable[..., Task]
+RESULTS = Path(__file__).parent / "results"
 SEEDS = range(200, 220)
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 ROUNDS = 10
@@ -76,28 +84,42 @@ def main() -> None:
     """Read the command line and run what it asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="CSV file of the titles")
-    parser.add_argument("--output", type=Path, default=Path("reproduction"))
+    parser.add_argument("--directory", type=Path, default=Path("reproduction"), help="of all runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the CSV files are")
     parser.add_argument("--settings", nargs="+", default=[str(each) for each in SETTINGS])
     parser.add_argument("--policies", nargs="+", default=POLICIES)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--workers", type=int)
+    parser.add_argument("--workers", type=int, help="processes; default: one per core")
     options = parser.parse_args()
-    load: dict[str, Callable[..., Task]] = {
+    load: dict[str, Load] = {
         "titles": partial(tasks.titles, options.data),
         "docstrings": partial(tasks.load, "docstrings"),
     }
     for setting in SETTINGS:
         if str(setting) in options.settings:
-            outcomes: list[Outcome] = []
-            for seed in track(options.seeds, description=str(setting)):
-                study = setting.study(load[setting.task](seed=seed), seed, tuple(options.policies))
-                directory = options.output / str(setting)
-                done = study.run(
-                    workers=options.workers, directory=directory, compare_solvers=False
+            jobs = [
+                delayed(measured)(
+                    setting, load[setting.task], seed, options.policies, options.directory, getpid()
                 )
-                outcomes += done.outcomes
-            found = gather(outcomes, done.task.client_names, done.task.samples)
-            _rounded(found).write(options.output / f"{setting}.csv")
+                for seed in options.seeds
+            ]
+            n_jobs = options.workers or cpu_count()
+            done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
+            found = list(track(done, description=str(setting), total=len(jobs)))
+            found.sort(key=lambda own: own.seeds)
+            path = options.results / f"{setting}.csv"
+            known = [read_results(path)] if path.exists() else []
+            merged([*known, *found]).write(path)
+
+
+def measured(
+    setting: Setting, load: Load, seed: int, policies: Sequence[str], directory: Path, parent: int
+) -> Results:
+    """Results of one seed."""
+    follow(parent)
+    study = setting.study(load(seed=seed), seed, tuple(policies))
+    done = study.run(workers=1, directory=directory / str(setting), compare_solvers=False)
+    return _rounded(gather(done.outcomes, done.task.client_names, done.task.samples))
 
 
 def _rounded(results: Results) -> Results:

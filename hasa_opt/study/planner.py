@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from joblib import Memory, Parallel, cpu_count, delayed
 
 from hasa_opt import cost
 from hasa_opt.clients import FloatArray
@@ -19,6 +23,8 @@ from hasa_opt.probe import Control, Probe, probe
 from hasa_opt.recommend import Recommendation, recommend
 from hasa_opt.scores import SCORES
 from hasa_opt.study.plan import Meter, Plan, plan
+from hasa_opt.study.trial import identity, one_thread
+from hasa_opt.study.trials import follow
 
 if TYPE_CHECKING:
     from hasa_opt.study.study import Study
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["RESOURCES", "Planner"]
 
 RESOURCES = ("width", "flops")
+
+Found = TypeVar("Found", Probe, Pilot)
 
 
 class Planner:
@@ -38,9 +46,43 @@ class Planner:
 
     def __init__(self, study: Study) -> None:
         self._study = study
+        self._store: Path | None = None
         self._probes: dict[int, Probe] = {}
         self._pilots: dict[int, Pilot] = {}
         self._recommended: dict[int, Recommendation] = {}
+
+    def prepare(self, store: Path | None, workers: int | None) -> None:
+        """Measure all that the study's policies ask for, the seeds in parallel.
+
+        Parameters
+        ----------
+        store : path or None
+            Directory in which probes and pilots are kept; those of an earlier study are read.
+        workers : int or None
+            Processes; None: one per core.
+        """
+        self._store = store
+        asked = _asked(self._study.policies)
+        seeds = [seed for seed in self._study.seeds if seed not in self._probes]
+        if not asked or not seeds:
+            return
+        n_jobs = min(workers or cpu_count(), len(seeds))
+        found = Parallel(n_jobs=n_jobs)(
+            delayed(self._measured)(asked, seed, os.getpid()) for seed in seeds
+        )
+        for seed, (tried, judged) in zip(seeds, found, strict=True):
+            self._probes[seed] = tried
+            if judged is not None:
+                self._pilots[seed] = judged
+
+    def _measured(
+        self, asked: Collection[str], seed: int, parent: int
+    ) -> tuple[Probe, Pilot | None]:
+        """Probe of a seed, and its pilot if there is one; perhaps in a worker process."""
+        follow(parent)
+        if RECOMMENDED in asked:
+            self.recommendation(seed)
+        return self.probe(seed), self._pilots.get(seed)
 
     def setting(self, seed: int) -> Setting:
         """What the policies may look at: clients and scores from training data, budget, menu."""
@@ -80,19 +122,13 @@ class Planner:
             study, mean = self._study, self._study.budget
             if study.budget_in != "width":
                 mean = float(study.task.clients().weights @ self.plan("uniform", seed).widths)
-            self._probes[seed] = probe(
-                fresh(study.model, seed),
-                study.task,
-                study.widths,
-                study.probe_rounds,
+            self._probes[seed] = self._kept(
+                probe,
                 seed,
+                widths=list(study.widths),
+                rounds=study.probe_rounds,
                 budget=float(np.clip(mean, study.widths[0], study.widths[-1])),
-                sample=study.sample,
-                local_epochs=study.local_epochs,
-                batch_size=study.batch_size,
-                learning_rate=study.learning_rate,
-                optimizer=study.optimizer,
-                **self._mix,
+                **self._training,
             )
         return self._probes[seed]
 
@@ -109,7 +145,8 @@ class Planner:
             found = decide()
             if found.proposals and self._study.pilot_repeats:
                 tried = [own.policy for own in found.proposals]
-                self._pilots[seed] = self._pilot(tried, seed)
+                if seed not in self._pilots:
+                    self._pilots[seed] = self._pilot(tried, seed)
                 found = decide(pilot=self._pilots[seed])
             self._recommended[seed] = found
         return self._recommended[seed]
@@ -118,31 +155,51 @@ class Planner:
         """Uniform and some policies, as a run of the study trains them."""
         study = self._study
         plans = {name: self.plan(name, seed) for name in ("uniform", *policies)}
-        return pilot(
-            fresh(study.model, seed),
-            study.task,
-            {name: own.widths for name, own in plans.items()},
-            study.rounds,
+        means = {name: own.means for name, own in plans.items() if own.means is not None}
+        return self._kept(
+            pilot,
             seed,
-            mean_widths={name: own.means for name, own in plans.items() if own.means is not None},
+            allocations={name: own.widths.tolist() for name, own in plans.items()},
+            mean_widths={name: own.tolist() for name, own in means.items()},
+            rounds=study.rounds,
             repeats=study.pilot_repeats,
-            sample=study.sample,
-            local_epochs=study.local_epochs,
-            batch_size=study.batch_size,
-            learning_rate=study.learning_rate,
-            optimizer=study.optimizer,
             aggregation=study.aggregation,
             weight_power=study.weight_power,
             output_bias=study.output_bias,
             engine=study.engine,
-            **self._mix,
+            **self._training,
         )
 
+    def _kept(self, measure: Callable[..., Found], seed: int, **settings: Any) -> Found:
+        """Probe or pilot of a seed: that of an earlier study of the same settings, or a new one.
+
+        ``settings`` are such as JSON can hold.
+        """
+        study = self._study
+
+        def made() -> Found:
+            with one_thread():
+                return measure(fresh(study.model, seed), study.task, seed=seed, **settings)
+
+        if self._store is None:
+            return made()
+        known = {**identity(study.model, study.task), "seed": seed, **settings}
+        memory = Memory(self._store, verbose=0)
+        keep = memory.cache(_remembered, ignore=["made"])
+        found: Found = keep(json.dumps(known, sort_keys=True), made)
+        return found
+
     @property
-    def _mix(self) -> dict[str, float]:
-        """Share of the local model in personal ones, where it is known before the run."""
-        mix = self._study.mix
-        return {} if mix == "validation" else {"mix": mix}
+    def _training(self) -> dict[str, Any]:
+        """How clients train, as probe and pilot take it, and the share of personal models.
+
+        The share is left out where it is known after the run alone.
+        """
+        names = ("sample", "local_epochs", "batch_size", "learning_rate", "optimizer", "mix")
+        options = {name: getattr(self._study, name) for name in names}
+        if options["mix"] == "validation":
+            del options["mix"]
+        return options
 
     def resolved(self, policy: str, seed: int) -> str:
         """Name of the policy that a seed trains: another one in place of "recommended"."""
@@ -184,3 +241,13 @@ class Planner:
         control = self.probe(seed).control
         assert control is not None, "the probe was given a budget"
         return control
+
+
+def _asked(policies: Collection[str]) -> list[str]:
+    """Those of the policies that need a probe."""
+    return [name for name in policies if name == RECOMMENDED or parse_policy(name)[0].probes]
+
+
+def _remembered(settings: str, made: Callable[[], Found]) -> Found:
+    """What was measured; joblib keeps it under its settings."""
+    return made()

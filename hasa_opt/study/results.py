@@ -18,7 +18,7 @@ import numpy as np
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
 
-__all__ = ["MEASURES", "Results", "read_results"]
+__all__ = ["MEASURES", "Results", "merged", "read_results"]
 
 Kind = Literal["own", "supernet"]
 """Which network is tested: what each client deploys, or the uncut supernet."""
@@ -165,6 +165,27 @@ class Results:
                 yield [self.policies[at[0]], self.seeds[at[1]], name, size, *cells, *run]
 
 
+def merged(parts: Sequence[Results]) -> Results:
+    """Results of several studies of the same clients, as those of one.
+
+    Parameters
+    ----------
+    parts : sequence of Results
+        At least one; of two measurements of a policy and a seed the later part's is taken.
+
+    Raises
+    ------
+    InputError
+        If a policy was not measured under all seeds, or with other clients.
+    """
+    records = {
+        tuple(line[:3]): dict(zip(_HEADER, line, strict=True))
+        for part in parts
+        for line in part._lines()
+    }
+    return _assembled("the merged results", list(records.values()))
+
+
 def read_results(path: str | PathLike[str]) -> Results:
     """Read what :meth:`Results.write` wrote.
 
@@ -204,7 +225,7 @@ def _record(source: Path, number: int, line: dict[str, str | None]) -> dict[str,
     return record
 
 
-def _assembled(source: Path, records: Sequence[dict[str, Any]]) -> Results:
+def _assembled(source: Path | str, records: Sequence[dict[str, Any]]) -> Results:
     """Arrange records by policy, seed and client, each in the order of its first line."""
     axes = {
         name: {value: at for at, value in enumerate(dict.fromkeys(r[name] for r in records))}

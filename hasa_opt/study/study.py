@@ -195,8 +195,9 @@ class Study:
             Processes, of one torch thread each. Default: one per core, of the whole cluster on
             Ray. The numbers are the same for any.
         directory : path, optional
-            Finished runs are kept here, and the rounds of the others. A study that was interrupted
-            or killed repeats no finished run, and goes on with the others after their last round.
+            Finished runs, probes and pilots are kept here, and the rounds of the other runs. A
+            study that was interrupted or killed repeats nothing that is finished, and goes on with
+            the others after their last round.
         compare_solvers : bool
             Whether all installed solvers are compared on the integer program.
         on_progress : callable, optional
@@ -214,6 +215,8 @@ class Study:
         Study
             The same study with its outcomes.
         """
+        store = None if directory is None else Path(directory)
+        self.planner.prepare(store, workers)
         plans = {
             (policy, seed): self.plan(policy, seed)
             for policy in self.policies
@@ -227,7 +230,6 @@ class Study:
         if compare_solvers:
             problem = self.setting_for(self.seeds[0]).problem()
             comparison = compare(problem, time_limit_s=_COMPARE_SECONDS)
-        store = None if directory is None else Path(directory)
         histories: dict[str, History] = {}
         rounds = self.rounds * len(distinct)
         tell = None if on_round is None else lambda finished: on_round(finished, rounds)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from hasa_opt.federated import Faults, History, run
 from hasa_opt.models import SupernetModel, fresh
 from hasa_opt.tasks import Task
 
-__all__ = ["Trial"]
+__all__ = ["Trial", "identity", "one_thread"]
 
 _ROUNDS = "-rounds"
 
@@ -58,10 +59,8 @@ class Trial:
         With a place, every round is kept beside it until the result is, and a trial that was
         interrupted goes on after its last one.
         """
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         rounds = None if place is None else _rounds_of(place)
-        try:
+        with one_thread():
             history = run(
                 fresh(self.model, self.seed),
                 self.task,
@@ -72,8 +71,6 @@ class Trial:
                 on_round=on_round,
                 **self.options,
             )
-        finally:
-            torch.set_num_threads(threads)
         history = replace(history, metadata={**history.metadata, **self._identity()})
         if place is not None:
             history.save(place)
@@ -114,16 +111,30 @@ class Trial:
             name: value.record() if isinstance(value, Faults) else value
             for name, value in self.options.items()
         }
-        return {
-            **plain,
-            "seed": self.seed,
-            "sizes": dict(self.model.sizes),
-            "model": type(self.model).__name__,
-            "architecture sha256": self.model.architecture,
-            "fingerprint": dict(self.task.fingerprint),
-            "data sha256": self.task.checksum,
-            "version": __version__,
-        }
+        return {**plain, "seed": self.seed, **identity(self.model, self.task)}
+
+
+def identity(model: SupernetModel, task: Task) -> dict[str, Any]:
+    """What tells a network and its data from others, in terms that JSON can hold."""
+    return {
+        "sizes": dict(model.sizes),
+        "model": type(model).__name__,
+        "architecture sha256": model.architecture,
+        "fingerprint": dict(task.fingerprint),
+        "data sha256": task.checksum,
+        "version": __version__,
+    }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, so that no number depends on the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _rounds_of(place: Path) -> Path:

@@ -18,7 +18,7 @@ from hasa_opt.errors import MissingExtraError
 from hasa_opt.federated import History
 from hasa_opt.study.trial import Trial
 
-__all__ = ["BACKENDS", "histories"]
+__all__ = ["BACKENDS", "follow", "histories"]
 
 
 BACKENDS = ("local", "ray")
@@ -85,8 +85,7 @@ def _train(
     parent: int,
 ) -> tuple[str, History]:
     """Run a trial, perhaps in a worker process."""
-    if os.getpid() != parent:
-        _follow(parent)
+    follow(parent)
 
     def count(number: int, measured: object) -> None:
         if finished is not None:
@@ -96,8 +95,13 @@ def _train(
 
 
 @cache
-def _follow(parent: int) -> None:
-    """Let a worker process leave Ctrl-C to its parent, and end soon after its parent was killed."""
+def follow(parent: int) -> None:
+    """Let a worker process leave Ctrl-C to its parent, and end soon after its parent was killed.
+
+    Does nothing in the parent itself.
+    """
+    if os.getpid() == parent:
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
