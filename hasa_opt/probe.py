@@ -48,6 +48,9 @@ class Control:
     personal, personal_error : (n_clients,) floats
         What a client gains if it deploys its mixture of the common and its last local model, and
         the standard error. NaN for clients that took no part in the last round.
+    local_bias, local_bias_error : (n_clients,) floats
+        What it gains beyond that if its output bias is trained by it alone, and the standard error.
+        NaN besides where the model has no linear output layer with a bias.
     """
 
     width: float
@@ -56,6 +59,8 @@ class Control:
     error: FloatArray
     personal: FloatArray
     personal_error: FloatArray
+    local_bias: FloatArray
+    local_bias_error: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,19 +273,24 @@ def _control(
     assert plan.budget is not None
     variance = np.diagonal(covariance, axis1=1, axis2=2)
     noise = variance[:, :-1] + variance[:, -1:] - 2 * covariance[:, :-1, -1]
-    personal = np.full((2, len(accuracy)), np.nan)
+    ways = np.full((2, 2, len(accuracy)), np.nan)  # personal, local bias; gain, its error
     rows = sorted(measured.personal[0].keys() & measured.personal[1].keys())
     if rows:
         means, own, _ = _ratios([[half[row] for row in rows] for half in measured.personal])
-        spread = own[:, 0, 0] + own[:, 1, 1] - 2 * own[:, 0, 1]
-        personal[:, rows] = means[:, 1] - means[:, 0], np.sqrt(np.maximum(spread, 0))
+        for way, column in enumerate(range(1, means.shape[1])):
+            before = column - 1
+            spread = own[:, before, before] + own[:, column, column] - 2 * own[:, before, column]
+            gain = means[:, column] - means[:, before]
+            ways[way][:, rows] = gain, np.sqrt(np.maximum(spread, 0))
     return Control(
         width=plan.budget,
         accuracy=accuracy[:, -1],
         gain=accuracy[:, :-1] - accuracy[:, -1:],
         error=np.sqrt(np.maximum(noise, 0)),
-        personal=personal[0],
-        personal_error=personal[1],
+        personal=ways[0, 0],
+        personal_error=ways[0, 1],
+        local_bias=ways[1, 0],
+        local_bias_error=ways[1, 1],
     )
 
 

@@ -27,6 +27,7 @@ __all__ = ["Proposal", "Recommendation", "recommend"]
 
 PolicyName = Literal["uniform", "measured", "measured_covered", "by_difficulty", "fjord"]
 Scheme = Literal["prefix", "ordered_dropout"]
+OutputBias = Literal["shared", "local"]
 
 _UNIFORM: PolicyName = "uniform"
 _ROUNDING = 1e-9
@@ -70,6 +71,9 @@ class Recommendation:
         Name of the policy that trains it in a study.
     proposals : tuple of Proposal
         What a pilot should compare with uniform, or has compared.
+    output_bias : "shared" or "local"
+        Whether each client trains an output bias of its own, as for
+        :func:`hasa_opt.federated.run`; also in the pilot.
     """
 
     widths: FloatArray
@@ -79,6 +83,7 @@ class Recommendation:
     headroom: Headroom
     policy: PolicyName = _UNIFORM
     proposals: tuple[Proposal, ...] = ()
+    output_bias: OutputBias = "shared"
 
     def __str__(self) -> str:
         return self.reason
@@ -108,7 +113,8 @@ def recommend(
 
     Personal deployment of uniform costs no training, and gains more after a whole run than after
     the few rounds of a probe, so it is taken unless the whole interval of its measured gain is
-    below zero.
+    below zero. So is an output bias that each client trains alone, by what the probe has measured
+    that it gains beyond that.
 
     Parameters
     ----------
@@ -124,7 +130,8 @@ def recommend(
         What the measured optimum must keep trained; see :class:`Coverage`. Default: a tenth of the
         samples at the widest width, where that is feasible. ``{}``: nothing.
     pilot : Pilot, optional
-        Of "uniform", first, and of the ``proposals`` that this function gives without one.
+        Of "uniform", first, and of the ``proposals`` that this function gives without one, with
+        its ``output_bias``.
     confidence, pilot_confidence : float in (0, 1)
         Of each two-sided interval of the probe, and of the pilot.
 
@@ -154,18 +161,35 @@ def recommend(
         proposals += _ordered(probe, control, clients, deploy, confidence)
     ways = [] if pilot is None else _tried(proposals, pilot, pilot_confidence)
     sure = [way for way in ways if way.surely_ahead]
+    own = _mean_gain(control.personal, control.personal_error, probe, confidence)
+    bias = _bias_gain(control, probe, confidence)
+    output_bias: OutputBias = "shared" if bias is None or bias.high < 0 else "local"
     if sure:
         best = max(sure, key=lambda way: way.over_personal.value)
-        personal, worn = best.personal, "personal" if best.personal else "common"
-        reason = f"{best.proposal.reason}; in the pilot {best}; deploy {worn} models"
-        policy, widths, scheme, _ = best.proposal
+        personal, (policy, widths, scheme, why) = best.personal, best.proposal
+        why = f"{why}; in the pilot {best}"
     else:
-        own = _mean_gain(control.personal, control.personal_error, probe, confidence)
-        personal, worn = own.high >= 0, "personal" if own.high >= 0 else "common"
-        why = _untaken(proposals, ways) if proposals else room.sentence
-        reason = f"uniform: {why}; deploy {worn} models (personal ones: {own} in the probe)"
-        widths, scheme, policy = room.uniform, "prefix", _UNIFORM
-    return Recommendation(widths, scheme, personal, reason, room, policy, tuple(proposals))
+        personal, policy, widths, scheme = own.high >= 0, _UNIFORM, room.uniform, "prefix"
+        why = f"uniform: {_untaken(proposals, ways) if proposals else room.sentence}"
+    reason = f"{why}; {_deployed(personal, output_bias, own, bias)}"
+    return Recommendation(
+        widths, scheme, personal, reason, room, policy, tuple(proposals), output_bias
+    )
+
+
+def _bias_gain(control: Control, probe: Probe, confidence: float) -> Gain | None:
+    """What an output bias of its own gains a client; None where the model has none."""
+    if not np.isfinite(control.local_bias).any():
+        return None
+    return _mean_gain(control.local_bias, control.local_bias_error, probe, confidence)
+
+
+def _deployed(personal: bool, output_bias: OutputBias, own: Gain, bias: Gain | None) -> str:
+    """Which models to deploy, and what the probe has measured of them."""
+    worn = "personal" if personal else "common"
+    local = " with an output bias of the client's own" if output_bias == "local" else ""
+    beside = "" if bias is None else f", with an output bias of their own {bias} more"
+    return f"deploy {worn} models{local} (personal ones: {own}{beside} in the probe)"
 
 
 class _Way(NamedTuple):

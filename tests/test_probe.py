@@ -167,6 +167,7 @@ def test_control_is_a_run_at_the_budget(probed: Probe) -> None:
     assert control.gain == pytest.approx(probed.accuracy - control.accuracy[:, None])
     assert (control.error >= 0).all()
     assert np.isfinite(control.personal).all()
+    assert np.isfinite(control.local_bias).all()
     assert hasa.probe(small_model(), small_task(), MENU, 1, 0).control is None
 
 
@@ -177,6 +178,32 @@ def test_personal_deployment_without_a_local_share_gains_nothing() -> None:
     sampled = hasa.probe(small_model(), small_task(), MENU, 2, 0, budget=0.5, sample=1)
     assert sampled.control is not None
     assert np.isfinite(sampled.control.personal).sum() <= 1
+
+
+def test_personal_models_are_those_of_a_federated_run() -> None:
+    task, training = small_task(), LocalTraining(batch_size=8)
+    plan = Plan(np.array(MENU), np.full(3, 1 / 3), 3, training, None, 0, 0.5, 0.75)
+    found = measure(small_model(), task, plan).personal[0]
+    train, held = halves(task, 0)
+    part = replace(task, train=train, validation=held, test=held)
+    for column, bias in ((1, "shared"), (2, "local")):
+        history = federated.run(
+            small_model(), part, [0.5] * 3, rounds=3, seed=0, batch_size=8,
+            deploy="personal", mix=0.75, output_bias=bias,
+        )  # fmt: skip
+        reached = [own.correct[:, column].sum() / own.targets.sum() for own in found.values()]
+        assert reached == pytest.approx(history.test_accuracy[-1].tolist())
+
+
+def test_without_an_output_bias_there_is_none_of_its_own() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3, bias=False)
+    )
+    model = models.Supernet(network, torch.zeros(4, 3))
+    control = hasa.probe(model, small_task(), MENU, 1, 0, budget=0.5).control
+    assert control is not None
+    assert np.isnan(control.local_bias).all()
+    assert np.isfinite(control.personal).all()
 
 
 @pytest.mark.parametrize("budget", [0.25, 0.3, 0.5, 0.9, 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
+from math import inf, nan
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ def written(
     personal: float = 0.01,
     error: float = 0.002,
     budget: float = 0.5,
+    local_bias: float = nan,
 ) -> Probe:
     """A probe with hardly any noise; ``uniform`` is what its control reaches."""
     count = len(accuracy)
@@ -35,6 +36,8 @@ def written(
         error=np.full(accuracy.shape, error),
         personal=np.full(count, personal),
         personal_error=np.full(count, error),
+        local_bias=np.full(count, local_bias),
+        local_bias_error=np.full(count, error if np.isfinite(local_bias) else nan),
     )
     return Probe(
         widths=MENU,
@@ -259,3 +262,18 @@ def test_a_probe_without_its_control_is_refused() -> None:
 def test_a_device_that_can_deploy_nothing_is_named() -> None:
     with pytest.raises(hasa.InputError, match="client-1"):
         recommend(written(ALIKE), CLIENTS, 0.5, deploy=[0.8, 0.1, 0.8, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("gain", "chosen"), [(0.02, "local"), (-0.0005, "local"), (-0.02, "shared"), (nan, "shared")]
+)
+def test_an_output_bias_of_its_own_unless_it_clearly_loses_or_there_is_none(
+    gain: float, chosen: str
+) -> None:
+    found = recommend(written(ALIKE, local_bias=gain), CLIENTS, 0.5)
+    assert (found.output_bias, found.personal) == (chosen, True)
+    assert ("with an output bias of the client's own" in found.reason) == (chosen == "local")
+    assert ("with an output bias of their own" in found.reason) == np.isfinite(gain)
+    ways = {"measured_covered": 2.0, "measured_covered+personal": 3.0}
+    taken = recommend(written(DIVERSE, local_bias=gain), CLIENTS, 0.5, pilot=tried(ways))
+    assert (taken.policy, taken.output_bias) == ("measured_covered", chosen)

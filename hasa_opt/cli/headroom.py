@@ -136,6 +136,7 @@ def headroom(
                         rounds,
                         seed,
                         repeats=pilot_repeats,
+                        output_bias=advice.output_bias,
                         **training,
                     )
                 advice = decide(pilot=tried)
@@ -176,6 +177,7 @@ def _advised(advice: Recommendation) -> dict[str, Any]:
     return {
         "policy": advice.policy,
         "personal": advice.personal,
+        "output_bias": advice.output_bias,
         "widths": advice.widths.tolist(),
         "proposals": [own.policy for own in advice.proposals],
         "reason": advice.reason,

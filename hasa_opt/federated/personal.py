@@ -124,6 +124,17 @@ def output_bias(model: SupernetModel) -> str:
     InputError
         If no linear layer with a bias gives the outputs.
     """
+    found = find_output_bias(model)
+    if found is None:
+        raise InputError(
+            f"{type(model).__name__} has no linear output layer with a bias: "
+            'use output_bias="shared"'
+        )
+    return found
+
+
+def find_output_bias(model: SupernetModel) -> str | None:
+    """Name of the bias of a model's output layer; None if no linear layer gives the outputs."""
     cuts, shapes = model.cuts(), {name: t.shape for name, t in model.state_dict().items()}
     found = [
         name
@@ -131,12 +142,7 @@ def output_bias(model: SupernetModel) -> str:
         if name.endswith("bias") and cuts[name] == (None,) and shape == (model.n_outputs,)
         if len(shapes.get(name.removesuffix("bias") + "weight", ())) == 2
     ]
-    if not found:
-        raise InputError(
-            f"{type(model).__name__} has no linear output layer with a bias: "
-            'use output_bias="shared"'
-        )
-    return found[-1]
+    return found[-1] if found else None
 
 
 def _below(held: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:

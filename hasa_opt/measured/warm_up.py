@@ -20,6 +20,7 @@ from hasa_opt.federated.batches import batches
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.engine import ENGINES, Job
 from hasa_opt.federated.local import derive_seed
+from hasa_opt.federated.personal import find_output_bias
 from hasa_opt.federated.schemes import Draw, Key
 from hasa_opt.federated.statistics import start_statistics
 from hasa_opt.federated.streams import draw_clients
@@ -85,12 +86,15 @@ class WarmUp:
         The server's supernet after the last round.
     states : dict of int to dict of str to Tensor
         Local weights of the clients of the last round.
+    bias : str or None
+        Name of the output bias, if each client has one of its own; the supernet's is untrained.
     flops : int
         Operations of training.
     """
 
     model: SupernetModel
     states: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    bias: str | None = None
     flops: int = 0
 
 
@@ -121,7 +125,8 @@ class Measured:
     outcomes : two lists of n_clients Judged
         Columns: the widths of the menu, then the control where there is one.
     personal : two dicts of client to Judged
-        With a control: the common model and the client's mixture.
+        With a control: the common model, the client's mixture, and the mixture of another control,
+        in which each client has an output bias of its own, if there can be one.
     flops : int
         Operations of training and judging.
     round_flops : (n_widths,) floats
@@ -151,6 +156,7 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
     rounds = [float(costs.round(task, [width] * len(task))) for width in plan.menu]
     found = Measured(np.array(rounds))
     draw = menu_draw(plan.menu, plan.shares)
+    bias = find_output_bias(model)
     for train, held in (parts, parts[::-1]):
         mixed = warm_up(model, train, float(plan.menu[-1]), plan, costs, draw)
         outcomes = judge(mixed.model, plan.menu, train, held)
@@ -159,8 +165,12 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
             control = warm_up(model, train, plan.budget, plan, costs)
             uniform = judge(control.model, [plan.budget], train, held)
             outcomes = [_beside(*pair) for pair in zip(outcomes, uniform, strict=True)]
-            found.personal.append(personal(control, plan.budget, plan.mix, train, held))
-            found.flops += control.flops + _judging(costs, held, [plan.budget] * 3)
+            ways = [control]
+            if bias is not None:
+                ways.append(warm_up(model, train, plan.budget, plan, costs, bias=bias))
+            found.personal.append(personal(ways, plan.budget, plan.mix, train, held))
+            found.flops += sum(way.flops for way in ways)
+            found.flops += _judging(costs, held, [plan.budget] * (2 + len(ways)))
         found.outcomes.append(outcomes)
     return found
 
@@ -219,6 +229,7 @@ def warm_up(
     plan: Plan,
     costs: Costs,
     draw: Draw | None = None,
+    bias: str | None = None,
 ) -> WarmUp:
     """Train a supernet for some rounds, all clients at one width.
 
@@ -232,14 +243,26 @@ def warm_up(
     costs : Costs
     draw : Draw, optional
         Draws the narrower width that each batch trains.
+    bias : str, optional
+        Name of the output bias, if each client is to keep its own.
     """
-    done = WarmUp(copy.deepcopy(model))
+    done = WarmUp(copy.deepcopy(model), bias=bias)
+    local = () if bias is None else (bias,)
+    own: dict[int, dict[str, Tensor]] = {}
     engine = ENGINES["auto" if draw is None else "sequential"]
     for number in range(plan.rounds):
         drawn = draw_clients(len(splits), plan.sample, (plan.seed, number)).tolist()
         kept = prefix(done.model, width)
         jobs = (
-            Job(client, width, kept, splits[client], (plan.seed, number, client), draw)
+            Job(
+                client,
+                width,
+                kept,
+                splits[client],
+                (plan.seed, number, client),
+                draw,
+                own.get(client, {}),
+            )
             for client in drawn
         )
         done.states = {}
@@ -248,7 +271,8 @@ def warm_up(
             done.flops += costs.flops(report.job.split.inputs, report.result.trained)
             updates.append(Update(width, len(report.job.split), report.state))
             done.states[report.job.client] = report.state
-        done.model.load_state_dict(aggregate(done.model, updates))
+            own[report.job.client] = {name: report.state[name].clone() for name in local}
+        done.model.load_state_dict(aggregate(done.model, updates, local=local))
     return done
 
 
@@ -274,29 +298,59 @@ def judge(
 
 
 def personal(
-    done: WarmUp, width: float, mix: float, train: Sequence[Split], held: Sequence[Split]
+    ways: Sequence[WarmUp],
+    width: float,
+    mix: float,
+    train: Sequence[Split],
+    held: Sequence[Split],
 ) -> dict[int, Judged]:
-    """Judge, at one width, the common model and each client's mixture with its own last one.
+    """Judge, at one width, a common model and each client's mixtures with its own last ones.
+
+    Parameters
+    ----------
+    ways : sequence of WarmUp
+        Each gives a mixture; the first one gives the common model. In all of them the same clients
+        took part in the last round.
+    width, mix : float
+    train, held : n_clients splits each
 
     Returns
     -------
     dict of int to Judged
-        Client to its outcomes: the common model in column 0, the mixture in column 1.
+        Client to its outcomes: the common model in column 0, then the mixtures.
     """
-    common = extract(done.model, width)
-    estimate_statistics(common, train)
-    found = {}
-    for client, state in done.states.items():
-        own = copy.deepcopy(common)
-        shared = common.state_dict()
-        own.load_state_dict(
-            {
-                name: torch.lerp(value, state[name], mix) if value.is_floating_point() else value
-                for name, value in shared.items()
-            }
+    commons = [extract(way.model, width) for way in ways]
+    for common in commons:
+        estimate_statistics(common, train)
+    return {
+        client: judged(
+            [
+                commons[0],
+                *(
+                    _mixture(common, way.states[client], way.bias, mix)
+                    for way, common in zip(ways, commons, strict=True)
+                ),
+            ],
+            held[client],
         )
-        found[client] = judged([common, own], held[client])
-    return found
+        for client in ways[0].states
+    }
+
+
+def _mixture(
+    common: SupernetModel, state: Mapping[str, Tensor], bias: str | None, mix: float
+) -> SupernetModel:
+    """Move a copy of the common model towards a local one; an output bias of its own is all its."""
+    shared = common.state_dict()
+    own = {
+        name: torch.lerp(value, state[name], mix) if value.is_floating_point() else value
+        for name, value in shared.items()
+    }
+    if bias is not None:
+        own[bias] = state[bias]
+    mixed = copy.deepcopy(common)
+    mixed.load_state_dict(own)
+    return mixed
 
 
 @torch.no_grad()

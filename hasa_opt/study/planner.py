@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -144,17 +144,17 @@ class Planner:
             )
             found = decide()
             if found.proposals and self._study.pilot_repeats:
-                tried = [own.policy for own in found.proposals]
                 if seed not in self._pilots:
-                    self._pilots[seed] = self._pilot(tried, seed)
+                    self._pilots[seed] = self._pilot(found, seed)
                 found = decide(pilot=self._pilots[seed])
             self._recommended[seed] = found
         return self._recommended[seed]
 
-    def _pilot(self, policies: Sequence[str], seed: int) -> Pilot:
-        """Uniform and some policies, as a run of the study trains them."""
+    def _pilot(self, advice: Recommendation, seed: int) -> Pilot:
+        """Uniform and what is proposed, as a run of the study would train them."""
         study = self._study
-        plans = {name: self.plan(name, seed) for name in ("uniform", *policies)}
+        tried = ("uniform", *(own.policy for own in advice.proposals))
+        plans = {name: self.plan(name, seed) for name in tried}
         means = {name: own.means for name, own in plans.items() if own.means is not None}
         return self._kept(
             pilot,
@@ -165,7 +165,7 @@ class Planner:
             repeats=study.pilot_repeats,
             aggregation=study.aggregation,
             weight_power=study.weight_power,
-            output_bias=study.output_bias,
+            output_bias="local" if study.output_bias == "local" else advice.output_bias,
             engine=study.engine,
             **self._training,
         )
@@ -206,7 +206,8 @@ class Planner:
         if policy != RECOMMENDED:
             return policy
         chosen = self.recommendation(seed)
-        return chosen.policy + ("+personal" if chosen.personal else "")
+        personal = "+personal" if chosen.personal else ""
+        return chosen.policy + personal + ("+local_bias" if chosen.output_bias == "local" else "")
 
     def reason(self, seed: int) -> str:
         """What is recommended and why, and what the probe and the pilot cost."""
