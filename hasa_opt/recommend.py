@@ -1,4 +1,4 @@
-"""What to do with a probe: uniform, personal or not, unless a pilot confirms something better.
+"""What to do with a probe: uniform or ordered dropout, and what a pilot confirms to be better.
 
 A pure decision on measurements: nothing is trained here.
 """
@@ -100,21 +100,25 @@ def recommend(
     confidence: float = 0.95,
     pilot_confidence: float = 0.68,
 ) -> Recommendation:
-    """Recommend uniform with personal deployment, unless a pilot has confirmed something better.
+    """Recommend uniform or ordered dropout, unless a pilot has confirmed something better.
 
-    A probe makes proposals: the measured optimum where the whole interval of its headroom is above
-    zero, ordered dropout where it was ahead of the control, and the narrowest width for easy
-    clients where the held-back losses fall into two groups. No table knows what training under an
-    allocation does, so a proposal is taken only after a pilot in which the whole interval of its
-    gain is above zero over uniform *and* over uniform with personal deployment; of several, the
-    one with the largest gain. By default that is an interval of one standard error, as in the
-    1-SE rule of model selection (Breiman et al., Classification and Regression Trees, 1984): a
-    wrong choice within the noise costs little, and 95 % intervals hardly ever choose.
+    Ordered dropout is what the probe's supernet was trained by, as long as its control was trained
+    at the budget's width. So it is taken where devices may deploy wider than they train on average
+    and it was ahead of the control there.
 
-    Personal deployment of uniform costs no training, and gains more after a whole run than after
-    the few rounds of a probe, so it is taken unless the whole interval of its measured gain is
-    below zero. So is an output bias that each client trains alone, by what the probe has measured
-    that it gains beyond that.
+    Elsewhere a probe makes proposals: the measured optimum where the whole interval of its headroom
+    is above zero, and the narrowest width for easy clients where the held-back losses fall into
+    two groups. No table knows what training under an allocation does, so a proposal is taken only
+    after a pilot in which the whole interval of its gain is above zero over uniform *and* over
+    uniform with personal deployment; of several, the one with the largest gain. By default that is
+    an interval of one standard error, as in the 1-SE rule of model selection (Breiman et al.,
+    Classification and Regression Trees, 1984): a wrong choice within the noise costs little, and
+    95 % intervals hardly ever choose.
+
+    Personal deployment costs no training, and under uniform it gains more after a whole run than
+    after the few rounds of a probe, so it is taken unless the whole interval of its measured gain
+    is below zero. So is an output bias that each client trains alone, by what the probe has
+    measured that it gains beyond that.
 
     Parameters
     ----------
@@ -156,20 +160,22 @@ def recommend(
             "is measured too"
         )
     room, covered = _headroom(probe, clients, budget, coverage, confidence)
-    proposals = [*_optimum(room, covered), *_grouped(probe, clients, budget)]
-    if deploy is not None:
-        proposals += _ordered(probe, control, clients, deploy, confidence)
-    ways = [] if pilot is None else _tried(proposals, pilot, pilot_confidence)
-    sure = [way for way in ways if way.surely_ahead]
     own = _mean_gain(control.personal, control.personal_error, probe, confidence)
     bias = _bias_gain(control, probe, confidence)
     output_bias: OutputBias = "shared" if bias is None or bias.high < 0 else "local"
-    if sure:
+    ordered = _ordered(probe, control, clients, deploy, confidence)
+    proposals = [] if ordered else [*_optimum(room, covered), *_grouped(probe, clients, budget)]
+    ways = [] if pilot is None else _tried(proposals, pilot, pilot_confidence)
+    sure = [way for way in ways if way.surely_ahead]
+    personal = own.high >= 0
+    if ordered:
+        policy, widths, scheme, why = ordered
+    elif sure:
         best = max(sure, key=lambda way: way.over_personal.value)
         personal, (policy, widths, scheme, why) = best.personal, best.proposal
         why = f"{why}; in the pilot {best}"
     else:
-        personal, policy, widths, scheme = own.high >= 0, _UNIFORM, room.uniform, "prefix"
+        policy, widths, scheme = _UNIFORM, room.uniform, "prefix"
         why = f"uniform: {_untaken(proposals, ways) if proposals else room.sentence}"
     reason = f"{why}; {_deployed(personal, output_bias, own, bias)}"
     return Recommendation(
@@ -299,14 +305,16 @@ def _ordered(
     probe: Probe,
     control: Control,
     clients: Clients,
-    deploy: npt.ArrayLike,
+    deploy: npt.ArrayLike | None,
     confidence: float,
-) -> list[Proposal]:
+) -> Proposal | None:
     """Ordered dropout, if its supernet is ahead of the control at the deployed widths.
 
     Its interval does not count: drawn widths learn more slowly, so that a short probe says no too
     often.
     """
+    if deploy is None:
+        return None
     caps = np.broadcast_to(float_array(deploy, "deploy"), (len(clients),))
     if clients.max_width is not None:
         caps = np.minimum(caps, clients.max_width)
@@ -318,11 +326,15 @@ def _ordered(
             f"width {probe.widths[0]:g}: add a narrower width or leave the client out"
         )
     rows = np.arange(len(clients))
-    own, error = control.gain[rows, fitting], control.error[rows, fitting]
-    gain = _mean_gain(own, error, probe, confidence)
+    gain = _mean_gain(control.gain[rows, fitting], control.error[rows, fitting], probe, confidence)
+    if gain.value <= 0:
+        return None
     widths = probe.widths[fitting]
-    reason = f"ordered dropout deployed at width {widths.mean():.2g} gains {gain} points"
-    return [Proposal("fjord", widths, "ordered_dropout", reason)] if gain.value > 0 else []
+    reason = (
+        f"ordered dropout deployed at width {widths.mean():.2g}: the probe, trained that way, "
+        f"gains {gain} points over uniform"
+    )
+    return Proposal("fjord", widths, "ordered_dropout", reason)
 
 
 def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: float) -> Gain:

@@ -208,29 +208,34 @@ def test_coverage_is_kept_by_default_and_can_be_chosen() -> None:
     assert recommend(written(DIVERSE), capped, 0.5).widths.max() == 0.5
 
 
-def test_ordered_dropout_is_proposed_where_it_beat_uniform_and_may_be_deployed() -> None:
+def test_ordered_dropout_is_taken_where_it_beat_uniform_and_may_be_deployed() -> None:
     steep = written(ALIKE, uniform=0.5)  # at the widest width 0.56
     found = recommend(steep, CLIENTS, 0.5, deploy=0.8)
-    assert names(found) == ["fjord"]
-    assert found.proposals[0].scheme == "ordered_dropout"
-    assert found.proposals[0].widths.tolist() == [0.8] * 4
-    assert "+6.0" in found.reason
-    taken = recommend(steep, CLIENTS, 0.5, deploy=0.8, pilot=tried({"fjord+personal": 1.0}))
-    assert (taken.scheme, taken.widths.tolist()) == ("ordered_dropout", [0.8] * 4)
-    assert names(recommend(steep, CLIENTS, 0.5)) == []
-    assert names(recommend(steep, CLIENTS, 0.5, deploy=0.5)) == []
+    assert (found.policy, found.scheme, found.personal) == ("fjord", "ordered_dropout", True)
+    assert found.widths.tolist() == [0.8] * 4
+    assert "gains +6.0" in found.reason
+    assert found.proposals == ()
+    assert recommend(steep, CLIENTS, 0.5).policy == "uniform"
+    assert recommend(steep, CLIENTS, 0.5, deploy=0.5).policy == "uniform"
 
 
 def test_ordered_dropout_is_left_where_it_did_not_beat_uniform() -> None:
-    assert names(recommend(written(ALIKE, uniform=0.56), CLIENTS, 0.5, deploy=0.8)) == []
+    assert recommend(written(ALIKE, uniform=0.56), CLIENTS, 0.5, deploy=0.8).policy == "uniform"
     noisy = written(ALIKE, uniform=0.55, error=0.05)  # + 1 point with an interval of 5
-    assert names(recommend(noisy, CLIENTS, 0.5, deploy=0.8)) == ["fjord"]
+    assert recommend(noisy, CLIENTS, 0.5, deploy=0.8).policy == "fjord"
+
+
+def test_nothing_is_proposed_to_a_pilot_where_ordered_dropout_is_taken() -> None:
+    diverse = written(DIVERSE, uniform=0.4)
+    assert names(recommend(diverse, CLIENTS, 0.5)) == ["measured_covered"]
+    found = recommend(diverse, CLIENTS, 0.5, deploy=0.8)
+    assert (found.policy, names(found)) == ("fjord", [])
 
 
 def test_deployed_widths_are_within_the_caps() -> None:
     capped = hasa.Clients([100] * 4, max_width=[0.5, 0.8, 0.8, 0.8])
     found = recommend(written(ALIKE, uniform=0.4), capped, 0.5, deploy=[0.8, 0.79, 0.8, 1.0])
-    assert found.proposals[0].widths.tolist() == [0.5, 0.5, 0.8, 0.8]
+    assert found.widths.tolist() == [0.5, 0.5, 0.8, 0.8]
 
 
 def test_a_pilot_of_something_else_is_refused() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from records import keep, keep_choices, reasons, rounded
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -118,10 +119,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--budgets", nargs="*", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--policies", nargs="+", default=COMPARED)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     task, console = tasks.load("domains"), Console()
     for name in options.budgets:
+        setting = f"domains-cnn-{BUDGETS[name]:g}"
         verdict = predict(task, BUDGETS[name], options.first_seed)
         console.rule(f"{name}: budget {BUDGETS[name]}")
         console.print(verdict)
@@ -129,9 +132,10 @@ def main() -> None:
         console.print(done.allocation_table())
         done = done.run(directory=options.directory / name)
         console.print(done, by_client(done), paired(done))
-        for own in done.outcomes:
-            if own.reason:
-                console.print(f"seed {own.seed}: {own.reason}", markup=False, highlight=False)
+        keep([rounded(done.results)], options.results / f"{setting}.csv")
+        keep_choices(setting, reasons(done.outcomes), options.results)
+        for seed, reason in reasons(done.outcomes).items():
+            console.print(f"seed {seed}: {reason}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from os import getpid
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed
+from records import keep, keep_choices, reasons, rounded
 from rich.progress import track
 
 from hasa_opt import tasks
 from hasa_opt.models import GRULanguageModel
-from hasa_opt.study import Results, Study, read_results
+from hasa_opt.study import Results, Study
 from hasa_opt.study.outcome import gather
-from hasa_opt.study.results import merged
 from hasa_opt.study.trials import follow
 from hasa_opt.tasks import Task
 
@@ -106,26 +106,21 @@ def main() -> None:
             n_jobs = options.workers or cpu_count()
             done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
             found = list(track(done, description=str(setting), total=len(jobs)))
-            found.sort(key=lambda own: own.seeds)
-            path = options.results / f"{setting}.csv"
-            known = [read_results(path)] if path.exists() else []
-            merged([*known, *found]).write(path)
+            found.sort(key=lambda own: own[0].seeds)
+            keep([results for results, _ in found], options.results / f"{setting}.csv")
+            why = {seed: reason for _, own in found for seed, reason in own.items()}
+            keep_choices(str(setting), why, options.results)
 
 
 def measured(
     setting: Setting, load: Load, seed: int, policies: Sequence[str], directory: Path, parent: int
-) -> Results:
-    """Results of one seed."""
+) -> tuple[Results, dict[int, str]]:
+    """Results of one seed, and why it chose what is recommended."""
     follow(parent)
     study = setting.study(load(seed=seed), seed, tuple(policies))
     done = study.run(workers=1, directory=directory / str(setting), compare_solvers=False)
-    return _rounded(gather(done.outcomes, done.task.client_names, done.task.samples))
-
-
-def _rounded(results: Results) -> Results:
-    """Six decimals are enough, and a tenth of the file."""
-    columns = ("own", "supernet", "deployed", "peak", "trained", "realised")
-    return replace(results, **{name: getattr(results, name).round(6) for name in columns})
+    results = gather(done.outcomes, done.task.client_names, done.task.samples)
+    return rounded(results), reasons(done.outcomes)
 
 
 if __name__ == "__main__":

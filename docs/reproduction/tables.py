@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from records import chosen
+
+from hasa_opt.policies import RECOMMENDED
 from hasa_opt.study.claim import signed, span
 from hasa_opt.study.contrasts import Contrast, against, against_plain, against_same_options, hinges
 from hasa_opt.study.inference import Difference, family
@@ -50,16 +53,36 @@ CLAIMS = (
 )  # fmt: skip
 
 
+RECOMMENDATION = (
+    *(
+        Claim(f"The recommendation has a higher client mean than {other}", RECOMMENDED, other)
+        for other in ("uniform", "hasa", "uniform+personal", "uniform+personal+local_bias")
+    ),
+    Claim("The recommendation has a better worst client than uniform", RECOMMENDED, "uniform",
+          "worst"),
+    Claim("The recommendation has a higher sample-weighted mean than uniform", RECOMMENDED,
+          "uniform", "weighted"),
+    *(
+        Claim(f"Width by domain has a higher client mean than {other}", "by_domain", other)
+        for other in ("uniform", "hasa", "uniform+personal")
+    ),
+)  # fmt: skip
+
+
 def page() -> str:
     """The page of all settings, as reStructuredText."""
-    files = sorted(RESULTS.glob("*.csv"))
     parts = [_title("Results of the reproduction", "="), _INTRODUCTION]
-    for path in files:
-        task, hidden, budget = path.stem.split("-")
-        results = read_results(path)
-        name = f"{task.capitalize()}, {hidden} hidden units, budget {budget}"
-        seeds = f"{len(results.seeds)} seeds, {results.seeds[0]} to {results.seeds[-1]}."
-        parts += [_title(name, "-"), seeds, *_setting(results, float(budget))]
+    for folder, words in ((RESULTS, ""), (RESULTS / "confirmation", ", the recommendation")):
+        for path in sorted(folder.glob("*-*-*.csv")):
+            task, size, budget = path.stem.split("-")
+            results = read_results(path)
+            network = f"{size} hidden units" if size.isdigit() else size.upper()
+            name = f"{task.capitalize()}, {network}, budget {budget}{words}"
+            seeds = f"{len(results.seeds)} seeds, {results.seeds[0]} to {results.seeds[-1]}."
+            parts += [_title(name, "-"), seeds, *_setting(results, float(budget))]
+            choices = [f"{name} {times} times" for name, times in chosen(path).most_common()]
+            if choices:
+                parts.append(f"Recommended were {', '.join(choices)}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -89,9 +112,14 @@ def _setting(results: Results, budget: float) -> Iterator[str]:
         for row, whole in zip(summarise(results, budget), supernet, strict=True)
     ]
     yield _table(_COLUMNS, rows)
-    yield _title("Claims of the paper", "~")
-    yield _table(("claim", "difference", "95 % interval", "smallest effect", "verdict"),
-                 list(_claims(results)))  # fmt: skip
+    for title, claims in (
+        ("Claims of the paper", CLAIMS),
+        ("What is recommended here", RECOMMENDATION),
+    ):
+        if rows := list(_claims(claims, results)):
+            yield _title(title, "~")
+            yield _table(("claim", "difference", "95 % interval", "smallest effect", "verdict"),
+                         rows)  # fmt: skip
     for title, found in (
         ("What allocation adds, with the same options", against_same_options(results)),
         ("What the options add to the same allocation", against_plain(results)),
@@ -113,8 +141,8 @@ _COLUMNS = ("policy", "client mean", *_DIFFERENCE, "by samples", "worst client",
             "supernet", "realised", "deployed")  # fmt: skip
 
 
-def _claims(results: Results) -> Iterator[list[str]]:
-    for claim in CLAIMS:
+def _claims(claims: Sequence[Claim], results: Results) -> Iterator[list[str]]:
+    for claim in claims:
         if {claim.better, claim.worse} <= set(results.policies):
             values = results.measure(claim.measure, claim.kind)
             pair = values[results.row(claim.better)], values[results.row(claim.worse)]
