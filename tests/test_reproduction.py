@@ -14,9 +14,11 @@ from hasa_opt import tasks
 from hasa_opt.study.results import read_results
 
 HERE = Path(__file__).parents[1] / "docs" / "reproduction"
+EARLIER_RULE = "probe_alone"  # what was recommended before pilots: no policy of today
 
 
 def load(name: str) -> ModuleType:
+    sys.path[:0] = [] if str(HERE) in sys.path else [str(HERE)]  # the scripts import each other
     spec = importlib.util.spec_from_file_location(f"reproduction_{name}", HERE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -34,16 +36,36 @@ def test_the_page_is_rebuilt_from_the_committed_measurements():
 def test_the_committed_measurements_are_of_the_frozen_settings():
     run = load("run")
     settings = {str(setting): setting for setting in run.SETTINGS}
-    files = sorted((HERE / "results").glob("*.csv"))
+    files = sorted((HERE / "results").glob("*-*-*.csv"))
     assert files
     for path in files:
         results = read_results(path)
-        assert set(results.seeds) <= set(run.SEEDS)
-        assert set(results.policies) <= set(run.POLICIES)
+        assert results.seeds == tuple(run.SEEDS)
+        assert set(results.policies) <= {*run.POLICIES, EARLIER_RULE}
         budget = settings[path.stem].budget
         assert np.abs(results.realised / budget - 1).max() < 0.005
         assert (results.rounds == run.ROUNDS).all()
         assert len(results.clients) == 7
+
+
+def test_the_recommendation_is_confirmed_on_fresh_seeds():
+    run, domains, records = load("run"), load("domains"), load("records")
+    rounds = dict.fromkeys(map(str, run.SETTINGS), run.ROUNDS)
+    rounds |= {f"domains-cnn-{budget:g}": domains.ROUNDS for budget in domains.BUDGETS.values()}
+    files = sorted((HERE / "results" / "confirmation").glob("*-*-*.csv"))
+    assert files
+    for path in files:
+        results = read_results(path)
+        assert results.seeds == tuple(range(220, 240))
+        assert (results.rounds == rounds[path.stem]).all()
+        budget = float(path.stem.split("-")[2])
+        assert np.abs(results.realised / budget - 1).max() < 0.005
+        chosen = records.chosen(path)
+        assert chosen.total() == len(results.seeds)
+        for name in chosen.keys() & set(results.policies):
+            if chosen[name] == len(results.seeds):
+                same = results.own[results.row("recommended")] == results.own[results.row(name)]
+                assert same.all(), "what is recommended is trained once"
 
 
 def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
@@ -57,21 +79,40 @@ def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
     assert row[2].strip().lstrip("- +\N{MINUS SIGN}") == shown
 
 
+def test_what_is_recommended_is_kept_beside_the_results(tmp_path):
+    records = load("records")
+    records.keep_choices("a-1-0.5", {1: "uniform+personal: why", 0: "fjord: why, too"}, tmp_path)
+    records.keep_choices("b-1-0.5", {1: "uniform: b"}, tmp_path)
+    records.keep_choices("a-1-0.5", {1: "fjord: again"}, tmp_path)
+    assert records.chosen(tmp_path / "a-1-0.5.csv") == {"fjord": 2}
+    assert records.chosen(tmp_path / "b-1-0.5.csv") == {"uniform": 1}
+    assert records.chosen(tmp_path / "c-1-0.5.csv") == {}
+
+
 def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypatch, capsys):
     run = load("run")
     monkeypatch.setattr(run, "ROUNDS", 1)
     small = tasks.load("docstrings", n_texts=400)
     monkeypatch.setattr(run.tasks, "load", lambda name, seed: small)
-    arguments = ["--output", tmp_path, "--settings", "docstrings-16-0.5", "--seeds", 0, 1]
+    arguments = ["--directory", tmp_path / "runs", "--results", tmp_path]
+    arguments += ["--settings", "docstrings-16-0.5", "--seeds", 0, 1]
     arguments += ["--policies", "uniform", "uniform+personal", "--workers", 1]
     monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
     run.main()
     results = read_results(tmp_path / "docstrings-16-0.5.csv")
     assert results.policies == ("uniform", "uniform+personal")
     assert results.seeds == (0, 1)
-    stored = list((tmp_path / "docstrings-16-0.5").iterdir())
+    stored = list((tmp_path / "runs" / "docstrings-16-0.5").iterdir())
     assert len(stored) == 2, "a personal deployment is no training of its own"
     written = (tmp_path / "docstrings-16-0.5.csv").read_bytes()
     monkeypatch.setattr("hasa_opt.study.trial.run", lambda *_, **__: pytest.fail("trained again"))
     run.main()
     assert (tmp_path / "docstrings-16-0.5.csv").read_bytes() == written
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "ROUNDS", 1)
+    monkeypatch.setattr(run.tasks, "load", lambda name, seed: small)
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, [*arguments, "--policies", "reverse"])])
+    run.main()
+    later = read_results(tmp_path / "docstrings-16-0.5.csv")
+    assert later.policies == ("uniform", "uniform+personal", "reverse"), "others stay in the file"
+    assert np.array_equal(later.own[:2], results.own)

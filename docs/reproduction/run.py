@@ -39,7 +39,8 @@ POLICIES = (
     "heterofl", "fedrolex", "federated_dropout", "fjord", "measured", "recommended",
     "uniform+personal", "hasa+personal", "reverse+personal", "optimal+personal", "fjord+personal",
     "measured+personal", "uniform+selective", "hasa+selective", "uniform+n^0.5", "hasa+n^0.5",
-    "uniform+local_bias",
+    "uniform+local_bias", "uniform+personal+local_bias", "hasa+personal+local_bias",
+    "fjord+personal+local_bias",
 )  # fmt: skip
 
 
@@ -109,7 +110,8 @@ def main() -> None:
             found.sort(key=lambda own: own[0].seeds)
             keep([results for results, _ in found], options.results / f"{setting}.csv")
             why = {seed: reason for _, own in found for seed, reason in own.items()}
-            keep_choices(str(setting), why, options.results)
+            if why:
+                keep_choices(str(setting), why, options.results)
 
 
 def measured(
