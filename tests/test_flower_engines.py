@@ -184,17 +184,25 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
         stack.enter_context(running(*server, log=tmp_path / "server.log", environment=environment))
         answers(port)
         flwr = Path(sys.executable).with_name("flwr")
-        for node in range(NODES):
-            key = node_key(tmp_path / f"node{node}.key")
-            register = [flwr, "supernode", "register", key.with_suffix(".pub"), "here"]
-            subprocess.run(register, env=environment, check=True, capture_output=True)
+        keys = [node_key(tmp_path / f"node{node}.key") for node in range(NODES)]
+        registered = [
+            subprocess.Popen(
+                [flwr, "supernode", "register", key.with_suffix(".pub"), "here"],
+                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for key in keys
+        ]  # fmt: skip
+        for process in registered:
+            errors = process.communicate()[1]
+            assert process.returncode == 0, errors
+        for node, key in enumerate(keys):
             command: list[object] = ["flower-supernode", "--superlink", f"127.0.0.1:{port}"]
             command += ["--port", free_port(), "--root-certificates", certificates["ca"]]
             command += ["--auth-supernode-private-key", key]
             command += ["--node-config", f"partition-id={node} num-partitions={NODES}"]
             log = tmp_path / f"node{node}.log"
             stack.enter_context(running(*command, log=log, environment=environment))
-        settings = f'hasa.rounds=3 hasa.evaluate-every=3 hasa.output="{output}"'
+        settings = f'hasa.rounds=2 hasa.evaluate-every=2 hasa.output="{output}"'
         done = subprocess.run(
             [flwr, "run", app, "here", "--stream", "--run-config", settings],
             env=environment,
@@ -211,7 +219,7 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
         whole, client_names=whole.client_names[:NODES], counts=whole.counts[:NODES], **parts
     )
     torch.set_num_threads(1)
-    own = run(model(), few, found.widths, rounds=3)
+    own = run(model(), few, found.widths, rounds=2)
     assert equal(found, own)
     assert (found.test_accuracy[-1] == own.test_accuracy[-1]).all()
 
