@@ -184,18 +184,10 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
         stack.enter_context(running(*server, log=tmp_path / "server.log", environment=environment))
         answers(port)
         flwr = Path(sys.executable).with_name("flwr")
-        keys = [node_key(tmp_path / f"node{node}.key") for node in range(NODES)]
-        registered = [
-            subprocess.Popen(
-                [flwr, "supernode", "register", key.with_suffix(".pub"), "here"],
-                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            )
-            for key in keys
-        ]  # fmt: skip
-        for process in registered:
-            errors = process.communicate()[1]
-            assert process.returncode == 0, errors
-        for node, key in enumerate(keys):
+        for node in range(NODES):
+            key = node_key(tmp_path / f"node{node}.key")
+            register = [flwr, "supernode", "register", key.with_suffix(".pub"), "here"]
+            subprocess.run(register, env=environment, check=True, capture_output=True)
             command: list[object] = ["flower-supernode", "--superlink", f"127.0.0.1:{port}"]
             command += ["--port", free_port(), "--root-certificates", certificates["ca"]]
             command += ["--auth-supernode-private-key", key]
