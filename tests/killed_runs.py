@@ -224,4 +224,7 @@ if __name__ == "__main__":
     for place in places.values():
         place.mkdir()
     found = {work.__name__: work(place) for work, place in places.items()}
+    models.training_flops(
+        models.LSTMLanguageModel(9, 4, 4), 0.5, torch.ones(2, 3, dtype=torch.long)
+    )
     print(json.dumps(found | {"compiler": "torch._dynamo" in sys.modules}))

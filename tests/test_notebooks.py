@@ -21,7 +21,6 @@ SHORTER = {
         "run(workers=1)": "run(workers=1, compare_solvers=False)",
     },
     "04_your_own_model": {"rounds=10": "rounds=2", "range(1, 11)": "range(1, 3)"},
-    "05_federated_run": {"task.n_outputs)": "task.n_outputs, channels=(4, 8))"},
     "06_is_allocation_worth_it": {"rounds=20": "rounds=6", "range(5)": "range(2)"},
     "07_the_paper": {"rounds=2": "rounds=1"},
 }
