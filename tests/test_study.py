@@ -197,12 +197,23 @@ def workers_of(parent: int) -> list[int]:
 QUICK = "import hasa_opt.study.study as at; at.compare = lambda *given, **options: None\n"
 
 
+def at_work(worker: int, directory: Path) -> bool:
+    """Whether a worker trains: it holds the lock of a trial's rounds."""
+    try:
+        return any(
+            Path(os.readlink(opened)).is_relative_to(directory.resolve())
+            for opened in Path(f"/proc/{worker}/fd").iterdir()
+        )
+    except OSError:
+        return False
+
+
 def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = (
         "from test_study import small_study\n"
-        f"small_study(rounds=12).run(\n"
+        f"small_study(rounds=20).run(\n"
         f"    workers=2, directory={str(tmp_path)!r}, compare_solvers=False\n"
         ")\n"
     )
@@ -215,14 +226,21 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
         newest = (sorted(place.glob("round-*"))[-1:] for place in tmp_path.glob("*-rounds"))
         return [int(place[0].name[-6:]) for place in newest if place]
 
-    wait_for(lambda: results() and max(rounds(), default=0) >= 3)
+    begun: set[int] = set()
+
+    def both_begun() -> bool:
+        if len(begun) < 2 and rounds():
+            begun.update(own for own in workers_of(started.pid) if at_work(own, tmp_path))
+        return len(begun) == 2
+
+    wait_for(lambda: both_begun() and results() and max(rounds(), default=0) >= 3)
     workers = workers_of(started.pid)
     started.kill()
     started.wait()
     assert len(workers) == 2
     wait_for(lambda: all(state_of(pid)[0] == "Z" for pid in workers), 5)
     finished = {name: (tmp_path / name).stat().st_ino for name in results()}
-    begun = sum(rounds())
+    kept = sum(rounds())
     assert 1 <= len(finished) < 4
 
     trained: list[int] = []
@@ -231,11 +249,11 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
         "hasa_opt.federated.merge.aggregate",
         lambda *arguments: trained.append(1) or original(*arguments),
     )
-    resumed = small_study(rounds=12).run(workers=1, directory=tmp_path, compare_solvers=False)
-    assert len(trained) == 12 * (4 - len(finished)) - begun
+    resumed = small_study(rounds=20).run(workers=1, directory=tmp_path, compare_solvers=False)
+    assert len(trained) == 20 * (4 - len(finished)) - kept
     assert {name: (tmp_path / name).stat().st_ino for name in finished} == finished
     assert not list(tmp_path.glob("*-rounds")), "what a finished run kept is removed"
-    whole = small_study(rounds=12).run(workers=1, compare_solvers=False)
+    whole = small_study(rounds=20).run(workers=1, compare_solvers=False)
     for own, other in zip(whole.outcomes, resumed.outcomes, strict=True):
         assert np.array_equal(own.history.test_accuracy, other.history.test_accuracy)
         assert np.array_equal(own.history.train_loss, other.history.train_loss)
