@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hasa_opt import models
-from hasa_opt.flower import Device, client_app, server_app
+from hasa_opt.flower import Device, client_app
 from hasa_opt.tasks import Split, Task
 
 SIZES = (40, 12, 66, 25, 31, 90, 18, 54, 22, 47)
@@ -47,4 +47,3 @@ def broken(partition: int, partitions: int) -> Device:
 
 client = client_app(model, device)
 broken_client = client_app(model, broken)
-server = server_app(model)

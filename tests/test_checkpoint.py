@@ -108,6 +108,11 @@ def test_ctrl_c_ends_the_round_and_the_second_one_ends_at_once(killed: dict) -> 
     assert twice["seconds"] < once["seconds"]
 
 
+def test_training_imports_no_compiler(killed: dict) -> None:
+    """That of torch takes a second to import, in every process that trains."""
+    assert not killed["compiler"]
+
+
 # ------------------------------------------------------------------------------------- resumed
 
 

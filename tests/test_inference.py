@@ -25,10 +25,12 @@ def _no_warnings() -> Iterator[None]:
 
 
 @pytest.fixture
-def t_test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def t_test_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Thousands of studies that look at the t test need not wait for the others."""
     monkeypatch.setattr(inference, "_bootstrap", lambda gaps, seed: (np.nan, np.nan))
     monkeypatch.setattr(inference, "_signed_rank", lambda gaps: np.nan)
+    yield
+    inference._alone.cache_clear()
 
 
 def binomial_ends(rate: float, n: int) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from hasa_opt.basics.listing import listed
 from hasa_opt.errors import InputError
@@ -249,7 +250,7 @@ def extract(model: SupernetModel, width: float, kept: Kept | None = None) -> Sup
         kept = prefix(model, width)
     _check_kept(model, kept)
     where = locate(model, kept)
-    with torch.device("meta"):
+    with torch.device("meta"), _Valueless():
         subnet = model.build(
             {group: count_units(own, model.sizes[group]) for group, own in kept.items()}
         )
@@ -260,6 +261,18 @@ def extract(model: SupernetModel, width: float, kept: Kept | None = None) -> Sup
         path, _, attribute = name.rpartition(".")
         setattr(subnet.get_submodule(path), attribute, subnet.get_parameter(first))
     return subnet.train(model.training)
+
+
+class _Valueless(TorchFunctionMode):
+    """Draws no normal values for weights that hold none.
+
+    On the meta device torch would do so in Python, with its compiler, whose import takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _check_kept(model: SupernetModel, kept: Kept) -> None:

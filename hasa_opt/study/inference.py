@@ -130,7 +130,7 @@ def family(
     list of Difference
     """
     gaps = [_gaps(values, reference) for values, reference in pairs]
-    alone = [_alone(own, seed) for own in gaps]
+    alone = [_alone(own.tobytes(), seed) for own in gaps]
     _, factors = _step_down([difference.p_t for difference in alone])
     return [
         _corrected(difference, own, float(factor))
@@ -224,8 +224,10 @@ def _gaps(values: npt.ArrayLike, reference: npt.ArrayLike) -> FloatArray:
     return rounded
 
 
-def _alone(gaps: FloatArray, seed: int) -> Difference:
-    """Statistics of one comparison, not yet corrected."""
+@lru_cache(maxsize=1024)
+def _alone(differences: bytes, seed: int) -> Difference:
+    """Statistics of one comparison, not yet corrected; a report asks for the same ones again."""
+    gaps = np.frombuffer(differences)
     n = len(gaps)
     std = float(gaps.std(ddof=1)) if n > 1 else math.nan
     if n > 1 and np.ptp(gaps) == 0:

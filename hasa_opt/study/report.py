@@ -6,13 +6,14 @@ import base64
 import io
 import math
 from collections.abc import Sequence
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from hasa_opt.errors import InputError
@@ -64,6 +65,13 @@ def write_report(study: Study, path: str | PathLike[str]) -> Path:
         raise InputError("the study has no outcomes to report: call run() first")
     if not target.parent.is_dir():
         raise InputError(f"{target}: the folder {target.parent} does not exist: create it first")
+    target.write_text(_template().render(_content(study)), encoding="utf-8")
+    return target
+
+
+@cache
+def _template() -> Template:
+    """The page; to compile it takes as long as to fill it in."""
     environment = Environment(
         loader=PackageLoader("hasa_opt.study"),
         autoescape=True,
@@ -75,9 +83,7 @@ def write_report(study: Study, path: str | PathLike[str]) -> Path:
         number=_number, signed=signed, p=_p_value, scaled=_scaled, percent=_percent
     )
     environment.globals.update(span=span)
-    page = environment.get_template("report.html.jinja").render(_content(study))
-    target.write_text(page, encoding="utf-8")
-    return target
+    return environment.get_template("report.html.jinja")
 
 
 def _content(study: Study) -> dict[str, Any]:
