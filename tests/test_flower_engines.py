@@ -194,7 +194,7 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
             command += ["--node-config", f"partition-id={node} num-partitions={NODES}"]
             log = tmp_path / f"node{node}.log"
             stack.enter_context(running(*command, log=log, environment=environment))
-        settings = f'hasa.rounds=2 hasa.evaluate-every=2 hasa.output="{output}"'
+        settings = f'hasa.rounds=3 hasa.evaluate-every=3 hasa.output="{output}"'
         done = subprocess.run(
             [flwr, "run", app, "here", "--stream", "--run-config", settings],
             env=environment,
@@ -211,7 +211,7 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
         whole, client_names=whole.client_names[:NODES], counts=whole.counts[:NODES], **parts
     )
     torch.set_num_threads(1)
-    own = run(model(), few, found.widths, rounds=2)
+    own = run(model(), few, found.widths, rounds=3)
     assert equal(found, own)
     assert (found.test_accuracy[-1] == own.test_accuracy[-1]).all()
 
