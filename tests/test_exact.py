@@ -1,6 +1,7 @@
 """The exact solver against an independent integer dynamic program, and at its edges."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -398,6 +399,60 @@ def test_a_start_never_changes_the_answer(kind, monkeypatch):
         again = hasa.solve(problem, "exact", warm_start=start)
         assert again.termination is best.termination
         assert again.objective == pytest.approx(best.objective, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_learnt_of_the_tables_is_true_under_any_budget(kind, monkeypatch):
+    monkeypatch.setattr(multiplier, "_SAMPLE_FROM", 10)
+    rng = np.random.default_rng(2)
+    sure = 0
+    for _ in range(12):
+        problem = random_problem(rng, kind)
+        rows, full, before = np.arange(len(problem)), problem.full_cost, None
+        for _ in range(6):
+            least = (int(problem.cheapest.sum()) + 1) / full
+            problem = problem.with_budget(rng.uniform(least, least + 1.1))
+            before = hasa.solve(problem, "exact", warm_start=before)
+            check(problem, before, best_by_budget(problem))
+            choice, spent, known = problem.learnt["exact"]
+            assert spent == problem.costs[rows, choice].sum()
+            for price in (known.lowest, known.highest):
+                told = (known.lowest <= known.highest) & np.isfinite(price) & (price >= 0)
+                net = problem.utilities - np.where(told, price, 0.0)[:, None] * problem.costs
+                best = np.where(problem.admissible, net, -np.inf).max(axis=1)
+                room = 1e-12 * np.abs(net).max()
+                assert net[rows, choice][told] == pytest.approx(best[told], abs=room)
+                sure += told.sum()
+    assert sure
+
+
+def test_what_is_learnt_is_of_no_other_tables():
+    problem = middle_problem("log")
+    best = hasa.solve(problem, "exact")
+    assert problem.with_budget(0.4).with_budget(0.6).learnt is problem.learnt
+    reverse = replace(problem, utilities=-problem.utilities)
+    assert not reverse.learnt
+    answer = hasa.solve(reverse, "exact", warm_start=best)
+    assert answer.objective == hasa.solve(reverse, "exact").objective
+    assert answer.termination is Termination.OPTIMAL
+
+
+def test_what_is_learnt_wrongly_is_found_out(monkeypatch):
+    """A bug there ends in a refused claim or in a true gap, never in a false optimum."""
+    monkeypatch.setattr(multiplier, "_SAMPLE_FROM", 10)
+    problem = middle_problem("measured")
+    best = hasa.solve(problem, "exact")
+    start = problem.learnt["exact"]
+    wrong = start.choice.copy()
+    wrong[:200] = 0
+    spent = int(problem.costs[np.arange(len(problem)), wrong].sum())
+    everywhere = np.full(len(problem), np.inf)
+    known = start.known._replace(lowest=-everywhere, highest=everywhere, step=everywhere)
+    problem.learnt["exact"] = start._replace(choice=wrong, spent=spent, known=known)
+    result = hasa.solve(problem, "exact", warm_start=best)
+    assert result.objective <= best.objective
+    assert result.bound >= best.objective - 1e-9
+    assert result.termination is not Termination.OPTIMAL or result.gap == 0
 
 
 def test_another_budget_shares_what_the_tables_gave():

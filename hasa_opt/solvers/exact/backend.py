@@ -39,7 +39,7 @@ class ExactBackend:
             return solve_rows(request) if tree is None else solve_sites(tree, request)
         run = run_for(problem.costs, problem.utilities, problem.admissible, problem.limit, request)
         try:
-            run.relax()
+            run.relax(learnt=problem.learnt)
             run.search()
         except KeyboardInterrupt:
             run.ended = Termination.INTERRUPTED
