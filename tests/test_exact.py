@@ -1,5 +1,8 @@
 """The exact solver against an independent integer dynamic program, and at its edges."""
 
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -532,3 +535,67 @@ def test_auto_takes_what_proves_the_optimum_within_seconds():
     )
     assert hasa.solve(limited).solver == "highs"
     assert hasa.solve(problem).solver == "exact"
+
+
+FIRST_CALL = """
+import time
+import numpy as np
+import hasa_opt as hasa
+from hasa_opt import backend
+
+rng = np.random.default_rng(0)
+problem = hasa.AllocationProblem.build(
+    hasa.Clients(rng.integers(20, 2000, 300)), widths=np.linspace(0.3, 1, 8).round(2), budget=0.5,
+    utility=hasa.utility.hasa(rng.random(300)))
+backend.load("exact")
+started = time.perf_counter()
+first = hasa.solve(problem, "exact", time_limit_s=0.5)
+limited = time.perf_counter()
+later = hasa.solve(problem, "exact")
+compiled = time.perf_counter()
+assert first.has_solution and first.gap < 1e-3, first
+assert first.termination == "time limit" and "compiled" in first.message, first
+assert first.bound >= later.objective >= first.objective
+assert later.termination == "optimal", later
+assert limited - started < (compiled - started) / 3, (limited - started, compiled - started)
+"""
+
+
+def test_a_first_call_keeps_its_time_limit_while_the_kernels_are_compiled(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", FIRST_CALL], env=environment, check=True, timeout=600)
+
+
+BEFOREHAND = """
+import pkgutil, sys
+import numpy as np
+import hasa_opt as hasa
+from hasa_opt.solvers.exact import kernels
+from hasa_opt.solvers.exact.ready import compile_all
+from numba.core.dispatcher import Dispatcher
+
+names = [f"{kernels.__name__}.{module.name}" for module in pkgutil.iter_modules(kernels.__path__)]
+everything = [
+    own for name in (*names, "hasa_opt.bounds.certificate")
+    for own in vars(sys.modules[name]).values()
+    if isinstance(own, Dispatcher) and not own.targetoptions.get("no_cpython_wrapper")]
+compile_all()
+before = {own: list(own.signatures) for own in everything}
+assert len(before) > 10 and all(before.values()), before
+rng = np.random.default_rng(0)
+for n, constraints in ((50, ()), (30_000, ()), (50, (hasa.Robust(3, 0.1),))):
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients(rng.integers(20, 2000, n)), widths=np.linspace(0.3, 1, 8).round(2), budget=0.5,
+        utility=hasa.utility.measured(rng.random((n, 8))), constraints=constraints)
+    result = hasa.solve(problem, "exact")
+    hasa.solve(problem.with_budget(0.51), "exact", warm_start=result)
+    hasa.solve(problem, "exact", warm_start=[0] * n)
+    problem.learnt.clear()
+    hasa.solve(problem, "exact", warm_start=result)
+assert before == {own: list(own.signatures) for own in everything}
+"""
+
+
+def test_every_kernel_is_compiled_beforehand():
+    """One that is not would be compiled within a time limit."""
+    subprocess.run([sys.executable, "-c", BEFOREHAND], check=True, timeout=600)

@@ -333,6 +333,7 @@ class Run:
         """A choice and its cost, the faster the more it resembles one that is known."""
         if choice is None:
             return None
+        choice = read_only(choice)
         if known is None:
             return Start(choice, int(cost_of(self._table.costs, choice)))
         other = np.flatnonzero(choice != known.choice)
