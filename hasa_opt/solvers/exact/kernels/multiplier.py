@@ -281,9 +281,14 @@ def cost_of(costs, choice):
     return total
 
 
-@kernel
-def worth(utilities, choice):
+def worth(utilities: FloatArray, choice: IntArray) -> tuple[float, float]:
     """Sum of the chosen utilities, compensated (Neumaier, 1974), and of their absolute values."""
+    total, size = _worth(utilities, _frozen(choice.view()))
+    return float(total), float(size)
+
+
+@kernel
+def _worth(utilities, choice):
     total, lost, size = 0.0, 0.0, 0.0
     for i in range(choice.size):
         value = utilities[i, choice[i]]
