@@ -4,8 +4,8 @@ The steps of all upper concave hulls, taken best slope first, fill the budget; t
 they do so is the multiplier. It is found by partitioning, not by sorting (Dyer, 1984, and Zemel,
 1984, for the multiple-choice knapsack). Of many clients only those are looked at whose choice
 changes within an interval of multipliers that a sample has given (after Floyd and Rivest's
-selection, 1975): two multiplications per width for all the others, and one for each client of
-which an earlier relaxation of the same tables knows enough.
+selection, 1975): a few operations per width for all the others, and two comparisons where an
+earlier relaxation of the same tables has found out between which multipliers a choice is best.
 """
 
 from __future__ import annotations
