@@ -168,7 +168,8 @@ class AllocationProblem:
             replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
         )
         other = replace(self, budget=float(share), limit=limit, rows=rows)
-        other.__dict__.update({key: vars(self)[key] for key in _SHARED if key in vars(self)})
+        shared = {key: vars(self)[key] for key in _SHARED if key in vars(self)}
+        vars(other).update(shared, learnt=self.learnt)
         return other
 
     def __len__(self) -> int:
@@ -185,6 +186,11 @@ class AllocationProblem:
     def limits(self) -> tuple[Row, ...]:
         """Every limit as a row, the budget first."""
         return (Row("budget", self.costs, None, self.limit), *self.rows)
+
+    @cached_property
+    def learnt(self) -> dict[str, Any]:
+        """What solvers have learnt of the tables, under any budget; for a warm start."""
+        return {}
 
     @cached_property
     def cheapest(self) -> IntArray:

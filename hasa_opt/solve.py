@@ -58,9 +58,9 @@ def solve(
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
         Seconds for each solver that is tried, with the verification of its answer; at least 0.
-        Its import does not count. The compilation of ``"exact"`` at the first call on a machine,
-        some twelve seconds, does, and cannot be stopped. Without an answer by then it ends with
-        ``TIME_LIMIT``.
+        Its import does not count. Without an answer by then it ends with ``TIME_LIMIT``. So does
+        ``"exact"`` while it is being compiled, some twelve seconds from the first call on a
+        machine, with an allocation as of ``"greedy"``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional

@@ -1,6 +1,10 @@
 """The exact solver against an independent integer dynamic program, and at its edges."""
 
+import os
+import subprocess
+import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -400,6 +404,60 @@ def test_a_start_never_changes_the_answer(kind, monkeypatch):
         assert again.objective == pytest.approx(best.objective, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_learnt_of_the_tables_is_true_under_any_budget(kind, monkeypatch):
+    monkeypatch.setattr(multiplier, "_SAMPLE_FROM", 10)
+    rng = np.random.default_rng(2)
+    sure = 0
+    for _ in range(12):
+        problem = random_problem(rng, kind)
+        rows, full, before = np.arange(len(problem)), problem.full_cost, None
+        for _ in range(6):
+            least = (int(problem.cheapest.sum()) + 1) / full
+            problem = problem.with_budget(rng.uniform(least, least + 1.1))
+            before = hasa.solve(problem, "exact", warm_start=before)
+            check(problem, before, best_by_budget(problem))
+            choice, spent, known = problem.learnt["exact"]
+            assert spent == problem.costs[rows, choice].sum()
+            for price in (known.lowest, known.highest):
+                told = (known.lowest <= known.highest) & np.isfinite(price) & (price >= 0)
+                net = problem.utilities - np.where(told, price, 0.0)[:, None] * problem.costs
+                best = np.where(problem.admissible, net, -np.inf).max(axis=1)
+                room = 1e-12 * np.abs(net).max()
+                assert net[rows, choice][told] == pytest.approx(best[told], abs=room)
+                sure += told.sum()
+    assert sure
+
+
+def test_what_is_learnt_is_of_no_other_tables():
+    problem = middle_problem("log")
+    best = hasa.solve(problem, "exact")
+    assert problem.with_budget(0.4).with_budget(0.6).learnt is problem.learnt
+    reverse = replace(problem, utilities=-problem.utilities)
+    assert not reverse.learnt
+    answer = hasa.solve(reverse, "exact", warm_start=best)
+    assert answer.objective == hasa.solve(reverse, "exact").objective
+    assert answer.termination is Termination.OPTIMAL
+
+
+def test_what_is_learnt_wrongly_is_found_out(monkeypatch):
+    """A bug there ends in a refused claim or in a true gap, never in a false optimum."""
+    monkeypatch.setattr(multiplier, "_SAMPLE_FROM", 10)
+    problem = middle_problem("measured")
+    best = hasa.solve(problem, "exact")
+    start = problem.learnt["exact"]
+    wrong = start.choice.copy()
+    wrong[:200] = 0
+    spent = int(problem.costs[np.arange(len(problem)), wrong].sum())
+    everywhere = np.full(len(problem), np.inf)
+    known = start.known._replace(lowest=-everywhere, highest=everywhere, step=everywhere)
+    problem.learnt["exact"] = start._replace(choice=wrong, spent=spent, known=known)
+    result = hasa.solve(problem, "exact", warm_start=best)
+    assert result.objective <= best.objective
+    assert result.bound >= best.objective - 1e-9
+    assert result.termination is not Termination.OPTIMAL or result.gap == 0
+
+
 def test_another_budget_shares_what_the_tables_gave():
     problem = middle_problem("log")
     least, magnitude = problem.cheapest, problem.magnitude
@@ -477,3 +535,67 @@ def test_auto_takes_what_proves_the_optimum_within_seconds():
     )
     assert hasa.solve(limited).solver == "highs"
     assert hasa.solve(problem).solver == "exact"
+
+
+FIRST_CALL = """
+import time
+import numpy as np
+import hasa_opt as hasa
+from hasa_opt import backend
+
+rng = np.random.default_rng(0)
+problem = hasa.AllocationProblem.build(
+    hasa.Clients(rng.integers(20, 2000, 300)), widths=np.linspace(0.3, 1, 8).round(2), budget=0.5,
+    utility=hasa.utility.hasa(rng.random(300)))
+backend.load("exact")
+started = time.perf_counter()
+first = hasa.solve(problem, "exact", time_limit_s=0.5)
+limited = time.perf_counter()
+later = hasa.solve(problem, "exact")
+compiled = time.perf_counter()
+assert first.has_solution and first.gap < 1e-3, first
+assert first.termination == "time limit" and "compiled" in first.message, first
+assert first.bound >= later.objective >= first.objective
+assert later.termination == "optimal", later
+assert limited - started < (compiled - started) / 3, (limited - started, compiled - started)
+"""
+
+
+def test_a_first_call_keeps_its_time_limit_while_the_kernels_are_compiled(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", FIRST_CALL], env=environment, check=True, timeout=600)
+
+
+BEFOREHAND = """
+import pkgutil, sys
+import numpy as np
+import hasa_opt as hasa
+from hasa_opt.solvers.exact import kernels
+from hasa_opt.solvers.exact.ready import compile_all
+from numba.core.dispatcher import Dispatcher
+
+names = [f"{kernels.__name__}.{module.name}" for module in pkgutil.iter_modules(kernels.__path__)]
+everything = [
+    own for name in (*names, "hasa_opt.bounds.certificate")
+    for own in vars(sys.modules[name]).values()
+    if isinstance(own, Dispatcher) and not own.targetoptions.get("no_cpython_wrapper")]
+compile_all()
+before = {own: list(own.signatures) for own in everything}
+assert len(before) > 10 and all(before.values()), before
+rng = np.random.default_rng(0)
+for n, constraints in ((50, ()), (30_000, ()), (50, (hasa.Robust(3, 0.1),))):
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients(rng.integers(20, 2000, n)), widths=np.linspace(0.3, 1, 8).round(2), budget=0.5,
+        utility=hasa.utility.measured(rng.random((n, 8))), constraints=constraints)
+    result = hasa.solve(problem, "exact")
+    hasa.solve(problem.with_budget(0.51), "exact", warm_start=result)
+    hasa.solve(problem, "exact", warm_start=[0] * n)
+    problem.learnt.clear()
+    hasa.solve(problem, "exact", warm_start=result)
+assert before == {own: list(own.signatures) for own in everything}
+"""
+
+
+def test_every_kernel_is_compiled_beforehand():
+    """One that is not would be compiled within a time limit."""
+    subprocess.run([sys.executable, "-c", BEFOREHAND], check=True, timeout=600)

@@ -34,7 +34,8 @@ def certified(
     InputError
         If the choice is no list of indices into the menu.
     """
-    chosen = problem.checked(choice)
+    chosen = problem.checked(choice).view()
+    chosen.flags.writeable = False  # compiled code is of one type for all callers
     utilities = np.empty(len(problem))
     tables = (problem.costs, problem.utilities, problem.admissible)
     rows = (np.ascontiguousarray(array) for array in (*tables, chosen))

@@ -196,7 +196,7 @@ class _Columns:
         """Coefficients less each client's smallest, divided by their gcd, with exact limits."""
         place = self._places(row)
         inside = np.flatnonzero(place >= 0)
-        first, counts = self._starts[inside], np.diff(self._starts)[inside]
+        first, counts = self._starts[inside], self._counts[inside]
         ends = np.cumsum(counts)
         columns = np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
         member, width = place[self.at[columns]], self.width[columns]
@@ -217,6 +217,11 @@ class _Columns:
     def _starts(self) -> IntArray:
         """First column of each open client, and the number of all."""
         return np.searchsorted(self.at, np.arange(self.opened.size + 1))
+
+    @cached_property
+    def _counts(self) -> IntArray:
+        """Columns of each open client."""
+        return np.diff(self._starts)
 
     def _places(self, row: Row) -> IntArray:
         """Index of each open client among the members of a row, or -1."""
@@ -246,22 +251,23 @@ class _Columns:
         Robustness, 2004).
         """
         n_choices, n_open = self.at.size, self.opened.size
-        every = np.arange(n_choices)
         robust = [at for at, row in enumerate(limits) if isinstance(row, RobustRow)]
         width = n_choices + len(robust) * (1 + n_open)
-        blocks = [sp.csr_array((np.ones(n_choices), (self.at, every)), shape=(n_open, width))]
+        values, columns = [np.ones(n_choices)], [np.arange(n_choices)]
         links = []
         for at, (row, own) in enumerate(zip(limits, reduced, strict=True)):
-            values, columns = own.values.astype(np.float64), own.columns
+            values.append(own.values.astype(np.float64))
+            columns.append(own.columns)
             if isinstance(row, RobustRow):
                 first = n_choices + robust.index(at) * (1 + n_open)
                 excess = np.arange(first + 1, first + 1 + n_open)
-                values = np.concatenate([values, [float(row.gamma)], np.ones(n_open)])
-                columns = np.concatenate([columns, [first], excess])
+                values[-1] = np.concatenate([values[-1], [float(row.gamma)], np.ones(n_open)])
+                columns[-1] = np.concatenate([columns[-1], [first], excess])
                 links.append(self._links(row, own.divisor, first, width))
-            entries = (values, columns, np.array([0, columns.size]))
-            blocks.append(sp.csr_array(entries, shape=(1, width)))
-        return sp.csr_array(sp.vstack([*blocks, *links])), width - n_choices
+        ends = np.cumsum([len(own) for own in columns])
+        entries = (np.concatenate(values), np.concatenate(columns), [*self._starts[:-1], *ends])
+        rows = sp.csr_array(entries, shape=(n_open + len(reduced), width))
+        return sp.csr_array(sp.vstack([rows, *links])), width - n_choices
 
     def _links(self, row: RobustRow, divisor: int, first: int, width: int) -> sp.csr_array:
         """Deviation of each client less threshold and excess: at most 0."""

@@ -129,7 +129,9 @@ class _Near:
         clients = np.sort(np.argpartition(loss, size - 1)[:size])
         at = np.arange(size), dual.start[clients]
         table = np.zeros((len(problem.limits), size, problem.widths.size), dtype=np.int64)
-        spreads = [_write(*pair, clients) for pair in zip(problem.limits, table, strict=True)]
+        place = np.full(len(problem), -1)
+        place[clients] = np.arange(size)
+        spreads = [_write(*pair, place) / size for pair in zip(problem.limits, table, strict=True)]
         others = [
             row.total(dual.start) - int(own[at].sum())
             for row, own in zip(problem.limits, table, strict=True)
@@ -202,21 +204,16 @@ class _Near:
         return np.asarray(np.where(over > 0, penalty[limit], -self.price[limit]) * over)
 
 
-def _write(row: Row, table: IntArray, clients: IntArray) -> float:
-    """Write the coefficients of those clients that are members of a row.
+def _write(row: Row, table: IntArray, place: IntArray) -> float:
+    """Write the coefficients of those clients that have a place, -1 for none, in the table.
 
-    Returns by how much these vary, in the mean over the clients.
+    Returns by how much these vary, summed over the clients.
     """
-    if row.members is None:
-        own = row.coefficients[clients]
-        table[:] = own
-    else:
-        place = np.searchsorted(clients, row.members)
-        place[place == clients.size] = 0
-        inside = clients[place] == row.members
-        own = row.coefficients[inside]
-        table[place[inside]] = own
-    return float(np.ptp(own, axis=1).sum()) / clients.size
+    at = place[row.at]
+    inside = np.flatnonzero(at >= 0)
+    own = row.coefficients[inside]
+    table[at[inside]] = own
+    return float(np.ptp(own, axis=1).sum())
 
 
 def _per_unit(loss: FloatArray, spreads: list[float]) -> FloatArray:

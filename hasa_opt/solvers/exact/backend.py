@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hasa_opt.backend import Answer, Request
+from hasa_opt.basics.deadline import OutOfTime
 from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.constraints import RobustRow
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.result import Termination
 from hasa_opt.solvers.exact.hulls import hull_steps
+from hasa_opt.solvers.exact.ready import ready
 from hasa_opt.solvers.exact.robust import solve_robust
 from hasa_opt.solvers.exact.rows import solve_rows
 from hasa_opt.solvers.exact.run import run_for, stage_caps
 from hasa_opt.solvers.exact.sites import solve_sites
 
 __all__ = ["ExactBackend"]
+
+_PATIENCE = 0.5
+"""Share of the time in which nothing is done but to wait for compiled kernels."""
 
 
 class ExactBackend:
@@ -32,6 +39,10 @@ class ExactBackend:
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
         stage_caps(request)
+        if not ready(request.deadline.part(_PATIENCE)):
+            answer = _without_kernels(request)
+            if not ready(request.deadline):
+                return answer
         if any(isinstance(row, RobustRow) for row in problem.rows):
             return solve_robust(problem, request)
         if problem.rows:
@@ -39,8 +50,21 @@ class ExactBackend:
             return solve_rows(request) if tree is None else solve_sites(tree, request)
         run = run_for(problem.costs, problem.utilities, problem.admissible, problem.limit, request)
         try:
-            run.relax()
+            run.relax(learnt=problem.learnt)
             run.search()
         except KeyboardInterrupt:
             run.ended = Termination.INTERRUPTED
         return run.answer()
+
+
+def _without_kernels(request: Request) -> Answer:
+    """What can be had while the kernels are being compiled."""
+    problem = request.problem
+    if any(isinstance(row, RobustRow) for row in problem.rows):
+        raise OutOfTime
+    native = "exact: still being compiled, the next call finds it compiled"
+    if problem.rows:
+        answer = solve_rows(request)
+        return replace(answer, native=f"{native}; {answer.native}")
+    bound, choice = request.relaxation.bound, request.known
+    return Answer(Termination.TIME_LIMIT, choice, bound=bound, native=native)

@@ -18,6 +18,7 @@ from hasa_opt.basics.rational import INT64_ROOM
 from hasa_opt.clients import IntArray
 from hasa_opt.solvers.exact.kernels.core import collect
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Table, relax, worth
+from hasa_opt.solvers.exact.kernels.scan import nothing
 
 __all__ = ["Counted", "Counter", "constants", "toll"]
 
@@ -164,8 +165,8 @@ class Counter:
         at = int(np.argmin(np.abs(missing)))
         choice = _changed(table, best.base.price, choices[at], self.weights, missing[at])
         spent = int(np.take_along_axis(table.costs, choice[:, None], axis=1).sum())
-        near, unknown = self._free.base.near, np.zeros(choice.size)
-        base = Base(best.base.price, choice, self._limit - spent, near, unknown)
+        near, known = self._free.base.near, nothing(choice.size)
+        base = Base(best.base.price, choice, self._limit - spent, near, known)
         missing_now = count - int(self.weights[choice].sum())
         return Counted(count, self.weights, best.bound(count), table, base, missing_now)
 

@@ -7,7 +7,7 @@ import numpy as np
 from hasa_opt.basics.deadline import Deadline
 from hasa_opt.bounds.relaxation import Steps
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.solvers.exact.kernels.multiplier import steps_within
+from hasa_opt.solvers.exact.kernels.steps import steps_within
 from hasa_opt.solvers.exact.run import read_only
 
 __all__ = ["hull_steps"]

@@ -4,7 +4,8 @@ The steps of all upper concave hulls, taken best slope first, fill the budget; t
 they do so is the multiplier. It is found by partitioning, not by sorting (Dyer, 1984, and Zemel,
 1984, for the multiple-choice knapsack). Of many clients only those are looked at whose choice
 changes within an interval of multipliers that a sample has given (after Floyd and Rivest's
-selection, 1975): two multiplications per width for all the others.
+selection, 1975): a few operations per width for all the others, and two comparisons where an
+earlier relaxation of the same tables has found out between which multipliers a choice is best.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.basics.compiled import helper, kernel
+from hasa_opt.basics.compiled import kernel
 from hasa_opt.basics.deadline import UNLIMITED, Deadline
 from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.solvers.exact.kernels.scan import Known, nothing, scan
+from hasa_opt.solvers.exact.kernels.steps import steps_within
 
-__all__ = ["Base", "Start", "Table", "cost_of", "relax", "steps_within", "worth"]
+__all__ = ["Base", "Start", "Table", "cost_of", "relax", "worth"]
 
 _SAMPLE_FROM = 20_000
 _SAMPLE, _SAMPLE_WITH_START = 4.0, 1.0
@@ -51,10 +54,13 @@ class Start(NamedTuple):
     choice : (n_clients,) int64
     spent : int
         What it costs.
+    known : Known, optional
+        Of the choice and the same tables; will be brought up to date in place.
     """
 
     choice: IntArray
     spent: int
+    known: Known | None = None
 
 
 class Base(NamedTuple):
@@ -70,15 +76,15 @@ class Base(NamedTuple):
         Budget that the choice leaves; negative if no allocation fits.
     near : (n_near,) int64
         Clients with the steps nearest to the multiplier: a few hundred.
-    margin : (n_clients,) float64
-        No other width of a client has a smaller regret at this price.
+    known : Known
+        Of the choice.
     """
 
     price: float
     choice: IntArray
     slack: int
     near: IntArray
-    margin: FloatArray
+    known: Known
 
 
 class _Steps(NamedTuple):
@@ -89,6 +95,25 @@ class _Steps(NamedTuple):
     client: IntArray
     width: IntArray
     spent: int
+
+
+class _Scan(NamedTuple):
+    """All clients at the high end of an interval of multipliers.
+
+    Attributes
+    ----------
+    choice, known
+        As of :class:`Base`.
+    steps : _Steps
+        Within the interval; not taken.
+    most : int
+        What all spend at the low end.
+    """
+
+    choice: IntArray
+    known: Known
+    steps: _Steps
+    most: int
 
 
 def relax(
@@ -111,18 +136,13 @@ def relax(
     OutOfTime
         If the deadline passes first.
     """
-    n_clients = table.costs.shape[0]
-    choice = np.full(n_clients, -1) if start is None else start.choice.copy()
-    if n_clients >= _SAMPLE_FROM:
-        margin = np.empty(n_clients, dtype=np.float64)
+    if table.costs.shape[0] >= _SAMPLE_FROM:
         for widening in (1.0, 8.0):
-            low, high = _interval(table, limit, widening, start)
-            near, spent, least, most = _scanned(table, low, high, choice, margin, deadline)
-            if least <= limit < most:
-                base = _fill(table, limit - spent, near, low, high, choice, deadline)
-                return base._replace(margin=margin)
-    everyone = np.arange(n_clients)
-    return _fill(table, limit, everyone, 0.0, np.inf, choice, deadline)
+            seen = _scanned(table, *_interval(table, limit, widening, start), start, deadline)
+            if seen.steps.spent <= limit < seen.most:
+                return _filled(seen, limit)
+            start = Start(seen.choice, seen.steps.spent, seen.known)
+    return _filled(_scanned(table, 0.0, np.inf, None, deadline), limit)
 
 
 def _interval(
@@ -141,189 +161,53 @@ def _interval(
     known = 0 if start is None else table.costs[rows, start.choice[rows]]
     target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
     price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
-    _take(*steps[:4], price, int(target) - steps.spent, choice)
+    _take(*steps[:4], price, int(target) - steps.spent, choice, np.zeros(size), np.zeros(size))
     spread = float((part.costs[np.arange(size), choice] - known).std()) * size**0.5
-    reach = max(_DEVIATIONS * widening * spread, 1.0)
+    # A start that is best leaves no spread: one step on either side.
+    reach = widening * max(_DEVIATIONS * spread, float(steps.cost.max(initial=1)))
     low = _critical(steps.slope.copy(), steps.cost.copy(), int(target + reach) - steps.spent)
     high = _critical(steps.slope.copy(), steps.cost.copy(), int(target - reach) - steps.spent)
     return low * (1 - _MARGIN), high * (1 + _MARGIN)
 
 
 def _scanned(
-    table: Table,
-    low: float,
-    high: float,
-    choice: IntArray,
-    margin: FloatArray,
-    deadline: Deadline,
-) -> tuple[IntArray, int, int, int]:
-    """Results of ``_scan``, by blocks of clients."""
-    near, sums = [], np.zeros(3, dtype=np.int64)
-    for start in range(0, choice.size, _BLOCK):
+    table: Table, low: float, high: float, start: Start | None, deadline: Deadline
+) -> _Scan:
+    """Scan all clients, by blocks."""
+    n_clients = table.costs.shape[0]
+    start = Start(np.full(n_clients, -1), 0) if start is None else start
+    choice, spent = start.choice.copy(), start.spent
+    known = nothing(n_clients) if start.known is None else start.known
+    most, parts = spent, []
+    for first in range(0, n_clients, _BLOCK):
         deadline.check()
-        block = slice(start, start + _BLOCK)
-        part = Table(table.costs[block], table.utilities[block], table.admissible[block])
-        differ, *own = _scan(*part, low, high, choice[block], margin[block])
-        near.append(differ + start)
-        sums += own
-    spent, least, most = sums.tolist()
-    return np.concatenate(near), spent, least, most
-
-
-def _fill(
-    table: Table,
-    room: int,
-    near: IntArray,
-    low: float,
-    high: float,
-    choice: IntArray,
-    deadline: Deadline,
-) -> Base:
-    """Fill the room with the steps of the near clients; the others have their choice."""
-    parts = []
-    for start in range(0, max(near.size, 1), _BLOCK):
-        deadline.check()
-        parts.append(steps_within(*table, near[start : start + _BLOCK], low, high, choice))
-    *columns, spent = zip(*parts, strict=True)
-    slope, cost, client, width = map(np.concatenate, columns)
-    steps = _Steps(slope, cost, client, width, sum(spent))
+        block = slice(first, first + _BLOCK)
+        columns = (column[block] for column in (*table, choice, *known))
+        slope, cost, client, width, more, more_at_most = scan(*columns, low, high)
+        parts.append((slope, cost, client + first, width))
+        spent, most = spent + more, most + more_at_most
     deadline.check()
-    room -= steps.spent
-    price = max(_critical(steps.slope.copy(), steps.cost.copy(), room), low)
-    slack = int(_take(*steps[:4], price, room, choice))
-    client = steps.client
+    slope, cost, client, width = map(np.concatenate, zip(*parts, strict=True))
+    return _Scan(choice, known, _Steps(slope, cost, client, width, spent), most)
+
+
+def _filled(seen: _Scan, limit: int) -> Base:
+    """Take the steps that fit."""
+    slope, cost, client, width, spent = seen.steps
+    room = limit - spent
+    price = _critical(slope.copy(), cost.copy(), room)
+    lowest, highest, _ = seen.known
+    slack = int(_take(slope, cost, client, width, price, room, seen.choice, lowest, highest))
     if client.size > _NEAREST:
-        client = client[np.argpartition(np.abs(steps.slope - price), _NEAREST)[:_NEAREST]]
+        client = client[np.argpartition(np.abs(slope - price), _NEAREST)[:_NEAREST]]
     client = np.sort(client)
     near = client[np.diff(client, prepend=-1) > 0]
-    return Base(price, choice, slack, near, np.zeros(choice.size))
+    return Base(price, seen.choice, slack, near, seen.known)
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     array.flags.writeable = False
     return array
-
-
-@helper
-def _hull(costs, utilities, admissible, order, vertex, slope):
-    """Upper concave hull of one client by a monotone chain; collinear points stay.
-
-    Writes the widths of the vertices to ``vertex``, costs increasing, and the slope that leads
-    to each to ``slope``, non-increasing (infinity for the first). Returns their number.
-    """
-    count = 0
-    for k in range(costs.size):
-        if admissible[k]:
-            at = count
-            while at > 0 and costs[order[at - 1]] > costs[k]:
-                order[at] = order[at - 1]
-                at -= 1
-            order[at] = k
-            count += 1
-    top = 0
-    for j in range(count):
-        k = order[j]
-        steep = np.inf
-        if top > 0:
-            if utilities[k] <= utilities[vertex[top - 1]]:
-                continue
-            if costs[k] == costs[vertex[top - 1]]:
-                top -= 1
-        while top > 0:
-            last = vertex[top - 1]
-            steep = (utilities[k] - utilities[last]) / np.float64(costs[k] - costs[last])
-            if top == 1 or steep <= slope[top - 1]:
-                break
-            top -= 1
-        vertex[top] = k
-        slope[top] = steep if top > 0 else np.inf
-        top += 1
-    return top
-
-
-@kernel
-def steps_within(costs, utilities, admissible, rows, low, high, choice):
-    """Steps of slope in [low, high); steeper ones are taken: writes ``choice`` of the rows."""
-    n_widths = costs.shape[1]
-    order = np.empty(n_widths, np.int64)
-    vertex = np.empty(n_widths, np.int64)
-    steep = np.empty(n_widths, np.float64)
-    room = rows.size * (n_widths - 1)
-    slope, cost = np.empty(room, np.float64), np.empty(room, np.int64)
-    client, width = np.empty(room, np.int64), np.empty(room, np.int64)
-    count, spent = 0, 0
-    for i in rows:
-        top = _hull(costs[i], utilities[i], admissible[i], order, vertex, steep)
-        at = 1
-        while at < top and steep[at] >= high:
-            at += 1
-        choice[i] = vertex[at - 1]
-        spent += costs[i, choice[i]]
-        while at < top and steep[at] >= low:
-            slope[count] = steep[at]
-            cost[count] = costs[i, vertex[at]] - costs[i, vertex[at - 1]]
-            client[count], width[count] = i, vertex[at]
-            count += 1
-            at += 1
-    return slope[:count], cost[:count], client[:count], width[:count], spent
-
-
-@helper
-def _best(costs, utilities, admissible, i, price, dearest):
-    """Best width of a client at a price; among equal ones the dearest or the cheapest."""
-    best, spent, at = -np.inf, 0, -1
-    for k in range(costs.shape[1]):
-        if admissible[i, k]:
-            net = utilities[i, k] - price * np.float64(costs[i, k] - costs[i, 0])
-            if net > best or (net == best and (costs[i, k] > spent) == dearest):
-                best, spent, at = net, costs[i, k], k
-    return at
-
-
-@helper
-def _margin(costs, utilities, admissible, i, at, low, high):
-    """Smallest regret of a client's other widths between two prices.
-
-    A regret is linear in the price, so it is least at one end: that of a cheaper width at the high
-    price, that of a dearer one at the low. Not above 0 if another width is as good there.
-    """
-    if not admissible[i, at]:
-        return -np.inf
-    margin = np.inf
-    worth, spent = utilities[i, at], costs[i, at]
-    for k in range(costs.shape[1]):
-        if admissible[i, k] and k != at:
-            extra = np.float64(spent - costs[i, k])
-            price = low if extra < 0 else high
-            margin = min(margin, worth - utilities[i, k] - price * extra)
-    return margin
-
-
-@kernel
-def _scan(costs, utilities, admissible, low, high, choice, margin):
-    """Best widths at two multipliers: clients where they differ, the others' ``choice``.
-
-    ``choice`` holds guesses, or -1; a right one is confirmed in half the time. Returns these
-    clients, what the others spend, and what all spend at either multiplier.
-    """
-    near = np.empty(costs.shape[0], np.int64)
-    count, spent, least, most = 0, 0, 0, 0
-    for i in range(costs.shape[0]):
-        at, apart = choice[i], -np.inf
-        if at >= 0:
-            apart = _margin(costs, utilities, admissible, i, at, low, high)
-        if apart <= 0.0:
-            at = _best(costs, utilities, admissible, i, low, True)
-            apart = _margin(costs, utilities, admissible, i, at, low, high)
-        choice[i], margin[i] = at, max(apart, 0.0)
-        if apart > 0.0:
-            spent += costs[i, at]
-        else:
-            near[count] = i
-            count += 1
-            most += costs[i, at]
-            least += costs[i, _best(costs, utilities, admissible, i, high, False)]
-    return near[:count].copy(), spent, least + spent, most + spent
 
 
 @kernel
@@ -364,20 +248,27 @@ def _critical(slope, cost, room):
 
 
 @kernel
-def _take(slope, cost, client, width, price, room, choice):
-    """Take the steps above the price, then those at it that fit; returns the room left."""
+def _take(slope, cost, client, width, price, room, choice, lowest, highest):
+    """Take the steps above the price, then those at it that fit; returns the room left.
+
+    Writes between which prices the choice is best.
+    """
     for j in range(slope.size):
+        i = client[j]
         if slope[j] > price:
-            choice[client[j]] = width[j]
+            choice[i], highest[i] = width[j], slope[j]
             room -= cost[j]
+        else:
+            lowest[i] = max(lowest[i], slope[j])
     stuck = -1
     for j in range(slope.size):
-        if slope[j] == price and client[j] != stuck:
+        i = client[j]
+        if slope[j] == price and i != stuck:
             if cost[j] <= room:
-                choice[client[j]] = width[j]
+                choice[i], highest[i] = width[j], price
                 room -= cost[j]
             else:
-                stuck = client[j]
+                stuck = i
     return room
 
 
@@ -390,9 +281,14 @@ def cost_of(costs, choice):
     return total
 
 
-@kernel
-def worth(utilities, choice):
+def worth(utilities: FloatArray, choice: IntArray) -> tuple[float, float]:
     """Sum of the chosen utilities, compensated (Neumaier, 1974), and of their absolute values."""
+    total, size = _worth(utilities, _frozen(choice.view()))
+    return float(total), float(size)
+
+
+@kernel
+def _worth(utilities, choice):
     total, lost, size = 0.0, 0.0, 0.0
     for i in range(choice.size):
         value = utilities[i, choice[i]]

@@ -124,7 +124,7 @@ class Search:
             *self._lists, self._nodes, self._whole, self._real, _CHUNK,
         )  # fmt: skip
         if needed:
-            self._make_room(needed)
+            self.make_room(needed)
         return bool(self._whole[_CLASS] < self._n_classes)
 
     def moves(self) -> list[int]:
@@ -136,7 +136,7 @@ class Search:
             node = int(self._nodes[node, 0])
         return found
 
-    def _make_room(self, needed: int) -> None:
+    def make_room(self, needed: int) -> None:
         """Forget the nodes that lead to no state; enlarge the table if that is not enough."""
         _forget(self._nodes, self._lists.node, self._whole)
         size = self._nodes.shape[0]
