@@ -429,6 +429,38 @@ def test_what_is_learnt_of_the_tables_is_true_under_any_budget(kind, monkeypatch
     assert sure
 
 
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 2.0])
+@pytest.mark.parametrize("kind", ["log", "measured"])
+def test_an_interval_that_misses_teaches_nothing_false(kind, factor, monkeypatch):
+    interval = multiplier._interval
+
+    def missing(table, limit, widening, start):
+        low, high = interval(table, limit, 1.0, None)
+        middle = factor * (low + high) / 2  # wide enough that clients have steps within
+        return (0.9 * middle, 1.1 * middle) if widening == 1.0 else (low, high)
+
+    problems = [middle_problem(kind, n=2000).with_budget(b) for b in (0.52, 0.5, 0.48, 0.52)]
+    fresh = [hasa.solve(problem).objective for problem in problems]
+    monkeypatch.setattr(multiplier, "_interval", missing)
+    monkeypatch.setattr(multiplier, "_SAMPLE_FROM", 1000)
+    problem = middle_problem(kind, n=2000)
+    former = hasa.solve(problem)
+    for other, objective in zip(problems, fresh, strict=True):
+        problem = problem.with_budget(other.budget)
+        former = hasa.solve(problem, warm_start=former)
+        assert former.termination is Termination.OPTIMAL, former.message
+        assert former.objective == pytest.approx(objective, rel=1e-12)
+
+
+def test_an_interval_from_a_sample_is_one():
+    problem = middle_problem("log", n=2000)
+    table = multiplier.Table(problem.costs, problem.utilities, problem.admissible)
+    for limit in (int(problem.cheapest.sum()), problem.limit, 10 * problem.limit):
+        for widening in (1.0, 8.0, 1e6):
+            low, high = multiplier._interval(table, limit, widening, None)
+            assert low <= high
+
+
 def test_what_is_learnt_is_of_no_other_tables():
     problem = middle_problem("log")
     best = hasa.solve(problem, "exact")

@@ -141,6 +141,8 @@ def relax(
             seen = _scanned(table, *_interval(table, limit, widening, start), start, deadline)
             if seen.steps.spent <= limit < seen.most:
                 return _filled(seen, limit)
+            # None of these steps is taken: the price must be above them for the choice to be best.
+            np.maximum.at(seen.known.lowest, seen.steps.client, seen.steps.slope)
             start = Start(seen.choice, seen.steps.spent, seen.known)
     return _filled(_scanned(table, 0.0, np.inf, None, deadline), limit)
 
@@ -166,7 +168,8 @@ def _interval(
     # A start that is best leaves no spread: one step on either side.
     reach = widening * max(_DEVIATIONS * spread, float(steps.cost.max(initial=1)))
     low = _critical(steps.slope.copy(), steps.cost.copy(), int(target + reach) - steps.spent)
-    high = _critical(steps.slope.copy(), steps.cost.copy(), int(target - reach) - steps.spent)
+    least = int(target - reach) - steps.spent
+    high = _critical(steps.slope.copy(), steps.cost.copy(), least) if least >= 0 else np.inf
     return low * (1 - _MARGIN), high * (1 + _MARGIN)
 
 
