@@ -181,8 +181,9 @@ def probe(
         Drives halves, sample order and drawn widths; at least 0.
     budget : float, optional
         Mean width of the real run: widths are drawn with this mean, and a control is warmed up at
-        this width, which :func:`hasa_opt.recommend.recommend` needs. Default: all widths are drawn
-        equally often, and there is no control.
+        this width, and once more with output biases that the clients keep to themselves, which
+        :func:`hasa_opt.recommend.recommend` needs. Default: all widths are drawn equally often, and
+        there is no control.
     sample : int, optional
         Clients that are drawn in each round. Default: all.
     local_epochs, batch_size, learning_rate, optimizer
