@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,11 +43,13 @@ class Planner:
     Parameters
     ----------
     study : Study
+    store : path, optional
+        Directory in which probes and pilots are kept; those of an earlier study are read.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, store: Path | None = None) -> None:
         self._study = study
-        self._store: Path | None = None
+        self._store = store
         self._probes: dict[int, Probe] = {}
         self._pilots: dict[int, Pilot] = {}
         self._recommended: dict[int, Recommendation] = {}
@@ -57,7 +60,7 @@ class Planner:
         Parameters
         ----------
         store : path or None
-            Directory in which probes and pilots are kept; those of an earlier study are read.
+            Takes the place of the planner's.
         workers : int or None
             Processes; None: one per core.
         """
@@ -67,19 +70,17 @@ class Planner:
         if not asked or not seeds:
             return
         n_jobs = min(workers or cpu_count(), len(seeds))
+        study = replace(self._study)  # without what it has computed so far
         found = Parallel(n_jobs=n_jobs)(
-            delayed(self._measured)(asked, seed, os.getpid()) for seed in seeds
+            delayed(_measured)(study, store, asked, seed, os.getpid()) for seed in seeds
         )
         for seed, (tried, judged) in zip(seeds, found, strict=True):
             self._probes[seed] = tried
             if judged is not None:
                 self._pilots[seed] = judged
 
-    def _measured(
-        self, asked: Collection[str], seed: int, parent: int
-    ) -> tuple[Probe, Pilot | None]:
-        """Probe of a seed, and its pilot if there is one; perhaps in a worker process."""
-        follow(parent)
+    def measured(self, asked: Collection[str], seed: int) -> tuple[Probe, Pilot | None]:
+        """Probe of a seed, and the pilot that the policies ask for, if there is one."""
         if RECOMMENDED in asked:
             self.recommendation(seed)
         return self.probe(seed), self._pilots.get(seed)
@@ -247,6 +248,15 @@ class Planner:
 def _asked(policies: Collection[str]) -> list[str]:
     """Those of the policies that need a probe."""
     return [name for name in policies if name == RECOMMENDED or parse_policy(name)[0].probes]
+
+
+def _measured(
+    study: Study, store: Path | None, asked: Collection[str], seed: int, parent: int
+) -> tuple[Probe, Pilot | None]:
+    """Probe and pilot of a seed, perhaps in a worker process."""
+    follow(parent)
+    planner = Planner(study, store)
+    return planner.measured(asked, seed)
 
 
 def _remembered(settings: str, made: Callable[[], Found]) -> Found:
