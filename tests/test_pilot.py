@@ -246,6 +246,48 @@ def test_workers_measure_what_one_process_does() -> None:
     assert [own.reason for own in alone.outcomes] == [own.reason for own in together.outcomes]
 
 
+def test_a_table_beforehand_keeps_what_it_measures_and_what_follows_uses_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+
+    def counted(*args: object, **kwargs: object) -> object:
+        calls.append("probe")
+        return hasa.probe(*args, **kwargs)
+
+    monkeypatch.setattr("hasa_opt.study.planner.probe", counted)
+    first = study(pilot_repeats=0)
+    first.prepare(tmp_path)
+    first.allocation_table()
+    done = first.run(directory=tmp_path, workers=1, compare_solvers=False)
+    done.allocation_table()
+    study(pilot_repeats=0).prepare(tmp_path)
+    assert calls == ["probe"]
+
+
+def test_seeds_are_probed_in_parallel_under_a_budget_of_flops() -> None:
+    done = study(seeds=(0, 1), budget_in="flops", pilot_repeats=0)
+    done.prepare(workers=2)
+    assert sorted(done.planner._probes) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pilot_repeats": 1}, "pilot_repeats 1 must be 0 or from 2 to 60"),
+        ({"pilot_repeats": 61}, "pilot_repeats 61 must be 0 or from 2 to 60"),
+        ({"pilot_repeats": -1}, "pilot_repeats -1 must be a whole number"),
+        ({"probe_rounds": 0}, "probe_rounds 0 must be a whole number"),
+        ({"evaluate": "supernet"}, 'use evaluate="subnet"'),
+        ({"evaluate": "supernet", "policies": ("uniform+personal",)}, 'use evaluate="subnet"'),
+        ({"policies": ("recommended+n^0.5",)}, "about which 'recommended' decides"),
+    ],
+)
+def test_a_study_refuses_what_its_measurements_would(changes: dict, words: str) -> None:
+    with pytest.raises(hasa.InputError, match=words):
+        study(**changes)
+
+
 def test_command_pilots_and_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hasa_opt.cli.headroom.load_task", lambda *given: grouped_task())
     command = ["headroom", "--task", "digits", "--model", "mlp", "--hidden", "8", "--rounds", "4"]

@@ -15,6 +15,7 @@ import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.cli import app
 from hasa_opt.federated import LocalTraining
+from hasa_opt.federated.personal import find_output_bias
 from hasa_opt.measured.warm_up import Plan, halves, judge, measure, menu_draw
 from hasa_opt.probe import Probe, _between_runs, _shares
 from hasa_opt.tasks import Split, Task
@@ -193,6 +194,22 @@ def test_personal_models_are_those_of_a_federated_run() -> None:
         )  # fmt: skip
         reached = [own.correct[:, column].sum() / own.targets.sum() for own in found.values()]
         assert reached == pytest.approx(history.test_accuracy[-1].tolist())
+
+
+def test_running_statistics_are_no_part_of_a_mixture() -> None:
+    from hasa_opt.measured.warm_up import _mixture
+
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
+    )
+    common = models.Supernet(network, torch.zeros(4, 3))
+    state = {name: value + 1 for name, value in common.state_dict().items()}
+    bias = find_output_bias(common)
+    mixed, before = _mixture(common, state, bias, 0.25).state_dict(), common.state_dict()
+    learned = dict(common.named_parameters())
+    for name, value in mixed.items():
+        moved = 0.0 if name not in learned else 1.0 if name == bias else 0.25
+        assert torch.allclose(value - before[name], torch.full_like(value, moved).to(value.dtype))
 
 
 def test_without_an_output_bias_there_is_none_of_its_own() -> None:

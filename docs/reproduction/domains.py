@@ -129,6 +129,7 @@ def main() -> None:
         console.rule(f"{name}: budget {BUDGETS[name]}")
         console.print(verdict)
         done = study(task, BUDGETS[name], options.policies, seeds)
+        done.prepare(options.directory / name)
         console.print(done.allocation_table())
         done = done.run(directory=options.directory / name)
         console.print(done, by_client(done), paired(done))

@@ -125,8 +125,10 @@ def study(
         if (output / name).is_dir():
             raise InputError(f"{output / name} is a folder: choose another --output")
     console.print(_fingerprint_lines(loaded), highlight=False, soft_wrap=True, markup=False)
-    console.print(prepared.allocation_table())
     try:
+        with busy("finding the widths of all policies"):
+            prepared.prepare(output / "runs", workers=workers)
+        console.print(prepared.allocation_table())
         with training_bar(console) as callbacks:
             done = prepared.run(workers=workers, directory=output / "runs", **callbacks)
     except KeyboardInterrupt:

@@ -341,15 +341,10 @@ def _mixture(
     common: SupernetModel, state: Mapping[str, Tensor], bias: str | None, mix: float
 ) -> SupernetModel:
     """Move a copy of the common model towards a local one; an output bias of its own is all its."""
-    shared = common.state_dict()
-    own = {
-        name: torch.lerp(value, state[name], mix) if value.is_floating_point() else value
-        for name, value in shared.items()
-    }
-    if bias is not None:
-        own[bias] = state[bias]
     mixed = copy.deepcopy(common)
-    mixed.load_state_dict(own)
+    with torch.no_grad():
+        for name, parameter in mixed.named_parameters():
+            parameter.lerp_(state[name], 1.0 if name == bias else mix)
     return mixed
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +34,9 @@ __all__ = ["RESOURCES", "Planner"]
 RESOURCES = ("width", "flops")
 
 Found = TypeVar("Found", Probe, Pilot)
+
+_FORMAT = 1
+"""To be raised when :class:`Probe` or :class:`Pilot` changes, so that old ones are not read."""
 
 
 class Planner:
@@ -69,10 +71,9 @@ class Planner:
         seeds = [seed for seed in self._study.seeds if seed not in self._probes]
         if not asked or not seeds:
             return
-        n_jobs = min(workers or cpu_count(), len(seeds))
-        study = replace(self._study)  # without what it has computed so far
+        n_jobs = min(workers or cpu_count(), cpu_count(), len(seeds))
         found = Parallel(n_jobs=n_jobs)(
-            delayed(_measured)(study, store, asked, seed, os.getpid()) for seed in seeds
+            delayed(_measured)(self._study, store, asked, seed, os.getpid()) for seed in seeds
         )
         for seed, (tried, judged) in zip(seeds, found, strict=True):
             self._probes[seed] = tried
@@ -184,7 +185,7 @@ class Planner:
 
         if self._store is None:
             return made()
-        known = {**identity(study.model, study.task), "seed": seed, **settings}
+        known = {"format": _FORMAT, **identity(study.model, study.task), "seed": seed, **settings}
         memory = Memory(self._store, verbose=0)
         keep = memory.cache(_remembered, ignore=["made"])
         found: Found = keep(json.dumps(known, sort_keys=True), made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -18,34 +18,23 @@ from hasa_opt.basics.progress import shared_counts
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.compare import Comparison, compare
 from hasa_opt.errors import InputError
-from hasa_opt.federated import ENGINES, Faults, History, LocalTraining
-from hasa_opt.federated.arguments import (
-    check_arguments,
-    check_choice,
-    check_deployment,
-    check_sample,
-    check_weight_power,
-    named,
-)
+from hasa_opt.federated import Faults, History
 from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import training_bytes
 from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
-from hasa_opt.scores import SCORES
+from hasa_opt.study.checks import check
 from hasa_opt.study.contrasts import against
 from hasa_opt.study.outcome import Outcome, chosen_round, gather, validation_targets, write_outcomes
 from hasa_opt.study.plan import Plan
-from hasa_opt.study.planner import RESOURCES, Planner
+from hasa_opt.study.planner import Planner
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
 from hasa_opt.study.tables import allocation_table, results_table
 from hasa_opt.study.trial import Trial
-from hasa_opt.study.trials import BACKENDS
 from hasa_opt.study.trials import histories as trained
 from hasa_opt.tasks import Task
 
 __all__ = ["Study"]
-
-ROUNDS_BY = ("fixed", "validation")
 
 _WORDS = {"fixed": "the last one counts", "validation": "the best on validation data counts"}
 _COMPARE_SECONDS = 20.0
@@ -63,7 +52,8 @@ class Study:
     policies : sequence of str
         Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the loop:
         ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``, ``"uniform+local_bias"``.
-        ``"recommended"`` stands for what :func:`hasa_opt.recommend.recommend` chooses by a probe.
+        ``"recommended"`` stands for what :func:`hasa_opt.recommend.recommend` chooses by a probe,
+        personal models and output bias included, and takes no options.
     seeds : sequence of int
     budget : float
         Sample-weighted mean cost, as a share of the whole supernet's.
@@ -78,15 +68,17 @@ class Study:
         Which round counts: "fixed", the last one, or "validation", the one with the best pooled
         validation accuracy.
     probe_rounds : int
-        Rounds of the probe, for the policies that need one.
+        Rounds of the probe, for the policies that need one. It knows no faults, averages all
+        coordinates by samples, and takes a mix of 0.75 where validation data are to choose it.
     pilot_repeats : int
         Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
-        and proposals are not followed.
+        and proposals are not followed. Else from 2 to the samples of the smallest client.
     score : str
         Name in :data:`hasa_opt.scores.SCORES`.
     backend : str
         Where the runs are trained: "local", in processes of this machine, or "ray", on the Ray
         cluster that RAY_ADDRESS names (without one, on this machine). The numbers are the same.
+        Probes and pilots are measured on this machine.
         All machines of a cluster must share the ``directory`` of :meth:`run`, if one is given.
     command : str, optional
         Command line that repeats the study, for the report.
@@ -144,22 +136,12 @@ class Study:
                 counted = Counter(getattr(self, name))
                 again = listed([value for value, times in counted.items() if times > 1])
                 raise InputError(f"{name} repeat a value ({again}): give each once")
-        for policy in set(self.policies) - {RECOMMENDED}:
-            check_weight_power(parse_policy(policy)[1].get("weight_power", self.weight_power))
-        LocalTraining(self.local_epochs, self.batch_size, self.learning_rate, self.optimizer)
-        for seed in self.seeds:
-            check_arguments(
-                self.model, self.task, self.rounds, self.aggregation, self.evaluate, seed
-            )
-        check_sample(self.task, self.sample)
-        check_deployment(self.evaluate, self.output_bias, "global", self.mix, "last")
-        named(ENGINES, "engine", self.engine)
-        check_choice("budget_in", self.budget_in, RESOURCES)
-        check_choice("rounds_by", self.rounds_by, ROUNDS_BY)
-        check_choice("backend", self.backend, BACKENDS)
-        if self.score not in SCORES:
-            raise InputError(f"score {self.score!r} is not known: choose from {', '.join(SCORES)}")
+        check(self)
         self.setting_for(self.seeds[0]).problem().check_budget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was given, without what can be computed again: not all of it can be sent."""
+        return {own.name: getattr(self, own.name) for own in fields(self)}
 
     @cached_property
     def planner(self) -> Planner:
@@ -177,6 +159,18 @@ class Study:
     def allocate(self, policy: str, seed: int = 0) -> FloatArray:
         """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""
         return self.plan(policy, seed).widths
+
+    def prepare(
+        self, directory: str | PathLike[str] | None = None, *, workers: int | None = None
+    ) -> None:
+        """Measure the probes and pilots that the policies ask for, as :meth:`run` does first.
+
+        Parameters
+        ----------
+        directory, workers
+            As for :meth:`run`.
+        """
+        self.planner.prepare(None if directory is None else Path(directory), workers)
 
     def run(
         self,
@@ -216,7 +210,7 @@ class Study:
             The same study with its outcomes.
         """
         store = None if directory is None else Path(directory)
-        self.planner.prepare(store, workers)
+        self.prepare(directory, workers=workers)
         plans = {
             (policy, seed): self.plan(policy, seed)
             for policy in self.policies
@@ -241,7 +235,9 @@ class Study:
         outcomes = [
             self._outcome(*key, plan, histories[trials[key].digest]) for key, plan in plans.items()
         ]
-        return replace(self, outcomes=tuple(outcomes), comparison=comparison)
+        done = replace(self, outcomes=tuple(outcomes), comparison=comparison)
+        vars(done)["planner"] = self.planner
+        return done
 
     def _trial(self, policy: str, seed: int, plan: Plan) -> Trial:
         chosen = parse_policy(self.planner.resolved(policy, seed))[1]

@@ -1,0 +1,84 @@
+"""What a study refuses before any work starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hasa_opt.basics.checks import whole
+from hasa_opt.errors import InputError
+from hasa_opt.federated import ENGINES, LocalTraining
+from hasa_opt.federated.arguments import (
+    check_arguments,
+    check_choice,
+    check_deployment,
+    check_sample,
+    check_weight_power,
+    named,
+)
+from hasa_opt.policies import RECOMMENDED, parse_policy
+from hasa_opt.scores import SCORES
+from hasa_opt.study.planner import RESOURCES
+from hasa_opt.study.trials import BACKENDS
+
+if TYPE_CHECKING:
+    from hasa_opt.study.study import Study
+
+__all__ = ["check"]
+
+_ROUNDS_BY = ("fixed", "validation")
+
+
+def check(study: Study) -> None:
+    """Refuse what a run, a probe or a pilot of the study would refuse later.
+
+    Raises
+    ------
+    InputError
+        Naming the value, the rule and the remedy.
+    """
+    for policy in study.policies:
+        _check_policy(study, policy)
+    LocalTraining(study.local_epochs, study.batch_size, study.learning_rate, study.optimizer)
+    for seed in study.seeds:
+        check_arguments(
+            study.model, study.task, study.rounds, study.aggregation, study.evaluate, seed
+        )
+    check_sample(study.task, study.sample)
+    _check_deployment(study, "global")
+    named(ENGINES, "engine", study.engine)
+    check_choice("budget_in", study.budget_in, RESOURCES)
+    check_choice("rounds_by", study.rounds_by, _ROUNDS_BY)
+    check_choice("backend", study.backend, BACKENDS)
+    if study.score not in SCORES:
+        raise InputError(f"score {study.score!r} is not known: choose from {', '.join(SCORES)}")
+    whole(study.probe_rounds, "probe_rounds", least=1)
+    _check_repeats(study)
+
+
+def _check_policy(study: Study, policy: str) -> None:
+    """Refuse a name that is not known, and options that do not fit the study."""
+    name, *options = policy.split("+")
+    if name == RECOMMENDED:
+        if options:
+            raise InputError(
+                f"policy {policy!r} has options, about which {name!r} decides: leave them out"
+            )
+        _check_deployment(study, "personal")
+        return
+    chosen = parse_policy(policy)[1]
+    check_weight_power(chosen.get("weight_power", study.weight_power))
+    _check_deployment(study, chosen.get("deploy", "global"))
+
+
+def _check_deployment(study: Study, deploy: str) -> None:
+    check_deployment(study.evaluate, study.output_bias, deploy, study.mix, "last")
+
+
+def _check_repeats(study: Study) -> None:
+    repeats = whole(study.pilot_repeats, "pilot_repeats")
+    smallest = int(study.task.samples.min())
+    if RECOMMENDED in study.policies and (repeats == 1 or repeats > smallest):
+        raise InputError(
+            f"pilot_repeats {repeats} must be 0 or from 2 to {smallest}, the training samples of "
+            "the smallest client"
+        )
