@@ -134,8 +134,8 @@ def main() -> None:
         done = done.run(directory=options.directory / name)
         console.print(done, by_client(done), paired(done))
         keep([rounded(done.results)], options.results / f"{setting}.csv")
-        if why := reasons(done.outcomes):
-            keep_choices(setting, why, options.results)
+        why = reasons(done.outcomes)
+        keep_choices(setting, why, options.results)
         for seed, reason in why.items():
             console.print(f"seed {seed}: {reason}", markup=False, highlight=False)
 

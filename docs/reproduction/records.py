@@ -38,7 +38,9 @@ def reasons(outcomes: Sequence[Outcome]) -> dict[int, str]:
 
 
 def keep_choices(setting: str, found: Mapping[int, str], folder: Path) -> None:
-    """Write reasons beside the results of a setting, and keep those of others."""
+    """Write reasons, if there are any, beside the results, and keep those of other settings."""
+    if not found:
+        return
     known = _read(folder) | {(setting, str(seed)): reason for seed, reason in found.items()}
     with (folder / _CHOICES).open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)

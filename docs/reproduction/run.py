@@ -110,8 +110,7 @@ def main() -> None:
             found.sort(key=lambda own: own[0].seeds)
             keep([results for results, _ in found], options.results / f"{setting}.csv")
             why = {seed: reason for _, own in found for seed, reason in own.items()}
-            if why:
-                keep_choices(str(setting), why, options.results)
+            keep_choices(str(setting), why, options.results)
 
 
 def measured(

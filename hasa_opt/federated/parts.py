@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,8 +32,11 @@ class Parts:
 
     def __init__(self, subnet: SupernetModel, split: Split) -> None:
         self._subnet, self._split = subnet, split
-        self._subnets = Subnets(subnet)
         self._heads: Recent[nn.Linear | None] = Recent()
+
+    @cached_property
+    def _subnets(self) -> Subnets:
+        return Subnets(self._subnet)
 
     @contextmanager
     def cut(self, kept: Kept) -> Iterator[tuple[SupernetModel, nn.Linear | None]]:
