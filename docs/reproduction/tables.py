@@ -5,11 +5,12 @@ Nothing is trained here. Each CSV file in ``results`` is one setting, named task
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from records import chosen
+from run import POLICIES
 
 from hasa_opt.policies import RECOMMENDED
 from hasa_opt.study.claim import signed, span
@@ -72,8 +73,9 @@ RECOMMENDATION = (
 def page() -> str:
     """The page of all settings, as reStructuredText."""
     parts = [_title("Results of the reproduction", "="), _INTRODUCTION]
+    parts += _overview(settings())
     for folder, words in ((RESULTS, ""), (RESULTS / "confirmation", ", the recommendation")):
-        for path in sorted(folder.glob("*-*-*.csv")):
+        for path in _files(folder):
             task, size, budget = path.stem.split("-")
             results = read_results(path)
             network = f"{size} hidden units" if size.isdigit() else size.upper()
@@ -92,6 +94,72 @@ _INTRODUCTION = """\
 Test accuracy in percent. Differences are paired by seed, in percentage points. The interval in the
 tables is corrected for the number of policies (Holm); those of the claims are 95 % t intervals of
 one comparison each. *Smallest effect*: what a study of this size sees in four of five cases."""
+
+
+def settings() -> dict[str, Results]:
+    """Results of each setting on the seeds of the reproduction: "titles 64 0.5" and so on."""
+    return {" ".join(path.stem.split("-")): read_results(path) for path in _files(RESULTS)}
+
+
+def ordered(policies: Iterable[str]) -> list[str]:
+    """Policies as the run names them, those that it does not know last."""
+    known = {name: place for place, name in enumerate(POLICIES)}
+    return sorted(dict.fromkeys(policies), key=lambda name: known.get(name, len(known)))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files of a folder, the titles first, by units and budget."""
+
+    def place(path: Path) -> tuple[bool, str, int, float]:
+        task, size, budget = path.stem.split("-")
+        return task != "titles", task, int(size) if size.isdigit() else 0, float(budget)
+
+    return sorted(folder.glob("*-*-*.csv"), key=place)
+
+
+def _overview(found: Mapping[str, Results]) -> Iterator[str]:
+    """All settings beside each other: differences to uniform, and the claims of the paper."""
+    gaps = [{own.policy: own.difference for own in against(own)} for own in found.values()]
+    yield _title("At a glance", "-")
+    yield _AT_A_GLANCE
+    yield _table(
+        ("policy", *found),
+        [
+            [policy, *(_marked(own.get(policy)) for own in gaps)]
+            for policy in ordered(policy for own in gaps for policy in own)
+        ],
+    )
+    yield "The claims of the paper, each with its difference:"
+    yield _table(
+        ("claim", *found),
+        [
+            [claim.text, *(_judged(claim, results) for results in found.values())]
+            for claim in CLAIMS
+        ],
+    )
+
+
+def _marked(own: Difference | None) -> str:
+    if own is None:
+        return ""
+    return f"**{signed(own.mean)}**" if own.clear else signed(own.mean)
+
+
+def _judged(claim: Claim, results: Results) -> str:
+    own = _found(claim, results)
+    return "" if own is None else f"{_verdict(own)} ({signed(own.mean)})"
+
+
+_AT_A_GLANCE = """\
+Differences to uniform in the client mean, in points, by task, hidden units and budget. In bold: the
+interval, corrected for the number of policies, leaves zero out.
+
+.. image:: ../images/reproduction.png
+   :alt: Differences to uniform in the client mean for each policy, with intervals, by setting
+   :width: 100%
+
+*Titles, by hidden units and budget. Thick: 95 % t intervals of one comparison; thin: corrected for
+the number of policies (Holm). Blue: the corrected one leaves zero out.*"""
 
 
 def _setting(results: Results, budget: float) -> Iterator[str]:
@@ -143,12 +211,19 @@ _COLUMNS = ("policy", "client mean", *_DIFFERENCE, "by samples", "worst client",
 
 def _claims(claims: Sequence[Claim], results: Results) -> Iterator[list[str]]:
     for claim in claims:
-        if {claim.better, claim.worse} <= set(results.policies):
-            values = results.measure(claim.measure, claim.kind)
-            pair = values[results.row(claim.better)], values[results.row(claim.worse)]
-            (own,) = family([pair])
+        own = _found(claim, results)
+        if own is not None:
             yield [claim.text, signed(own.mean), span(own.low, own.high),
                    f"{own.detectable:.2f}", _verdict(own)]  # fmt: skip
+
+
+def _found(claim: Claim, results: Results) -> Difference | None:
+    """The difference that a claim is about, where both policies were measured."""
+    if not {claim.better, claim.worse} <= set(results.policies):
+        return None
+    values = results.measure(claim.measure, claim.kind)
+    (own,) = family([(values[results.row(claim.better)], values[results.row(claim.worse)])])
+    return own
 
 
 def _verdict(difference: Difference) -> str:
