@@ -15,17 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt import utility
-from hasa_opt.basics.checks import expect, float_array, number, sequence
+from hasa_opt.basics.checks import expect, float_array, number
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Constraint
 from hasa_opt.cost import Cost
 from hasa_opt.errors import InputError
 from hasa_opt.measured.curves import hat_weights, smoothed
 from hasa_opt.measured.evidence import Evidence, read_evidence
-from hasa_opt.policies import Setting, find_policy
+from hasa_opt.measured.rules import Rules, rule_widths
 from hasa_opt.probe import Probe
 from hasa_opt.problem import AllocationProblem
-from hasa_opt.scores import jensen_shannon
 from hasa_opt.solve import solve
 
 if TYPE_CHECKING:
@@ -37,10 +36,7 @@ __all__ = ["Gain", "Headroom", "headroom", "interval"]
 OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
-_SCORED = ("hasa", "reverse", "optimal")
 _COARSE = 0.2
-
-Rules = Sequence[str] | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -212,7 +208,8 @@ def headroom(
         Of one table: standard errors of its entries, independent of each other, or for each client
         their covariance. 0 for a table without noise.
     rules : sequence of str, or mapping of str to str or (n_clients,) widths, optional
-        What else is judged: names in :data:`hasa_opt.policies.POLICIES`, or widths. Default:
+        What else is judged: names in :data:`hasa_opt.policies.POLICIES` that choose widths without
+        measuring, or widths. Rules spend the budget of the ``cost``, as uniform does. Default:
         ``("hasa", "reverse")`` where scores can be had.
     scores : (n_clients,) floats, optional
         What the named rules rank by. Default: the Jensen-Shannon divergence of ``clients.counts``.
@@ -266,7 +263,7 @@ def headroom(
     found = judge.cross_fitted()
     given = {
         name: judge.read(name, own)
-        for name, own in _rules(rules, scores, clients, problem, budget).items()
+        for name, own in rule_widths(rules, scores, problem, cost, judge.share).items()
     }
     shown = {OPTIMUM: best} | given
     return Headroom(
@@ -357,10 +354,14 @@ class _Judge:
     def _gain(self, value: float, variance: float) -> Gain:
         return interval(value, variance, self.evidence.degrees, self.confidence)
 
-    def read(self, name: str, widths: FloatArray) -> FloatArray:
+    def read(self, name: str, widths: npt.ArrayLike) -> FloatArray:
         """Weights of a rule's widths."""
         own = float_array(widths, f"widths of rule {name!r}", (len(self.problem),))
         return hat_weights(self.problem.widths, own)
+
+    def share(self, widths: FloatArray) -> float:
+        """What widths cost, as a share of the full width's cost."""
+        return self.spent(hat_weights(self.problem.widths, widths))
 
     def spent(self, allocation: FloatArray) -> float:
         """Cost as a share of the full width's cost."""
@@ -375,33 +376,6 @@ def interval(value: float, variance: float, degrees: float, confidence: float) -
     quantile = ndtri(tail) if np.isinf(degrees) else stdtrit(max(degrees, 1.0), tail)
     reach = float(quantile) * max(variance, 0.0) ** 0.5
     return Gain(value, value - reach, value + reach)
-
-
-def _rules(
-    rules: Rules | None,
-    scores: npt.ArrayLike | None,
-    clients: Clients,
-    problem: AllocationProblem,
-    budget: float,
-) -> dict[str, FloatArray]:
-    """Widths of each rule."""
-    scored = scores is not None or clients.counts is not None
-    if rules is None:
-        rules = ("hasa", "reverse") if scored else ()
-    if not isinstance(rules, Mapping):
-        rules = {name: name for name in sequence(rules, "rules")}
-    ranked = np.zeros(len(clients))
-    if scores is not None:
-        ranked = float_array(scores, "scores", (len(clients),))
-    elif clients.counts is not None:
-        ranked = jensen_shannon(clients.counts)
-    setting = Setting(clients, ranked, budget, tuple(problem.widths.tolist()))
-    found = {}
-    for name, own in rules.items():
-        if isinstance(own, str) and own in _SCORED and not scored:
-            raise InputError(f"rule {own!r} ranks by scores: give scores=, or clients with counts")
-        found[str(name)] = find_policy(own)(setting) if isinstance(own, str) else own
-    return found
 
 
 def _name(rule: str) -> str:

@@ -8,7 +8,7 @@ the nearest widths that the network has. To add one, write a function and a line
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ __all__ = [
     "RECOMMENDED",
     "Policy",
     "Setting",
+    "at_budget",
     "at_widest",
     "find_policy",
     "parse_policy",
@@ -52,6 +53,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """
 
 _POWER = "n^"
+_SAME = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,8 @@ class Policy:
         Least share of the training samples at the widest subnet.
     probes : bool
         Whether it asks the setting for a probe.
+    scored : bool
+        Whether it asks the setting for scores.
     """
 
     choose: Callable[[Setting], FloatArray]
@@ -137,6 +141,7 @@ class Policy:
     is_program: bool = False
     coverage: float = 0.0
     probes: bool = False
+    scored: bool = False
 
     def __call__(self, setting: Setting) -> FloatArray:
         """Widths of the clients, ``(n_clients,)``."""
@@ -220,14 +225,14 @@ RECOMMENDED = "recommended"
 
 POLICIES: dict[str, Policy] = {
     "uniform": Policy(_uniform),
-    "hasa": Policy(_hasa),
-    "hasa_two_passes": Policy(_hasa_two_passes),
-    "reverse": Policy(_reverse),
+    "hasa": Policy(_hasa, scored=True),
+    "hasa_two_passes": Policy(_hasa_two_passes, scored=True),
+    "reverse": Policy(_reverse, scored=True),
     "random": Policy(_random),
     "capacity": Policy(_capacity),
     "inverse_size": Policy(_inverse_size),
-    "optimal": Policy(_optimal, is_program=True),
-    "covered": Policy(_covered, is_program=True, coverage=COVERED_SHARE),
+    "optimal": Policy(_optimal, is_program=True, scored=True),
+    "covered": Policy(_covered, is_program=True, coverage=COVERED_SHARE, scored=True),
     "measured": Policy(_measured, is_program=True, probes=True),
     "measured_covered": Policy(
         _measured_covered, is_program=True, coverage=COVERED_SHARE, probes=True
@@ -244,6 +249,55 @@ POLICIES: dict[str, Policy] = {
 def at_widest(widths: Sequence[float] | FloatArray, share: float) -> list[Constraint]:
     """Limit that puts at least a share of the training samples at the widest subnet; 0: none."""
     return [Coverage({float(widths[-1]): share})] if share else []
+
+
+def at_budget(policy: Policy, setting: Setting, share: Callable[[FloatArray], float]) -> FloatArray:
+    """Widths of a policy that spend the budget of a resource.
+
+    A rule is asked at the width budget that does so. The answer of an integer program, which
+    leaves a rest, is scaled within the range of widths and the caps.
+
+    Parameters
+    ----------
+    policy : Policy
+    setting : Setting
+    share : callable
+        What widths spend, as a share of what the full width would cost.
+
+    Returns
+    -------
+    (n_clients,) floats
+        Those that come nearest where none spend it.
+    """
+    low, high = setting.ends
+    if policy.is_program:
+        answer, caps = policy(setting), setting.caps
+        return _spending(
+            lambda scale: np.clip(scale * answer, low, caps), share, setting.budget, 1.0, high / low
+        )
+    return _spending(
+        lambda budget: policy(replace(setting, budget=budget)), share, setting.budget, low, high
+    )
+
+
+def _spending(
+    widths: Callable[[float], FloatArray],
+    share: Callable[[FloatArray], float],
+    budget: float,
+    low: float,
+    high: float,
+) -> FloatArray:
+    """Widths at the argument that spends the budget, or at the end that comes nearest."""
+    from scipy.optimize import brentq
+
+    def excess(argument: float) -> float:
+        return share(widths(argument)) - budget
+
+    if excess(low) >= 0:
+        return widths(low)
+    if excess(high) <= 0:
+        return widths(high)
+    return widths(brentq(excess, low, high, xtol=_SAME))
 
 
 def find_policy(name: str) -> Policy:

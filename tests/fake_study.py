@@ -120,4 +120,5 @@ def _outcome(
         own=curve[-1],
         supernet=curve[-1] - 0.01 if supernet else np.full(n_clients, np.nan),
         rounds=30,
+        measuring=0.0,
     )

@@ -171,6 +171,26 @@ def test_uniform_under_another_cost_spends_the_budget() -> None:
     assert found.uniform == pytest.approx([0.5, 0.5])
 
 
+@pytest.mark.parametrize("budget", [0.1, 0.25, 0.4])
+def test_rules_spend_the_budget_of_the_cost(budget: float) -> None:
+    counts = np.random.default_rng(0).integers(1, 60, (8, 5))
+    table = 80 - np.outer(np.linspace(5, 70, 8), np.exp(-MENU / 0.3))
+    found = hasa.headroom(
+        table,
+        hasa.Clients.from_counts(counts),
+        budget,
+        widths=MENU,
+        noise=0,
+        cost=hasa.cost.quadratic(),
+        rules=("uniform", "hasa", "reverse", "random", "inverse_size", "optimal"),
+    )
+    assert found.rules["uniform"].value == pytest.approx(0, abs=1e-6)
+    spent = dict(found.spent)
+    assert budget * 0.8 < spent.pop("optimal") <= budget
+    assert budget * 0.8 < spent.pop("measured optimum") <= budget
+    assert list(spent.values()) == pytest.approx([budget] * len(spent))
+
+
 def test_constraints_hold() -> None:
     table = np.array([[60, 60, 60], [30, 50, 70], [60, 60, 60], [30, 50, 70]])
     clients = hasa.Clients([100] * 4)
@@ -290,6 +310,10 @@ def call(**changes: object) -> hasa.Headroom:
         ({"confidence": 1.0}, "confidence"),
         ({"rules": ["nonsense"]}, "nonsense"),
         ({"rules": ["hasa"]}, "give scores="),
+        ({"rules": ["covered"]}, "rule 'covered' ranks by scores: give scores="),
+        ({"rules": ["hasa_two_passes"]}, "rule 'hasa_two_passes' ranks by scores"),
+        ({"rules": ["measured"]}, "rule 'measured' is chosen by measurements itself: leave it out"),
+        ({"rules": ["fjord"]}, "rule 'fjord' differs in the units that are trained"),
         ({"rules": {"mine": [0.5, 0.5, 0.9]}}, "outside the menu"),
         ({"rules": {"mine": [0.5, 0.5]}}, "mine"),
         ({"scores": [1.0]}, "scores"),

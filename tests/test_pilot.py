@@ -206,6 +206,8 @@ def test_a_study_pilots_what_the_probe_proposes() -> None:
     assert "by_difficulty" in [own.policy for own in found.proposals]
     assert "of a run's training, the pilot " in planner.reason(0)
     assert "in the pilot" in found.reason or "the pilot confirms no proposal" in found.reason
+    before = [planner.measuring(name, 0) for name in ("uniform", "measured", "recommended")]
+    assert 0 == before[0] < before[1] < before[2], "nothing, a probe, a probe and a pilot"
     ending = "+personal" * found.personal + "+local_bias" * (found.output_bias == "local")
     assert planner.resolved("recommended", 0) == found.policy + ending
     assert planner.plan("by_difficulty", 0).widths.tolist() == [0.25, 0.25, 0.75, 0.75]

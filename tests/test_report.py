@@ -23,7 +23,7 @@ import hasa_opt as hasa
 from hasa_opt.errors import InputError
 from hasa_opt.study import plots
 from hasa_opt.study.report import headline, write_report
-from hasa_opt.study.tables import allocation_table, results_table
+from hasa_opt.study.tables import allocation_table, costs_table, results_table
 
 
 def solver_row(solver: str, **changes: Any) -> SimpleNamespace:
@@ -307,7 +307,30 @@ def test_a_difference_that_hangs_on_one_client_names_it(tmp_path: Path) -> None:
 def test_costs_and_widths_are_shown(tmp_path: Path) -> None:
     text = render(make_study(), tmp_path).text
     # 30 rounds x 7 clients x 1 GFLOP, 2 MB; peak width 0.8 at 1 MB per width.
-    assert "hasa 0.4782 0.800 0.478 210 GFLOP 420 MB 800 kB 30" in text
+    assert "hasa 0.4782 0.4782 0.800 0.478 210 GFLOP 420 MB 800 kB 30" in text
+
+
+@pytest.mark.usefixtures("text_only")
+def test_what_was_measured_before_a_run_is_shown(tmp_path: Path) -> None:
+    study = make_study()
+    assert "Measured before" not in render(study, tmp_path).text
+    for outcome in study.outcomes:
+        outcome.measuring = 2.0 + outcome.seed / 10 if outcome.policy == "optimal" else 0.0
+    text = render(study, tmp_path).text
+    assert "800 kB 245 % 30" in text
+    assert "800 kB 0 % 30" in text
+    assert "the budget does not count it" in text
+
+
+def test_clients_that_never_trained_do_not_count_in_the_trained_width() -> None:
+    study = make_study({"uniform": 0.0})
+    for outcome in study.outcomes:
+        outcome.history.mean_width[:, 1] = np.nan
+        outcome.history.mean_width[:, 2] = 0.2
+    samples = np.delete(study.task.samples, 1)
+    widths = np.delete(np.where(np.arange(7) == 2, 0.2, 0.5), 1)
+    (row,) = study.summary()
+    assert row.costs.trained == pytest.approx(np.average(widths, weights=samples))
 
 
 @pytest.mark.usefixtures("text_only")
@@ -394,6 +417,22 @@ def test_the_table_of_fourteen_policies_with_options_fits_a_hundred_columns() ->
         assert line.endswith(f"{row.realised:.4f}" + "*" * (abs(row.realised / 0.5 - 1) > 0.005))
 
 
+@pytest.mark.parametrize("measuring", [{}, {"measured": 2.15}])
+def test_the_costs_of_policies_with_options_fit_a_hundred_columns(
+    measuring: dict[str, float],
+) -> None:
+    names = [*FOURTEEN, "uniform+personal+local_bias", "hasa+personal+local_bias"]
+    study = make_study(dict.fromkeys(names, 0.1), n_seeds=2)
+    text = printed(costs_table(study.results, 0.5, measuring))
+    assert "\u2026" not in text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    shares = {name: f" {measuring.get(name, 0):.2f}" if measuring else "" for name in names}
+    for name in names:
+        if name not in ("hasa", "reverse", "optimal", "hasa+personal+local_bias"):
+            costs = "0.5000 0.500 0.500 210 GFLOP 420 MB 500 kB"
+            assert f"{name} {costs}{shares[name]}" in lines
+
+
 def test_the_allocation_of_fourteen_policies_fits_a_hundred_columns() -> None:
     widths = {name: np.linspace(0.2, 0.8, 7) + row / 1000 for row, name in enumerate(FOURTEEN)}
     clients = hasa.Clients(make_study().task.samples, names=NAMES)
@@ -446,6 +485,16 @@ def test_curves_of_validation_and_test_have_a_line_and_a_band_per_policy() -> No
         assert axes.lines[0].get_ydata()[-1] == pytest.approx(100 * np.mean(final))
         top = axes.collections[0].get_paths()[0].vertices[:, 1].max()
         assert top > axes.lines[0].get_ydata().max()
+
+
+def test_policies_of_one_run_share_a_line_and_all_are_in_the_legend() -> None:
+    study = make_study({"uniform": 0.0, "uniform+personal": 1.0, "hasa": 0.5}, n_seeds=2)
+    for outcome, twin in zip(study.outcomes[:2], study.outcomes[2:4], strict=True):
+        twin.history = outcome.history
+    for axes in plots.accuracy_by_round(study).axes:  # type: ignore[arg-type]
+        assert [line.get_label() for line in axes.lines] == ["uniform", "hasa"]
+    (legend,) = plots.overview(study).legends  # type: ignore[arg-type]
+    assert {text.get_text() for text in legend.get_texts()} == set(study.policies)
 
 
 def test_the_round_that_was_chosen_is_marked() -> None:

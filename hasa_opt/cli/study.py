@@ -156,7 +156,7 @@ def _finish_study(done: Study, output: Path, console: Console, as_json: bool) ->
     overview(done).savefig(picture, dpi=110)
     done.report(report)
     console.print(done.comparison)
-    console.print(done.table())
+    console.print(done.table(), done.costs_table())
     lines = (
         headline(done),
         "",

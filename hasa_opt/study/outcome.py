@@ -26,6 +26,7 @@ __all__ = [
     "Outcome",
     "chosen_round",
     "gather",
+    "measuring_of",
     "pooled_validation",
     "validation_targets",
     "write_outcomes",
@@ -52,6 +53,8 @@ class Outcome:
         Rounds after which both were measured.
     reason : str
         What was recommended under this seed and why, and what probe and pilot cost.
+    measuring : float
+        Training of the probe and the pilot that chose the policy's widths, as a share of a run's.
     """
 
     policy: str
@@ -63,6 +66,7 @@ class Outcome:
     supernet: FloatArray
     rounds: int
     reason: str = ""
+    measuring: float = 0.0
 
 
 def validation_targets(task: Task) -> IntArray:
@@ -120,6 +124,14 @@ def chosen_round(history: History, by: Literal["fixed", "validation"], targets: 
     if by == "fixed" or np.isnan(pooled).all():
         return history.rounds
     return 1 + int(np.nanargmax(pooled))
+
+
+def measuring_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Mean over the seeds of :attr:`Outcome.measuring`, of the policies that measure at all."""
+    shares: dict[str, list[float]] = {}
+    for own in outcomes:
+        shares.setdefault(own.policy, []).append(own.measuring)
+    return {policy: float(np.mean(own)) for policy, own in shares.items() if any(own)}
 
 
 def gather(

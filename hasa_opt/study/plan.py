@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from math import gcd
 from typing import Self
 
 import numpy as np
-from scipy.optimize import brentq
 
 from hasa_opt import cost
 from hasa_opt.clients import FloatArray
-from hasa_opt.policies import Policy, Setting, at_widest
+from hasa_opt.policies import Policy, Setting, at_budget, at_widest
 from hasa_opt.problem import AllocationProblem
 from hasa_opt.solve import solve
 from hasa_opt.study.summary import BUDGET_TOLERANCE
@@ -23,7 +22,6 @@ __all__ = ["Meter", "Plan", "plan", "realise"]
 _LEVELS = 64
 _FILLING = (1.0, 10.0, 100.0)
 _WHOLE = 1e-6
-_SAME = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +98,7 @@ def plan(policy: Policy, setting: Setting, meter: Meter) -> Plan:
     meter : Meter
     """
     charges = Charges(setting, meter, spread=policy.scheme == "ordered_dropout")
-    widths = realise(_matched(policy, setting, charges), setting, charges, policy.coverage)
+    widths = realise(at_budget(policy, setting, charges.share), setting, charges, policy.coverage)
     share = charges.share(widths)
     if not charges.spread:
         return Plan(widths, share, policy.scheme)
@@ -200,31 +198,3 @@ class Charges:
     def share(self, widths: FloatArray) -> float:
         """What is spent on all samples, as a share of the whole supernet's cost."""
         return float(self._weights @ self.of(widths)) / self.full
-
-
-def _matched(policy: Policy, setting: Setting, charges: Charges) -> FloatArray:
-    """Widths of a policy that spend the budget of the resource.
-
-    A rule is asked at the width budget that does so. The answer of an integer program, which
-    leaves a rest, is scaled within the range of widths and the caps.
-    """
-    low, high = setting.ends
-    if policy.is_program:
-        answer, caps = policy(setting), setting.caps
-        return _root(lambda scale: np.clip(scale * answer, low, caps), charges, 1.0, high / low)
-    return _root(lambda budget: policy(replace(setting, budget=budget)), charges, low, high)
-
-
-def _root(
-    widths: Callable[[float], FloatArray], charges: Charges, low: float, high: float
-) -> FloatArray:
-    """Widths at the argument that spends the budget, or at the end that comes nearest."""
-
-    def excess(argument: float) -> float:
-        return charges.share(widths(argument)) - charges.budget
-
-    if excess(low) >= 0:
-        return widths(low)
-    if excess(high) <= 0:
-        return widths(high)
-    return widths(brentq(excess, low, high, xtol=_SAME))

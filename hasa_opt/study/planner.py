@@ -213,12 +213,21 @@ class Planner:
 
     def reason(self, seed: int) -> str:
         """What is recommended and why, and what the probe and the pilot cost."""
-        share = self.probe(seed).cost(self._study.rounds, self._control(seed).width)
         chosen = f"{self.resolved(RECOMMENDED, seed)}: {self.recommendation(seed)}"
-        words = f"{chosen}; the probe cost {share:.0%} of a run's training"
+        words = f"{chosen}; the probe cost {self._probing(seed):.0%} of a run's training"
         if seed in self._pilots:
             words += f", the pilot {self._pilots[seed].cost(self._study.rounds):.0%}"
         return words
+
+    def measuring(self, policy: str, seed: int) -> float:
+        """Training of the probe and the pilot that a policy needs, as a share of a run's."""
+        share = self._probing(seed) if _asked([policy]) else 0.0
+        if policy == RECOMMENDED and seed in self._pilots:
+            share += self._pilots[seed].cost(self._study.rounds)
+        return share
+
+    def _probing(self, seed: int) -> float:
+        return self.probe(seed).cost(self._study.rounds, self._control(seed).width)
 
     def plan(self, policy: str, seed: int) -> Plan:
         """What each client trains and deploys under a policy."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -123,8 +124,8 @@ def accuracy_by_round(study: Study) -> Figure:
     above, below = figure.subplots(2, sharex=True)
     targets = validation_targets(study.task)
     pooled = {
-        policy: np.stack([pooled_validation(own.history, targets) for own in _of(study, policy)])
-        for policy in study.policies
+        policy: np.stack([pooled_validation(own.history, targets) for own in runs])
+        for policy, runs in _runs(study).items()
     }
     _draw_curves(above, study, pooled, "Pooled validation accuracy (%)")
     above.set_xlabel("")
@@ -154,7 +155,7 @@ def overview(study: Study) -> Figure:
     middle.tick_params(labelleft=False)
     _draw_accuracy_by_round(right, study)
     _finish(right, "Accuracy during training")
-    _legend(figure, right)
+    _legend(figure, right, middle)
     return figure
 
 
@@ -194,12 +195,18 @@ def _draw_accuracy_by_client(axes: Axes, study: Study) -> None:
 
 def _draw_accuracy_by_round(axes: Axes, study: Study) -> None:
     means = {
-        policy: np.stack(
-            [np.nanmean(own.history.test_accuracy, axis=1) for own in _of(study, policy)]
-        )
-        for policy in study.policies  # clients that were not drawn in a round are NaN there
+        policy: np.stack([np.nanmean(own.history.test_accuracy, axis=1) for own in runs])
+        for policy, runs in _runs(study).items()  # clients not drawn in a round are NaN there
     }
     _draw_curves(axes, study, means, "Mean client test accuracy (%)")
+
+
+def _runs(study: Study) -> dict[str, list[Outcome]]:
+    """Outcomes of each policy, but of those that share their runs only the first's."""
+    found: dict[tuple[int, ...], str] = {}
+    for policy in study.policies:
+        found.setdefault(tuple(id(own.history) for own in _of(study, policy)), policy)
+    return {policy: _of(study, policy) for policy in found.values()}
 
 
 def _draw_curves(axes: Axes, study: Study, curves: Mapping[str, FloatArray], label: str) -> None:
@@ -361,15 +368,20 @@ def _finish(axes: Axes, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
+def _legend(figure: Figure, *axes: Axes) -> None:
+    """Name what the axes show, each label as the first of them draws it."""
+    found: dict[str, Artist] = {}
+    for own in axes:
+        for handle, label in zip(*own.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    labels = list(found)
     if not labels:
         return
     inches = figure.get_size_inches()[0]
     fitting = int(11 * inches / (max(map(len, labels), default=0) + 5))
     columns = min(max(1, fitting), 4, len(labels))
     legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False
+        list(found.values()), labels, loc="outside lower center", ncols=columns, frameon=False
     )
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -27,8 +27,10 @@ from hasa_opt.study.contrasts import (
     against_same_options,
     hinges,
 )
+from hasa_opt.study.outcome import measuring_of
 from hasa_opt.study.results import MEASURES, Results
 from hasa_opt.study.summary import by_width, left_out
+from hasa_opt.study.tables import scaled
 
 if TYPE_CHECKING:
     from hasa_opt.study.study import Study
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["headline", "write_report"]
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-_PREFIXES = ("", "k", "M", "G", "T", "P")
 _MAX_LEFT_OUT = 12
 
 
@@ -80,7 +81,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=_number, signed=signed, p=_p_value, scaled=_scaled, percent=_percent
+        number=_number, signed=signed, p=_p_value, scaled=scaled, percent=_percent
     )
     environment.globals.update(span=span)
     return environment.get_template("report.html.jinja")
@@ -110,6 +111,7 @@ def _content(study: Study) -> dict[str, Any]:
         "warnings": hinge_sentences(
             [own for own in found if differences[own.policy].difference.clear]
         ),
+        "measuring": measuring_of(study.outcomes),
         "left_out": _left_out(results),
         "by_width": _by_width(results, study.widths),
         "chosen": any(own.rounds < own.history.rounds for own in study.outcomes),
@@ -186,8 +188,9 @@ def _figures(study: Study) -> list[dict[str, str]]:
          "thin: after Holm's correction. Filled: the thin line leaves zero out",
          plots.differences),
         (f"Mean width that each client trained{bars}", plots.allocation),
-        ("Accuracy after each round: pooled validation data above, mean client test accuracy below"
-         f"{bands}. A star, if any: the mean round that was chosen", plots.accuracy_by_round),
+        ("Accuracy after each round, before any personal model is made: pooled validation data "
+         f"above, mean client test accuracy below{bands}. Policies of one run share a line. A "
+         "star, if any: the mean round that was chosen", plots.accuracy_by_round),
         (f"Test accuracy of what each client deploys{bars}", plots.accuracy_by_client),
     ]  # fmt: skip
     if len(study.seeds) < 2 or REFERENCE not in study.policies or len(study.policies) < 2:
@@ -220,13 +223,3 @@ def _p_value(value: float) -> str:
     if not math.isfinite(value):
         return _DASH
     return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _scaled(value: float, unit: str) -> str:
-    """Three digits with an SI prefix."""
-    if not math.isfinite(value):
-        return _DASH
-    power = 0
-    while value >= 999.5 and power < len(_PREFIXES) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:.3g} {_PREFIXES[power]}{unit}"

@@ -24,12 +24,19 @@ from hasa_opt.models.profile import training_bytes
 from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
 from hasa_opt.study.checks import check
 from hasa_opt.study.contrasts import against
-from hasa_opt.study.outcome import Outcome, chosen_round, gather, validation_targets, write_outcomes
+from hasa_opt.study.outcome import (
+    Outcome,
+    chosen_round,
+    gather,
+    measuring_of,
+    validation_targets,
+    write_outcomes,
+)
 from hasa_opt.study.plan import Plan
 from hasa_opt.study.planner import Planner
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
-from hasa_opt.study.tables import allocation_table, results_table
+from hasa_opt.study.tables import allocation_table, costs_table, results_table
 from hasa_opt.study.trial import Trial
 from hasa_opt.study.trials import histories as trained
 from hasa_opt.tasks import Task
@@ -66,7 +73,7 @@ class Study:
         As for :func:`hasa_opt.federated.run`.
     rounds_by : str
         Which round counts: "fixed", the last one, or "validation", the one with the best pooled
-        validation accuracy.
+        validation accuracy of what the run deploys before any personal model is made.
     probe_rounds : int
         Rounds of the probe, for the policies that need one. It knows no faults, averages all
         coordinates by samples, and takes a mix of 0.75 where validation data are to choose it.
@@ -281,6 +288,7 @@ class Study:
             supernet=history.supernet_accuracy[number - 1],
             rounds=number,
             reason=self.planner.reason(seed) if policy == RECOMMENDED else "",
+            measuring=self.planner.measuring(policy, seed),
         )
 
     def _chosen_round(self, history: History) -> int:
@@ -351,6 +359,10 @@ class Study:
     def table(self) -> Table:
         """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
         return results_table(self.results, self.budget, self.task.name)
+
+    def costs_table(self) -> Table:
+        """Widths, operations, bytes and memory of each policy as a rich table."""
+        return costs_table(self.results, self.budget, measuring_of(self.outcomes))
 
     def allocation_table(self) -> Table:
         """Score and width of each client under every policy, for the first seed."""

@@ -54,6 +54,8 @@ class Costs:
 
     Attributes
     ----------
+    trained : float
+        Sample-weighted mean width that was trained, over the clients that trained at all.
     peak : float
         Widest width that any client trained under any seed.
     deployed : float
@@ -68,6 +70,7 @@ class Costs:
         Rounds after which the accuracies were measured.
     """
 
+    trained: float
     peak: float
     deployed: float
     flops: float
@@ -194,7 +197,9 @@ def _accuracies(results: Results, kind: Kind) -> list[dict[str, float]]:
 
 def _costs(results: Results, row: int) -> Costs:
     deployed = results.deployed[row] @ (results.samples / results.samples.sum())
+    trained = np.ma.masked_invalid(results.trained[row])
     return Costs(
+        trained=float(np.ma.average(trained, axis=1, weights=results.samples).mean()),
         peak=float(results.peak[row].max()),
         deployed=float(deployed.mean()),
         flops=float(results.flops[row].sum(axis=1).mean()),

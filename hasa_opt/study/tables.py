@@ -15,9 +15,11 @@ from hasa_opt.study.inference import Difference
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import summarise
 
-__all__ = ["allocation_table", "results_table"]
+__all__ = ["allocation_table", "costs_table", "results_table", "scaled"]
 
+_DASH = "\N{EN DASH}"
 _MISSES = "*"
+_PREFIXES = ("", "k", "M", "G", "T", "P")
 _COLUMNS = 100
 _MAX_NAME = 20
 
@@ -66,6 +68,56 @@ def results_table(results: Results, budget: float, task: str) -> Table:
             f"{row.realised:.4f}{_MISSES if row.flagged else ' '}",
         )
     return table
+
+
+def costs_table(results: Results, budget: float, measuring: Mapping[str, float]) -> Table:
+    """What each policy trained, deployed and took.
+
+    Parameters
+    ----------
+    results : Results
+    budget : float
+        What each policy should have spent.
+    measuring : mapping of policy to float
+        Training of its probe and pilot as a share of a run's, for those that measure.
+    """
+    table = Table(
+        title="Widths and costs, mean over the seeds",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="trained, deployed: means by training samples; operations, sent: all clients and "
+        "rounds\nmemory: a step at the peak width"
+        + ("; before: probe and pilot, in runs" if measuring else ""),
+        caption_justify="left",
+    )
+    table.add_column("policy", no_wrap=True, max_width=28)
+    columns = ["trained", "peak", "deployed", "operations", "sent", "memory"]
+    for name in columns + ["before"] * bool(measuring):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in summarise(results, budget):
+        own = row.costs
+        before = [f"{measuring.get(row.policy, 0):.2f}"] * bool(measuring)
+        table.add_row(
+            escape(row.policy),
+            f"{own.trained:.4f}",
+            f"{own.peak:.3f}",
+            f"{own.deployed:.3f}",
+            scaled(own.flops, "FLOP"),
+            scaled(own.bytes, "B"),
+            scaled(own.memory, "B"),
+            *before,
+        )
+    return table
+
+
+def scaled(value: float, unit: str) -> str:
+    """Three digits with an SI prefix."""
+    if not math.isfinite(value):
+        return _DASH
+    power = 0
+    while value >= 999.5 and power < len(_PREFIXES) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g} {_PREFIXES[power]}{unit}"
 
 
 def allocation_table(
