@@ -68,6 +68,19 @@ def test_the_recommendation_is_confirmed_on_fresh_seeds():
                 assert same.all(), "what is recommended is trained once"
 
 
+def test_the_readme_shows_what_was_measured():
+    tables = load("tables")
+    found = {name: own for name, own in tables.settings().items() if name.startswith("titles")}
+    rows = {row[0]: row for row in tables.glance(found)}
+    readme = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
+    _, _, after = readme.partition("| minus uniform | ")
+    header, _, *lines = after.split("\n\n")[0].splitlines()
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [f"titles {name.strip()}" for name in header.strip(" |").split("|")] == list(found)
+    assert len(shown) > 10
+    assert shown == [rows[row[0]] for row in shown]
+
+
 def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
     results = read_results(HERE / "results" / "titles-64-0.5.csv")
     own = 100 * results.own[results.row("hasa")].mean(axis=1)
