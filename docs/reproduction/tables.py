@@ -97,8 +97,8 @@ def page() -> str:
 
 
 _SEEN = (
-    " These seeds are not fresh for the rule of what is recommended: a first version had failed on\n"
-    "them, with two of these settings, before today's was made. The confirmation is below."
+    " These seeds are not fresh for the rule of what is recommended: a first version had failed "
+    "on them, with two of these settings, before today's was made. The confirmation is below."
 )
 
 _INTRODUCTION = """\
