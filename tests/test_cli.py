@@ -217,6 +217,12 @@ def test_compare_shows_a_verdict(run, clients: Path) -> None:
         (("study", "--task", "digits", "--budget", "0.1"), 1, "budget 0.1 is below"),
         (("study", "--task", "digits", "--learning-rate", "0"), 2, "learning_rate"),
         (("study", "--task", "digits", "--aggregation", "magic"), 2, "magic"),
+        (("study", "--task", "digits", "--sample", "9"), 2, "sample"),
+        (
+            ("study", "--task", "digits", "--policies", "recommended", "--pilot-repeats", "1"),
+            2,
+            "pilot_repeats 1 must be 0 or from 2",
+        ),
         (("allocate", "CLIENTS", "--magic"), 2, "No such option"),
     ],
 )
@@ -244,7 +250,14 @@ def test_study_writes_report_numbers_and_picture(run, tmp_path: Path) -> None:
                  "--rounds", "1", "--workers", "1", "--output", tmp_path / "out")  # fmt: skip
     ran = run(*arguments)
     assert ran.code == 0, ran.err
-    for word in ("uniform", "hasa", "realised budget", "training: 2 of 2", "sha256"):
+    for word in (
+        "uniform",
+        "hasa",
+        "realised budget",
+        "Widths and costs",
+        "training: 2 of 2",
+        "sha256",
+    ):
         assert word in ran.out
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "hasa-opt study --task digits" in report

@@ -78,6 +78,13 @@ def study(
         str, typer.Option(help="Share of the local model in a personal one, or validation.")
     ] = "0.75",
     probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 6,
+    pilot_repeats: Annotated[
+        int,
+        typer.Option(min=0, help="Repetitions of the pilot that recommended asks for; 0: none."),
+    ] = 4,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Clients drawn in each round; default: all.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="local, or ray: on a Ray cluster.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
@@ -116,6 +123,8 @@ def study(
         output_bias=output_bias,  # type: ignore[arg-type]
         mix=_mix(mix),  # type: ignore[arg-type]
         probe_rounds=probe_rounds,
+        pilot_repeats=pilot_repeats,
+        sample=sample,
         score=score,
         backend=backend,  # type: ignore[arg-type]
         command=shlex.join(["hasa-opt", *sys.argv[1:]]),

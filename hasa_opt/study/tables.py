@@ -85,7 +85,7 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         title="Widths and costs, mean over the seeds",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="trained, deployed: means by training samples; operations, sent: all clients and "
+        caption="trained, deployed: means by samples; operations, sent: all clients and "
         "rounds\nmemory: a step at the peak width"
         + ("; before: probe and pilot, in runs" if measuring else ""),
         caption_justify="left",
