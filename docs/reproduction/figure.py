@@ -31,7 +31,7 @@ def draw() -> Figure:
         _, units, budget = name.split()
         axes.set_title(f"{units} hidden units, budget {budget}", fontsize=10)
         _draw(axes, [own.get(policy) for policy in policies])
-    panels[0, 0].set_yticks(range(len(policies)), policies, fontsize=8)
+    panels[0, 0].set_yticks(range(len(policies)), policies)
     panels[0, 0].set_ylim(len(policies) - 0.5, -0.5)
     figure.supxlabel(f"Difference to {REFERENCE} in the client mean, points", fontsize=10)
     return figure
@@ -45,6 +45,7 @@ def _draw(axes: Axes, rows: list[Difference | None]) -> None:
         axes.plot([own.holm_low, own.holm_high], [row, row], color=colour, lw=1)
         axes.plot([own.low, own.high], [row, row], color=colour, lw=3, solid_capstyle="butt")
         axes.plot(own.mean, row, "o", color=colour, mfc=colour if own.clear else "white", ms=4)
+    axes.tick_params(labelsize=8)
     axes.axvline(0, color="0.4", lw=1, zorder=0)
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
