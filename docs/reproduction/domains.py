@@ -17,6 +17,7 @@ from records import keep, keep_choices, reasons, rounded
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from run import POLICIES as REPEATED
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
@@ -28,8 +29,7 @@ BUDGETS = {"plentiful": 0.5, "scarce": 0.35}
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 BY_DOMAIN = "by_domain"
 COMPARED = (
-    "uniform", "hasa", "reverse", BY_DOMAIN, "uniform+personal", "hasa+personal",
-    f"{BY_DOMAIN}+personal", "recommended",
+    *REPEATED, "measured_covered", "measured_covered+personal", BY_DOMAIN, f"{BY_DOMAIN}+personal",
 )  # fmt: skip
 REFERENCES = ("uniform", "hasa", "uniform+personal")
 PROBE_ROUNDS, ROUNDS = 30, 30
@@ -103,11 +103,10 @@ def paired(done: hasa.Study) -> Table:
 def by_client(done: hasa.Study) -> Table:
     """Mean accuracy of each client under each policy, in percent."""
     table = Table(title="Own-width test accuracy of each client, %", box=SIMPLE_HEAD)
-    for name in ("client", *done.policies):
-        table.add_column(name, justify="left" if name == "client" else "right", no_wrap=True)
-    final = done.results.own.mean(axis=1)
-    for row, name in enumerate(done.task.client_names):
-        table.add_row(name, *(f"{100 * own[row]:.1f}" for own in final))
+    for name in ("policy", *done.task.client_names):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for policy, own in zip(done.policies, done.results.own.mean(axis=1), strict=True):
+        table.add_row(policy, *(f"{100 * accuracy:.1f}" for accuracy in own))
     return table
 
 

@@ -21,6 +21,7 @@ from hasa_opt.study.summary import summarise
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+CONFIRMATION = RESULTS / "confirmation"
 PAGE = HERE / "results.rst"
 BASELINES = ("heterofl", "fedrolex", "federated_dropout", "fjord")
 
@@ -79,15 +80,14 @@ def page() -> str:
     """The page of all settings, as reStructuredText."""
     parts = [_title("Results of the reproduction", "="), _INTRODUCTION]
     parts += _overview(settings())
-    for folder, words, remark in (
-        (RESULTS, "", _SEEN),
-        (RESULTS / "confirmation", ", the recommendation", ""),
-    ):
+    for folder, remark in ((RESULTS, _SEEN), (CONFIRMATION, "")):
         for path in _files(folder):
             task, size, budget = path.stem.split("-")
             results = read_results(path)
-            network = f"{size} hidden units" if size.isdigit() else size.upper()
-            name = f"{task.capitalize()}, {network}, budget {budget}{words}"
+            network = size.upper() if _of_images(path) else f"{size} hidden units"
+            name = f"{task.capitalize()}, {network}, budget {budget}"
+            if folder == CONFIRMATION and not _of_images(path):
+                name += ", the recommendation"
             seeds = f"{len(results.seeds)} seeds, {results.seeds[0]} to {results.seeds[-1]}."
             parts += [_title(name, "-"), seeds, *_setting(results, float(budget))]
             choices = [f"{name} {times} times" for name, times in chosen(path).most_common()]
@@ -110,8 +110,9 @@ one comparison each. *Smallest effect*: what a study of this size sees in four o
 
 
 def settings() -> dict[str, Results]:
-    """Results of each setting on the seeds of the reproduction: "titles 64 0.5" and so on."""
-    return {" ".join(path.stem.split("-")): read_results(path) for path in _files(RESULTS)}
+    """Results of each setting in which all was tried: "titles 64 0.5" and so on."""
+    files = [*_files(RESULTS), *(path for path in _files(CONFIRMATION) if _of_images(path))]
+    return {" ".join(path.stem.split("-")): read_results(path) for path in files}
 
 
 def ordered(policies: Iterable[str]) -> list[str]:
@@ -128,6 +129,11 @@ def _files(folder: Path) -> list[Path]:
         return task != "titles", task, int(size) if size.isdigit() else 0, float(budget)
 
     return sorted(folder.glob("*-*-*.csv"), key=place)
+
+
+def _of_images(path: Path) -> bool:
+    """Whether a file is of the image study, all of whose policies ran on the confirming seeds."""
+    return path.stem.startswith("domains")
 
 
 def _overview(found: Mapping[str, Results]) -> Iterator[str]:
