@@ -81,6 +81,26 @@ def test_the_readme_shows_what_was_measured():
     assert shown == [rows[row[0]] for row in shown]
 
 
+@pytest.mark.parametrize("budget", ["0.5", "0.35"])
+def test_the_page_when_to_bother_shows_what_was_measured(budget):
+    tables = load("tables")
+    results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv")
+    text = (HERE.parent / "when_to_bother.rst").read_text(encoding="utf-8")
+    shown = text.partition(f"list-table:: Budget {budget}\n")[2].partition("\n\n")[2]
+    rows = shown.split("\n\n")[0].split("   * - ")[2:]
+    assert len(rows) == 6
+    for row in rows:
+        title, *cells = row.strip().split("\n     - ")
+        better, worse = (
+            {"by domain": "by_domain", "HASA": "hasa"}.get(name, name)
+            for name in title.split(" - ")
+        )
+        for cell, measure in zip(cells, ("mean", "weighted", "worst"), strict=True):
+            own = tables.gap(tables.Claim("", better, worse, measure), results)
+            low, high = (f"{end:.1f}".replace("-0.0", "0.0") for end in (own.low, own.high))
+            assert cell == f"{own.mean:+.1f} ({low} to {high})", title
+
+
 def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
     results = read_results(HERE / "results" / "titles-64-0.5.csv")
     own = 100 * results.own[results.row("hasa")].mean(axis=1)

@@ -60,19 +60,15 @@ CLAIMS = (
 )  # fmt: skip
 
 
-RECOMMENDATION = (
-    *(
-        Claim(f"The recommendation has a higher client mean than {other}", RECOMMENDED, other)
-        for other in ("uniform", "hasa", "uniform+personal", "uniform+personal+local_bias")
-    ),
-    Claim("The recommendation has a better worst client than uniform", RECOMMENDED, "uniform",
-          "worst"),
-    Claim("The recommendation has a higher sample-weighted mean than uniform", RECOMMENDED,
-          "uniform", "weighted"),
-    *(
-        Claim(f"Width by domain has a higher client mean than {other}", "by_domain", other)
-        for other in ("uniform", "hasa", "uniform+personal")
-    ),
+RECOMMENDATION = tuple(
+    Claim(f"{subject} has a better {MEASURES[measure]} than {other}", policy, other, measure)
+    for policy, subject, others in (
+        (RECOMMENDED, "The recommendation",
+         ("uniform", "hasa", "uniform+personal", "uniform+personal+local_bias")),
+        ("by_domain", "Width by domain", ("uniform", "hasa", "uniform+personal")),
+    )
+    for other in others
+    for measure in ("mean", "weighted", "worst")
 )  # fmt: skip
 
 
@@ -167,7 +163,7 @@ def _marked(own: Difference | None) -> str:
 
 
 def _judged(claim: Claim, results: Results) -> str:
-    own = _found(claim, results)
+    own = gap(claim, results)
     return "" if own is None else f"{_verdict(own)} ({signed(own.mean)})"
 
 
@@ -232,13 +228,13 @@ _COLUMNS = ("policy", "client mean", *_DIFFERENCE, "by samples", "worst client",
 
 def _claims(claims: Sequence[Claim], results: Results) -> Iterator[list[str]]:
     for claim in claims:
-        own = _found(claim, results)
+        own = gap(claim, results)
         if own is not None:
             yield [claim.text, signed(own.mean), span(own.low, own.high),
                    f"{own.detectable:.2f}", _verdict(own)]  # fmt: skip
 
 
-def _found(claim: Claim, results: Results) -> Difference | None:
+def gap(claim: Claim, results: Results) -> Difference | None:
     """The difference that a claim is about, where both policies were measured."""
     if not {claim.better, claim.worse} <= set(results.policies):
         return None
