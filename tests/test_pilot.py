@@ -20,6 +20,7 @@ from hasa_opt.headroom import Gain
 from hasa_opt.measured.difficulty import by_difficulty, easy_clients, falls_in_two
 from hasa_opt.measured.folds import folds
 from hasa_opt.pilot import Pilot, pilot
+from hasa_opt.recommend import Recommendation, recommend
 from hasa_opt.tasks import Split, Task
 
 DRAWS = 400
@@ -305,11 +306,35 @@ def test_command_pilots_and_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the pilot cost" in shown
 
 
-def test_command_pilots_no_table() -> None:
-    command = ["headroom", "c.csv", "--utilities", "u.csv", "--pilot", "2"]
+def test_command_recommends_by_what_devices_can_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+
+    def remembered(*given: object, deploy: float | None, **options: float) -> Recommendation:
+        asked.append(deploy)
+        return recommend(*given, deploy=deploy, **options)
+
+    monkeypatch.setattr("hasa_opt.cli.headroom.load_task", lambda *given: grouped_task())
+    monkeypatch.setattr("hasa_opt.cli.headroom.recommend", remembered)
+    command = ["headroom", "--task", "digits", "--model", "mlp", "--hidden", "8", "--rounds", "1"]
+    command += ["--widths", "0.25,0.5,0.75", "--batch-size", "8", "--json", "--deploy"]
+    done = CliRunner().invoke(app, [*command, "0.8"])
+    assert done.exit_code == 0, done.output
+    advised = json.loads(done.stdout)["recommended"]
+    assert set(asked) == {0.8}
+    assert (advised["policy"] == "fjord") == (advised["scheme"] == "ordered_dropout")
+    refused = CliRunner().invoke(app, [*command, "0.2"])
+    assert isinstance(refused.exception, hasa.InputError)
+    assert "--deploy 0.2 must lie between the narrowest width, 0.25, and 1" in str(
+        refused.exception
+    )
+
+
+@pytest.mark.parametrize("option", [("--pilot", "2"), ("--deploy", "0.8")])
+def test_command_recommends_nothing_by_a_table(option: tuple[str, str]) -> None:
+    command = ["headroom", "c.csv", "--utilities", "u.csv", *option]
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, hasa.InputError)
-    assert "--pilot needs data" in str(done.exception)
+    assert "--pilot and --deploy need data" in str(done.exception)
 
 
 # -------------------------------------------------------------------------------------- intervals

@@ -72,6 +72,13 @@ def headroom(
             "--pilot", min=0, help="Repetitions of a pilot of what the probe proposes; 0: none."
         ),
     ] = 0,
+    deploy: Annotated[
+        float | None,
+        typer.Option(
+            help="Widest subnet that devices can deploy, if wider than what they train; asks for "
+            "a recommendation too."
+        ),
+    ] = None,
     run_rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of the real run, to compare the cost with.")
     ] = 100,
@@ -84,7 +91,8 @@ def headroom(
     """Predict what the best allocation gains over uniform, before compute is spent.
 
     Give measured utilities with a clients file, or data (or a task) to probe. With --pilot, what
-    the probe proposes is trained as well, for as many rounds, and a recommendation is made.
+    the probe proposes is trained as well, for as many rounds, and a recommendation is made; with
+    --deploy, ordered dropout may be recommended.
     """
     options: dict[str, Any] = {"confidence": confidence, "seed": seed}
     if rules is not None:
@@ -92,11 +100,14 @@ def headroom(
     probed: Probe | None = None
     advice: Recommendation | None = None
     tried: Pilot | None = None
+    recommending = bool(pilot_repeats) or deploy is not None
     if utilities:
         if clients is None or data is not None or task is not None:
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
-        if pilot_repeats:
-            raise InputError("--pilot needs data to train on: give --data or --task, not a table")
+        if pilot_repeats or deploy is not None:
+            raise InputError(
+                "--pilot and --deploy need data to train on: give --data or --task, not a table"
+            )
         read = Clients.read_csv(clients)
         menu, values = _tables(utilities, read)
         found = predict(values, read, budget, widths=menu, noise=noise, **options)
@@ -111,22 +122,30 @@ def headroom(
 
         loaded = load_task(data, text_column, client_column, task or "")
         supernet = fresh(build_model(loaded, model, hidden, embedding), seed)
+        menu = split_numbers(widths, "--widths")
+        if deploy is not None and not min(menu) <= deploy <= 1:
+            raise InputError(
+                f"--deploy {deploy:g} must lie between the narrowest width, {min(menu):g}, and 1: "
+                "deploy a wider subnet or add a narrower width"
+            )
         training: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
         with busy(f"probing {loaded.name}: {rounds} rounds on each half of the training data"):
             probed = probe(
                 supernet,
                 loaded,
-                split_numbers(widths, "--widths"),
+                menu,
                 rounds,
                 seed,
-                budget=budget if pilot_repeats else None,
+                budget=budget if recommending else None,
                 **training,
             )
         found = predict(probed, loaded.clients(), budget, **options)
-        if pilot_repeats:
-            decide = partial(recommend, probed, loaded.clients(), budget, confidence=confidence)
+        if recommending:
+            decide = partial(
+                recommend, probed, loaded.clients(), budget, deploy=deploy, confidence=confidence
+            )
             advice = decide()
-            if advice.proposals:
+            if advice.proposals and pilot_repeats:
                 ways = {str(own.policy): own.widths for own in advice.proposals}
                 with busy(f"piloting {', '.join(ways)}: {rounds} rounds, {pilot_repeats} times"):
                     tried = pilot(
@@ -176,6 +195,7 @@ def _show(
 def _advised(advice: Recommendation) -> dict[str, Any]:
     return {
         "policy": advice.policy,
+        "scheme": advice.scheme,
         "personal": advice.personal,
         "output_bias": advice.output_bias,
         "widths": advice.widths.tolist(),
