@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt import utility
-from hasa_opt.basics.checks import expect, float_array, number
+from hasa_opt.basics.checks import confidence_level, expect, float_array
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Constraint
 from hasa_opt.cost import Cost
-from hasa_opt.errors import InputError
 from hasa_opt.measured.curves import hat_weights, smoothed
 from hasa_opt.measured.evidence import Evidence, read_evidence
 from hasa_opt.measured.rules import Rules, rule_widths
@@ -36,7 +35,9 @@ __all__ = ["Gain", "Headroom", "headroom", "interval"]
 OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
+_UNIFORM = "uniform"
 _COARSE = 0.2
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ def headroom(
     ----------
     utilities : Probe or array
         What each client reaches at each width: a probe; ``(n_parts, n_clients, n_widths)``, the
-        same measure on at least two independent parts of the data; or one table
+        same measure on at least two independent parts of the data, whose noise is taken to have a
+        variance that falls with the client's samples; or one table
         ``(n_clients, n_widths)`` with its ``noise``. Arrays are in points, or in any unit in which
         the gain is to be told, per client.
     clients : Clients
@@ -207,7 +209,7 @@ def headroom(
     noise : float, or (n_clients,), (n_clients, n_widths) or (n_clients, n_widths, n_widths) floats
         Of one table: standard errors of its entries, independent of each other, or for each client
         their covariance. 0 for a table without noise.
-    rules : sequence of str, or mapping of str to str or (n_clients,) widths, optional
+    rules : str, sequence of str, or mapping of str to str or (n_clients,) widths, optional
         What else is judged: names in :data:`hasa_opt.policies.POLICIES` that choose widths without
         measuring, or widths. Rules spend the budget of the ``cost``, as uniform does. Default:
         ``("hasa", "reverse")`` where scores can be had.
@@ -245,9 +247,7 @@ def headroom(
     (True, [0.2, 0.8, 0.2, 0.8])
     """
     expect(clients, Clients, "clients")
-    level = number(confidence, "confidence")
-    if not 0 < level < 1:
-        raise InputError(f"confidence {confidence} must lie in (0, 1), for example 0.95")
+    level = confidence_level(confidence)
     evidence = read_evidence(utilities, clients, widths, noise, seed)
     problem = AllocationProblem.build(
         clients,
@@ -257,7 +257,7 @@ def headroom(
         cost=cost,
         constraints=constraints,
     )
-    judge = _Judge(problem, evidence, level)
+    judge = _Judge(problem, evidence, level, cost)
     table = smoothed(evidence.widths, evidence.table, evidence.covariance)
     best = judge.choose(table)
     found = judge.cross_fitted()
@@ -291,28 +291,30 @@ class _Judge:
     problem: AllocationProblem
     evidence: Evidence
     confidence: float
+    cost: Cost | None
 
     @cached_property
     def uniform(self) -> FloatArray:
         """The common width that spends the budget; capped clients stay at their caps."""
-        menu, costs = self.problem.widths, self.problem.costs
-        caps = (self.problem.admissible * menu).max(axis=1)
-        if costs[np.arange(len(caps)), np.searchsorted(menu, caps)].sum() <= self.problem.limit:
-            return hat_weights(menu, caps)
-        levels = [hat_weights(menu, np.minimum(width, caps)) for width in menu]
-        spent = [float((weights * costs).sum()) for weights in levels]
-        width = np.interp(float(self.problem.limit), spent, menu)
-        return hat_weights(menu, np.minimum(width, caps))
+        unranked = np.zeros(len(self.problem))
+        own = rule_widths((_UNIFORM,), unranked, self.problem, self.cost, self.share)
+        return self.read(_UNIFORM, own[_UNIFORM])
+
+    @cached_property
+    def least(self) -> float:
+        """What is no gain but rounding."""
+        return _ROUNDING * float(np.abs(self.evidence.table).max())
 
     def choose(self, table: FloatArray) -> FloatArray:
         """The best allocation by a table; uniform where none is better."""
         found = solve(replace(self.problem, utilities=table / len(table)))
         best = hat_weights(self.problem.widths, found.widths)
-        return best if self.gain_by(table, best) > 0 else self.uniform
+        return best if self.gain_by(table, best) > self.least else self.uniform
 
     def gain_by(self, table: FloatArray, allocation: FloatArray) -> float:
         """Gain over uniform in the client mean by a table."""
-        return float(((allocation - self.uniform) * table).sum() / len(table))
+        gain = float(((allocation - self.uniform) * table).sum() / len(table))
+        return gain if abs(gain) > self.least else 0.0
 
     def judged(self, allocation: FloatArray) -> Gain:
         """Gain of an allocation that was not chosen by these measurements."""

@@ -15,13 +15,14 @@ from typing import Literal
 import numpy as np
 
 from hasa_opt import rules
-from hasa_opt.basics.checks import expect, number
+from hasa_opt.basics.checks import expect, number, whole
 from hasa_opt.clients import Clients, FloatArray, IntArray, dense
 from hasa_opt.errors import InputError
 from hasa_opt.scores import SCORES, rank_normalize
 
 __all__ = ["LIES", "Grab", "grab", "reported"]
 
+_MOST = 1e6
 _Lie = Callable[[IntArray, IntArray, int, float], None]
 
 
@@ -143,7 +144,8 @@ def reported(clients: Clients, row: int, lie: str, factor: float = 10.0) -> Clie
         of it to the label that the others count least, ``"samples"`` multiplies its number of
         samples.
     factor : float
-        Below 1 it understates. Results are rounded; what was there stays at least 1.
+        Above 0, at most a million; below 1 it understates. Results are rounded; what was there
+        stays at least 1.
 
     Returns
     -------
@@ -152,14 +154,17 @@ def reported(clients: Clients, row: int, lie: str, factor: float = 10.0) -> Clie
     Raises
     ------
     InputError
-        For an unknown lie, clients without counts, or a factor that is not above 0.
+        For an unknown lie or row, clients without counts, or a factor out of range.
     """
     if lie not in LIES:
         raise InputError(f"lie {lie!r} is not known: choose from {', '.join(LIES)}")
+    expect(clients, Clients, "clients")
+    if whole(row, "row") >= len(clients):
+        raise InputError(f"row {row} is none of {len(clients)} clients: count from 0")
     if clients.counts is None:
         raise InputError("these clients have no counts: give Clients(..., counts=...)")
-    if not (times := number(factor, "factor")) > 0:
-        raise InputError(f"factor {factor} must be greater than 0")
+    if not 0 < (times := number(factor, "factor")) <= _MOST:
+        raise InputError(f"factor {factor} must be greater than 0 and at most {_MOST:g}")
     samples, counts = clients.samples.copy(), dense(clients.counts).copy()
     LIES[lie](samples, counts, row, times)
     return Clients(samples, counts=counts, max_width=clients.max_width, names=clients.names)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.basics.checks import whole
+from hasa_opt.basics.checks import confidence_level, whole
 from hasa_opt.clients import FloatArray
 from hasa_opt.errors import InputError, MissingExtraError
 from hasa_opt.headroom import Gain, interval
@@ -62,6 +62,7 @@ class Pilot:
 
     def cost(self, rounds: int) -> float:
         """Compute of the pilot as a share of the training of a run of so many rounds."""
+        whole(rounds, "rounds", least=1)
         return self.flops / (rounds * self.round_flops)
 
     def gain(self, name: str, over: str | None = None, *, confidence: float = 0.95) -> Gain:
@@ -84,12 +85,11 @@ class Pilot:
         InputError
             If a name is not among the allocations, or the confidence is none.
         """
-        if not 0 < confidence < 1:
-            raise InputError(f"confidence {confidence} must lie in (0, 1), for example 0.95")
+        level = confidence_level(confidence)
         other = self.names[0] + PERSONAL if over is None else over
         gains = 100 * (self._reached(name) - self._reached(other))
         gains = gains[np.isfinite(gains).any(axis=1)]
-        return _mean_gain(gains[:, np.isfinite(gains).all(axis=0)], confidence)
+        return _mean_gain(gains[:, np.isfinite(gains).all(axis=0)], level)
 
     def _reached(self, name: str) -> FloatArray:
         """Accuracy in each repetition, ``(n_repeats, n_clients)``."""
@@ -217,6 +217,11 @@ def _check(
     options: Mapping[str, Any],
 ) -> None:
     """Refuse what cannot be compared."""
+    if not isinstance(allocations, Mapping):
+        raise InputError(
+            f"allocations are a {type(allocations).__name__}: name them, as in "
+            "{'uniform': widths, 'hasa': widths}"
+        )
     if len(allocations) < 2:
         raise InputError(
             f"{len(allocations)} allocation(s) cannot be compared: give at least two, the one to "

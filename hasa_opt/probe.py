@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hasa_opt.basics.checks import number
+from hasa_opt.basics.checks import number, whole
 from hasa_opt.basics.rational import menu_units
 from hasa_opt.clients import FloatArray
 from hasa_opt.errors import InputError, MissingExtraError
@@ -116,6 +116,7 @@ class Probe:
         budget : float
             Its mean width.
         """
+        whole(rounds, "rounds", least=1)
         return self.flops / (rounds * float(np.interp(budget, self.widths, self.round_flops)))
 
     def __rich__(self) -> Table:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.basics.checks import expect, float_array, number
+from hasa_opt.basics.checks import confidence_level, expect, float_array, number
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import Coverage
 from hasa_opt.errors import InfeasibleError, InputError
@@ -152,11 +152,13 @@ def recommend(
         If the budget is below the narrowest allocation, or the given coverage cannot be met.
     """
     expect(probe, Probe, "probe")
-    control = probe.control
-    if control is None or abs(control.width - number(budget, "budget")) > _ROUNDING:
+    expect(clients, Clients, "clients")
+    pilot_level = confidence_level(pilot_confidence, "pilot_confidence")
+    control, wanted = probe.control, number(budget, "budget")
+    if control is None or abs(control.width - wanted) > _ROUNDING:
         made = "no budget" if control is None else f"budget {control.width:g}"
         raise InputError(
-            f"the probe was made with {made}: call probe(..., budget={budget:g}), so that uniform "
+            f"the probe was made with {made}: call probe(..., budget={wanted:g}), so that uniform "
             "is measured too"
         )
     room, covered = _headroom(probe, clients, budget, coverage, confidence)
@@ -165,7 +167,7 @@ def recommend(
     output_bias: OutputBias = "shared" if bias is None or bias.high < 0 else "local"
     ordered = _ordered(probe, control, clients, deploy, confidence)
     proposals = [] if ordered else [*_optimum(room, covered), *_grouped(probe, clients, budget)]
-    ways = [] if pilot is None else _tried(proposals, pilot, pilot_confidence)
+    ways = [] if pilot is None else _tried(proposals, pilot, pilot_level)
     sure = [way for way in ways if way.surely_ahead]
     personal = own.high >= 0
     if ordered:
@@ -315,7 +317,13 @@ def _ordered(
     """
     if deploy is None:
         return None
-    caps = np.broadcast_to(float_array(deploy, "deploy"), (len(clients),))
+    given = float_array(deploy, "deploy")
+    if given.shape not in {(), (len(clients),)}:
+        raise InputError(
+            f"deploy has shape {given.shape}: give one width, or one for each of the "
+            f"{len(clients)} clients"
+        )
+    caps = np.broadcast_to(given, (len(clients),))
     if clients.max_width is not None:
         caps = np.minimum(caps, clients.max_width)
     fitting = np.searchsorted(probe.widths, caps + _ROUNDING, side="right") - 1

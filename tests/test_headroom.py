@@ -217,8 +217,49 @@ def test_off_the_menu_and_under_caps_uniform_is_still_possible() -> None:
     found = hasa.headroom(halves, clients, 0.42, widths=MENU)
     spent = clients.samples @ found.uniform / 60
     assert spent == pytest.approx(0.42)
-    assert (found.uniform <= [0.2, 0.8, 0.5]).all()
-    assert (found.widths <= [0.2, 0.8, 0.5]).all()
+    caps = [0.3, 0.8, 0.5]
+    wanted = hasa.rules.uniform(clients.samples, budget=0.42, widths=(0.2, 0.8), caps=caps)
+    assert found.uniform == pytest.approx(wanted)
+    assert (found.widths <= caps).all()
+
+
+def test_uniform_is_the_policy_of_that_name() -> None:
+    clients = hasa.Clients([100] * 4, max_width=[0.3, 0.3, 0.3, 1])
+    table = np.tile(40 * np.log(MENU), (4, 1))
+    for price, budget in ((None, 0.4), (hasa.cost.quadratic(), 0.2)):
+        found = hasa.headroom(
+            table, clients, budget, widths=MENU, noise=0, rules="uniform", cost=price
+        )
+        assert found.rules["uniform"].value == 0
+        assert found.uniform[:3] == pytest.approx(0.3)
+        assert found.spent["uniform"] == pytest.approx(budget)
+
+
+@pytest.mark.parametrize("n_clients", [2, 4, 8])
+@pytest.mark.parametrize("curve", [10 * MENU, 10 * MENU + np.pi, 1e6 * MENU, np.log(MENU)])
+def test_rounding_is_no_headroom(n_clients: int, curve: np.ndarray) -> None:
+    table = curve + 7.3 * np.arange(n_clients)[:, None]
+    found = hasa.headroom(table, hasa.Clients([100] * n_clients), 0.5, widths=MENU, noise=0)
+    assert (found.gain, found.promised, found.worthwhile) == (0, 0, False)
+    assert found.widths == pytest.approx(found.uniform)
+
+
+def test_a_table_without_noise_is_taken_as_it_is() -> None:
+    convex = np.tile(np.exp(5 * MENU), (4, 1))
+    found = hasa.headroom(convex, hasa.Clients([100] * 4), 0.5, widths=MENU, noise=0)
+    assert found.gain == pytest.approx(found.promised)
+    assert found.shares[OPTIMUM] == pytest.approx(1)
+    assert sorted(found.widths) == [0.2, 0.2, 0.8, 0.8]
+
+
+def test_the_order_of_clients_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    table, samples = rng.normal(50, 3, (6, 5)), rng.integers(50, 200, 6)
+    first = hasa.headroom(table, hasa.Clients(samples), 0.5, widths=MENU, noise=1.0)
+    order = rng.permutation(6)
+    other = hasa.headroom(table[order], hasa.Clients(samples[order]), 0.5, widths=MENU, noise=1.0)
+    assert (other.gain, other.low) == pytest.approx((first.gain, first.low))
+    assert other.widths == pytest.approx(first.widths[order])
 
 
 def test_it_depends_on_the_seed_alone() -> None:
@@ -299,6 +340,9 @@ def call(**changes: object) -> hasa.Headroom:
     [
         ({"noise": None}, "noise="),
         ({"noise": -1.0}, "negative"),
+        ({"noise": np.nan}, "noise is nan"),
+        ({"seed": -1}, "seed -1 must be a whole number"),
+        ({"rules": "hassa"}, "policy 'hassa' is not known"),
         ({"noise": [1.0, 2.0]}, "noise has shape"),
         ({"noise": -np.ones((3, 5, 5))}, "negative variance"),
         ({"widths": None}, "widths are missing"),
@@ -371,7 +415,7 @@ def test_command_prints_json(files) -> None:
         ("name,0.2,0.5\nphone,1,2", "same clients"),
         ("name,a,b\nphone,1,2", "header"),
         ("name,0.2,0.5\nphone,1\ncamera,1,2\nlaptop,1,2\nsensor,1,2", "2 values"),
-        ("", "header"),
+        ("", "utilities.csv is empty: the header"),
     ],
 )
 def test_command_refuses_a_bad_table(files, content: str, words: str) -> None:
@@ -389,6 +433,16 @@ def test_command_asks_what_to_measure(files, arguments: tuple[str, ...]) -> None
     done = invoke(*arguments)
     assert isinstance(done.exception, hasa.InputError)
     assert "--utilities" in str(done.exception)
+
+
+def test_command_refuses_what_it_would_ignore(files) -> None:
+    for arguments in (
+        ("clients.csv", "--utilities", "utilities.csv", "--noise", "1", "--widths", "0.3,0.9"),
+        ("--task", "digits", "--noise", "1"),
+    ):
+        done = invoke(*arguments)
+        assert isinstance(done.exception, hasa.InputError)
+        assert "out" in str(done.exception)
 
 
 def test_tables_are_shown() -> None:

@@ -155,6 +155,7 @@ def test_it_shows_a_table(piloted: Pilot) -> None:
     ("changes", "words"),
     [
         ({"allocations": {"uniform": [0.5] * 3}}, "at least two"),
+        ({"allocations": [[0.5] * 3] * 2}, "allocations are a list: name them"),
         ({"allocations": WAYS | {"hasa+personal": [0.5] * 3}}, "leave it out"),
         ({"allocations": WAYS | {"hasa": [0.5, 0.5]}}, "one width per client"),
         ({"mean_widths": {"fjord": [0.5] * 3}}, "no allocations"),
@@ -180,6 +181,10 @@ def test_unknown_names_and_confidences_are_refused(piloted: Pilot) -> None:
         piloted.gain("hasa")
     with pytest.raises(hasa.InputError, match="confidence"):
         piloted.gain("same", confidence=1.0)
+    with pytest.raises(hasa.InputError, match="confidence 'a'"):
+        piloted.gain("same", confidence="a")
+    with pytest.raises(hasa.InputError, match="rounds 0"):
+        piloted.cost(0)
 
 
 # --------------------------------------------------------------------------------------- in use

@@ -254,7 +254,14 @@ def test_utility_is_the_client_mean_in_points(probed: Probe) -> None:
         small_task().clients(), widths=MENU, budget=0.5, utility=table
     )
     assert hasa.solve(problem, "highs").has_solution
-    assert isinstance(hasa.headroom(probed, small_task().clients(), 0.5), hasa.Headroom)
+    clients = small_task().clients()
+    assert isinstance(hasa.headroom(probed, clients, 0.5), hasa.Headroom)
+    with pytest.raises(
+        hasa.InputError, match="row 0 of the probe is 'c0', that of the clients 'c2'"
+    ):
+        hasa.headroom(probed, hasa.Clients(clients.samples, names=clients.names[::-1]), 0.5)
+    with pytest.raises(hasa.InputError, match="rounds 0"):
+        probed.cost(0, 0.5)
 
 
 def test_it_shows_a_table(probed: Probe) -> None:
@@ -276,6 +283,8 @@ def test_it_shows_a_table(probed: Probe) -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"task": small_task((1, 9, 9))}, "1 training sample"),
         ({"model": models.MLP(3, 4)}, "outputs"),
+        ({"model": 3}, r"model is a int: give a hasa_opt\.models\.SupernetModel"),
+        ({"task": 3}, r"task is a int: give a hasa_opt\.tasks\.Task"),
         ({"model": models.MLP(5, 3)}, "cannot process"),
     ],
 )

@@ -262,11 +262,17 @@ def test_a_probe_without_its_control_is_refused() -> None:
         recommend(written(ALIKE), CLIENTS, 0.4)
     with pytest.raises(hasa.InputError, match="no budget"):
         recommend(replace(written(ALIKE), control=None), CLIENTS, 0.5)
+    with pytest.raises(hasa.InputError, match=r"budget '0\.5'"):
+        recommend(replace(written(ALIKE), control=None), CLIENTS, "0.5")
+    with pytest.raises(hasa.InputError, match="pilot_confidence 5"):
+        recommend(written(ALIKE), CLIENTS, 0.5, pilot_confidence=5)
 
 
 def test_a_device_that_can_deploy_nothing_is_named() -> None:
     with pytest.raises(hasa.InputError, match="client-1"):
         recommend(written(ALIKE), CLIENTS, 0.5, deploy=[0.8, 0.1, 0.8, 0.8])
+    with pytest.raises(hasa.InputError, match=r"deploy has shape \(2,\): give one width"):
+        recommend(written(ALIKE), CLIENTS, 0.5, deploy=[0.8, 0.8])
 
 
 @pytest.mark.parametrize(

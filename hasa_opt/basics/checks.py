@@ -12,6 +12,7 @@ from hasa_opt.errors import InputError
 
 __all__ = [
     "array",
+    "confidence_level",
     "expect",
     "extremes",
     "float_array",
@@ -26,8 +27,8 @@ _BLOCK = 1 << 13
 _CONVERSION = (TypeError, ValueError, OverflowError, ArithmeticError)
 
 
-def expect(value: object, kind: type, what: str) -> None:
-    """Refuse a value that is no instance of a class.
+def expect(value: object, kind: type, what: str, *, package: str = "hasa_opt") -> None:
+    """Refuse a value that is no instance of a class, which users find in a package.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def expect(value: object, kind: type, what: str) -> None:
         Naming both.
     """
     if not isinstance(value, kind):
-        raise InputError(f"{what} is a {type(value).__name__}: give a hasa_opt.{kind.__name__}")
+        raise InputError(f"{what} is a {type(value).__name__}: give a {package}.{kind.__name__}")
 
 
 def sequence(values: Any, what: str) -> tuple[Any, ...]:
@@ -101,8 +102,8 @@ def float_array(
     bad = ~np.isfinite(floats)
     if bad.any():
         at = tuple(np.argwhere(bad)[0].tolist())
-        row = at[0] if len(at) == 1 else at
-        raise InputError(f"{what} of row {row} is {floats[at]}: it must be finite")
+        place = f" of row {at[0] if len(at) == 1 else at}" if at else ""
+        raise InputError(f"{what}{place} is {floats[at]}: it must be finite")
     return floats
 
 
@@ -150,6 +151,20 @@ def number(value: object, what: str, *, infinite: bool = False) -> float:
     if not np.isfinite(result) and not (infinite and result > 0):
         raise InputError(f"{what} {value!r} must be a finite number")
     return result
+
+
+def confidence_level(value: object, what: str = "confidence") -> float:
+    """Return the coverage of an interval, between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    level = number(value, what)
+    if not 0 < level < 1:
+        raise InputError(f"{what} {value!r} must lie in (0, 1), for example 0.95")
+    return level
 
 
 def whole(value: object, what: str, *, least: int = 0) -> int:

@@ -20,7 +20,6 @@ from hasa_opt.cli.options import (
     Hidden,
     ModelName,
     TextOption,
-    Widths,
     busy,
     print_json,
     split_names,
@@ -36,6 +35,12 @@ from hasa_opt.probe import Probe, probe
 from hasa_opt.recommend import Recommendation, recommend
 
 __all__ = ["headroom"]
+
+_MENU = "0.2,0.35,0.5,0.65,0.8"
+_TABLE = (
+    "the header is name and then the widths, such as name,0.2,0.5,0.8; each row a client and its "
+    "values"
+)
 
 
 def headroom(
@@ -61,7 +66,13 @@ def headroom(
     hidden: Hidden = 64,
     embedding: Embedding = 64,
     budget: Budget = 0.5,
-    widths: Widths = "0.2,0.35,0.5,0.65,0.8",
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            help="Menu of widths, comma-separated; a table has its own.",
+            show_default=_MENU,
+        ),
+    ] = None,
     rules: Annotated[
         str | None, typer.Option(help="Comma-separated; default: hasa,reverse if labels count.")
     ] = None,
@@ -104,6 +115,8 @@ def headroom(
     if utilities:
         if clients is None or data is not None or task is not None:
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
+        if widths is not None:
+            raise InputError("a table of --utilities has its own widths: leave --widths out")
         if pilot_repeats or deploy is not None:
             raise InputError(
                 "--pilot and --deploy need data to train on: give --data or --task, not a table"
@@ -117,12 +130,14 @@ def headroom(
                 "what is to be measured? Give CLIENTS.csv with --utilities FILE.csv, or one of "
                 "--data FILE.csv and --task NAME"
             )
+        if noise is not None:
+            raise InputError("--noise is that of a table: a probe measures its own, leave it out")
         require_learning_side()
         from hasa_opt.models import fresh
 
         loaded = load_task(data, text_column, client_column, task or "")
         supernet = fresh(build_model(loaded, model, hidden, embedding), seed)
-        menu = split_numbers(widths, "--widths")
+        menu = split_numbers(widths or _MENU, "--widths")
         if deploy is not None and not min(menu) <= deploy <= 1:
             raise InputError(
                 f"--deploy {deploy:g} must lie between the narrowest width, {min(menu):g}, and 1: "
@@ -229,16 +244,15 @@ def _read(path: Path, clients: Clients) -> tuple[list[float], FloatArray]:
     """Menu and values, in the order of the clients."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = [row for row in csv.reader(file) if row]
+            header, *lines = [row for row in csv.reader(file) if row] or [[]]
         menu = [float(cell) for cell in header[1:]]
         rows = {cells[0]: [float(cell) for cell in cells[1:]] for cells in lines}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}): give a CSV file") from error
     except ValueError as error:
-        raise InputError(
-            f"{path}: {error}: the header is name and then the widths, such as name,0.2,0.5,0.8; "
-            "each row a client and its values"
-        ) from error
+        raise InputError(f"{path}: {error}: {_TABLE}") from error
+    if not header:
+        raise InputError(f"{path} is empty: {_TABLE}")
     names = [clients.name(row) for row in range(len(clients))]
     if len(rows) < len(lines) or set(rows) != set(names):
         alone = listed(sorted(set(names) ^ set(rows)), repr) or "a client is named twice"

@@ -6,11 +6,12 @@ import math
 from collections.abc import Collection, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt.basics.checks import expect
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregate import AGGREGATIONS
 from hasa_opt.federated.deployments import OTHERS
@@ -18,9 +19,7 @@ from hasa_opt.federated.faults import Faults
 from hasa_opt.federated.history import FloatArray
 from hasa_opt.federated.personal import DEPLOYMENTS, OUTPUT_BIASES
 from hasa_opt.models.supernet import SupernetModel
-
-if TYPE_CHECKING:
-    from hasa_opt.tasks import Task
+from hasa_opt.tasks.task import Task
 
 EVALUATIONS = ("subnet", "supernet")
 
@@ -71,6 +70,8 @@ def check_arguments(
     InputError
         If an argument of :func:`run` is invalid or the model does not fit the task.
     """
+    expect(model, SupernetModel, "model", package="hasa_opt.models")
+    expect(task, Task, "task", package="hasa_opt.tasks")
     for name, value, least in (("rounds", rounds, 1), ("seed", seed, 0)):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise InputError(f"{name} = {value} must be an integer of at least {least}")

@@ -33,8 +33,9 @@ def smoothed(widths: FloatArray, table: FloatArray, covariance: FloatArray) -> F
     Returns
     -------
     (n_clients, n_widths) floats
+        A table without noise as it is.
     """
-    if widths.size == 1:
+    if widths.size == 1 or not covariance.any():
         return table
     return _concave(widths, shrunk(widths, table, covariance))
 

@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.basics.checks import float_array
+from hasa_opt.basics.checks import float_array, whole
 from hasa_opt.basics.rational import menu_units
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.errors import InputError
@@ -62,6 +62,7 @@ def read_evidence(
         if widths is not None or noise is not None:
             raise InputError("a probe has its own widths and noise: leave both arguments out")
         _check_clients(len(utilities.accuracy), clients)
+        _check_names(utilities.names, clients)
         parts = 100 * utilities.halves[None]
         table, covariance = 100 * utilities.accuracy, 1e4 * utilities.covariance
         return Evidence(utilities.widths, table, covariance, parts, utilities.degrees)
@@ -78,12 +79,21 @@ def read_evidence(
     _check_clients(given.shape[-2], clients)
     if given.ndim == 3:
         return _of_parts(menu, given, clients, noise)
-    return _thinned(menu, given, noise, seed)
+    return _thinned(menu, given, clients, noise, whole(seed, "seed"))
 
 
 def _check_clients(rows: int, clients: Clients) -> None:
     if rows != len(clients):
         raise InputError(f"utilities have {rows} rows for {len(clients)} clients: give one each")
+
+
+def _check_names(names: Sequence[str], clients: Clients) -> None:
+    for row, name in enumerate(names if clients.names is not None else ()):
+        if clients.name(row) != name:
+            raise InputError(
+                f"row {row} of the probe is {name!r}, that of the clients {clients.name(row)!r}: "
+                "give the clients that were probed, in their order"
+            )
 
 
 def _of_parts(
@@ -104,12 +114,17 @@ def _of_parts(
 
 
 def _thinned(
-    menu: FloatArray, table: FloatArray, noise: npt.ArrayLike | None, seed: int
+    menu: FloatArray,
+    table: FloatArray,
+    clients: Clients,
+    noise: npt.ArrayLike | None,
+    seed: int,
 ) -> Evidence:
     """Halves of a table with normal noise: to one is added what is taken from the other.
 
     With an addition of the same covariance the two are independent, each with twice the variance
-    (Rasines and Young, 2023; Neufeld et al., 2024).
+    (Rasines and Young, 2023; Neufeld et al., 2024). What is added to a client hangs on its place
+    among the sorted clients, not on the order in which they are given.
     """
     if noise is None:
         raise InputError(
@@ -122,7 +137,9 @@ def _thinned(
         raise InputError("noise holds a covariance with a negative variance: give proper ones")
     roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
     rng = np.random.default_rng(seed)
-    added = rng.standard_normal((_SPLITS if values.max() > 0 else 1, *table.shape))
+    drawn = rng.standard_normal((_SPLITS if values.max() > 0 else 1, *table.shape))
+    added = np.empty_like(drawn)
+    added[:, np.lexsort(np.column_stack([clients.samples, table]).T)] = drawn
     added = np.einsum("ikl,sil->sik", roots, added)
     return Evidence(menu, table, covariance, np.stack([table + added, table - added], axis=1), inf)
 

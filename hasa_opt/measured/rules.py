@@ -19,8 +19,8 @@ from hasa_opt.scores import jensen_shannon
 
 __all__ = ["Rules", "rule_widths"]
 
-Rules = Sequence[str] | Mapping[str, Any]
-"""Names of policies; or any names, of policies or of widths ``(n_clients,)``."""
+Rules = str | Sequence[str] | Mapping[str, Any]
+"""Name of a policy, or several; or any names, of policies or of widths ``(n_clients,)``."""
 
 
 def rule_widths(
@@ -55,7 +55,8 @@ def rule_widths(
     if rules is None:
         rules = ("hasa", "reverse") if scored else ()
     if not isinstance(rules, Mapping):
-        rules = {name: name for name in sequence(rules, "rules")}
+        names = (rules,) if isinstance(rules, str) else sequence(rules, "rules")
+        rules = {name: name for name in names}
     ranked = np.zeros(len(clients))
     if scores is not None:
         ranked = float_array(scores, "scores", (len(clients),))
