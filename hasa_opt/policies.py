@@ -330,12 +330,15 @@ def parse_policy(text: str) -> tuple[Policy, dict[str, Any]]:
     options: dict[str, Any] = {}
     for part in parts:
         if part in OPTIONS:
-            options |= OPTIONS[part]
+            given = OPTIONS[part]
         elif part.startswith(_POWER):
-            options["weight_power"] = _power(text, part.removeprefix(_POWER))
+            given = {"weight_power": _power(text, part.removeprefix(_POWER))}
         else:
             known = ", ".join([*OPTIONS, f"{_POWER}0.5"])
             raise InputError(f"option {part!r} of {text!r} is not known: choose from {known}")
+        if given.keys() & options.keys():
+            raise InputError(f"option {part!r} of {text!r} overrides another one: give one of them")
+        options |= given
     return find_policy(name), options
 
 

@@ -45,6 +45,7 @@ class FakeStudy:
     command: str | None = None
     setting: Any = None
     flagged: tuple[str, ...] = ()
+    partial: bool = False
 
     @property
     def results(self) -> Results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -116,6 +117,21 @@ def test_the_mix_is_the_one_that_validation_likes_best(mlp):
         for name in ("test_accuracy", "validation_accuracy"):
             found, expected = getattr(chosen, name)[number], getattr(fixed[best], name)[number]
             np.testing.assert_array_equal(found, expected)
+
+
+def test_clients_without_validation_targets_have_no_say_in_the_mix(mlp):
+    task = make_task()
+    options = {"deploy": "personal", "rounds": 2, **OPTIONS}
+    blank = [Split(own.inputs, torch.full_like(own.targets, -100)) for own in task.validation]
+    some = replace(task, validation=(blank[0], *task.validation[1:]))
+    chosen = run(mlp, some, WIDTHS, mix="validation", **options)
+    mixes = (0.0, 0.25, 0.5, 0.75, 1.0)
+    fixed = [run(mlp, some, WIDTHS, mix=mix, **options) for mix in mixes]
+    pooled = [own.validation_accuracy[-1][1:] @ [50, 20] for own in fixed]
+    assert len(set(pooled)) > 1
+    assert set(chosen.mix[-1]) == {mixes[int(np.argmax(pooled))]}
+    none = run(mlp, replace(task, validation=tuple(blank)), WIDTHS, mix="validation", **options)
+    assert set(none.mix[-1]) == {0.0}
 
 
 def test_who_never_trained_deploys_the_global_model(mlp):

@@ -311,6 +311,10 @@ def test_study_with_faults_and_sampled_clients(tmp_path: Path) -> None:
     assert dropped[0]
     assert dropped[0] == dropped[1], "the same clients fail under every policy"
     assert all(np.isfinite(row.mean) for row in studied.summary())
+    assert "which they did not" in str(studied.table().caption)
+    report = studied.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Not all clients took part" in report
+    (tmp_path / "report.html").unlink()
     stored = small_study(**options).run(workers=1, directory=tmp_path, compare_solvers=False)
     assert stored.outcomes[0].history.events == studied.outcomes[0].history.events
     assert len(list(tmp_path.iterdir())) == 2
@@ -414,11 +418,72 @@ def test_record_is_ready_for_json(done: Study) -> None:
         ({"seeds": (1, 1)}, "repeat a value"),
         ({"score": "magic"}, "score 'magic' is not known"),
         ({"widths": (0.5, 0.2)}, "increase strictly"),
+        ({"policies": (1,)}, "policy 1 is no name"),
+        ({"policies": None}, "policies None is no sequence"),
+        ({"policies": ("uniform+selective+full",)}, "overrides another one"),
+        ({"policies": ("hasa+n^0.5+personal", "hasa+personal+n^0.5")}, "are the same"),
+        ({"seeds": 3}, "seeds 3 is no sequence"),
+        ({"seeds": ([1],)}, "seed"),
+        ({"widths": 0.5}, "widths 0.5 is no sequence"),
+        ({"budget": "0.5"}, "budget '0.5' must be a finite number"),
+        ({"budget": 0.9}, r"budget 0.9 is above the widest possible allocation \(0.8\)"),
+        ({"max_width": (0.5, 0.5, 0.3, 0.5)}, "above the widest possible allocation"),
+        ({"max_width": (0.5, 0.5)}, "max_width"),
+        ({"faults": 0.1}, "give Faults"),
+        ({"faults": federated.Faults(absent=(9,))}, "names client 9"),
+        ({"rounds_by": "validation", "sample": 3}, "only the last round measures all"),
     ],
 )
 def test_bad_settings_are_refused_at_once(change: dict[str, object], words: str) -> None:
     with pytest.raises(hasa.InputError, match=words):
         small_study(**change)
+
+
+def test_numbers_of_numpy_are_numbers(done: Study) -> None:
+    study = small_study(seeds=np.arange(2), rounds=np.int64(2), budget=np.float32(0.5))
+    study = study.run(workers=1, compare_solvers=False)
+    assert np.array_equal(study.results.own, done.results.own)
+
+
+def test_devices_cap_what_every_policy_trains() -> None:
+    caps = [0.8, 0.3, 0.4, 0.8]
+    study = small_study(max_width=caps, budget=0.35)
+    for policy in ("uniform", "reverse", "optimal", "capacity", "fjord", "heterofl"):
+        assert (study.allocate(policy) <= caps).all(), policy
+    assert not np.array_equal(study.allocate("capacity"), study.allocate("uniform"))
+    assert study.setting["Caps"] == "given"
+
+
+def test_what_cannot_be_met_is_refused_before_a_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hasa_opt.study.planner.probe", lambda *_, **__: pytest.fail("probed"))
+    study = small_study(policies=("uniform", "covered", "measured"), widths=(0.2, 1), budget=0.25)
+    with pytest.raises(hasa.InfeasibleError):
+        study.run(compare_solvers=False)
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    measured = small_study(policies=("uniform", "measured"))
+    with pytest.raises(hasa.errors.StorageError, match="cannot be made"):
+        measured.run(directory=taken)
+    with pytest.raises(hasa.InputError, match="workers 0"):
+        measured.run(workers=0)
+
+
+def test_files_that_cannot_be_written_are_named(done: Study, tmp_path: Path) -> None:
+    for write in (done.to_csv, done.write_results, done.report):
+        with pytest.raises(hasa.InputError, match="create it first"):
+            write(tmp_path / "none" / "file")
+        with pytest.raises(hasa.InputError, match="is a folder"):
+            write(tmp_path)
+
+
+def test_a_study_without_test_data_has_a_report(tmp_path: Path) -> None:
+    task = blobs()
+    blank = tuple(Split(own.inputs, torch.full_like(own.targets, -100)) for own in task.test)
+    study = replace(small_study(), task=replace(task, test=blank))
+    study = study.run(workers=1, compare_solvers=False)
+    assert "nothing can be compared" in study.report(tmp_path / "report.html").read_text("utf-8")
 
 
 def test_budget_below_the_menu_is_refused_at_once() -> None:

@@ -95,6 +95,7 @@ def study(
     Finished runs and rounds are kept in the output directory: an interrupted study goes on.
     """
     require_learning_side()
+    from hasa_opt.federated.storage import made_directory
     from hasa_opt.study import Study
 
     console = Console(stderr=as_json)
@@ -129,7 +130,7 @@ def study(
         backend=backend,  # type: ignore[arg-type]
         command=shlex.join(["hasa-opt", *sys.argv[1:]]),
     )
-    output.mkdir(parents=True, exist_ok=True)
+    made_directory(output)
     for name in _OUTPUTS:
         if (output / name).is_dir():
             raise InputError(f"{output / name} is a folder: choose another --output")

@@ -15,8 +15,9 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from hasa_opt.errors import InputError, StorageError
+from hasa_opt.errors import InputError
 from hasa_opt.federated.history import FloatArray, History, to_json
+from hasa_opt.federated.storage import made_directory
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""
@@ -61,11 +62,7 @@ class Checkpoints:
         StorageError
             If the directory cannot be made.
         """
-        path = Path(directory).absolute()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{path} cannot be made ({error}): choose another place") from error
+        path = made_directory(directory).absolute()
         for entry in path.iterdir():
             if not (entry.name == _LOCK or _NAME.fullmatch(entry.name) or _is_aside(entry)):
                 raise InputError(

@@ -101,14 +101,18 @@ class Deployments:
         return SCHEMES[self.scheme](server, self.widths[client], (now.seed, now.number, client))
 
     def _chosen_mix(self, server: SupernetModel, clients: IntArray, now: Round) -> float:
-        """Choose the mix with the most correct predictions on all validation data together."""
+        """Choose the mix with the most correct predictions on all validation data together.
+
+        The common model where there are none.
+        """
         if self.mix != "validation":
             return self.mix
         correct = np.zeros(len(MIXES))
         for client in clients.tolist():
             split = self.task.validation[client]
-            for row, model in enumerate(self._personal(server, client, now, MIXES)):
-                correct[row] += evaluate(model, split).accuracy * count_targets(split)
+            if targets := count_targets(split):
+                for row, model in enumerate(self._personal(server, client, now, MIXES)):
+                    correct[row] += evaluate(model, split).accuracy * targets
         return MIXES[int(np.argmax(correct.round(6)))]
 
 

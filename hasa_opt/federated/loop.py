@@ -135,7 +135,7 @@ def run(
         ``global + mix (local - global)``, where local is the model that it trained last.
     mix
         Share of the local model in a personal one, from 0 to 1; "validation": chosen after each
-        round from 0, 0.25, 0.5, 0.75 and 1 by the pooled validation accuracy.
+        round from 0, 0.25, 0.5, 0.75 and 1 by the pooled validation accuracy; 0 without targets.
     other_deployments
         When clients are also tested on the uncut supernet and on their personal subnets: never,
         after the "last" round or after "every" one.

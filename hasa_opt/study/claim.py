@@ -112,7 +112,7 @@ def hinge_sentences(found: Sequence[Hinge]) -> list[str]:
     for policy in dict.fromkeys(own.policy for own in found):
         mine = [own for own in found if own.policy == policy]
         worst = max(mine, key=lambda own: abs(own.without - own.difference))
-        change = "changes its sign" if worst.turns else "moves by more than its interval is wide"
+        change = "changes its sign" if worst.turns else "moves by more than half its interval"
         more = [own.client for own in mine if own is not worst]
         others = f" (also: {listed(more, most=_MAX_NAMED)})" if more else ""
         sentences.append(

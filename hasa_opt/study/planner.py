@@ -71,6 +71,9 @@ class Planner:
         seeds = [seed for seed in self._study.seeds if seed not in self._probes]
         if not asked or not seeds:
             return
+        for policy in self._study.policies:
+            if policy not in asked:
+                self.plan(policy, seeds[0])  # what cannot be met is refused before any work
         n_jobs = min(workers or cpu_count(), cpu_count(), len(seeds))
         found = Parallel(n_jobs=n_jobs)(
             delayed(_measured)(self._study, store, asked, seed, os.getpid()) for seed in seeds
@@ -90,7 +93,7 @@ class Planner:
         """What the policies may look at: clients and scores from training data, budget, menu."""
         study = self._study
         return Setting(
-            study.task.clients(),
+            study.clients,
             self._scores,
             study.budget,
             tuple(study.widths),
@@ -123,7 +126,7 @@ class Planner:
         if seed not in self._probes:
             study, mean = self._study, self._study.budget
             if study.budget_in != "width":
-                mean = float(study.task.clients().weights @ self.plan("uniform", seed).widths)
+                mean = float(study.clients.weights @ self.plan("uniform", seed).widths)
             self._probes[seed] = self._kept(
                 probe,
                 seed,
@@ -140,7 +143,7 @@ class Planner:
             decide = partial(
                 recommend,
                 self.probe(seed),
-                self._study.task.clients(),
+                self._study.clients,
                 self._control(seed).width,
                 deploy=self.plan("fjord", seed).widths,
             )
@@ -235,12 +238,16 @@ class Planner:
         return plan(chosen, self.setting(seed), self._meter)
 
     def spent(self, plan: Plan, history: History) -> float:
-        """Share of the budget's resource that was really spent, of the whole supernet's."""
+        """Share of the budget's resource that was spent, of the whole supernet's.
+
+        Each client counts by the rounds in which it trained, so that it does not hang on how often
+        clients were drawn or dropped out; one that never trained counts by its plan.
+        """
         in_width = self._study.budget_in == "width"
         trained = history.mean_width if in_width else self._flops(history)
         if np.isnan(trained).all(axis=0).any():
             return plan.share
-        return float(self._study.task.clients().weights @ np.nanmean(trained, axis=0))
+        return float(self._study.clients.weights @ np.nanmean(trained, axis=0))
 
     def _flops(self, history: History) -> FloatArray:
         """FLOPs as a share of the whole supernet's, ``(rounds, n_clients)``; NaN: none."""

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from hasa_opt.errors import InputError
+from hasa_opt.federated.storage import file_target
 from hasa_opt.study import plots
 from hasa_opt.study.claim import headline, hinge_sentences, signed, span, verdict
 from hasa_opt.study.contrasts import (
@@ -61,11 +62,9 @@ def write_report(study: Study, path: str | PathLike[str]) -> Path:
     InputError
         If the study has not been run, or the folder does not exist.
     """
-    target = Path(path)
     if not study.outcomes:
         raise InputError("the study has no outcomes to report: call run() first")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist: create it first")
+    target = file_target(path)
     target.write_text(_template().render(_content(study)), encoding="utf-8")
     return target
 
@@ -193,7 +192,8 @@ def _figures(study: Study) -> list[dict[str, str]]:
          "star, if any: the mean round that was chosen", plots.accuracy_by_round),
         (f"Test accuracy of what each client deploys{bars}", plots.accuracy_by_client),
     ]  # fmt: skip
-    if len(study.seeds) < 2 or REFERENCE not in study.policies or len(study.policies) < 2:
+    compared = REFERENCE in study.policies and len(study.policies) > 1
+    if len(study.seeds) < 2 or not compared or not study.results.measured().size:
         drawn = drawn[1:]
     return [{"alt": alt, "source": _data_uri(draw(study))} for alt, draw in drawn]
 

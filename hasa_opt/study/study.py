@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -10,20 +9,22 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from rich.table import Table
 
-from hasa_opt import __version__
-from hasa_opt.basics.listing import listed
+from hasa_opt.basics.checks import sequence, whole
 from hasa_opt.basics.progress import shared_counts
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.compare import Comparison, compare
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History
+from hasa_opt.federated.storage import file_target, made_directory
 from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import training_bytes
 from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
 from hasa_opt.study.checks import check
 from hasa_opt.study.contrasts import against
+from hasa_opt.study.description import describe
 from hasa_opt.study.outcome import (
     Outcome,
     chosen_round,
@@ -43,7 +44,6 @@ from hasa_opt.tasks import Task
 
 __all__ = ["Study"]
 
-_WORDS = {"fixed": "the last one counts", "validation": "the best on validation data counts"}
 _COMPARE_SECONDS = 20.0
 
 
@@ -71,6 +71,9 @@ class Study:
     rounds, local_epochs, batch_size, learning_rate, optimizer, aggregation, evaluate, engine, \
     weight_power, output_bias, mix, sample, faults
         As for :func:`hasa_opt.federated.run`.
+    max_width : sequence of float, optional
+        Widest subnet of each client's device, for training and deployment. Default: no caps, so
+        that the policy ``"capacity"`` is ``"uniform"``.
     rounds_by : str
         Which round counts: "fixed", the last one, or "validation", the one with the best pooled
         validation accuracy of what the run deploys before any personal model is made.
@@ -124,6 +127,7 @@ class Study:
     rounds_by: Literal["fixed", "validation"] = "fixed"
     sample: int | None = None
     faults: Faults | None = None
+    max_width: Sequence[float] | None = None
     probe_rounds: int = 6
     pilot_repeats: int = 4
     score: str = "jensen_shannon"
@@ -133,22 +137,32 @@ class Study:
     comparison: Comparison | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        for own in fields(self):
+            object.__setattr__(self, own.name, _plain(getattr(self, own.name)))
         for name in ("policies", "seeds", "widths"):
             values = getattr(self, name)
-            object.__setattr__(self, name, (values,) if isinstance(values, str) else tuple(values))
-            if not getattr(self, name):
+            given = (values,) if isinstance(values, str) else sequence(values, name)
+            object.__setattr__(self, name, tuple(map(_plain, given)))
+            if not given:
                 raise InputError(f"{name} is empty: give at least one")
-        for name in ("policies", "seeds"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                counted = Counter(getattr(self, name))
-                again = listed([value for value, times in counted.items() if times > 1])
-                raise InputError(f"{name} repeat a value ({again}): give each once")
         check(self)
-        self.setting_for(self.seeds[0]).problem().check_budget()
 
     def __getstate__(self) -> dict[str, Any]:
         """What was given, without what can be computed again: not all of it can be sent."""
         return {own.name: getattr(self, own.name) for own in fields(self)}
+
+    @cached_property
+    def clients(self) -> Clients:
+        """Columns of the clients, from training data, with the caps of their devices."""
+        own = self.task.clients()
+        if self.max_width is None:
+            return own
+        return Clients(own.samples, counts=own.counts, names=own.names, max_width=self.max_width)
+
+    @property
+    def partial(self) -> bool:
+        """Whether not all clients take part in all rounds."""
+        return self.sample not in (None, len(self.task)) or self.faults is not None
 
     @cached_property
     def planner(self) -> Planner:
@@ -177,7 +191,9 @@ class Study:
         directory, workers
             As for :meth:`run`.
         """
-        self.planner.prepare(None if directory is None else Path(directory), workers)
+        if workers is not None:
+            whole(workers, "workers", least=1)
+        self.planner.prepare(None if directory is None else made_directory(directory), workers)
 
     def run(
         self,
@@ -304,28 +320,7 @@ class Study:
     @property
     def setting(self) -> dict[str, str]:
         """Lines that describe the training, for the report."""
-        sizes = ", ".join(f"{group} {size}" for group, size in self.model.sizes.items())
-        return {
-            "Supernet": f"{type(self.model).__name__} ({sizes})",
-            "Local training": f"{self.local_epochs} epoch(s), batches of {self.batch_size}",
-            "Rounds": f"{self.rounds}, {_WORDS[self.rounds_by]}",
-            "Budget": f"{self.budget:g} of the supernet's {self.budget_in}",
-            "Optimiser": f"{self.optimizer}, learning rate {self.learning_rate:g}",
-            "Aggregation": f"{self.aggregation}, clients weigh by samples^{self.weight_power:g}",
-            "Output bias": self.output_bias,
-            "Personal models": f"mix {self.mix}",
-            "Engine": self.engine,
-            "Clients a round": "all" if self.sample is None else str(self.sample),
-            "Faults": "none" if self.faults is None else str(self.faults),
-            "Evaluation": f"each client's test data on the {self.evaluate}",
-            "Score": self.score,
-            **{
-                f"Recommended for seed {own.seed}": own.reason
-                for own in self.outcomes
-                if own.reason
-            },
-            "Version": f"hasa_opt {__version__}",
-        }
+        return describe(self)
 
     @cached_property
     def results(self) -> Results:
@@ -358,7 +353,7 @@ class Study:
 
     def table(self) -> Table:
         """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
-        return results_table(self.results, self.budget, self.task.name)
+        return results_table(self.results, self.budget, self.task.name, partial=self.partial)
 
     def costs_table(self) -> Table:
         """Widths, operations, bytes and memory of each policy as a rich table."""
@@ -369,7 +364,7 @@ class Study:
         plans = {policy: self.plan(policy, self.seeds[0]) for policy in self.policies}
         return allocation_table(
             f"Widths at budget {self.budget:g}, {self.score} scores",
-            self.task.clients(),
+            self.clients,
             self.setting_for(self.seeds[0]).scores,
             {policy: own.widths for policy, own in plans.items()},
             {policy: own.share for policy, own in plans.items()},
@@ -403,11 +398,16 @@ class Study:
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed, round and client, with all that was measured."""
-        write_outcomes(self.outcomes, self.task.client_names, path)
+        write_outcomes(self.outcomes, self.task.client_names, file_target(path))
 
     def write_results(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed and client: tables and statistics can be rebuilt from it.
 
         :func:`hasa_opt.study.read_results` reads it.
         """
-        self.results.write(path)
+        self.results.write(file_target(path))
+
+
+def _plain(value: Any) -> Any:
+    """Python's number in place of numpy's, which JSON does not know."""
+    return value.item() if isinstance(value, np.generic) else value

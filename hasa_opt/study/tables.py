@@ -19,12 +19,13 @@ __all__ = ["allocation_table", "costs_table", "results_table", "scaled"]
 
 _DASH = "\N{EN DASH}"
 _MISSES = "*"
+_PARTIAL = "\nrealised: if all clients took part in all rounds, which they did not"
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 _COLUMNS = 100
 _MAX_NAME = 20
 
 
-def results_table(results: Results, budget: float, task: str) -> Table:
+def results_table(results: Results, budget: float, task: str, *, partial: bool = False) -> Table:
     """Accuracies in percent by policy, mean ± standard deviation over the seeds.
 
     Parameters
@@ -34,6 +35,8 @@ def results_table(results: Results, budget: float, task: str) -> Table:
         What each policy should have spent.
     task : str
         Its name, for the title.
+    partial : bool
+        Whether not all clients took part in all rounds.
     """
     rounds = sorted(set(results.rounds.flat))
     after = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
@@ -43,7 +46,8 @@ def results_table(results: Results, budget: float, task: str) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption="worst third: mean over the third of the clients with the lowest accuracy\n"
-        f"[ ]: 95 % interval of one comparison, paired by seed; {_MISSES} misses the budget",
+        f"[ ]: 95 % interval of one comparison, paired by seed; {_MISSES} misses the budget"
+        + (_PARTIAL if partial else ""),
         caption_justify="left",
     )
     table.add_column("policy", no_wrap=True, max_width=28)
