@@ -215,7 +215,7 @@ def scaled_to_budget(
         raise InputError(f"passes {passes!r} must be a whole number of at least 1, or 'exact'")
     for _ in range(passes):
         before = wanted
-        wanted = np.clip(wanted * (budget / (weights @ wanted)), low, upper)
+        wanted = np.clip(wanted * (budget / float(weights @ wanted)), low, upper)
         if np.array_equal(wanted, before):
             break  # a fixed point: further passes change nothing
     return wanted
