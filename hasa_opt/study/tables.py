@@ -50,7 +50,7 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
         + (_PARTIAL if partial else ""),
         caption_justify="left",
     )
-    table.add_column("policy", no_wrap=True, max_width=28)
+    table.add_column("policy", no_wrap=True, overflow="fold", max_width=_MAX_NAME)
     for name in (
         "client mean",
         f"minus {REFERENCE}",
@@ -63,7 +63,7 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
     differences = {own.policy: own.difference for own in against(results)}
     for row in summarise(results, budget):
         table.add_row(
-            escape(row.policy),
+            escape(_in_lines(row.policy)),
             f"{row.mean:.2f}" + (f" ± {row.mean_std:.2f}" if len(results.seeds) > 1 else ""),
             _interval(differences.get(row.policy)),
             f"{row.worst:.2f}",
@@ -94,7 +94,7 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         + ("; before: probe and pilot, in runs" if measuring else ""),
         caption_justify="left",
     )
-    table.add_column("policy", no_wrap=True, max_width=28)
+    table.add_column("policy", no_wrap=True, overflow="fold", max_width=_MAX_NAME)
     columns = ["trained", "peak", "deployed", "operations", "sent", "memory"]
     for name in columns + ["before"] * bool(measuring):
         table.add_column(name, justify="right", no_wrap=True)
@@ -102,7 +102,7 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         own = row.costs
         before = [f"{measuring.get(row.policy, 0):.2f}"] * bool(measuring)
         table.add_row(
-            escape(row.policy),
+            escape(_in_lines(row.policy)),
             f"{own.trained:.4f}",
             f"{own.peak:.3f}",
             f"{own.deployed:.3f}",
@@ -112,6 +112,11 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
             *before,
         )
     return table
+
+
+def _in_lines(policy: str) -> str:
+    """Name of a policy; a long one has a line for each option."""
+    return policy if len(policy) <= _MAX_NAME else policy.replace("+", "\n+")
 
 
 def scaled(value: float, unit: str) -> str:
