@@ -403,12 +403,24 @@ def printed(table: Any, width: int = 100) -> str:
     return console.export_text()
 
 
+def rows_of(text: str) -> list[str]:
+    """Lines of a table, those that go on with the options of a name joined to its first."""
+    rows: list[str] = []
+    for line in text.splitlines():
+        if line.strip().startswith("+"):
+            name, _, rest = rows[-1].strip().partition(" ")
+            rows[-1] = f"{name}{line.strip()} {rest}"
+        else:
+            rows.append(line.rstrip())
+    return rows
+
+
 def test_the_table_of_fourteen_policies_with_options_fits_a_hundred_columns() -> None:
     names = [*FOURTEEN, *(f"{name}+personal" for name in FOURTEEN)]
     study = make_study(dict.fromkeys(names, 0.1), n_seeds=3, supernet=True)
     text = printed(results_table(study.results, 0.5, "titles"))
     assert "\u2026" not in text
-    lines = [line.rstrip() for line in text.splitlines()]
+    lines = rows_of(text)
     for row in study.summary():
         line = next(own for own in lines if own.split()[:1] == [row.policy])
         assert f"{row.mean:.2f} ± {row.mean_std:.2f}" in line
@@ -425,7 +437,7 @@ def test_the_costs_of_policies_with_options_fit_a_hundred_columns(
     study = make_study(dict.fromkeys(names, 0.1), n_seeds=2)
     text = printed(costs_table(study.results, 0.5, measuring))
     assert "\u2026" not in text
-    lines = [" ".join(line.split()) for line in text.splitlines()]
+    lines = [" ".join(line.split()) for line in rows_of(text)]
     shares = {name: f" {measuring.get(name, 0):.2f}" if measuring else "" for name in names}
     for name in names:
         if name not in ("hasa", "reverse", "optimal", "hasa+personal+local_bias"):
