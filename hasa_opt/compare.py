@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasa_opt import backend as registry
 from hasa_opt.basics import isolated
-from hasa_opt.basics.checks import expect, sequence
+from hasa_opt.basics.checks import expect, several
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.fairness import fairness
 from hasa_opt.problem import AllocationProblem
@@ -160,7 +160,7 @@ def compare(
     expect(problem, AllocationProblem, "problem")
     names = [line.name for line in registry.solvers() if line.available]
     if solvers is not None:
-        names = [solvers] if isinstance(solvers, str) else list(sequence(solvers, "solvers"))
+        names = list(several(solvers, "solvers"))
     for name in names:
         if not (isinstance(name, str) and name == "auto"):
             registry.record(name)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hasa_opt import backend as registry
 from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.checks import expect, number, sequence
+from hasa_opt.basics.checks import expect, number, several
 from hasa_opt.basics.deadline import OutOfTime
 from hasa_opt.clients import Clients, FloatArray
 from hasa_opt.constraints import RobustRow
@@ -129,11 +129,7 @@ def _names(
     problem: AllocationProblem, solver: str, fallback: str | Sequence[str] | None
 ) -> list[str]:
     """Solvers to try in turn."""
-    others = (
-        (fallback,)
-        if isinstance(fallback, str)
-        else sequence(() if fallback is None else fallback, "fallback")
-    )
+    others = several(() if fallback is None else fallback, "fallback")
     names: list[str] = []
     for name in (solver, *others):
         names += _auto(problem) if isinstance(name, str) and name == "auto" else [name]

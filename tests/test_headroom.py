@@ -436,13 +436,14 @@ def test_command_asks_what_to_measure(files, arguments: tuple[str, ...]) -> None
 
 
 def test_command_refuses_what_it_would_ignore(files) -> None:
-    for arguments in (
-        ("clients.csv", "--utilities", "utilities.csv", "--noise", "1", "--widths", "0.3,0.9"),
-        ("--task", "digits", "--noise", "1"),
+    table = ("clients.csv", "--utilities", "utilities.csv", "--noise", "1")
+    for arguments, words in (
+        ((*table, "--widths", "0.3,0.9"), "has its own widths: leave --widths out"),
+        (("--task", "digits", "--noise", "1"), "a probe measures its own, leave it out"),
     ):
         done = invoke(*arguments)
         assert isinstance(done.exception, hasa.InputError)
-        assert "out" in str(done.exception)
+        assert words in str(done.exception)
 
 
 def test_tables_are_shown() -> None:

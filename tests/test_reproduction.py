@@ -97,8 +97,27 @@ def test_the_page_when_to_bother_shows_what_was_measured(budget):
         )
         for cell, measure in zip(cells, ("mean", "weighted", "worst"), strict=True):
             own = tables.gap(tables.Claim("", better, worse, measure), results)
-            low, high = (f"{end:.1f}".replace("-0.0", "0.0") for end in (own.low, own.high))
-            assert cell == f"{own.mean:+.1f} ({low} to {high})", title
+            assert cell == interval(own), title
+
+
+def test_the_page_of_the_image_study_shows_what_was_measured():
+    tables = load("tables")
+    text = (HERE / "index.rst").read_text(encoding="utf-8")
+    shown = text.partition("   * - Against uniform\n     - 0.5\n")[2].split("\n\n")[0]
+    rows = shown.split("   * - ")[1:]
+    assert len(rows) > 10
+    for row in rows:
+        policy, *cells = row.strip().split("\n     - ")
+        for place, cell in enumerate(cells):
+            budget, measure = ("0.5", "0.35")[place // 2], ("mean", "worst")[place % 2]
+            results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv")
+            own = tables.gap(tables.Claim("", policy, "uniform", measure), results)
+            assert cell.replace("\N{MINUS SIGN}", "-") == interval(own), policy
+
+
+def interval(own):
+    low, high = (f"{end:.1f}".replace("-0.0", "0.0") for end in (own.low, own.high))
+    return f"{own.mean:+.1f} ({low} to {high})"
 
 
 def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():

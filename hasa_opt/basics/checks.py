@@ -19,6 +19,7 @@ __all__ = [
     "number",
     "outer",
     "sequence",
+    "several",
     "whole",
     "widened",
 ]
@@ -51,6 +52,17 @@ def sequence(values: Any, what: str) -> tuple[Any, ...]:
         return tuple(values)
     except TypeError as error:
         raise InputError(f"{what} {values!r} is no sequence: give a list or a tuple") from error
+
+
+def several(values: Any, what: str) -> tuple[Any, ...]:
+    """Return names, of which a single one may be given without a sequence.
+
+    Raises
+    ------
+    InputError
+        For what is neither a name nor a sequence.
+    """
+    return (values,) if isinstance(values, str) else sequence(values, what)
 
 
 def array(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:

@@ -17,10 +17,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt import backend, rules, utility
+from hasa_opt.basics.paths import file_target
 from hasa_opt.cli.flower import flower
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     COSTS,
+    MENU,
     AsJson,
     Budget,
     ClientsFile,
@@ -152,7 +154,7 @@ def score(clients: ClientsFile, score: Score = "jensen_shannon", as_json: AsJson
 def allocate(
     clients: ClientsFile,
     budget: Budget = 0.5,
-    widths: Widths = "0.2,0.35,0.5,0.65,0.8",
+    widths: Widths = MENU,
     solver: Annotated[str, typer.Option(help="A name that `hasa-opt solvers` lists.")] = "auto",
     score: Score = "jensen_shannon",
     cost_name: CostName = "width",
@@ -205,7 +207,7 @@ def compare(
         list[str] | None, typer.Option(help="Repeat for several; default: all installed.")
     ] = None,
     budget: Budget = 0.5,
-    widths: Widths = "0.2,0.35,0.5,0.65,0.8",
+    widths: Widths = MENU,
     score: Score = "jensen_shannon",
     cost_name: CostName = "width",
     coverage: CoverageShare = None,
@@ -294,11 +296,7 @@ def _pair(text: str) -> tuple[float, float]:
 def _check_writable(path: Path | None, source: Path) -> None:
     if path is None:
         return
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist: create it first")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give the name of a file")
-    if path.resolve() == source.resolve():
+    if file_target(path).resolve() == source.resolve():
         raise InputError(f"{path} is the input: give another name, so that nothing is lost")
 
 

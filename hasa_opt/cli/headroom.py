@@ -13,6 +13,7 @@ from rich.console import Console
 
 from hasa_opt.basics.listing import listed
 from hasa_opt.cli.options import (
+    MENU,
     AsJson,
     Budget,
     ClientOption,
@@ -36,7 +37,6 @@ from hasa_opt.recommend import Recommendation, recommend
 
 __all__ = ["headroom"]
 
-_MENU = "0.2,0.35,0.5,0.65,0.8"
 _TABLE = (
     "the header is name and then the widths, such as name,0.2,0.5,0.8; each row a client and its "
     "values"
@@ -70,7 +70,7 @@ def headroom(
         str | None,
         typer.Option(
             help="Menu of widths, comma-separated; a table has its own.",
-            show_default=_MENU,
+            show_default=MENU,
         ),
     ] = None,
     rules: Annotated[
@@ -117,7 +117,7 @@ def headroom(
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
         if widths is not None:
             raise InputError("a table of --utilities has its own widths: leave --widths out")
-        if pilot_repeats or deploy is not None:
+        if recommending:
             raise InputError(
                 "--pilot and --deploy need data to train on: give --data or --task, not a table"
             )
@@ -137,7 +137,7 @@ def headroom(
 
         loaded = load_task(data, text_column, client_column, task or "")
         supernet = fresh(build_model(loaded, model, hidden, embedding), seed)
-        menu = split_numbers(widths or _MENU, "--widths")
+        menu = split_numbers(widths or MENU, "--widths")
         if deploy is not None and not min(menu) <= deploy <= 1:
             raise InputError(
                 f"--deploy {deploy:g} must lie between the narrowest width, {min(menu):g}, and 1: "

@@ -19,6 +19,9 @@ from hasa_opt.scores import SCORES
 
 COSTS: dict[str, Callable[[], cost.Cost]] = {"width": cost.width, "quadratic": cost.quadratic}
 
+MENU = "0.2,0.35,0.5,0.65,0.8"
+"""Widths where none are given."""
+
 ClientsFile = Annotated[Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client.")]
 Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]
 Widths = Annotated[str, typer.Option(help="Menu of widths, comma-separated.")]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from hasa_opt.basics.paths import made_directory
 from hasa_opt.cli.options import (
+    MENU,
     AsJson,
     Budget,
     ClientOption,
@@ -61,7 +63,7 @@ def study(
     ] = "fixed",
     budget: Budget = 0.5,
     budget_in: Annotated[str, typer.Option(help="width or flops.")] = "width",
-    widths: Widths = "0.2,0.35,0.5,0.65,0.8",
+    widths: Widths = MENU,
     score: Score = "jensen_shannon",
     local_epochs: Annotated[int, typer.Option(min=1)] = 1,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
@@ -95,7 +97,6 @@ def study(
     Finished runs and rounds are kept in the output directory: an interrupted study goes on.
     """
     require_learning_side()
-    from hasa_opt.federated.storage import made_directory
     from hasa_opt.study import Study
 
     console = Console(stderr=as_json)

@@ -15,9 +15,9 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
+from hasa_opt.basics.paths import made_directory
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import FloatArray, History, to_json
-from hasa_opt.federated.storage import made_directory
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""

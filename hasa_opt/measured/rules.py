@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.basics.checks import float_array, sequence
+from hasa_opt.basics.checks import float_array, several
 from hasa_opt.clients import FloatArray
 from hasa_opt.cost import Cost
 from hasa_opt.cost import width as width_cost
@@ -55,8 +55,7 @@ def rule_widths(
     if rules is None:
         rules = ("hasa", "reverse") if scored else ()
     if not isinstance(rules, Mapping):
-        names = (rules,) if isinstance(rules, str) else sequence(rules, "rules")
-        rules = {name: name for name in names}
+        rules = {name: name for name in several(rules, "rules")}
     ranked = np.zeros(len(clients))
     if scores is not None:
         ranked = float_array(scores, "scores", (len(clients),))

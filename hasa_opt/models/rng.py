@@ -15,7 +15,7 @@ def seeded_rng(seed: int) -> Iterator[None]:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         devices = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(int(seed))
         if devices:
             torch.cuda.manual_seed_all(seed)
         yield

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hasa_opt.basics.checks import number, whole
 from hasa_opt.basics.listing import listed
 from hasa_opt.errors import InputError
@@ -56,7 +54,7 @@ def check(study: Study) -> None:
     check_choice("budget_in", study.budget_in, RESOURCES)
     check_choice("rounds_by", study.rounds_by, _ROUNDS_BY)
     check_robustness(study.task, study.faults, None, None, resume=False)
-    if study.rounds_by == "validation" and study.sample not in (None, len(study.task)):
+    if study.rounds_by == "validation" and study.draws:
         raise InputError(
             f'rounds_by="validation" needs all clients in each round, not sample = {study.sample}: '
             "of sampled ones only the last round measures all. Leave one of them out"
@@ -66,7 +64,6 @@ def check(study: Study) -> None:
         raise InputError(f"score {study.score!r} is not known: choose from {', '.join(SCORES)}")
     whole(study.probe_rounds, "probe_rounds", least=1)
     _check_repeats(study)
-    number(study.budget, "budget")
     _check_budget(study)
 
 
@@ -103,10 +100,10 @@ def _check_repeated(study: Study) -> None:
 
 def _check_budget(study: Study) -> None:
     """Refuse a budget that no widths of the menu can spend, or that is not enough for any."""
+    number(study.budget, "budget")
     problem = study.setting_for(study.seeds[0]).problem()
     problem.check_budget()
-    dearest = np.where(problem.admissible, problem.costs, 0).max(axis=1).sum()
-    widest = float(dearest) / problem.full_cost
+    widest = problem.dearest / problem.full_cost
     if problem.budget > widest * (1 + BUDGET_TOLERANCE):
         raise InputError(
             f"budget {problem.budget:g} is above the widest possible allocation ({widest:.4g}): "

@@ -26,6 +26,7 @@ __all__ = [
     "Outcome",
     "chosen_round",
     "gather",
+    "mean_of_known",
     "measuring_of",
     "pooled_validation",
     "validation_targets",
@@ -180,7 +181,7 @@ def gather(
         supernet=table(lambda run: run.supernet),
         deployed=table(lambda run: run.widths),
         peak=table(lambda run: run.history.widths),
-        trained=table(lambda run: _mean_width(run.history)),
+        trained=table(lambda run: mean_of_known(run.history.mean_width, axis=0)),
         flops=table(lambda run: run.history.flops.sum(axis=0)),
         bytes=table(lambda run: (run.history.bytes_down + run.history.bytes_up).sum(axis=0)),
         realised=table(lambda run: run.realised),
@@ -227,9 +228,9 @@ def _records(outcome: Outcome, client_names: Sequence[str]) -> Iterator[list[Any
             yield [outcome.policy, outcome.seed, number + 1, name, width, *values]
 
 
-def _mean_width(history: History) -> FloatArray:
-    """Mean width that each client trained, ``(n_clients,)``; NaN if it never did."""
-    rounds = np.isfinite(history.mean_width).sum(axis=0)
-    total = np.nansum(history.mean_width, axis=0)
-    known = np.where(rounds > 0, total, np.nan)
-    return np.asarray(known / np.maximum(rounds, 1))
+def mean_of_known(values: FloatArray, axis: int) -> FloatArray:
+    """Mean of the finite values along an axis; NaN where there are none."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=axis)
+    count = known.sum(axis=axis)
+    return np.asarray(np.where(count > 0, total, np.nan) / np.maximum(count, 1))

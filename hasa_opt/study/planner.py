@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection
 from functools import cached_property, partial
@@ -23,7 +22,7 @@ from hasa_opt.probe import Control, Probe, probe
 from hasa_opt.recommend import Recommendation, recommend
 from hasa_opt.scores import SCORES
 from hasa_opt.study.plan import Meter, Plan, plan
-from hasa_opt.study.trial import identity, one_thread
+from hasa_opt.study.trial import canonical, identity, one_thread
 from hasa_opt.study.trials import follow
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ class Planner:
         self._probes: dict[int, Probe] = {}
         self._pilots: dict[int, Pilot] = {}
         self._recommended: dict[int, Recommendation] = {}
+        self._plans: dict[tuple[str, int], Plan] = {}
 
     def prepare(self, store: Path | None, workers: int | None) -> None:
         """Measure all that the study's policies ask for, the seeds in parallel.
@@ -191,7 +191,7 @@ class Planner:
         known = {"format": _FORMAT, **identity(study.model, study.task), "seed": seed, **settings}
         memory = Memory(self._store, verbose=0)
         keep = memory.cache(_remembered, ignore=["made"])
-        found: Found = keep(json.dumps(known, sort_keys=True), made)
+        found: Found = keep(canonical(known), made)
         return found
 
     @property
@@ -234,8 +234,10 @@ class Planner:
 
     def plan(self, policy: str, seed: int) -> Plan:
         """What each client trains and deploys under a policy."""
-        chosen = parse_policy(self.resolved(policy, seed))[0]
-        return plan(chosen, self.setting(seed), self._meter)
+        if (policy, seed) not in self._plans:
+            chosen = parse_policy(self.resolved(policy, seed))[0]
+            self._plans[policy, seed] = plan(chosen, self.setting(seed), self._meter)
+        return self._plans[policy, seed]
 
     def spent(self, plan: Plan, history: History) -> float:
         """Share of the budget's resource that was spent, of the whole supernet's.

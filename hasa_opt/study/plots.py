@@ -17,7 +17,12 @@ from matplotlib.ticker import MaxNLocator
 
 from hasa_opt.clients import FloatArray, IntArray
 from hasa_opt.study.contrasts import REFERENCE, Contrast, against, plain_of
-from hasa_opt.study.outcome import Outcome, pooled_validation, validation_targets
+from hasa_opt.study.outcome import (
+    Outcome,
+    mean_of_known,
+    pooled_validation,
+    validation_targets,
+)
 from hasa_opt.study.results import MEASURES
 
 if TYPE_CHECKING:
@@ -195,16 +200,10 @@ def _draw_accuracy_by_client(axes: Axes, study: Study) -> None:
 
 def _draw_accuracy_by_round(axes: Axes, study: Study) -> None:
     means = {
-        policy: np.stack([_mean_of_known(own.history.test_accuracy) for own in runs])
-        for policy, runs in _runs(study).items()
+        policy: np.stack([mean_of_known(own.history.test_accuracy, axis=1) for own in runs])
+        for policy, runs in _runs(study).items()  # clients not drawn in a round are NaN there
     }
     _draw_curves(axes, study, means, "Mean client test accuracy (%)")
-
-
-def _mean_of_known(accuracy: FloatArray) -> FloatArray:
-    """Mean over the clients that were drawn in a round and have test data; NaN without any."""
-    means: FloatArray = np.ma.masked_invalid(accuracy).mean(axis=1).filled(np.nan)
-    return means
 
 
 def _runs(study: Study) -> dict[str, list[Outcome]]:

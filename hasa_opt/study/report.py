@@ -16,8 +16,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
+from hasa_opt.basics.paths import file_target
 from hasa_opt.errors import InputError
-from hasa_opt.federated.storage import file_target
 from hasa_opt.study import plots
 from hasa_opt.study.claim import headline, hinge_sentences, signed, span, verdict
 from hasa_opt.study.contrasts import (

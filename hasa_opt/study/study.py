@@ -9,16 +9,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.table import Table
 
-from hasa_opt.basics.checks import sequence, whole
+from hasa_opt.basics.checks import several, whole
+from hasa_opt.basics.paths import file_target, made_directory
 from hasa_opt.basics.progress import shared_counts
 from hasa_opt.clients import Clients, FloatArray, IntArray
 from hasa_opt.compare import Comparison, compare
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History
-from hasa_opt.federated.storage import file_target, made_directory
 from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import training_bytes
 from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
@@ -137,13 +136,9 @@ class Study:
     comparison: Comparison | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for own in fields(self):
-            object.__setattr__(self, own.name, _plain(getattr(self, own.name)))
         for name in ("policies", "seeds", "widths"):
-            values = getattr(self, name)
-            given = (values,) if isinstance(values, str) else sequence(values, name)
-            object.__setattr__(self, name, tuple(map(_plain, given)))
-            if not given:
+            object.__setattr__(self, name, several(getattr(self, name), name))
+            if not getattr(self, name):
                 raise InputError(f"{name} is empty: give at least one")
         check(self)
 
@@ -160,9 +155,14 @@ class Study:
         return Clients(own.samples, counts=own.counts, names=own.names, max_width=self.max_width)
 
     @property
+    def draws(self) -> bool:
+        """Whether some of the clients are drawn in each round."""
+        return self.sample not in (None, len(self.task))
+
+    @property
     def partial(self) -> bool:
         """Whether not all clients take part in all rounds."""
-        return self.sample not in (None, len(self.task)) or self.faults is not None
+        return self.draws or self.faults is not None
 
     @cached_property
     def planner(self) -> Planner:
@@ -406,8 +406,3 @@ class Study:
         :func:`hasa_opt.study.read_results` reads it.
         """
         self.results.write(file_target(path))
-
-
-def _plain(value: Any) -> Any:
-    """Python's number in place of numpy's, which JSON does not know."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hasa_opt.federated import Faults, History, run
 from hasa_opt.models import SupernetModel, fresh
 from hasa_opt.tasks import Task
 
-__all__ = ["Trial", "identity", "one_thread"]
+__all__ = ["Trial", "canonical", "identity", "one_thread"]
 
 _ROUNDS = "-rounds"
 
@@ -102,7 +103,7 @@ class Trial:
     @cached_property
     def digest(self) -> str:
         """Eight characters that tell this trial from those of other settings."""
-        identity = json.dumps([self._identity(), self.widths.tolist()], sort_keys=True)
+        identity = canonical([self._identity(), self.widths.tolist()])
         return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
     def _identity(self) -> dict[str, Any]:
@@ -112,6 +113,11 @@ class Trial:
             for name, value in self.options.items()
         }
         return {**plain, "seed": self.seed, **identity(self.model, self.task)}
+
+
+def canonical(value: Any) -> str:
+    """Write what tells settings apart as JSON; a number of numpy is as Python's."""
+    return json.dumps(value, sort_keys=True, default=methodcaller("item"))
 
 
 def identity(model: SupernetModel, task: Task) -> dict[str, Any]:
