@@ -15,7 +15,7 @@ import platform
 import numpy as np
 
 import hasa_opt as hasa
-from hasa_opt.compare import ComparisonRow
+from hasa_opt.solving.comparison import ComparisonRow
 
 MENU = np.linspace(0.3, 1, 8).round(2)
 FAMILIES: dict[str, tuple[hasa.Coverage, ...]] = {

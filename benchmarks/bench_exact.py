@@ -18,10 +18,11 @@ from statistics import geometric_mean, median
 import numpy as np
 
 import hasa_opt as hasa
-from hasa_opt.backend import Answer, Request, load
-from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.registry import load
 
 MENU = np.linspace(0.3, 1, 8).round(2)
 PEERS = {"highs": "time_limit", "pulp": "timeLimit"}

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hasa_opt._utils.streams import derive_seed
 from hasa_opt.federated import ENGINES, Job, LocalTraining, Update, aggregate, run
 from hasa_opt.federated.batches import batches, orders
-from hasa_opt.federated.local import derive_seed
 from hasa_opt.models import CNN, MLP, LSTMLanguageModel, SupernetModel, extract, fresh, prefix
 from hasa_opt.tasks import Lazy, Split, Task
 

@@ -14,8 +14,9 @@ import networkx as nx
 import numpy as np
 
 import hasa_opt as hasa
-from hasa_opt.backend import Request, load
-from hasa_opt.problem import AllocationProblem
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.solvers.base import Request
+from hasa_opt.solvers.registry import load
 
 MENU = np.linspace(0.3, 1, 8).round(2)
 CLIENTS = 1_000_000

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hasa_opt as hasa
-from hasa_opt.backend import Capability, SolverRecord
+from hasa_opt.solvers.registry import Capability, SolverRecord
 
 FEATURES = (
     "Budget",

@@ -12,11 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import hasa_opt.solvers  # noqa: F401  bound first, so that the function of that name stays
-from hasa_opt import cost, errors, rules, scores, utility
-from hasa_opt.backend import solvers
+from hasa_opt import errors, rules
 from hasa_opt.clients import Clients
-from hasa_opt.compare import Comparison, compare
-from hasa_opt.constraints import (
+from hasa_opt.errors import HasaError, InfeasibleError, InputError
+from hasa_opt.forecast import Headroom, Pilot, Probe, headroom, pilot, probe
+from hasa_opt.problem import (
+    Allocation,
+    AllocationProblem,
     Budget,
     Coverage,
     Fairness,
@@ -27,16 +29,22 @@ from hasa_opt.constraints import (
     Robust,
     SiteBudgets,
     Switches,
+    Termination,
+    cost,
+    utility,
 )
-from hasa_opt.errors import HasaError, InfeasibleError, InputError
-from hasa_opt.frontier import Frontier, frontier
-from hasa_opt.headroom import Headroom, headroom
-from hasa_opt.pilot import Pilot, pilot
-from hasa_opt.probe import Probe, probe
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Allocation, Termination
-from hasa_opt.sensitivity import Sensitivity, sensitivity
-from hasa_opt.solve import solve, solve_continuous
+from hasa_opt.rules import scores
+from hasa_opt.solvers.registry import solvers
+from hasa_opt.solving import (
+    Comparison,
+    Frontier,
+    Sensitivity,
+    compare,
+    frontier,
+    sensitivity,
+    solve,
+    solve_continuous,
+)
 
 if TYPE_CHECKING:
     from hasa_opt import federated, models, tasks

@@ -15,10 +15,11 @@ from typing import Literal
 import numpy as np
 
 from hasa_opt import rules
-from hasa_opt.basics.checks import expect, number, whole
-from hasa_opt.clients import Clients, FloatArray, IntArray, dense
+from hasa_opt._utils.checks import expect, number, whole
+from hasa_opt.clients.clients import Clients, FloatArray, IntArray, dense
 from hasa_opt.errors import InputError
-from hasa_opt.scores import SCORES, rank_normalize
+from hasa_opt.rules.scores import SCORES, rank_normalize
+from hasa_opt.rules.widths import between
 
 __all__ = ["LIES", "Grab", "grab", "reported"]
 
@@ -92,7 +93,7 @@ def grab(
     lie, factor
         As for :func:`reported`.
     score : str
-        A key of :data:`hasa_opt.scores.SCORES`.
+        A key of :data:`~hasa_opt.rules.scores.SCORES`.
     by : "rank" or "score"
         The HASA rule, or the same rule with scores scaled from 0 to 1 in place of ranks.
     budget, widths
@@ -119,7 +120,7 @@ def grab(
         scores = SCORES[score](told.counts)
         places = rank_normalize(scores) if by == "rank" else _scaled(scores)
         return rules.scaled_to_budget(
-            rules.between(places, widths),
+            between(places, widths),
             told.samples,
             budget=budget,
             widths=widths,

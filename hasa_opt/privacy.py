@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasa_opt import utility
-from hasa_opt.basics.checks import expect, float_array, sequence, whole
-from hasa_opt.clients import Clients, Counts, FloatArray, IntArray
+from hasa_opt._utils.checks import expect, float_array, sequence, whole
+from hasa_opt.clients.clients import Clients, Counts, FloatArray, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.gaussian import sensitivity, sigma
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.scores import jensen_shannon, private
-from hasa_opt.solve import solve
+from hasa_opt.problem import utility
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.rules.private import sensitivity, sigma
+from hasa_opt.rules.scores import jensen_shannon, private
+from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ def widths_against_epsilon(
     solver : str
         As for :func:`hasa_opt.solve`.
     **mechanism
-        ``unit``, ``sample_norm`` and ``clip`` of :func:`hasa_opt.scores.private`.
+        ``unit``, ``sample_norm`` and ``clip`` of :func:`~hasa_opt.rules.scores.private`.
 
     Returns
     -------

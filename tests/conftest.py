@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from hasa_opt import AllocationProblem
-from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, Capability, Request, SolverRecord
-from hasa_opt.constraints import RobustRow
+from hasa_opt.problem.limits import RobustRow
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.registry import Capability, SolverRecord
 
 # Tests run side by side, one to a core: a second thread of torch would only be in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,16 +11,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
 from hasa_opt import AllocationProblem, Clients, cost, utility
-from hasa_opt.constraints import (
-    Budget,
-    Coverage,
-    Fixed,
-    Forbidden,
-    MinWidth,
-    Quota,
-    SiteBudgets,
-    Switches,
-)
+from hasa_opt.problem.budgets import Budget, SiteBudgets
+from hasa_opt.problem.choices import Coverage, Fixed, Forbidden, MinWidth, Quota, Switches
 
 __all__ = ["KINDS", "limited_problem", "optimum", "relaxed", "site_tree", "tolerance"]
 

@@ -11,7 +11,8 @@ import networkx as nx
 import numpy as np
 
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, cost, utility
-from hasa_opt.constraints import Budget, Fixed, Forbidden, MinWidth, SiteBudgets, Switches
+from hasa_opt.problem.budgets import Budget, SiteBudgets
+from hasa_opt.problem.choices import Fixed, Forbidden, MinWidth, Switches
 
 
 @dataclass(frozen=True)

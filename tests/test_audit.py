@@ -7,9 +7,10 @@ import pytest
 from random_problems import random_problem
 
 import hasa_opt as hasa
-from hasa_opt.backend import Answer, SolverRecord, register, unregister
-from hasa_opt.bounds.audit import better_exists
-from hasa_opt.bounds.relaxation import relax
+from hasa_opt.solvers.base import Answer
+from hasa_opt.solvers.bounds.audit import better_exists
+from hasa_opt.solvers.bounds.relaxation import relax
+from hasa_opt.solvers.registry import SolverRecord, register, unregister
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 3.0])

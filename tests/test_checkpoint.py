@@ -127,7 +127,7 @@ def test_stopped_run_goes_on_where_it_was(place: Path, expected: str) -> None:
 
 def test_finished_run_trains_nothing_again(place: Path, expected: str, monkeypatch) -> None:
     train(place)
-    monkeypatch.setattr("hasa_opt.federated.alone.local_train", None)
+    monkeypatch.setattr("hasa_opt.federated.local.local_train", None)
     assert digest(train(place)) == expected
 
 
@@ -369,7 +369,7 @@ def test_disk_that_fails_late_keeps_the_last_checkpoint(
 
 
 def test_place_that_cannot_be_made_is_refused_before_training(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("hasa_opt.federated.alone.local_train", None)
+    monkeypatch.setattr("hasa_opt.federated.local.local_train", None)
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be made"):
         train(tmp_path / "file" / "run")

@@ -15,10 +15,11 @@ from rich.console import Console
 
 import hasa_opt as hasa
 from hasa_opt import Coverage, Quota, compare
-from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, SolverRecord
 from hasa_opt.errors import InfeasibleError, InputError, UnknownSolverError
-from hasa_opt.result import Termination
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Answer
+from hasa_opt.solvers.registry import SolverRecord
 
 
 def trap(**more) -> hasa.AllocationProblem:
@@ -122,8 +123,8 @@ def test_a_false_proof_is_named_in_the_verdict(liar):
 
 
 def test_a_false_proof_beyond_the_audit_shows_as_a_disagreement(liar, monkeypatch):
-    monkeypatch.setattr("hasa_opt.verify.better_exists", lambda *_: None)
-    monkeypatch.setattr("hasa_opt.request.repaired", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.solving.verdict.better_exists", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.solvers.base.repaired", lambda *_: None)
     name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
     registry.register(replace(registry.record(name), constraints=("Quota",)))
     widest = trap().widths[-1]

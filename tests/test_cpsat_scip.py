@@ -14,10 +14,10 @@ from test_trust import hard, stubborn, trap
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Termination, solve
-from hasa_opt import backend as registry
-from hasa_opt.backend import Request
-from hasa_opt.basics import isolated
+from hasa_opt._utils import isolated
 from hasa_opt.errors import InputError, PrecisionError
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Request
 
 SOLVERS = ["cpsat", "scip"]
 BEST = 1408.610467713543  # of hard(), by HiGHS and CBC at zero gap
@@ -35,7 +35,7 @@ def _installed(request):
 
 
 def test_every_status_of_cpsat_is_mapped():
-    from hasa_opt.solvers.ortools import TERMINATIONS
+    from hasa_opt.solvers.cpsat import TERMINATIONS
 
     code = (
         "from ortools.sat.python import cp_model\n"
@@ -193,7 +193,7 @@ def test_scip_refuses_costs_that_it_cannot_tell_apart():
 
 
 def test_the_bound_of_cpsat_covers_its_rounding(monkeypatch):
-    from hasa_opt.solvers import ortools
+    from hasa_opt.solvers import cpsat as ortools
 
     monkeypatch.setattr(ortools, "_LARGEST_OBJECTIVE", 2.0**8)
     apart = 0

@@ -13,8 +13,8 @@ import scipy.optimize
 import scipy.sparse as sp
 
 import hasa_opt as hasa
-from hasa_opt.bounds.feasibility import impossible
-from hasa_opt.diagnose import explain_infeasible
+from hasa_opt.solvers.bounds.feasibility import impossible
+from hasa_opt.solving.infeasible import explain_infeasible
 
 N_CLIENTS, N_SITES = 4_000, 40
 MENU = (0.2, 0.4, 0.6, 0.8, 1.0)

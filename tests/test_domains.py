@@ -85,7 +85,7 @@ def test_scans_are_real_and_used_once(task: Task) -> None:
 
 def test_photographs_of_the_splits_are_disjoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """With tiles of one grey level each and blank prints, a patch names its tile."""
-    module = import_module("hasa_opt.tasks.domains")
+    module = import_module("hasa_opt.tasks.images")
     levels = np.linspace(0, 1, 190, dtype=np.float32)
     flat = np.broadcast_to(levels[:, None, None], (190, 32, 32))
     monkeypatch.setattr(module, "_tiles", lambda: flat)

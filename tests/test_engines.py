@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from hasa_opt.federated import ENGINES, Job, LocalTraining, run
-from hasa_opt.federated import batched as batched_module
-from hasa_opt.federated.batches import output_layer, summed_loss
-from hasa_opt.federated.dropout import ClientDropout
+from hasa_opt.federated import engines as batched_module
+from hasa_opt.federated.batches import ClientDropout, output_layer, summed_loss
 from hasa_opt.federated.stacked_layers import LAYERS
 from hasa_opt.models import CNN, MLP, Cut, LSTMLanguageModel, SupernetModel, fresh, prefix
 from hasa_opt.tasks import Split, Task

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt.backend import Answer, Request
-from hasa_opt.bounds.relaxation import relax
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.bounds.relaxation import relax
 
 pytest.importorskip("numba")
 
@@ -273,7 +273,7 @@ def test_every_reading_of_a_constant_is_solved(kind):
 def test_fill_is_the_best_of_all_pairs(slack):
     from itertools import product
 
-    from hasa_opt.solvers.exact.fill import fill
+    from hasa_opt.solvers.exact.counts import fill
     from hasa_opt.solvers.exact.kernels.core import Core
 
     rng = np.random.default_rng(slack + 10)
@@ -608,7 +608,7 @@ from numba.core.dispatcher import Dispatcher
 
 names = [f"{kernels.__name__}.{module.name}" for module in pkgutil.iter_modules(kernels.__path__)]
 everything = [
-    own for name in (*names, "hasa_opt.bounds.certificate")
+    own for name in (*names, "hasa_opt.solvers.exact.certificate")
     for own in vars(sys.modules[name]).values()
     if isinstance(own, Dispatcher) and not own.targetoptions.get("no_cpython_wrapper")]
 compile_all()

@@ -10,8 +10,9 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import kstest, spearmanr
 
-from hasa_opt import scores, shuffled
+from hasa_opt import scores
 from hasa_opt.errors import InputError
+from hasa_opt.rules import chance as shuffled
 
 
 def divergence(row, pooled, alpha: float) -> float:

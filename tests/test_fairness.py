@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Fairness, Termination
-from hasa_opt import backend as registry
-from hasa_opt import fairness as stages
-from hasa_opt.backend import Answer
-from hasa_opt.compare import Comparison, ComparisonRow
-from hasa_opt.cost import CostTable
 from hasa_opt.errors import UnsupportedConstraintError
+from hasa_opt.problem.cost import CostTable
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Answer
+from hasa_opt.solving import fairness as stages
+from hasa_opt.solving.comparison import Comparison, ComparisonRow
 
 MODES = ("maxmin", "leximin")
 Vector = tuple[float, ...]
@@ -273,7 +273,7 @@ def test_without_time_nothing_is_proven(
     utilities, costs = rng.normal(size=(50, 4)), rng.integers(0, 50, (50, 4))
     problem = build(utilities, costs, int(costs.min(axis=1).sum() + 100), Fairness(mode))
     proven = hasa.solve(problem, "exact")
-    monkeypatch.setattr("hasa_opt.basics.deadline._GRACE_S", -1e-9)
+    monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", -1e-9)
     result = hasa.solve(problem, solver, time_limit_s=0)
     assert result.termination is Termination.TIME_LIMIT
     assert result.bound >= proven.objective
@@ -284,7 +284,7 @@ def test_without_time_nothing_is_proven(
 def test_without_time_further_limits_are_not_proven_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hasa_opt.basics.deadline._GRACE_S", -1e-9)
+    monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", -1e-9)
     problem = build([[1, 2, 3]] * 4, [[1, 2, 3]] * 4, 9, hasa.Quota({1.0: 1}), Fairness("maxmin"))
     result = hasa.solve(problem, "highs", time_limit_s=0)
     assert result.termination is Termination.TIME_LIMIT
@@ -295,7 +295,7 @@ def test_ctrl_c_ends_with_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> No
         raise KeyboardInterrupt
 
     problem = draw(3, Fairness("leximin"))
-    monkeypatch.setattr("hasa_opt.leximin.Leximin._raise_each", interrupted)
+    monkeypatch.setattr("hasa_opt.solving.leximin.Leximin._raise_each", interrupted)
     result = hasa.solve(problem, "exact")
     assert result.termination is Termination.INTERRUPTED
     assert problem.evaluate(result.choice).feasible
@@ -323,7 +323,7 @@ def scripted(liar: Callable[..., str], script: Callable[..., Answer]) -> str:
 def test_a_false_claim_of_infeasibility_does_not_lower_the_level(
     liar: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hasa_opt.request.repaired", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.solvers.base.repaired", lambda *_: None)
 
     def script(problem: AllocationProblem, request: registry.Request) -> Answer:
         if not problem.utilities.any():

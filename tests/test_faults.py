@@ -20,10 +20,9 @@ from killed_runs import split
 from hasa_opt.errors import InputError
 from hasa_opt.federated import ENGINES, Event, Faults, History, LocalTraining, Update, run
 from hasa_opt.federated import aggregate as average
-from hasa_opt.federated.engine import Job, Report, sequential
-from hasa_opt.federated.faults import CORRUPTIONS, corrupted
-from hasa_opt.federated.screen import Screen
-from hasa_opt.federated.streams import draw_clients
+from hasa_opt.federated.aggregation import Screen
+from hasa_opt.federated.engines import Job, Report, sequential
+from hasa_opt.federated.participation import CORRUPTIONS, corrupted, draw_clients
 from hasa_opt.models import MLP, SupernetModel, extract, fresh
 from hasa_opt.tasks import Lazy, Task
 

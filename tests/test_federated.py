@@ -9,15 +9,7 @@ import pytest
 import torch
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated import (
-    History,
-    LocalTraining,
-    Update,
-    aggregate,
-    evaluate,
-    local_train,
-    run,
-)
+from hasa_opt.federated import History, LocalTraining, Update, aggregate, evaluate, local_train, run
 from hasa_opt.federated.batches import batches
 from hasa_opt.models import (
     CNN,
@@ -435,7 +427,7 @@ def test_run_refuses_bad_input_before_training(task, model, monkeypatch, change,
     def no_training(*_):
         raise AssertionError("training has started")
 
-    monkeypatch.setattr("hasa_opt.federated.alone.local_train", no_training)
+    monkeypatch.setattr("hasa_opt.federated.local.local_train", no_training)
     arguments = {"model": model, "task": task, "allocation": [0.5, 0.5, 0.5], "rounds": 1}
     with pytest.raises(InputError, match=message):
         run(**(arguments | change))

@@ -10,9 +10,7 @@ import pytest
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, Termination, solve
-from hasa_opt import backend as registry
-from hasa_opt.backend import Request
-from hasa_opt.basics.deadline import Deadline
+from hasa_opt._utils.deadline import Deadline
 from hasa_opt.errors import (
     InfeasibleError,
     InputError,
@@ -20,6 +18,8 @@ from hasa_opt.errors import (
     UnsupportedConstraintError,
 )
 from hasa_opt.solvers import flow
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Request
 
 LIBRARIES = ["networkx"]
 if registry.record("cpsat").available:

@@ -28,7 +28,7 @@ from flower_app import model, task
 
 from hasa_opt import Study
 from hasa_opt.federated import Faults, History, run
-from hasa_opt.flower.new import AppData, write_app
+from hasa_opt.flower.settings import AppData, write_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.flower]
 

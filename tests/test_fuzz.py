@@ -16,19 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import hasa_opt as hasa
-from hasa_opt import (
-    AllocationProblem,
-    Clients,
-    Coverage,
-    Quota,
-    SiteBudgets,
-    constraints,
-    cost,
-    utility,
-)
-from hasa_opt import backend as registry
-from hasa_opt.backend import Capability
+from hasa_opt import AllocationProblem, Clients, Coverage, Quota, SiteBudgets, cost, utility
+from hasa_opt import problem as constraints
 from hasa_opt.errors import HasaError, UnsupportedConstraintError
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.registry import Capability
 
 FUZZ = settings(
     max_examples=150,

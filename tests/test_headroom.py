@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import hasa_opt as hasa
 from hasa_opt.cli import app
-from hasa_opt.headroom import OPTIMUM
-from hasa_opt.measured.curves import hat_weights, pooled_covariance, shrunk, smoothed
+from hasa_opt.forecast.curves import hat_weights, pooled_covariance, shrunk, smoothed
+from hasa_opt.forecast.prediction import OPTIMUM
 
 MENU = np.array([0.2, 0.35, 0.5, 0.65, 0.8])
 DRAWS = 200

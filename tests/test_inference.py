@@ -231,5 +231,5 @@ def test_the_bootstrap_depends_on_its_seed_alone() -> None:
 
 
 def test_statistics_need_no_torch() -> None:
-    code = "import sys, hasa_opt.study.contrasts; assert 'torch' not in sys.modules"
+    code = "import sys, hasa_opt.study.claims; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

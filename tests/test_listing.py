@@ -11,7 +11,7 @@ import torch
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
-from hasa_opt.basics.listing import listed
+from hasa_opt._utils.checks import listed
 from hasa_opt.models.supernet import check_state
 
 MANY = 1845

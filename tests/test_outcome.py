@@ -14,7 +14,7 @@ from fake_study import FOURTEEN, make_study
 from scipy import stats
 
 from hasa_opt.errors import InputError
-from hasa_opt.study.contrasts import (
+from hasa_opt.study.claims import (
     against,
     against_plain,
     against_same_options,

@@ -19,7 +19,7 @@ from hasa_opt.federated import (
     local_train,
     run,
 )
-from hasa_opt.federated.personal import output_bias
+from hasa_opt.federated.evaluation import output_bias
 from hasa_opt.models import CNN, MLP, GRULanguageModel, Supernet, extract, fresh
 from hasa_opt.tasks import Split, Task
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 import hasa_opt as hasa
 from hasa_opt import federated, models
 from hasa_opt.cli import app
-from hasa_opt.headroom import Gain
-from hasa_opt.measured.difficulty import by_difficulty, easy_clients, falls_in_two
-from hasa_opt.measured.folds import folds
-from hasa_opt.pilot import Pilot, pilot
-from hasa_opt.recommend import Recommendation, recommend
+from hasa_opt.forecast.piloting import Pilot, pilot
+from hasa_opt.forecast.prediction import Gain
+from hasa_opt.forecast.recommendation import Recommendation, recommend
+from hasa_opt.rules.widths import by_difficulty, easy_clients, falls_in_two
 from hasa_opt.tasks import Split, Task
+from hasa_opt.tasks.task import folds
 
 DRAWS = 400
 

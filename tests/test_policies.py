@@ -10,8 +10,8 @@ import pytest
 
 from hasa_opt import AllocationProblem, Clients, rules, utility
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.policies import POLICIES, Setting, find_policy, parse_policy
-from hasa_opt.study.plan import Charges, Meter, plan, realise
+from hasa_opt.policies.plans import Charges, Meter, plan, realise
+from hasa_opt.policies.policy import POLICIES, Setting, find_policy, parse_policy
 
 MENU = (0.2, 0.35, 0.5, 0.65, 0.8)
 SAMPLES = [400, 100, 250, 50, 200]

@@ -16,13 +16,13 @@ from limited_problems import KINDS, limited_problem, optimum, relaxed, site_tree
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, SiteBudgets
-from hasa_opt.bounds import dual as module
-from hasa_opt.bounds.dual import Dual, Prices, dual, priced, promising
-from hasa_opt.bounds.linear import LinearModel
-from hasa_opt.bounds.programs import linear_program
-from hasa_opt.bounds.relaxation import hull_steps
-from hasa_opt.bounds.site_tree import SiteTree
-from hasa_opt.constraints import RobustRow, Row
+from hasa_opt.problem.limits import RobustRow, Row
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.solvers.bounds import dual as module
+from hasa_opt.solvers.bounds.dual import Dual, Prices, dual, priced, promising
+from hasa_opt.solvers.bounds.programs import linear_program
+from hasa_opt.solvers.bounds.relaxation import hull_steps
+from hasa_opt.solvers.bounds.site_tree import SiteTree
 
 LAW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -143,7 +143,7 @@ def test_a_tree_gives_the_prices_of_the_linear_program(
     steps_of = hull_steps
     if compiled:
         pytest.importorskip("numba")
-        steps_of = import_module("hasa_opt.solvers.exact.hulls").hull_steps
+        steps_of = import_module("hasa_opt.solvers.exact.backend").hull_steps
     compared = 0
     for problem, best, value in sited:
         tree = SiteTree.of(problem, steps_of=steps_of)

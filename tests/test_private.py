@@ -10,8 +10,9 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 import hasa_opt as hasa
-from hasa_opt import gaussian, privacy, scores
+from hasa_opt import privacy, scores
 from hasa_opt.errors import InputError
+from hasa_opt.rules import private as gaussian
 
 COUNTS = [[900, 100, 0], [300, 300, 300], [5, 5, 90], [40, 2, 1]]
 

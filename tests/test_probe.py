@@ -15,9 +15,9 @@ import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.cli import app
 from hasa_opt.federated import LocalTraining
-from hasa_opt.federated.personal import find_output_bias
-from hasa_opt.measured.warm_up import Plan, halves, judge, measure, menu_draw
-from hasa_opt.probe import Probe, _between_runs, _shares
+from hasa_opt.federated.evaluation import find_output_bias
+from hasa_opt.forecast.probing import Probe, _between_runs, _shares
+from hasa_opt.forecast.warm_up import Plan, halves, judge, measure, menu_draw
 from hasa_opt.tasks import Split, Task
 
 MENU = (0.25, 0.5, 1.0)
@@ -122,8 +122,8 @@ def test_outcomes_of_samples_add_up_to_the_evaluation() -> None:
 
 
 def test_covariance_is_that_of_a_bootstrap_over_samples() -> None:
-    from hasa_opt.measured.warm_up import Judged
-    from hasa_opt.probe import _ratios
+    from hasa_opt.forecast.probing import _ratios
+    from hasa_opt.forecast.warm_up import Judged
 
     rng = np.random.default_rng(0)
     targets = rng.integers(1, 8, 400).astype(float)
@@ -197,7 +197,7 @@ def test_personal_models_are_those_of_a_federated_run() -> None:
 
 
 def test_running_statistics_are_no_part_of_a_mixture() -> None:
-    from hasa_opt.measured.warm_up import _mixture
+    from hasa_opt.forecast.warm_up import _mixture
 
     network = torch.nn.Sequential(
         torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)

@@ -11,7 +11,7 @@ import pytest
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, cost, utility
-from hasa_opt.basics.rational import INT64_ROOM, menu_units, outer_product, rational
+from hasa_opt._utils.rational import INT64_ROOM, menu_units, outer_product, rational
 from hasa_opt.errors import HasaError, InputError
 
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, rules, scores, solve
-from hasa_opt.bounds.linear import LinearModel
-from hasa_opt.bounds.relaxation import lagrangian, lagrangian_bound, relax
 from hasa_opt.errors import InfeasibleError
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.solvers.bounds.relaxation import lagrangian, lagrangian_bound, relax
 
 LAW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt.pilot import Pilot
-from hasa_opt.probe import Control, Probe
-from hasa_opt.recommend import Recommendation, _tried, recommend
+from hasa_opt.forecast.piloting import Pilot
+from hasa_opt.forecast.probing import Control, Probe
+from hasa_opt.forecast.recommendation import Recommendation, _tried, recommend
 
 MENU = np.array([0.2, 0.5, 0.8])
 ALIKE = np.tile([0.40, 0.50, 0.56], (4, 1))

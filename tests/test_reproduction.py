@@ -157,7 +157,7 @@ def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypat
     stored = list((tmp_path / "runs" / "docstrings-16-0.5").iterdir())
     assert len(stored) == 2, "a personal deployment is no training of its own"
     written = (tmp_path / "docstrings-16-0.5.csv").read_bytes()
-    monkeypatch.setattr("hasa_opt.study.trial.run", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("hasa_opt.study.trials.run", lambda *_, **__: pytest.fail("trained again"))
     run.main()
     assert (tmp_path / "docstrings-16-0.5.csv").read_bytes() == written
     monkeypatch.undo()

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Robust, Termination
-from hasa_opt import backend as registry
-from hasa_opt.backend import Request
-from hasa_opt.bounds.thresholds import Thresholds
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Request
+from hasa_opt.solvers.bounds.audit import Thresholds
 
 pytest.importorskip("numba")
 
 from hasa_opt.solvers.exact import ExactBackend
-from hasa_opt.solvers.exact import robust as exact_robust
+from hasa_opt.solvers.exact import limits as exact_robust
 from hasa_opt.solvers.exact import run as exact_run
 
 MENU = (0.25, 0.5, 0.75, 1.0)

@@ -16,11 +16,11 @@ from limited_problems import KINDS, limited_problem, optimum, tolerance
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Budget, Coverage, Quota, SiteBudgets
-from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.deadline import OutOfTime
-from hasa_opt.bounds.linear import LinearModel
-from hasa_opt.result import Allocation, Termination
+from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.problem.result import Allocation, Termination
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Answer, Request
 
 pytest.importorskip("numba")
 from hasa_opt.solvers.exact import ExactBackend
@@ -222,8 +222,8 @@ def test_ends_in_time_with_a_bound(limit_s: float) -> None:
 
 def test_out_of_time_keeps_the_bound_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """HiGHS without an answer is no proof that there is none."""
-    from hasa_opt.bounds import dual as module
-    from hasa_opt.bounds.programs import Unsolved
+    from hasa_opt.solvers.bounds import dual as module
+    from hasa_opt.solvers.bounds.programs import Unsolved
 
     def unsolved(*args: object, **more: object) -> None:
         raise Unsolved("Time limit reached")
@@ -238,7 +238,7 @@ def test_out_of_time_keeps_the_bound_of_the_budget(monkeypatch: pytest.MonkeyPat
 
 
 def test_sites_keep_their_allocation_when_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hasa_opt.solvers.exact import sites as module
+    from hasa_opt.solvers.exact import limits as module
 
     def late(*args: object) -> None:
         raise OutOfTime
@@ -271,7 +271,7 @@ def test_named_prices_do_not_weaken_verification(monkeypatch: pytest.MonkeyPatch
 
 def test_large_conflicts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the size of one linear program, and of one branch and bound."""
-    from hasa_opt.bounds import dual, repair
+    from hasa_opt.solvers.bounds import dual, repair
 
     monkeypatch.setattr(dual, "_DIRECT", 100)
     monkeypatch.setattr(dual, "_SAMPLE", 50)
@@ -287,7 +287,7 @@ def test_large_conflicts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_search_over_few_columns_finds_what_repair_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hasa_opt.bounds import repair
+    from hasa_opt.solvers.bounds import repair
 
     monkeypatch.setattr(repair, "_SEARCH_COLUMNS", 500)
     problem = large(300, [Coverage({1.0: 0.1}), Quota({0.3: 50})])
@@ -301,7 +301,7 @@ def test_a_search_over_few_columns_finds_what_repair_does_not(
 
 
 def test_coarse_limits_admit_nothing_else() -> None:
-    from hasa_opt.bounds.coarse import coarsened
+    from hasa_opt.solvers.bounds.repair import coarsened
 
     for seed in range(30):
         rng = np.random.default_rng(seed)

@@ -22,7 +22,7 @@ from hasa_opt.federated import (
     local_train,
     run,
 )
-from hasa_opt.federated.schemes import uniform_fifths
+from hasa_opt.federated.units import uniform_fifths
 from hasa_opt.models import (
     CNN,
     MLP,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt.bounds.dual import dual
-from hasa_opt.bounds.relaxation import relax
-from hasa_opt.bounds.site_tree import SiteTree
 from hasa_opt.errors import InputError
+from hasa_opt.solvers.bounds.dual import dual
+from hasa_opt.solvers.bounds.relaxation import relax
+from hasa_opt.solvers.bounds.site_tree import SiteTree
 
 MENU = (0.25, 0.5, 0.75, 1.0)
 TREE = nx.DiGraph([("world", "north"), ("world", "south")])

@@ -20,8 +20,8 @@ from hasa_opt.federated import (
     local_train,
     run,
 )
-from hasa_opt.federated.schemes import uniform_fifths
-from hasa_opt.federated.statistics import PerWidth, Static
+from hasa_opt.federated.batch_norm import PerWidth, Static
+from hasa_opt.federated.units import uniform_fifths
 from hasa_opt.models import MLP, Cut, SupernetModel, extract, fresh, prefix
 from hasa_opt.tasks import Split, Task
 
@@ -371,7 +371,7 @@ def test_static_estimates_alike_models_once_per_round(model, task, monkeypatch):
         calls.append(arguments)
         return estimate_statistics(*arguments)
 
-    monkeypatch.setattr("hasa_opt.federated.statistics.estimate_statistics", counted)
+    monkeypatch.setattr("hasa_opt.federated.batch_norm.estimate_statistics", counted)
     run(model, task, [0.5, 0.5, 0.5], rounds=3, batch_size=16)
     assert len(calls) == 3 + 1  # and the whole supernet at the end
 
@@ -402,7 +402,7 @@ def test_a_batch_of_one_sample_is_refused_before_training(monkeypatch):
     def no_training(*_):
         raise AssertionError("training has started")
 
-    monkeypatch.setattr("hasa_opt.federated.alone.local_train", no_training)
+    monkeypatch.setattr("hasa_opt.federated.local.local_train", no_training)
     task = make_task((40, 33, 70))
     with pytest.raises(InputError, match=r"'b' has 33.*batch_size than 32, or GroupNorm"):
         run(NormedMLP(), task, [0.5] * 3, rounds=1)

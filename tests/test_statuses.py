@@ -19,11 +19,11 @@ from test_trust import hard, stubborn, trap
 
 import hasa_opt as hasa
 from hasa_opt import Termination, solve
-from hasa_opt.backend import Request
-from hasa_opt.bounds.linear import LinearModel
+from hasa_opt.problem.linear import LinearModel
 from hasa_opt.solvers import cvxpy as cvxpy_backend
 from hasa_opt.solvers import highs as highs_backend
 from hasa_opt.solvers import pulp as pulp_backend
+from hasa_opt.solvers.base import Request
 
 HIGHS = {
     "kNotset": Termination.FAILED,

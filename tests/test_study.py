@@ -21,11 +21,11 @@ from torch import nn
 import hasa_opt as hasa
 from hasa_opt import federated
 from hasa_opt.models import MLP, LSTMLanguageModel, Supernet, units
-from hasa_opt.policies import POLICIES
+from hasa_opt.policies.policy import POLICIES
 from hasa_opt.study import Study
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
-from hasa_opt.study.trial import Trial
+from hasa_opt.study.trials import Trial
 from hasa_opt.tasks import Split, Task
 
 SIZES = (40, 25, 60, 12)
@@ -246,7 +246,7 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
     trained: list[int] = []
     original = federated.aggregate
     monkeypatch.setattr(
-        "hasa_opt.federated.merge.aggregate",
+        "hasa_opt.federated.rounds.aggregate",
         lambda *arguments: trained.append(1) or original(*arguments),
     )
     resumed = small_study(rounds=20).run(workers=1, directory=tmp_path, compare_solvers=False)

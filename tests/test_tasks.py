@@ -15,9 +15,10 @@ import scipy.sparse as sp
 import torch
 
 from hasa_opt import tasks
+from hasa_opt._utils.streams import generator
 from hasa_opt.errors import HasaError, InputError
 from hasa_opt.tasks import Split, Task
-from hasa_opt.tasks.task import generator, split_rows
+from hasa_opt.tasks.task import split_rows
 from hasa_opt.tasks.text import build, tokenize
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,8 +21,6 @@ from hasa_opt import (
     solve,
     utility,
 )
-from hasa_opt import backend as registry
-from hasa_opt.backend import Answer, Capability, Request
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
@@ -32,8 +30,11 @@ from hasa_opt.errors import (
     UnknownSolverError,
     UnsupportedConstraintError,
 )
-from hasa_opt.start import starting_choice
-from hasa_opt.verify import verify
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.registry import Capability
+from hasa_opt.solving.solver import starting_choice
+from hasa_opt.solving.verdict import verify
 
 EXACT = ("highs", "pulp", "cvxpy")
 

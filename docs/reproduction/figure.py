@@ -8,7 +8,7 @@ import tables
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hasa_opt.study.contrasts import REFERENCE, against
+from hasa_opt.study.claims import REFERENCE, against
 from hasa_opt.study.inference import Difference
 
 IMAGE = Path(__file__).parents[1] / "images" / "reproduction.png"

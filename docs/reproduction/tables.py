@@ -12,9 +12,16 @@ from pathlib import Path
 from records import chosen
 from run import POLICIES
 
-from hasa_opt.policies import RECOMMENDED
-from hasa_opt.study.claim import signed, span
-from hasa_opt.study.contrasts import Contrast, against, against_plain, against_same_options, hinges
+from hasa_opt.policies.policy import RECOMMENDED
+from hasa_opt.study.claims import (
+    Contrast,
+    against,
+    against_plain,
+    against_same_options,
+    hinges,
+    signed,
+    span,
+)
 from hasa_opt.study.inference import Difference, family
 from hasa_opt.study.results import MEASURES, Kind, Results, read_results
 from hasa_opt.study.summary import summarise

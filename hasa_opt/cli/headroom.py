@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from hasa_opt.basics.listing import listed
+from hasa_opt._utils.checks import listed
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -27,13 +27,13 @@ from hasa_opt.cli.options import (
     split_numbers,
 )
 from hasa_opt.cli.study import build_model, load_task, require_learning_side
-from hasa_opt.clients import Clients, FloatArray
+from hasa_opt.clients.clients import Clients, FloatArray
 from hasa_opt.errors import InputError
-from hasa_opt.headroom import Headroom
-from hasa_opt.headroom import headroom as predict
-from hasa_opt.pilot import Pilot, pilot
-from hasa_opt.probe import Probe, probe
-from hasa_opt.recommend import Recommendation, recommend
+from hasa_opt.forecast.piloting import Pilot, pilot
+from hasa_opt.forecast.prediction import Headroom
+from hasa_opt.forecast.prediction import headroom as predict
+from hasa_opt.forecast.probing import Probe, probe
+from hasa_opt.forecast.recommendation import Recommendation, recommend
 
 __all__ = ["headroom"]
 

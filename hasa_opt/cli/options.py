@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from hasa_opt import cost
 from hasa_opt.errors import InputError
-from hasa_opt.scores import SCORES
+from hasa_opt.problem import cost
+from hasa_opt.rules.scores import SCORES
 
 COSTS: dict[str, Callable[[], cost.Cost]] = {"width": cost.width, "quadratic": cost.quadratic}
 

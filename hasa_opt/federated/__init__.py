@@ -23,15 +23,16 @@ layer is computed only where there is a target.
 
 from __future__ import annotations
 
-from hasa_opt.federated.aggregate import Update, aggregate
-from hasa_opt.federated.engine import ENGINES, Job, Report
-from hasa_opt.federated.evaluate import Evaluation, evaluate
-from hasa_opt.federated.faults import Faults
+from hasa_opt.federated.aggregation import Update, aggregate
+from hasa_opt.federated.batch_norm import estimate_statistics
+from hasa_opt.federated.engines import ENGINES, Job, Report
+from hasa_opt.federated.evaluation import Evaluation, evaluate
 from hasa_opt.federated.history import Event, History
-from hasa_opt.federated.local import LocalResult, LocalTraining, local_train
+from hasa_opt.federated.jobs import LocalResult, LocalTraining
+from hasa_opt.federated.local import local_train
 from hasa_opt.federated.loop import run
-from hasa_opt.federated.schemes import DRAWS, SCHEMES, MirroredWidths
-from hasa_opt.federated.statistics import estimate_statistics
+from hasa_opt.federated.participation import Faults
+from hasa_opt.federated.units import DRAWS, SCHEMES, MirroredWidths
 
 __all__ = [
     "DRAWS",

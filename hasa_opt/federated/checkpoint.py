@@ -5,19 +5,62 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import sys
+import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from reprlib import Repr
+from types import FrameType
 from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from hasa_opt.basics.paths import made_directory
+from hasa_opt._utils.files import made_directory
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import FloatArray, History, to_json
+
+
+@contextmanager
+def deferred_interrupt(notice: str) -> Iterator[Callable[[], bool]]:
+    """Within the block, the first Ctrl-C is only noted; the second raises KeyboardInterrupt.
+
+    Python's own handler is put back afterwards. Another handler, and one of another thread than
+    the main one, is left alone: the block then notes nothing.
+
+    Parameters
+    ----------
+    notice
+        Written to standard error on the first Ctrl-C.
+
+    Yields
+    ------
+    callable
+        Whether Ctrl-C was pressed.
+    """
+    pressed = False
+    usual = signal.default_int_handler
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not usual:
+        yield lambda: False
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, usual)
+        with suppress(RuntimeError):  # The signal came while standard error was written to.
+            print(notice, file=sys.stderr, flush=True)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""

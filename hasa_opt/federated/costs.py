@@ -12,7 +12,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated.history import FloatArray
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.lazy import Lazy
+from hasa_opt.tasks.task import Lazy
 
 if TYPE_CHECKING:
     from hasa_opt.tasks import Split, Task

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hasa_opt._utils.files import replace_directory
 from hasa_opt.errors import InputError
-from hasa_opt.federated.storage import replace_directory
 
 FORMAT = 3
 INDEX = "history.json"

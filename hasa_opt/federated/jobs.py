@@ -2,19 +2,96 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from torch import Tensor
 
-from hasa_opt.federated.local import LocalResult, LocalTraining
-from hasa_opt.federated.schemes import Draw, Key
+from hasa_opt._utils.streams import Key
+from hasa_opt.errors import InputError
+from hasa_opt.federated.units import Draw
 from hasa_opt.models.cuts import Kept
+from hasa_opt.models.profile import OPTIMIZERS
 from hasa_opt.models.supernet import SupernetModel, prefix
 
 if TYPE_CHECKING:
     from hasa_opt.tasks import Split
+
+
+BATCH_NORMS = ("static", "per_width")
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """Settings of a client's local training.
+
+    Parameters
+    ----------
+    local_epochs
+        Passes over the client's training samples per round.
+    batch_size
+        Samples per step.
+    learning_rate
+        Step size.
+    optimizer
+        Started anew in each round.
+    scaler
+        Divide hidden activations by the subnet's width; see :func:`hasa_opt.models.scaled`.
+    batch_norm
+        Whose statistics tested models use: with "per_width", a client estimates those of its
+        subnet once it has trained; see :mod:`hasa_opt.federated.batch_norm`.
+
+    Raises
+    ------
+    InputError
+        If a number is not positive or a name is unknown.
+    """
+
+    local_epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    optimizer: Literal["adam", "sgd"] = "adam"
+    scaler: bool = False
+    batch_norm: Literal["static", "per_width"] = "static"
+
+    def __post_init__(self) -> None:
+        for name in ("local_epochs", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise InputError(f"{name} = {value} must be an integer of at least 1")
+        rate = self.learning_rate
+        if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+            raise InputError(f"learning_rate = {rate} must be positive and finite")
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"unknown optimizer {self.optimizer!r}: use one of {list(OPTIMIZERS)}")
+        if self.batch_norm not in BATCH_NORMS:
+            raise InputError(f"unknown batch_norm {self.batch_norm!r}: use one of {BATCH_NORMS}")
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """What a client reports besides its weights.
+
+    Parameters
+    ----------
+    loss
+        Mean training loss over all steps, in nats per target; NaN without a target.
+    seconds
+        Wall-clock time of the training.
+    n_steps
+        Number of optimizer steps.
+    trained
+        Width -> number of samples that trained it, a sample counting once in each epoch.
+    """
+
+    loss: float
+    seconds: float
+    n_steps: int
+    trained: Mapping[float, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,112 +5,67 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from numbers import Real
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hasa_opt.errors import InputError
-from hasa_opt.federated.batches import batches, orders, output_layer, summed_loss
-from hasa_opt.federated.dropout import ClientDropout
-from hasa_opt.federated.parts import Parts
-from hasa_opt.federated.statistics import BATCH_NORMS, estimate_statistics
+from hasa_opt._utils.streams import derive_seed
+from hasa_opt.federated.batch_norm import estimate_statistics
+from hasa_opt.federated.batches import ClientDropout, batches, orders, output_layer, summed_loss
+from hasa_opt.federated.jobs import Job, LocalResult, LocalTraining, Report
+from hasa_opt.federated.units import Recent, Subnets
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.optimizers import OPTIMIZERS
-from hasa_opt.models.rng import seeded_rng
-from hasa_opt.models.scaler import scaled
+from hasa_opt.models.profile import OPTIMIZERS, scaled
+from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
 
 if TYPE_CHECKING:
     from hasa_opt.tasks import Split
 
 
-@dataclass(frozen=True)
-class LocalTraining:
-    """Settings of a client's local training.
+class Parts:
+    """Cuts parts out of a subnet while it trains; the module of a width is built once.
 
     Parameters
     ----------
-    local_epochs
-        Passes over the client's training samples per round.
-    batch_size
-        Samples per step.
-    learning_rate
-        Step size.
-    optimizer
-        Started anew in each round.
-    scaler
-        Divide hidden activations by the subnet's width; see :func:`hasa_opt.models.scaled`.
-    batch_norm
-        Whose statistics tested models use: with "per_width", a client estimates those of its
-        subnet once it has trained; see :mod:`hasa_opt.federated.statistics`.
-
-    Raises
-    ------
-    InputError
-        If a number is not positive or a name is unknown.
+    subnet
+        The client's model.
+    split
+        The client's training samples.
     """
 
-    local_epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 0.02
-    optimizer: Literal["adam", "sgd"] = "adam"
-    scaler: bool = False
-    batch_norm: Literal["static", "per_width"] = "static"
+    def __init__(self, subnet: SupernetModel, split: Split) -> None:
+        self._subnet, self._split = subnet, split
+        self._heads: Recent[nn.Linear | None] = Recent()
 
-    def __post_init__(self) -> None:
-        for name in ("local_epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name} = {value} must be an integer of at least 1")
-        rate = self.learning_rate
-        if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
-            raise InputError(f"learning_rate = {rate} must be positive and finite")
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"unknown optimizer {self.optimizer!r}: use one of {list(OPTIMIZERS)}")
-        if self.batch_norm not in BATCH_NORMS:
-            raise InputError(f"unknown batch_norm {self.batch_norm!r}: use one of {BATCH_NORMS}")
+    @cached_property
+    def _subnets(self) -> Subnets:
+        return Subnets(self._subnet)
 
+    @contextmanager
+    def cut(self, kept: Kept) -> Iterator[tuple[SupernetModel, nn.Linear | None]]:
+        """Cut a part out of the subnet, and hand its gradients back to the subnet afterwards.
 
-@dataclass(frozen=True)
-class LocalResult:
-    """What a client reports besides its weights.
+        Coordinates that the part does not hold get a gradient of zero.
 
-    Parameters
-    ----------
-    loss
-        Mean training loss over all steps, in nats per target; NaN without a target.
-    seconds
-        Wall-clock time of the training.
-    n_steps
-        Number of optimizer steps.
-    trained
-        Width -> number of samples that trained it, a sample counting once in each epoch.
-    """
-
-    loss: float
-    seconds: float
-    n_steps: int
-    trained: Mapping[float, int] = field(default_factory=dict)
-
-
-def derive_seed(key: Sequence[int]) -> int:
-    """Mix integers such as (seed, round, client) into one 63-bit seed.
-
-    Raises
-    ------
-    InputError
-        If a part of the key is negative.
-    """
-    if any(part < 0 for part in key):
-        raise InputError(f"random key {tuple(key)} has a negative part: use integers >= 0")
-    mixed = np.random.SeedSequence([int(part) for part in key]).generate_state(1, np.uint64)
-    return int(mixed[0]) >> 1
+        Yields
+        ------
+        tuple
+            The part with the subnet's weights of now, and its :func:`output_layer`.
+        """
+        mould, where = self._subnets.now(kept)
+        yield mould.model, self._heads.get(mould, lambda: output_layer(mould.model, self._split))
+        gradients = {name: own.grad for name, own in mould.model.named_parameters()}
+        for name, parameter in self._subnet.named_parameters():
+            gradient = gradients[name]
+            if gradient is not None:
+                parameter.grad = torch.zeros_like(parameter)
+                where[name].write(parameter.grad, gradient)
 
 
 def local_train(
@@ -189,3 +144,30 @@ def _backward(
 def start_optimizer(parameters: Iterable[Tensor], settings: LocalTraining) -> Optimizer:
     """Start the optimizer; the fused step is several times faster on small models."""
     return OPTIMIZERS[settings.optimizer](parameters, lr=settings.learning_rate, fused=True)
+
+
+def train_alone(subnets: Subnets, jobs: Iterable[Job], settings: LocalTraining) -> Iterator[Report]:
+    """Train each job's subnet by itself; nothing of a job is kept once its report is taken."""
+    for job in jobs:
+        yield train_job(subnets.server, subnets.cut(job), job, settings)
+
+
+def train_job(
+    server: SupernetModel, subnet: SupernetModel, job: Job, settings: LocalTraining
+) -> Report:
+    """Train the subnet of one job, in place.
+
+    Parameters
+    ----------
+    server
+        The supernet; its architecture alone is looked at.
+    subnet
+        With the weights that the client received.
+    job
+        What the client has to do.
+    settings
+        How to train.
+    """
+    drawn = job.drawn(server)
+    result = local_train(subnet, job.split, settings, job.key, job.width, drawn)
+    return Report(job, subnet.state_dict(), result)

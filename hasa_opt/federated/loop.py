@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.basics.checksum import sha256
+from hasa_opt._utils.files import sha256
 from hasa_opt.errors import InputError
-from hasa_opt.federated.aggregate import Update
-from hasa_opt.federated.arguments import (
+from hasa_opt.federated.aggregation import Screen, Update
+from hasa_opt.federated.batch_norm import start_statistics
+from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
+from hasa_opt.federated.costs import Costs
+from hasa_opt.federated.engines import ENGINES, Job, Report
+from hasa_opt.federated.evaluation import Deployments, Personal
+from hasa_opt.federated.history import FloatArray, History
+from hasa_opt.federated.jobs import LocalTraining
+from hasa_opt.federated.participation import Faults, corrupted, draw_clients
+from hasa_opt.federated.rounds import Record, Round, merge
+from hasa_opt.federated.settings import (
     HasWidths,
     check_arguments,
     check_deployment,
@@ -26,21 +35,7 @@ from hasa_opt.federated.arguments import (
     read_means,
     read_widths,
 )
-from hasa_opt.federated.checkpoint import Checkpoints
-from hasa_opt.federated.costs import Costs
-from hasa_opt.federated.deployments import Deployments
-from hasa_opt.federated.engine import ENGINES, Job, Report
-from hasa_opt.federated.faults import Faults, corrupted
-from hasa_opt.federated.history import FloatArray, History
-from hasa_opt.federated.interrupt import deferred_interrupt
-from hasa_opt.federated.local import LocalTraining
-from hasa_opt.federated.merge import merge
-from hasa_opt.federated.personal import Personal
-from hasa_opt.federated.record import Record, Round
-from hasa_opt.federated.schemes import SCHEMES, Draw, find_draw
-from hasa_opt.federated.screen import Screen
-from hasa_opt.federated.statistics import start_statistics
-from hasa_opt.federated.streams import draw_clients
+from hasa_opt.federated.units import SCHEMES, Draw, find_draw
 from hasa_opt.models.supernet import SupernetModel, prefix
 
 if TYPE_CHECKING:
@@ -117,7 +112,7 @@ def run(
     batch_norm
         Which running statistics tested models use, if there are BatchNorm layers: re-estimated
         ("static") or those of their width ("per_width"); see
-        :mod:`hasa_opt.federated.statistics`.
+        :mod:`hasa_opt.federated.batch_norm`.
     sample
         Clients drawn in each round, uniformly and without replacement; None: all. Only those are
         trained and evaluated; after the last round all are evaluated.

@@ -19,13 +19,11 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from hasa_opt.federated.batches import only_rows, output_layer
-from hasa_opt.federated.dropout import DropoutShapes
-from hasa_opt.federated.folding import CannotStackError, unfold
+from hasa_opt.federated.batches import DropoutShapes, only_rows, output_layer
 from hasa_opt.federated.jobs import Job
-from hasa_opt.federated.stacked_layers import LAYERS, linear
-from hasa_opt.federated.subnets import Mould, Recent, Subnets
-from hasa_opt.models.rng import seeded_rng
+from hasa_opt.federated.stacked_layers import LAYERS, CannotStackError, linear, unfold
+from hasa_opt.federated.units import Mould, Recent, Subnets
+from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.tasks.task import IGNORED
 
 FEW_LOGITS = 2**15

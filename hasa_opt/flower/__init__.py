@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 from hasa_opt.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from hasa_opt.flower.client import client_app
-    from hasa_opt.flower.device import Device
-    from hasa_opt.flower.fleet import Fleet
-    from hasa_opt.flower.roster import Roster
-    from hasa_opt.flower.server import serve, server_app
+    from hasa_opt.flower.client import Device, client_app
+    from hasa_opt.flower.roster import Fleet, Roster
+    from hasa_opt.flower.server import SupernetStrategy, serve, server_app
     from hasa_opt.flower.settings import Settings
-    from hasa_opt.flower.strategy import SupernetStrategy
 
 __all__ = [
     "Device",
@@ -36,11 +33,11 @@ __all__ = [
 
 # A device starts a process for each message: it does not import the server's half.
 _PLACES = {
-    "Device": "device",
-    "Fleet": "fleet",
+    "Device": "client",
+    "Fleet": "roster",
     "Roster": "roster",
     "Settings": "settings",
-    "SupernetStrategy": "strategy",
+    "SupernetStrategy": "server",
     "client_app": "client",
     "serve": "server",
     "server_app": "server",

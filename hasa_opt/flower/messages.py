@@ -2,18 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
-from flwr.app import ConfigRecord
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from torch import Tensor
 
-from hasa_opt.clients import IntArray
-from hasa_opt.federated import LocalTraining
-from hasa_opt.flower.packing import readable
+from hasa_opt.clients.clients import IntArray
+from hasa_opt.errors import InputError
+from hasa_opt.federated import LocalResult, LocalTraining
+from hasa_opt.tasks import Split
 
-__all__ = ["Profile", "Work"]
+__all__ = [
+    "ARRAYS",
+    "IDENTITY",
+    "MEASURED",
+    "PROFILE",
+    "TESTS",
+    "TRAINED",
+    "WORK",
+    "Profile",
+    "Trained",
+    "Work",
+    "load",
+    "pack",
+    "readable",
+    "reason",
+    "tell",
+    "tested",
+    "unpack",
+]
+
+
+ARRAYS, WORK, PROFILE, MEASURED, TRAINED = "arrays", "work", "profile", "measured", "trained"
+"""Names of the records in a message."""
+
+IDENTITY = "identity"
+"""Name of the query for a partition alone; that for the whole profile is :data:`PROFILE`."""
+
+
+def pack(state: Mapping[str, Tensor] | None, **records: ConfigRecord | MetricRecord) -> RecordDict:
+    """Put weights and records into the content of a message."""
+    content = RecordDict(cast(Any, records))
+    if state is not None:
+        content[ARRAYS] = ArrayRecord(dict(state))
+    return content
+
+
+def unpack(message: Message) -> dict[str, Tensor]:
+    """Take the weights out of a message."""
+    return dict(message.content.array_records[ARRAYS].to_torch_state_dict())
+
+
+def load(message: Message, name: str) -> Mapping[str, Any]:
+    """Take one record that holds no weights out of a message."""
+    return cast(Mapping[str, Any], message.content[name])
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Refuse a message in which something is missing or of another kind.
+
+    Raises
+    ------
+    InputError
+        With the reason.
+    """
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"the reply cannot be read ({error!r})") from error
+
+
+def reason(message: Message) -> str:
+    """Last line of an error, which names it."""
+    if not message.has_error():
+        return "it holds no error"
+    lines = (message.error.reason or "").strip().splitlines()
+    return lines[-1] if lines else f"error {message.error.code}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +164,78 @@ class Work:
         own = dict(record)
         work = {name: own.pop(name) for name in cls.__dataclass_fields__}
         return cls(**work), LocalTraining(**own)
+
+
+TESTS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+"""What a device measures of the new supernet."""
+
+
+def tell(result: LocalResult, split: Split) -> dict[str, ConfigRecord | MetricRecord]:
+    """Pack what a training measured, and what its cost follows from."""
+    return {
+        MEASURED: MetricRecord({"train_loss": result.loss, "seconds": result.seconds}),
+        TRAINED: ConfigRecord(
+            {
+                "widths": list(result.trained),
+                "samples": list(result.trained.values()),
+                "shape": list(split.inputs.shape[1:]),
+                "floating": split.inputs.is_floating_point(),
+            }
+        ),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a device sends back.
+
+    Attributes
+    ----------
+    state : dict of str to Tensor
+        Weights of its subnet.
+    loss, seconds : float
+    counts : dict of float to int
+        How many samples trained which width.
+    sample : Tensor
+        Zeros of the shape of one input.
+    """
+
+    state: dict[str, Tensor]
+    loss: float
+    seconds: float
+    counts: dict[float, int]
+    sample: Tensor
+
+    @classmethod
+    def read(cls, message: Message) -> Self:
+        """Unpack it.
+
+        Raises
+        ------
+        InputError
+            If something is missing or of another kind.
+        """
+        with readable():
+            own, measured = load(message, TRAINED), load(message, MEASURED)
+            return cls(
+                unpack(message),
+                float(measured["train_loss"]),
+                float(measured["seconds"]),
+                dict(zip(own["widths"], own["samples"], strict=True)),
+                torch.zeros(
+                    (1, *own["shape"]), dtype=torch.float32 if own["floating"] else torch.int64
+                ),
+            )
+
+
+def tested(message: Message) -> dict[str, float]:
+    """Unpack losses and accuracies.
+
+    Raises
+    ------
+    InputError
+        If one is missing or no number.
+    """
+    with readable():
+        measured = load(message, MEASURED)
+        return {name: float(measured[name]) for name in TESTS}

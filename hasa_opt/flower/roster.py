@@ -2,24 +2,149 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from logging import INFO, WARNING
 from typing import Any, Self
 
 import numpy as np
+from flwr.app import ConfigRecord, Message, MessageType
+from flwr.serverapp import Grid
+from flwr.supercore import log
 
-from hasa_opt.basics.listing import listed
-from hasa_opt.clients import Clients, FloatArray, IntArray
+from hasa_opt._utils.checks import listed
+from hasa_opt.clients.clients import Clients, FloatArray, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.flower.messages import Profile
+from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
-from hasa_opt.policies import Setting, find_policy
-from hasa_opt.scores import SCORES
-from hasa_opt.study.plan import Meter, plan
+from hasa_opt.policies.plans import Meter, plan
+from hasa_opt.policies.policy import Setting, find_policy
+from hasa_opt.rules.scores import SCORES
 
-__all__ = ["Roster"]
+__all__ = ["Fleet", "Roster"]
+
+
+_PATIENCE_S = 0.5
+
+
+class Fleet:
+    """The nodes of a run, by the partitions of the data that they hold.
+
+    Parameters
+    ----------
+    grid : flwr.serverapp.Grid
+    timeout_s : float
+        How long to wait for nodes, and for their answers.
+    """
+
+    def __init__(self, grid: Grid, timeout_s: float) -> None:
+        self._grid, self._timeout_s = grid, timeout_s
+        self._node_of: dict[int, int] = {}
+        self._asked: set[int] = set()
+
+    def enrol(self, n_clients: int, epsilon: float, delta: float) -> list[Profile]:
+        """Wait for the nodes, and ask each for its profile.
+
+        Parameters
+        ----------
+        n_clients : int
+            Nodes to wait for.
+        epsilon, delta : float
+            Of the private release of their histograms; ``epsilon`` 0: as they are.
+
+        Returns
+        -------
+        list of Profile
+            By partition.
+
+        Raises
+        ------
+        InputError
+            If too few nodes come or answer, or two hold the same partition.
+        """
+        answers = self._ask(self._wait(n_clients), PROFILE, epsilon=epsilon, delta=delta)
+        profiles: dict[int, Profile] = {}
+        for node, record in answers.items():
+            try:
+                profiles[node] = Profile.read(record)
+            except InputError as error:
+                log(WARNING, "The profile of a node is of no use: %s", error)
+        self._place({node: own.partition for node, own in profiles.items()})
+        self._expect(n_clients)
+        return sorted(profiles.values(), key=lambda own: own.partition)
+
+    def rejoin(self, n_clients: int) -> None:
+        """Wait for the nodes of a run that goes on; they tell who they are, nothing else.
+
+        Raises
+        ------
+        InputError
+            As for :meth:`enrol`.
+        """
+        self._wait(n_clients)
+        self.nodes()
+        self._expect(n_clients)
+
+    def nodes(self) -> dict[int, int]:
+        """Nodes that are connected now: partition -> node id; new ones are asked who they are."""
+        connected = set(self._grid.get_node_ids())
+        unknown = sorted(connected - self._asked)
+        if unknown:
+            answers = self._ask(unknown, IDENTITY)
+            self._place({node: int(own["partition"]) for node, own in answers.items()})
+        return {own: node for own, node in self._node_of.items() if node in connected}
+
+    def _wait(self, n_clients: int) -> list[int]:
+        """Wait until enough nodes are connected."""
+        end = time.monotonic() + self._timeout_s
+        log(INFO, "Waiting for %d nodes", n_clients)
+        while len(connected := sorted(self._grid.get_node_ids())) < n_clients:
+            if time.monotonic() > end:
+                raise InputError(
+                    f"{len(connected)} of {n_clients} nodes are connected after "
+                    f"{self._timeout_s:g} s: start the others, lower hasa.clients, or raise "
+                    "hasa.node-timeout-s"
+                )
+            time.sleep(_PATIENCE_S)
+        return connected
+
+    def _ask(
+        self, nodes: Sequence[int], action: str, **question: float
+    ) -> dict[int, Mapping[str, Any]]:
+        """Send a query to nodes; the answers of those that could answer, by node."""
+        self._asked |= set(nodes)
+        kind = f"{MessageType.QUERY}.{action}"
+        messages = [
+            Message(pack(None, work=ConfigRecord(dict(question))), node, kind) for node in nodes
+        ]
+        answers: dict[int, Mapping[str, Any]] = {}
+        for reply in self._grid.send_and_receive(messages, timeout=self._timeout_s):
+            if reply.has_error():
+                log(WARNING, "A node did not tell its %s: %s", action, reason(reply))
+            else:
+                answers[reply.metadata.src_node_id] = load(reply, PROFILE)
+        return answers
+
+    def _place(self, partitions: Mapping[int, int]) -> None:
+        """Note which node holds which partition; one that returns takes its old place."""
+        connected = set(self._grid.get_node_ids())
+        for node, partition in sorted(partitions.items()):
+            holder = self._node_of.get(partition)
+            if holder is not None and holder != node and holder in connected:
+                raise InputError(
+                    f"two nodes hold partition {partition}: give each a partition-id of its own"
+                )
+            self._node_of[partition] = node
+
+    def _expect(self, n_clients: int) -> None:
+        if len(self._node_of) < n_clients:
+            raise InputError(
+                f"{len(self._node_of)} of {n_clients} nodes told who they are: see the warnings "
+                "above for the reasons"
+            )
 
 
 @dataclass(frozen=True, eq=False)

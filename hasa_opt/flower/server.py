@@ -2,30 +2,202 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, Context
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated import History
+from hasa_opt.federated import SCHEMES, History, Update
+from hasa_opt.federated.aggregation import Screen
+from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.checkpoint import Checkpoints, check_same_run
+from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.loop import describe_model
-from hasa_opt.federated.record import Record
-from hasa_opt.federated.statistics import running_statistics
-from hasa_opt.flower.fleet import Fleet
-from hasa_opt.flower.roster import Roster
+from hasa_opt.federated.participation import draw_clients
+from hasa_opt.federated.rounds import Record, Round, merge
+from hasa_opt.federated.units import Subnets
+from hasa_opt.flower.messages import Trained, Work, pack, reason, tested
+from hasa_opt.flower.roster import Fleet, Roster
 from hasa_opt.flower.settings import Settings
-from hasa_opt.flower.strategy import SupernetStrategy
 from hasa_opt.models import SupernetModel
 
-__all__ = ["serve", "server_app"]
+__all__ = ["SupernetStrategy", "serve", "server_app"]
+
+
+class SupernetStrategy(Strategy):
+    """Federated averaging of subnets of different widths.
+
+    Replies that carry an error are dropped. What a node trained is known from what it was sent, not
+    from what it says: width, units and samples are the server's own. Weights of another shape, and
+    such that hold NaN or infinity, are refused. Who was asked and sent nothing usable is recorded.
+
+    Parameters
+    ----------
+    model : SupernetModel
+        The supernet; it holds the newest weights.
+    roster : Roster
+    fleet : Fleet
+    settings : Settings
+    record : Record
+        What the rounds measured so far; the next round is the one after them.
+    on_round : callable, optional
+        Called after each round.
+    """
+
+    def __init__(
+        self,
+        model: SupernetModel,
+        roster: Roster,
+        fleet: Fleet,
+        settings: Settings,
+        record: Record,
+        on_round: Callable[[], None] | None = None,
+    ) -> None:
+        self.model, self.record = model, record
+        self._roster, self._fleet, self._settings = roster, fleet, settings
+        self._costs = Costs(model, settings.local_epochs)
+        self._on_round = on_round
+        self._now = self._next()
+        self._asked: dict[int, int] = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Send each drawn client that is connected its slice of the supernet."""
+        self.model.load_state_dict(arrays.to_torch_state_dict())
+        self._now = self._next()
+        return self._messages(MessageType.TRAIN, self._now.clients.tolist())
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average what arrived, in the order of the partitions; nothing where nobody answered."""
+        now = self._now
+        arrived, faults = self._sort(replies)
+        for row in now.clients.tolist():
+            if row not in arrived:
+                now.note(row, "dropped", faults.get(row, "its node is not connected"))
+        for row in self._asked.values():
+            now.row["bytes_down"][row] = self._costs.transfer(self._roster.widths[row])
+        mode = cast(Literal["full", "selective"], self._settings.aggregation)
+        merge(self.model, self._updates(arrived), mode, (), now)
+        for event in now.events:
+            name = "" if event.client is None else self._roster.names[event.client]
+            log(WARNING, "%s %s: %s", name, event.kind, event.reason)
+        if any(event.kind == "empty" for event in now.events):
+            return None, None
+        loss = float(np.nanmean(now.row["train_loss"]))
+        metrics = MetricRecord({"train_loss": loss, "clients": len(arrived)})
+        return ArrayRecord(dict(self.model.state_dict())), metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Send the round's clients, after the last round all, their slices of the new supernet."""
+        number, self._asked = self._now.number, {}
+        if not self._settings.tests_after(number):
+            return []
+        last = number + 1 == self._settings.rounds
+        rows = range(len(self._roster)) if last else self._now.clients.tolist()
+        return self._messages(MessageType.EVALUATE, rows)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Note how well clients' own subnets did; the round ends here."""
+        now, (arrived, faults) = self._now, self._sort(replies)
+        for row, reply in arrived.items():
+            try:
+                for name, value in tested(reply).items():
+                    now.row[name][row] = value
+            except InputError as error:
+                faults[row] = str(error)
+        for row, why in faults.items():
+            log(WARNING, "%s was not tested: %s", self._roster.names[row], why)
+        self.record.add(now)
+        if self._on_round is not None:
+            self._on_round()
+        measured = [now.row["test_accuracy"][row] for row in arrived if row not in faults]
+        if not measured:
+            return None
+        accuracy = float(np.mean(measured))
+        return MetricRecord({"test_accuracy": accuracy, "clients": len(measured)})
+
+    def summary(self) -> None:
+        """Log the allocation."""
+        own = self._roster
+        for name, samples, width in zip(own.names, own.samples, own.widths, strict=True):
+            log(INFO, "\t%s: %d samples, width %.3g", name, samples, width)
+
+    def _next(self) -> Round:
+        """The round after those that are recorded."""
+        number, n_clients = len(self.record.rows), len(self._roster)
+        key = (self._settings.seed, number)
+        return Round(*key, n_clients, draw_clients(n_clients, self._settings.drawn, key))
+
+    def _messages(self, kind: str, rows: Iterable[int]) -> list[Message]:
+        """Make the messages with the slices; a list, since Flower goes through them twice."""
+        own, nodes, subnets = self._roster, self._fleet.nodes(), Subnets(self.model)
+        self._asked, messages = {}, []
+        for row in rows:
+            if own.partitions[row] not in nodes:
+                continue
+            node, width = nodes[own.partitions[row]], float(own.widths[row])
+            mean = 0.0 if own.means is None else float(own.means[row])
+            work = Work(self._settings.seed, self._now.number, row, width, own.scheme, mean)
+            kept = SCHEMES[own.scheme](self.model, width, work.key)
+            content = pack(subnets.copy(kept), work=work.record(self._settings.training))
+            self._asked[node] = row
+            messages.append(Message(content, node, kind, group_id=str(self._now.number)))
+        return messages
+
+    def _sort(self, replies: Iterable[Message]) -> tuple[dict[int, Message], dict[int, str]]:
+        """Find whose replies are usable, in the order of the clients, and why others are not."""
+        usable: dict[int, Message] = {}
+        faults = dict.fromkeys(self._asked.values(), "no reply came")
+        for reply in replies:
+            row = self._asked.get(reply.metadata.src_node_id)
+            if row is None:
+                log(WARNING, "A reply of nobody who was asked: %s", reason(reply))
+            elif reply.has_error():
+                faults[row] = reason(reply)
+            else:
+                usable[row] = reply
+        missing = {row: why for row, why in faults.items() if row not in usable}
+        return dict(sorted(usable.items())), missing
+
+    def _updates(self, arrived: dict[int, Message]) -> Iterator[Update]:
+        """Yield the update of each client if it is sound."""
+        own, now = self._roster, self._now
+        screen = Screen(self.model, self._settings.max_norm or None)
+        for row, reply in arrived.items():
+            width = float(own.widths[row])
+            kept = SCHEMES[own.scheme](self.model, width, (now.seed, now.number, row))
+            weight = float(own.samples[row] ** self._settings.weight_power)
+            now.row["bytes_up"][row] = self._costs.transfer(width)
+            try:
+                found = Trained.read(reply)
+                now.row["flops"][row] = self._costs.flops(found.sample, found.counts)
+                now.row["mean_width"][row] = self._costs.mean_width(found.counts)
+            except InputError as error:
+                now.note(row, "rejected", str(error))
+                continue
+            now.row["train_loss"][row], now.row["seconds"][row] = found.loss, found.seconds
+            update = Update(width, weight, found.state, kept)
+            fault = screen.fault(update)
+            if fault is None:
+                yield update
+            else:
+                now.note(row, "rejected", fault)
+
 
 _ROSTER = "roster"
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Self
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated import SCHEMES, LocalTraining
-from hasa_opt.federated.aggregate import AGGREGATIONS
-from hasa_opt.federated.arguments import check_choice, check_weight_power
-from hasa_opt.policies import parse_policy
-from hasa_opt.scores import SCORES
+from hasa_opt.federated.aggregation import AGGREGATIONS
+from hasa_opt.federated.settings import check_choice, check_weight_power
+from hasa_opt.policies.policy import parse_policy
+from hasa_opt.rules.scores import SCORES
 
-__all__ = ["PREFIX", "Settings"]
+__all__ = ["PREFIX", "AppData", "Settings", "write_app"]
+
 
 PREFIX = "hasa."
 """With which the names of the settings begin in Flower's run configuration."""
@@ -40,7 +46,7 @@ class Settings:
     widths : str
         The menu, separated by commas or spaces.
     score : str
-        Name in :data:`hasa_opt.scores.SCORES`.
+        Name in :data:`~hasa_opt.rules.scores.SCORES`.
     aggregation, weight_power, max_norm
         As for :func:`hasa_opt.federated.run`; a ``max_norm`` of 0 accepts any finite update.
     sample : int
@@ -177,3 +183,97 @@ _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 def _shown(name: str) -> str:
     return name.replace("_", "-")
+
+
+_SUFFIX = ".jinja"
+
+
+@dataclass(frozen=True)
+class AppData:
+    """Where the data of an app come from.
+
+    Parameters
+    ----------
+    task : str
+        Name in :data:`hasa_opt.tasks.TASKS`; of no effect with a file.
+    file : Path, optional
+        CSV of texts.
+    text, client : str
+        Columns of the file.
+    """
+
+    task: str = "docstrings"
+    file: Path | None = None
+    text: str = "text"
+    client: str = "client"
+
+
+def write_app(
+    directory: Path, name: str, data: AppData, clients: int, model: str, **options: int
+) -> list[Path]:
+    """Write a Flower app that trains a supernet on a task.
+
+    Parameters
+    ----------
+    directory : Path
+        New or empty.
+    name : str
+        Of the task; the project is called so.
+    data : AppData
+    clients : int
+        Clients of the task.
+    model : str
+        Name in :data:`hasa_opt.models.MODELS`.
+    **options
+        Of the model.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    InputError
+        If the directory holds something.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(f"{directory} is not empty: choose a new directory")
+    values = {
+        "name": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app",
+        "clients": clients,
+        "settings": _settings(clients),
+        "data": None if data.file is None else _quoted(str(data.file.resolve())),
+        "task": _quoted(data.task),
+        "text": _quoted(data.text),
+        "client": _quoted(data.client),
+        "model": _quoted(model),
+        "options": "".join(f", {name}={value}" for name, value in options.items()),
+    }
+    environment = Environment(
+        loader=PackageLoader("hasa_opt.flower", "template"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+    )
+    texts = {
+        directory / name.removesuffix(_SUFFIX): environment.get_template(name).render(values)
+        for name in environment.list_templates(filter_func=lambda name: name.endswith(_SUFFIX))
+    }
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return sorted(texts)
+
+
+def _settings(clients: int) -> dict[str, str]:
+    """All settings as TOML: Flower changes only those that a project lists."""
+    return {
+        name.replace("_", "-"): _quoted(value) if isinstance(value, str) else json.dumps(value)
+        for name, value in asdict(Settings(clients=clients)).items()
+    }
+
+
+def _quoted(text: str) -> str:
+    """Python literal with double quotes."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

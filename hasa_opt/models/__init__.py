@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from hasa_opt.models.cnn import CNN
 from hasa_opt.models.cuts import Coordinates, Cut, Kept
-from hasa_opt.models.gru import GRULanguageModel
-from hasa_opt.models.lstm import LSTMLanguageModel
+from hasa_opt.models.language import GRULanguageModel, LSTMLanguageModel
 from hasa_opt.models.mlp import MLP
 from hasa_opt.models.profile import (
     Profile,
     parameter_bytes,
     parameters,
+    scaled,
     training_bytes,
     training_flops,
     units,
 )
 from hasa_opt.models.resnet import ResNet
-from hasa_opt.models.scaler import scaled
 from hasa_opt.models.supernet import (
     SupernetModel,
     TaskModel,

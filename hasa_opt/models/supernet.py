@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from hasa_opt.basics.listing import listed
+from hasa_opt._utils.checks import listed
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import Coordinates, DimensionCut, Kept, count_units
-from hasa_opt.models.rng import seeded_rng
+from hasa_opt.models.subnets import seeded_rng
 
 if TYPE_CHECKING:
     from hasa_opt.models.profile import Profile

@@ -9,12 +9,12 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.bounds.linear import LinearModel
-from hasa_opt.clients import FloatArray
+from hasa_opt.clients.clients import FloatArray
 from hasa_opt.errors import HasaError, InputError
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
 
 __all__ = ["TERMINATIONS", "CvxpyBackend", "proportional_fair"]
 

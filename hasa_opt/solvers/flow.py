@@ -11,13 +11,13 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.basics import isolated
-from hasa_opt.basics.deadline import Deadline
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt._utils import isolated
+from hasa_opt._utils.deadline import Deadline
+from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError, SolverNotInstalledError
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
 
 __all__ = ["TERMINATIONS", "FlowBackend"]
 
@@ -142,7 +142,7 @@ def _by_ortools(
     client, width = np.nonzero(admissible)
     sink = n_clients + n_widths
     (status, flows), _ = isolated.call(
-        "hasa_opt.solvers.ortools_process:min_cost_flow",
+        "hasa_opt.solvers.cpsat_process:min_cost_flow",
         np.concatenate([client, np.arange(n_clients, sink)]),
         np.concatenate([n_clients + width, np.full(n_widths, sink)]),
         np.concatenate([np.ones_like(client), quotas]),

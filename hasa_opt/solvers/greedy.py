@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.bounds.repair import searched
-from hasa_opt.clients import IntArray
+from hasa_opt.clients.clients import IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination, relative_gap
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination, relative_gap
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.bounds.repair import searched
 
 __all__ = ["GreedyBackend"]
 

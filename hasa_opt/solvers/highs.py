@@ -7,13 +7,13 @@ from dataclasses import replace
 import highspy
 import numpy as np
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.deadline import Background, Deadline
-from hasa_opt.bounds.linear import LinearModel
-from hasa_opt.bounds.programs import pass_model
+from hasa_opt._utils.deadline import Background, Deadline
 from hasa_opt.errors import InputError
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.bounds.programs import pass_model
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pulp
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.deadline import Deadline
-from hasa_opt.bounds.linear import LinearModel
+from hasa_opt._utils.deadline import Deadline
 from hasa_opt.errors import InputError, SolverNotInstalledError
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
 
 __all__ = ["PulpBackend", "termination"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pyscipopt
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.deadline import Deadline, OutOfTime
-from hasa_opt.bounds.linear import LinearModel
+from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt.errors import InputError, PrecisionError
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
 
 __all__ = ["TERMINATIONS", "ScipBackend"]
 

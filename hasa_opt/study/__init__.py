@@ -10,25 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hasa_opt.policies.plans import Plan
     from hasa_opt.study.outcome import Outcome
-    from hasa_opt.study.plan import Plan
     from hasa_opt.study.results import Results, read_results
     from hasa_opt.study.study import Study
 
 __all__ = ["Outcome", "Plan", "Results", "Study", "read_results"]
 
 _HOMES = {
-    "Outcome": "outcome",
-    "Plan": "plan",
-    "Results": "results",
-    "Study": "study",
-    "read_results": "results",
+    "Outcome": "hasa_opt.study.outcome",
+    "Plan": "hasa_opt.policies.plans",
+    "Results": "hasa_opt.study.results",
+    "Study": "hasa_opt.study.study",
+    "read_results": "hasa_opt.study.results",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

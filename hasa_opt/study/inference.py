@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from hasa_opt.basics.checks import array
+from hasa_opt._utils.checks import array
 from hasa_opt.errors import InputError
 
 __all__ = ["LEVEL", "Difference", "detectable", "family", "holm", "paired"]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
-from hasa_opt.federated.deployments import count_targets
+from hasa_opt.federated.evaluation import count_targets
 from hasa_opt.federated.history import COLUMNS
 from hasa_opt.study.results import Results
 

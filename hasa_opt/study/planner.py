@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from joblib import Memory, Parallel, cpu_count, delayed
 
-from hasa_opt import cost
-from hasa_opt.clients import FloatArray
-from hasa_opt.cost import Cost
+from hasa_opt.clients.clients import FloatArray
 from hasa_opt.federated import History
+from hasa_opt.forecast.piloting import Pilot, pilot
+from hasa_opt.forecast.probing import Control, Probe, probe
+from hasa_opt.forecast.recommendation import Recommendation, recommend
 from hasa_opt.models import fresh, training_flops, units
-from hasa_opt.pilot import Pilot, pilot
-from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
-from hasa_opt.probe import Control, Probe, probe
-from hasa_opt.recommend import Recommendation, recommend
-from hasa_opt.scores import SCORES
-from hasa_opt.study.plan import Meter, Plan, plan
-from hasa_opt.study.trial import canonical, identity, one_thread
-from hasa_opt.study.trials import follow
+from hasa_opt.policies.plans import Meter, Plan, plan
+from hasa_opt.policies.policy import RECOMMENDED, Setting, parse_policy
+from hasa_opt.problem import cost
+from hasa_opt.problem.cost import Cost
+from hasa_opt.rules.scores import SCORES
+from hasa_opt.study.trials import canonical, follow, identity, one_thread
 
 if TYPE_CHECKING:
     from hasa_opt.study.study import Study

@@ -15,14 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.study.contrasts import REFERENCE, Contrast, against, plain_of
-from hasa_opt.study.outcome import (
-    Outcome,
-    mean_of_known,
-    pooled_validation,
-    validation_targets,
-)
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.study.claims import REFERENCE, Contrast, against, plain_of
+from hasa_opt.study.outcome import Outcome, mean_of_known, pooled_validation, validation_targets
 from hasa_opt.study.results import MEASURES
 
 if TYPE_CHECKING:

@@ -11,19 +11,17 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from hasa_opt.basics.checks import several, whole
-from hasa_opt.basics.paths import file_target, made_directory
-from hasa_opt.basics.progress import shared_counts
-from hasa_opt.clients import Clients, FloatArray, IntArray
-from hasa_opt.compare import Comparison, compare
+from hasa_opt._utils.checks import several, whole
+from hasa_opt._utils.files import file_target, made_directory
+from hasa_opt.clients.clients import Clients, FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History
 from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import training_bytes
-from hasa_opt.policies import RECOMMENDED, Setting, parse_policy
-from hasa_opt.study.checks import check
-from hasa_opt.study.contrasts import against
-from hasa_opt.study.description import describe
+from hasa_opt.policies.plans import Plan
+from hasa_opt.policies.policy import RECOMMENDED, Setting, parse_policy
+from hasa_opt.solving.comparison import Comparison, compare
+from hasa_opt.study.claims import against
 from hasa_opt.study.outcome import (
     Outcome,
     chosen_round,
@@ -32,12 +30,13 @@ from hasa_opt.study.outcome import (
     validation_targets,
     write_outcomes,
 )
-from hasa_opt.study.plan import Plan
 from hasa_opt.study.planner import Planner
+from hasa_opt.study.report import describe
 from hasa_opt.study.results import Results
+from hasa_opt.study.settings import check
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
 from hasa_opt.study.tables import allocation_table, costs_table, results_table
-from hasa_opt.study.trial import Trial
+from hasa_opt.study.trials import Trial, shared_counts
 from hasa_opt.study.trials import histories as trained
 from hasa_opt.tasks import Task
 
@@ -56,10 +55,10 @@ class Study:
     model : SupernetModel
         Gives the architecture; each seed draws its own initial weights.
     policies : sequence of str
-        Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the loop:
+        Names in :data:`hasa_opt.policies.policy.POLICIES`, which may carry options of the loop:
         ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``, ``"uniform+local_bias"``.
-        ``"recommended"`` stands for what :func:`hasa_opt.recommend.recommend` chooses by a probe,
-        personal models and output bias included, and takes no options.
+        ``"recommended"`` stands for what a probe and a pilot choose, personal
+        models and output bias included, and takes no options.
     seeds : sequence of int
     budget : float
         Sample-weighted mean cost, as a share of the whole supernet's.
@@ -83,7 +82,7 @@ class Study:
         Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
         and proposals are not followed. Else from 2 to the samples of the smallest client.
     score : str
-        Name in :data:`hasa_opt.scores.SCORES`.
+        Name in :data:`~hasa_opt.rules.scores.SCORES`.
     backend : str
         Where the runs are trained: "local", in processes of this machine, or "ray", on the Ray
         cluster that RAY_ADDRESS names (without one, on this machine). The numbers are the same.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.study.results import MEASURES, Kind, Results
 
 __all__ = ["Accuracies", "Costs", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]

@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from hasa_opt.clients import Clients, FloatArray
-from hasa_opt.study.contrasts import REFERENCE, against
+from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt.study.claims import REFERENCE, against
 from hasa_opt.study.inference import Difference
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import summarise

@@ -7,8 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.lazy import Lazy
-from hasa_opt.tasks.task import Split, Task
+from hasa_opt.tasks.task import Lazy, Split, Task
 from hasa_opt.tasks.text import text_csv, titles
 
 __all__ = ["TASKS", "Lazy", "Split", "Task", "load", "text_csv", "titles"]
@@ -16,7 +15,7 @@ __all__ = ["TASKS", "Lazy", "Split", "Task", "load", "text_csv", "titles"]
 TASKS: dict[str, str] = {
     "digits": "hasa_opt.tasks.digits:digits",
     "docstrings": "hasa_opt.tasks.docstrings:docstrings",
-    "domains": "hasa_opt.tasks.domains:domains",
+    "domains": "hasa_opt.tasks.images:domains",
 }
 """Name of each embedded task to the function that builds it."""
 

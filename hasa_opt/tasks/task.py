@@ -2,20 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from typing import NamedTuple, overload
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from hasa_opt.basics.checksum import sha256
-from hasa_opt.clients import Clients, Counts, IntArray
+from hasa_opt._utils.files import sha256
+from hasa_opt._utils.streams import FOLDS, generator
+from hasa_opt.clients.clients import Clients, Counts, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.lazy import Lazy
 
-__all__ = ["IGNORED", "OUTSIDE", "PADDING", "UNKNOWN", "Split", "Task", "generator", "split_rows"]
+__all__ = [
+    "IGNORED",
+    "OUTSIDE",
+    "PADDING",
+    "UNKNOWN",
+    "Fold",
+    "Lazy",
+    "Split",
+    "Task",
+    "folds",
+    "split_rows",
+]
+
+
+class Lazy(Sequence["Split"]):
+    """One split per client, loaded anew each time that it is asked for and never kept.
+
+    Parameters
+    ----------
+    sizes : (n_clients,) integers
+        Samples in each client's split, at least 1.
+    load : callable
+        From the row of a client to its split, the same each time.
+
+    Raises
+    ------
+    InputError
+        If a size is not a whole number of at least 1; later, if a loaded split has another size.
+
+    Examples
+    --------
+    ``Lazy(sizes, lambda client: torch.load(f"{client}.pt"))``
+    """
+
+    def __init__(self, sizes: npt.ArrayLike, load: Callable[[int], Split]) -> None:
+        self.sizes = np.array(sizes)
+        if self.sizes.ndim != 1 or not np.issubdtype(self.sizes.dtype, np.integer):
+            raise InputError(
+                f"sizes has shape {self.sizes.shape} and type {self.sizes.dtype}: give one whole "
+                "number of samples per client"
+            )
+        if self.sizes.min(initial=1) < 1:
+            raise InputError(
+                f"client {int(self.sizes.argmin())} has {self.sizes.min()} samples: give it at "
+                "least one or leave the client out"
+            )
+        self._load = load
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, client: int) -> Split: ...
+
+    @overload
+    def __getitem__(self, client: slice) -> Lazy: ...
+
+    def __getitem__(self, client: int | slice) -> Split | Lazy:
+        if isinstance(client, slice):
+            rows = range(len(self))[client]
+            return Lazy(self.sizes[client], lambda row: self._load(rows[row]))
+        size = self.sizes[client]
+        row = range(len(self))[client]
+        split = self._load(row)
+        if len(split) != size:
+            raise InputError(
+                f"the split of client {row} was loaded with {len(split)} samples, but its size is "
+                f"{size}: correct sizes or load"
+            )
+        return split
+
 
 PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word: a filled-up position and a word outside the vocabulary."""
@@ -130,13 +203,6 @@ class Task:
         return Clients(self.samples, counts=self.counts, names=self.client_names)
 
 
-def generator(seed: int, *stream: int) -> np.random.Generator:
-    """Random generator of one stream of a task, independent of all other streams and seeds."""
-    if seed < 0:
-        raise InputError(f"seed is {seed}: it must be at least 0")
-    return np.random.default_rng([seed, *stream])
-
-
 def split_rows(size: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray]:
     """Shuffle the rows of one client and share them out 70/15/15.
 
@@ -208,3 +274,52 @@ def _check_targets(task: Task, name: str, splits: Sequence[Split]) -> None:
                 f"task {task.name!r}: the {name} split of client {client!r} has the target "
                 f"{largest} for {task.n_outputs} outputs: targets are below n_outputs"
             )
+
+
+class Fold(NamedTuple):
+    """Splits of all clients: those that train, and those that are held back."""
+
+    kept: Lazy
+    held: Lazy
+
+
+def folds(task: Task, seed: int, count: int) -> tuple[Fold, ...]:
+    """Deal each client's training samples into parts, at random by the seed.
+
+    Parameters
+    ----------
+    task : Task
+        Only its training splits are read, when a client's data is asked for.
+    seed : int
+    count : int
+        Number of parts, at least 2. Each is held back by one of the folds.
+
+    Raises
+    ------
+    InputError
+        If a client has fewer samples than there are parts.
+    """
+    small = np.flatnonzero(task.samples < count)
+    if small.size:
+        first = small[0]
+        raise InputError(
+            f"client {task.client_names[first]!r} has {task.samples[first]} training sample(s) "
+            f"for {count} parts, of which one judges what the others train: leave the client out "
+            f"({small.size} such client(s))"
+        )
+
+    def part(fold: int, is_held: bool) -> Lazy:
+        def rows(client: int) -> IntArray:
+            size = int(task.samples[client])
+            mine = (np.arange(size) % count == fold) == is_held
+            order = generator(seed, FOLDS, client).permutation(size)
+            return np.sort(order[mine])
+
+        def load(client: int) -> Split:
+            own, split = torch.from_numpy(rows(client)), task.train[client]
+            return Split(split.inputs[own], split.targets[own])
+
+        held = (task.samples + count - 1 - fold) // count
+        return Lazy(held if is_held else task.samples - held, load)
+
+    return tuple(Fold(part(fold, False), part(fold, True)) for fold in range(count))

@@ -17,8 +17,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from hasa_opt.basics.listing import listed
-from hasa_opt.clients import IntArray
+from hasa_opt._utils.checks import listed
+from hasa_opt._utils.streams import generator
+from hasa_opt.clients.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import (
     IGNORED,
@@ -27,7 +28,6 @@ from hasa_opt.tasks.task import (
     UNKNOWN,
     Split,
     Task,
-    generator,
     split_rows,
 )
 

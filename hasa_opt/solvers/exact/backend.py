@@ -3,21 +3,102 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.deadline import OutOfTime
-from hasa_opt.bounds.site_tree import SiteTree
-from hasa_opt.constraints import RobustRow
-from hasa_opt.problem import AllocationProblem
-from hasa_opt.result import Termination
-from hasa_opt.solvers.exact.hulls import hull_steps
-from hasa_opt.solvers.exact.ready import ready
-from hasa_opt.solvers.exact.robust import solve_robust
-from hasa_opt.solvers.exact.rows import solve_rows
-from hasa_opt.solvers.exact.run import run_for, stage_caps
-from hasa_opt.solvers.exact.sites import solve_sites
+import numpy as np
 
-__all__ = ["ExactBackend"]
+from hasa_opt._utils.deadline import UNLIMITED, Background, Deadline, OutOfTime
+from hasa_opt.clients.clients import Clients
+from hasa_opt.problem.limits import RobustRow
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.problem.utility import alpha_fair
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.bounds.relaxation import Steps
+from hasa_opt.solvers.bounds.site_tree import SiteTree
+from hasa_opt.solvers.exact.certificate import certified
+from hasa_opt.solvers.exact.kernels.core import collect
+from hasa_opt.solvers.exact.kernels.multiplier import Table, relax
+from hasa_opt.solvers.exact.kernels.pareto import Search
+from hasa_opt.solvers.exact.kernels.steps import steps_within
+from hasa_opt.solvers.exact.limits import solve_robust, solve_rows, solve_sites
+from hasa_opt.solvers.exact.run import read_only, run_for, stage_caps
+
+__all__ = ["ExactBackend", "compile_all", "hull_steps", "ready"]
+
+
+_BLOCK = 1 << 17
+
+
+def hull_steps(problem: AllocationProblem, deadline: Deadline) -> Steps:
+    """Upgrade steps as :func:`hasa_opt.solvers.bounds.relaxation.hull_steps` gives them.
+
+    Raises
+    ------
+    OutOfTime
+        If the deadline passes first.
+    """
+    table = [read_only(own) for own in (problem.costs, problem.utilities, problem.admissible)]
+    base = np.empty(len(problem), dtype=np.int64)
+    parts = []
+    for start in range(0, base.size, _BLOCK):
+        deadline.check()
+        rows = np.arange(start, min(start + _BLOCK, base.size))
+        parts.append(steps_within(*table, rows, 0.0, np.inf, base)[:4])
+    slope, cost, client, choice = map(np.concatenate, zip(*parts, strict=True))
+    first = np.diff(client, prepend=-1) > 0
+    before = np.where(first, base[client], np.roll(choice, 1))
+    gain = problem.utilities[client, choice] - problem.utilities[client, before]
+    deadline.check()
+    best_first = np.argsort(-slope, kind="stable")
+    return Steps(base, client[best_first], choice[best_first], cost[best_first], gain[best_first])
+
+
+def ready(deadline: Deadline) -> bool:
+    """Wait until the kernels are compiled or the deadline has passed; whether they are."""
+    return _compiling().ended_by(deadline)
+
+
+@cache
+def _compiling() -> Background:
+    return Background(compile_all)
+
+
+def compile_all() -> None:
+    """Run every kernel once, on a problem of a few clients."""
+    samples = np.random.default_rng(0).integers(20, 2000, 30)
+    problem = AllocationProblem.build(
+        Clients(samples), widths=(0.2, 0.5, 1.0), budget=0.5, utility=alpha_fair()
+    )
+    widest = np.full(len(problem), 2)
+    tables = problem.costs, problem.utilities, problem.admissible
+    run = run_for(*tables, problem.limit, Request(problem, warm_start=widest))
+    run.relax()
+    run.search()
+    certified(problem, widest, run.part().price)
+    hull_steps(problem, UNLIMITED)
+    _search(problem)
+
+
+def _search(problem: AllocationProblem) -> None:
+    """The kernels of a search, with those that only long ones call."""
+    table = Table(problem.costs, problem.utilities, problem.admissible)
+    base = relax(table, problem.limit)
+    core, _ = collect(table, base, base.near, np.inf)
+    n_classes = core.first.size
+    search = Search(
+        core,
+        base.price,
+        base.slack,
+        np.inf,
+        precision=0.0,
+        rounding=0.0,
+        cap=8,
+        n_classes=n_classes,
+    )
+    search.advance()
+    search.make_room(0)
+
 
 _PATIENCE = 0.5
 """Share of the time in which nothing is done but to wait for compiled kernels."""
@@ -28,9 +109,9 @@ class ExactBackend:
 
     One budget is solved by :mod:`hasa_opt.solvers.exact.run`, in time that grows linearly where
     many clients differ. A robust budget is the best of many plain ones
-    (:mod:`hasa_opt.solvers.exact.robust`), nested site budgets are solved site by site
-    (:mod:`hasa_opt.solvers.exact.sites`), and all other limits by their prices and repair
-    (:mod:`hasa_opt.solvers.exact.rows`); what is left of a gap is reported.
+    (:mod:`hasa_opt.solvers.exact.limits`), nested site budgets are solved site by site
+    (:mod:`hasa_opt.solvers.exact.limits`), and all other limits by their prices and repair
+    (:mod:`hasa_opt.solvers.exact.limits`); what is left of a gap is reported.
 
     Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
     each). Where it is exceeded the gap that remains is reported.

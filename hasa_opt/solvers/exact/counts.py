@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hasa_opt.basics.deadline import Deadline
-from hasa_opt.basics.rational import INT64_ROOM
-from hasa_opt.clients import IntArray
-from hasa_opt.solvers.exact.kernels.core import collect
+from hasa_opt._utils.deadline import Deadline
+from hasa_opt._utils.rational import INT64_ROOM
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.solvers.exact.kernels.core import Core, collect
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Table, relax, worth
-from hasa_opt.solvers.exact.kernels.scan import nothing
+from hasa_opt.solvers.exact.kernels.steps import nothing
 
-__all__ = ["Counted", "Counter", "constants", "toll"]
+__all__ = ["Counted", "Counter", "constants", "fill", "toll"]
+
 
 _SAMPLE = 1000
 _STEPS, _GROWTH, _LARGE = 60, 4.0, 7.0
@@ -221,3 +222,52 @@ def _meeting(near: _Point, far: _Point) -> float:
     """Reward at which two tangents meet."""
     rise = (far.value - far.reward * far.count) - (near.value - near.reward * near.count)
     return rise / (near.count - far.count)
+
+
+def fill(core: Core, price: float, slack: int, n_sums: int) -> tuple[float, list[int]]:
+    """Least loss found and its moves, at most one of each of a dozen classes; infinity for none.
+
+    Half of these classes can narrow, the others widen.
+
+    Parameters
+    ----------
+    core : Core
+    price : float
+        Multiplier of the budget.
+    slack : int
+        Budget that the base allocation leaves; negative if it lacks some.
+    n_sums : int
+        Most sums of either half.
+    """
+    label = np.arange(core.first.size - 1)
+    narrower = np.minimum.reduceat(core.cost, core.first[:-1]) < 0
+    cost, regret, moves = _sums(core, label[narrower], n_sums)
+    wider = np.maximum.reduceat(core.cost, core.first[:-1]) > 0
+    wider[label[narrower][: moves.shape[1]]] = False
+    other, other_regret, other_moves = _sums(core, label[wider], n_sums)
+    order = np.argsort(other, kind="stable")
+    at = np.searchsorted(other[order], slack - cost, side="right") - 1
+    fits = np.flatnonzero(at >= 0)
+    if fits.size == 0:
+        return np.inf, []
+    pair = order[at[fits]]
+    left = slack - cost[fits] - other[pair]
+    loss = regret[fits] + other_regret[pair] + price * left.astype(np.float64)
+    best = int(loss.argmin())
+    taken = np.concatenate([moves[fits[best]], other_moves[pair[best]]])
+    return float(loss[best]), taken[taken >= 0].tolist()
+
+
+def _sums(core: Core, labels: IntArray, most: int) -> tuple[IntArray, FloatArray, IntArray]:
+    """Costs, regrets and moves, -1 for none, of all choices in the first of some classes."""
+    cost, regret = np.zeros(1, dtype=np.int64), np.zeros(1)
+    moves = np.empty((1, 0), dtype=np.int64)
+    for label in labels:
+        own = np.arange(core.first[label], core.first[label + 1])
+        if cost.size * (own.size + 1) > most:
+            break
+        cost = np.add.outer(np.append(core.cost[own], 0), cost).ravel()
+        regret = np.add.outer(np.append(core.regret[own], 0.0), regret).ravel()
+        chosen = np.repeat(np.append(own, -1), moves.shape[0])
+        moves = np.column_stack([np.tile(moves, (own.size + 1, 1)), chosen])
+    return cost, regret, moves

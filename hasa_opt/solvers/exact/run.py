@@ -16,18 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.backend import Answer, Request
-from hasa_opt.basics.deadline import OutOfTime
-from hasa_opt.basics.rational import INT64_ROOM
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt._utils.rational import INT64_ROOM
+from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
-from hasa_opt.result import Termination
-from hasa_opt.solvers.exact.counts import Counted, Counter, constants, toll
-from hasa_opt.solvers.exact.fill import fill
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.exact.counts import Counted, Counter, constants, fill, toll
 from hasa_opt.solvers.exact.kernels.core import Core, collect
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, cost_of, relax, worth
 from hasa_opt.solvers.exact.kernels.pareto import Search
-from hasa_opt.solvers.exact.kernels.scan import within
+from hasa_opt.solvers.exact.kernels.steps import within
 
 __all__ = ["Part", "Run", "read_only", "run_for", "stage_caps"]
 

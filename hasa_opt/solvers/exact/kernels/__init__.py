@@ -1,1 +1,18 @@
-"""Compiled loops of the exact solver: multiplier, core, Pareto lists."""
+"""How the loops are compiled; each part that is left out shortens the first call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+__all__ = ["helper", "kernel"]
+
+
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+
+kernel = njit(**_OPTIONS)
+"""Compile a function that Python calls."""
+
+helper = njit(**{**_OPTIONS, "no_cpython_wrapper": True})
+"""Compile a function that only compiled functions call."""

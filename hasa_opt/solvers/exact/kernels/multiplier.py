@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt.basics.compiled import kernel
-from hasa_opt.basics.deadline import UNLIMITED, Deadline
-from hasa_opt.clients import FloatArray, IntArray
-from hasa_opt.solvers.exact.kernels.scan import Known, nothing, scan
-from hasa_opt.solvers.exact.kernels.steps import steps_within
+from hasa_opt._utils.deadline import UNLIMITED, Deadline
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.solvers.exact.kernels import kernel
+from hasa_opt.solvers.exact.kernels.steps import Known, nothing, scan, steps_within
 
 __all__ = ["Base", "Start", "Table", "cost_of", "relax", "worth"]
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hasa_opt.basics.compiled import helper, kernel
-from hasa_opt.clients import FloatArray, IntArray
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.solvers.exact.kernels import helper, kernel
 from hasa_opt.solvers.exact.kernels.core import Core
 
 __all__ = ["Search"]

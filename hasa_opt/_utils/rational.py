@@ -1,0 +1,142 @@
+"""Exact arithmetic for shares, widths and limits: what a user writes as 0.35 is 7/20."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil, lcm
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import array, outer
+from hasa_opt.clients.clients import IntArray
+from hasa_opt.errors import InputError
+
+__all__ = [
+    "INT64_ROOM",
+    "decimal_above",
+    "menu_units",
+    "outer_product",
+    "rational",
+    "refuse_overflow",
+]
+
+INT64_ROOM = 2**62
+"""Largest integer total that the library works with (half of the int64 range)."""
+
+_LARGEST_DENOMINATOR = 10**6
+_ROUNDING = Fraction(1, 10**12)
+
+
+def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fraction:
+    """Return the rational number that a float was written as.
+
+    ``0.35`` gives 7/20 and ``1 / 3`` gives 1/3: the fraction with a denominator up to 10**6 that
+    is the same float, else the decimal that Python prints. With ``snap``, a fraction within 1e-12
+    serves as well: ``0.1 + 0.2`` gives 3/10.
+
+    Raises
+    ------
+    InputError
+        If the value is not a finite number.
+    """
+    if isinstance(value, Fraction):
+        return value
+    try:
+        array(value, what)
+        narrow = isinstance(value, np.floating)
+        written = Fraction(repr(float(str(value) if narrow else value)))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"{what} {value!r} must be a finite number") from error
+    simple = written.limit_denominator(_LARGEST_DENOMINATOR)
+    same = float(simple) == float(written) or (snap and abs(simple - written) <= _ROUNDING)
+    return simple if same else written
+
+
+def decimal_above(share: Fraction) -> str:
+    """Shortest decimal of at least four digits that is not below the share, nor far above.
+
+    Examples
+    --------
+    >>> decimal_above(Fraction(1, 3))
+    '0.3334'
+    """
+    digits = 4
+    while (scaled := Fraction(ceil(share * 10**digits), 10**digits)) - share > share / 1000:
+        digits += 1
+    return f"{float(scaled):.{digits}f}".rstrip("0")
+
+
+def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntArray, int]:
+    """Integer units of a menu of widths and their common denominator.
+
+    Returns
+    -------
+    units : (n_widths,) int64
+        ``widths * denominator``, exactly.
+    denominator : int
+
+    Raises
+    ------
+    InputError
+        If the menu is empty, not strictly increasing, outside (0, 1], or has no common
+        denominator up to 10**9.
+
+    Examples
+    --------
+    >>> units, denominator = menu_units([0.2, 0.35, 0.5])
+    >>> units.tolist(), denominator
+    ([4, 7, 10], 20)
+    """
+    menu = [rational(width, "width", snap=True) for width in np.atleast_1d(array(widths, "widths"))]
+    if not menu:
+        raise InputError("the menu of widths is empty: give at least one width")
+    for width in menu:
+        if not 0 < width <= 1:
+            raise InputError(f"width {float(width)} must lie in (0, 1]")
+    for narrow, wide in pairwise(menu):
+        if narrow >= wide:
+            raise InputError(
+                f"widths must increase strictly: {float(narrow)} stands before {float(wide)}"
+            )
+    denominator = lcm(*(width.denominator for width in menu))
+    if denominator > 10**9:
+        raise InputError(
+            "the widths have no common denominator up to 10**9: round them to 6 decimals"
+        )
+    return np.array([int(width * denominator) for width in menu], dtype=np.int64), denominator
+
+
+def outer_product(samples: IntArray, units: IntArray, what: str) -> IntArray:
+    """``samples x units``, read-only int64 ``(n_clients, n_units)``, no total beyond 2**62."""
+    total, largest = int(samples.sum()), int(units.max())
+    if total * largest > INT64_ROOM:
+        raise InputError(
+            f"{what}: the total {total} x {largest} exceeds 2**62 and would overflow: "
+            "count samples or costs in larger units"
+        )
+    return outer(samples, units)
+
+
+def refuse_overflow(
+    table: IntArray | npt.NDArray[np.float64], what: str, highest: int | None = None
+) -> None:
+    """Refuse a table ``(n_clients, n_widths)`` of which an allocation could exceed 2**62.
+
+    Its highest entry is found unless it is given.
+
+    Raises
+    ------
+    InputError
+        Naming the largest total.
+    """
+    if int(table.max() if highest is None else highest) * table.shape[0] <= INT64_ROOM:
+        return
+    largest = float(table.max(axis=1).sum(dtype=np.float64))
+    if largest > INT64_ROOM:
+        raise InputError(
+            f"{what}: the largest total {largest:.3g} exceeds 2**62 and would overflow: "
+            "count samples or costs in larger units"
+        )

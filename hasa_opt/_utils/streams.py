@@ -1,0 +1,69 @@
+"""Random streams: every number drawn is a function of a seed and of what it is drawn for.
+
+Neither the caller's random state nor what was drawn before plays a part, so that a run can be
+resumed and its clients trained in any order. Two kinds of streams: those of a task, by
+:func:`generator`, and those of a run, whose keys are such as (seed, round, client).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+
+from hasa_opt.errors import InputError
+
+Key = tuple[int, int, int]
+"""(seed, round, client), of which a client's random numbers in a round are made."""
+
+
+class Purpose(IntEnum):
+    """What a stream beside local training is drawn for; different purposes are independent."""
+
+    SAMPLING = 1
+    FAULTS = 2
+
+
+UNITS, WIDTHS, MENU = 1, 2, 5
+"""Endings of a client's key: units drawn by a scheme, widths of its batches, widths of a menu."""
+
+FOLDS = 5
+"""Stream of a task from which the parts of its training samples are dealt."""
+
+
+def derive_seed(key: Sequence[int]) -> int:
+    """Mix integers such as (seed, round, client) into one 63-bit seed.
+
+    Raises
+    ------
+    InputError
+        If a part of the key is negative.
+    """
+    if any(part < 0 for part in key):
+        raise InputError(f"random key {tuple(key)} has a negative part: use integers >= 0")
+    mixed = np.random.SeedSequence([int(part) for part in key]).generate_state(1, np.uint64)
+    return int(mixed[0]) >> 1
+
+
+def stream(purpose: Purpose, *key: int) -> np.random.Generator:
+    """Generator of a purpose and a key such as (seed, round, client), independent of all others."""
+    return np.random.default_rng(np.random.SeedSequence(key, spawn_key=(purpose,)))
+
+
+def client_stream(key: Sequence[int], ending: int) -> np.random.Generator:
+    """Generator of a client's key and an ending such as :data:`WIDTHS`."""
+    return np.random.default_rng(derive_seed((*key, ending)))
+
+
+def generator(seed: int, *parts: int) -> np.random.Generator:
+    """Random generator of one stream of a task, independent of all other streams and seeds.
+
+    Raises
+    ------
+    InputError
+        If the seed is negative.
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}: it must be at least 0")
+    return np.random.default_rng([seed, *parts])

@@ -1,0 +1,339 @@
+"""The command ``hasa-opt``: score, allocate, compare, headroom, study, flower.
+
+Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hasa_opt import rules
+from hasa_opt._utils.files import file_target
+from hasa_opt.cli.headroom import headroom
+from hasa_opt.cli.options import (
+    COSTS,
+    MENU,
+    AsJson,
+    Budget,
+    ClientsFile,
+    CostName,
+    CoverageShare,
+    Fair,
+    Gap,
+    Score,
+    TimeLimit,
+    Widths,
+    busy,
+    print_json,
+    split_numbers,
+)
+from hasa_opt.cli.study import flower, study
+from hasa_opt.clients.clients import Clients, Counts, FloatArray
+from hasa_opt.errors import (
+    HasaError,
+    InfeasibleError,
+    InputError,
+    MissingExtraError,
+    NoSolutionError,
+    SolverNotInstalledError,
+    StorageError,
+)
+from hasa_opt.problem import utility
+from hasa_opt.problem.choices import Coverage
+from hasa_opt.problem.limits import Constraint, Fairness
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Allocation
+from hasa_opt.rules.scores import SCORES, explained_by_size
+from hasa_opt.solvers import registry as backend
+from hasa_opt.solving.comparison import compare as compare_solvers
+from hasa_opt.solving.solver import solve
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Decide which subnet width each federated client trains, and measure what it is worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_SHOWN_ROWS = 20
+_MUCH = 0.5
+_FAILURES = (
+    InfeasibleError,
+    MissingExtraError,
+    NoSolutionError,
+    SolverNotInstalledError,
+    StorageError,
+)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake gives one line on stderr, never a traceback."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app()
+    except _FAILURES as error:
+        errors.print(f"[bold red]failed:[/] {escape(str(error))}")
+        sys.exit(1)
+    except HasaError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(2)
+    except OSError as error:
+        errors.print(f"[bold red]failed:[/] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted; a study goes on where it was if the same command is given again")
+        sys.exit(130)
+
+
+@app.command()
+def solvers(as_json: AsJson = False) -> None:
+    """List the solvers: what each is for, whether it is installed, how to install it."""
+    lines = backend.solvers()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": line.name,
+                    "available": line.available,
+                    "capabilities": [flag.name for flag in line.capabilities],
+                    "constraints": list(line.constraints),
+                    "install": line.install,
+                    "summary": line.summary,
+                }
+                for line in lines
+            ]
+        )
+        return
+    table = Table("solver", "installed", "for", "constraints", box=SIMPLE_HEAD)
+    for line in lines:
+        installed = "yes" if line.available else f"no: {line.install}"
+        table.add_row(line.name, installed, line.summary, ", ".join(line.constraints) or "-")
+    Console().print(table)
+
+
+@app.command()
+def score(clients: ClientsFile, score: Score = "jensen_shannon", as_json: AsJson = False) -> None:
+    """Score how heterogeneous each client's training data is, and how surely.
+
+    The excess is what is beyond chance at this sample size, in units of its spread.
+    """
+    read = Clients.read_csv(clients)
+    chosen = _scores(read, score, clients)
+    counts = _counts(read, clients)
+    beyond, share = SCORES["excess"](counts), explained_by_size(chosen, counts.sum(axis=1))
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": read.name(row),
+                    "samples": int(read.samples[row]),
+                    "excess": float(beyond[row]),
+                    score: float(chosen[row]),
+                    "explained_by_size": share,
+                }
+                for row in range(len(read))
+            ]
+        )
+    else:
+        columns = {"samples": read.samples.tolist(), score: [f"{own:.6f}" for own in chosen]}
+        columns["excess"] = [f"{own:.2f}" for own in beyond]
+        Console().print(_client_table(read, columns))
+    if share > _MUCH and len(read) > 2:
+        _warn_of_size(score, share)
+
+
+@app.command()
+def allocate(
+    clients: ClientsFile,
+    budget: Budget = 0.5,
+    widths: Widths = MENU,
+    solver: Annotated[str, typer.Option(help="A name that `hasa-opt solvers` lists.")] = "auto",
+    score: Score = "jensen_shannon",
+    cost_name: CostName = "width",
+    coverage: CoverageShare = None,
+    fairness: Fair = None,
+    time_limit_s: TimeLimit = None,
+    gap: Gap = 0.0,
+    fallback: Annotated[str | None, typer.Option(help="Solver to try if the first fails.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give each client a width within the budget."""
+    read, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
+    _check_writable(output, clients)
+    with busy(f"solving {problem}"):
+        result = solve(problem, solver, time_limit_s=time_limit_s, gap=gap, fallback=fallback)
+    chosen = result.widths
+    if output is not None:
+        _write_widths(output, read, chosen)
+    if as_json:
+        print_json(_allocation_record(read, result))
+        return
+    console = Console()
+    columns: dict[str, list[Any]] = {"samples": read.samples.tolist()}
+    if read.counts is not None and cost_name == "width":
+        scores, menu = SCORES[score](read.counts), problem.widths
+        ends, caps = (float(menu[0]), float(menu[-1])), _menu_caps(read, menu)
+        rule = rules.hasa(scores, read.samples, budget=budget, widths=ends, caps=caps)
+        paper = rules.hasa(scores, read.samples, budget=budget, widths=ends, caps=caps, passes=2)
+        columns["HASA rule"] = [f"{width:.4f}" for width in rule]
+        misses = [rules.budget_miss(own, read.samples, budget=budget) for own in (rule, paper)]
+        note = (
+            f"Off the budget: the exact rule by {misses[0]:+.2%}, "
+            f"the paper's two-pass rule by {misses[1]:+.2%}."
+        )
+        if misses[0] < -1e-9:
+            note += " No wider allocation is possible: the caps and the widest width bind."
+    else:
+        note = ""
+    columns["width"] = [f"{width:g}" for width in chosen]
+    console.print(_client_table(read, columns))
+    console.print(result, highlight=False, soft_wrap=True)
+    console.print(note or result.message, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    clients: ClientsFile,
+    solver: Annotated[
+        list[str] | None, typer.Option(help="Repeat for several; default: all installed.")
+    ] = None,
+    budget: Budget = 0.5,
+    widths: Widths = MENU,
+    score: Score = "jensen_shannon",
+    cost_name: CostName = "width",
+    coverage: CoverageShare = None,
+    fairness: Fair = None,
+    time_limit_s: TimeLimit = 60.0,
+    gap: Gap = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run several solvers on one problem and verify each of them."""
+    _, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
+    with busy(f"comparing solvers on {problem}"):
+        table = compare_solvers(problem, solver, time_limit_s=time_limit_s, gap=gap)
+    if as_json:
+        print_json({"verdict": table.verdict, "rows": table.records()})
+    else:
+        Console().print(table)
+
+
+app.command()(headroom)
+app.command()(study)
+app.add_typer(flower, name="flower")
+
+
+def _problem(
+    path: Path, budget: float, widths: str, score: str, cost_name: str, limits: list[Constraint]
+) -> tuple[Clients, AllocationProblem]:
+    if cost_name not in COSTS:
+        raise InputError(f"--cost {cost_name!r} is not known: choose from {', '.join(COSTS)}")
+    clients = Clients.read_csv(path)
+    problem = AllocationProblem.build(
+        clients,
+        widths=split_numbers(widths, "--widths"),
+        budget=budget,
+        utility=utility.hasa(_scores(clients, score, path)),
+        cost=COSTS[cost_name](),
+        constraints=limits,
+    )
+    return clients, problem
+
+
+def _limits(coverage: list[str] | None, fairness: str | None) -> list[Constraint]:
+    shares = dict(_pair(text) for text in coverage or ())
+    limits: list[Constraint] = [Coverage(shares)] if shares else []
+    return limits if fairness is None else [*limits, Fairness(fairness)]
+
+
+def _scores(clients: Clients, name: str, path: Path) -> FloatArray:
+    if name not in SCORES:
+        raise InputError(f"--score {name!r} is not known: choose from {', '.join(SCORES)}")
+    return SCORES[name](_counts(clients, path))
+
+
+def _counts(clients: Clients, path: Path) -> Counts:
+    if clients.counts is None:
+        raise InputError(
+            f"{path} has no label counts to score: add columns count:LABEL, or name, label, count"
+        )
+    return clients.counts
+
+
+def _warn_of_size(score: str, share: float) -> None:
+    reason = "chance makes small samples look different"
+    remedy = "--score debiased ranks by how much a client differs beyond chance at its size"
+    if score == "excess":
+        reason = "a larger sample makes the same difference surer"
+    else:
+        remedy = f"--score excess ranks by how surely a client differs, {remedy}"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"[bold yellow]warning:[/] sample size explains {share:.0%} of the ranking by {score} "
+        f"(squared rank correlation); {reason}: {remedy}"
+    )
+
+
+def _menu_caps(clients: Clients, menu: FloatArray) -> FloatArray | None:
+    return None if clients.max_width is None else clients.max_width.clip(max=menu[-1])
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        width, share = (float(part) for part in text.split("="))
+    except ValueError as error:
+        raise InputError(f"--coverage {text!r}: give WIDTH=SHARE, for example 0.8=0.1") from error
+    return width, share
+
+
+def _check_writable(path: Path | None, source: Path) -> None:
+    if path is None:
+        return
+    if file_target(path).resolve() == source.resolve():
+        raise InputError(f"{path} is the input: give another name, so that nothing is lost")
+
+
+def _write_widths(path: Path, clients: Clients, widths: FloatArray) -> None:
+    aside = path.with_name(f".{path.name}.part")
+    with aside.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(["name", "samples", "width"])
+        for row, width in enumerate(widths.tolist()):
+            out.writerow([clients.name(row), int(clients.samples[row]), width])
+    aside.replace(path)
+
+
+def _allocation_record(clients: Clients, result: Allocation) -> dict[str, Any]:
+    return {
+        "solver": result.solver,
+        "termination": str(result.termination),
+        "objective": result.objective,
+        "bound": result.bound,
+        "gap": result.gap,
+        "spent": result.spent,
+        "limit": result.problem.limit,
+        "spent_share": result.spent_share,
+        "price": result.price,
+        "seconds": result.seconds,
+        "widths": {clients.name(row): width for row, width in enumerate(result.widths.tolist())},
+    }
+
+
+def _client_table(clients: Clients, columns: dict[str, list[Any]]) -> Table:
+    table = Table("client", box=SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in range(min(len(clients), _SHOWN_ROWS)):
+        table.add_row(escape(clients.name(row)), *(str(values[row]) for values in columns.values()))
+    if len(clients) > _SHOWN_ROWS:
+        table.caption = f"the first {_SHOWN_ROWS} of {len(clients)} clients"
+    return table

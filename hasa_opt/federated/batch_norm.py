@@ -1,0 +1,237 @@
+"""BatchNorm in subnets: which running statistics a tested model uses.
+
+What a BatchNorm layer sees depends on the width of all layers below it, so the running mean and
+variance of one width are wrong at another, and an average over widths is right at none. They are
+therefore never averaged across widths (:func:`aggregate` keeps the server's, whatever clients
+tracked), but made for each width on its own after training, in one of two ways: from all clients'
+data after the aggregation (:class:`Static`), or by the clients of that width (:class:`PerWidth`).
+GroupNorm needs none of this: it normalises each sample by itself, in training as in use, and keeps
+no statistics. It also works with batches of one sample, and a sample's result does not depend on
+what else is in its batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hasa_opt.errors import InputError
+from hasa_opt.federated.batches import batches
+from hasa_opt.models.cuts import Kept
+from hasa_opt.models.subnets import seeded_rng
+from hasa_opt.models.supernet import SupernetModel, extract
+
+if TYPE_CHECKING:
+    from hasa_opt.federated.aggregation import Update
+    from hasa_opt.federated.jobs import LocalTraining
+    from hasa_opt.tasks import Split, Task
+
+
+_NAMES = ("running_mean", "running_var", "num_batches_tracked")
+_FAR = 2.0**20
+"""A start far from all data, from which the weight of a batch is told in single precision."""
+
+
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Find the entries of ``state_dict()`` that are running statistics; they share the memory."""
+    return {
+        name: buffer
+        for name, buffer in model.named_buffers(remove_duplicate=False)
+        if name.rpartition(".")[2] in _NAMES
+    }
+
+
+@torch.no_grad()
+def estimate_statistics(
+    model: SupernetModel, splits: Iterable[Split], batch_size: int = 64
+) -> None:
+    """Estimate a model's BatchNorm statistics anew from data (HeteroFL, arXiv:2010.01264).
+
+    The means and variances of all batches are averaged, weighted by their samples. The model runs
+    as in training, dropout included, with a fixed seed. Layers that track nothing keep what they
+    hold, and nothing is done without such layers.
+
+    Parameters
+    ----------
+    model
+        Supernet or subnet; its running statistics are overwritten, its mode is left as it was.
+    splits
+        The data, for example the training splits of all clients.
+    batch_size
+        Samples per batch.
+    """
+    statistics = running_statistics(model)
+    if not statistics:
+        return
+    was_training, device = model.training, next(model.parameters()).device
+    model.train()
+    before = {name: tensor.clone() for name, tensor in statistics.items()}
+    sums = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in statistics.items()}
+    momenta: Mapping[str, float] = {}
+    seen = 0
+    with seeded_rng(0):
+        for split in splits:
+            for inputs, _ in batches(split, batch_size, torch.arange(len(split.inputs)), device):
+                momenta = momenta or _momenta(model, statistics, inputs)
+                _forward_from(model, statistics, inputs, 0.0)
+                for name in statistics:
+                    sums[name] += statistics[name].to(torch.float64) * len(inputs)
+                seen += len(inputs)
+    for name, tensor in statistics.items():
+        share = momenta.get(name, 0.0) * seen
+        tensor.copy_(sums[name] / share if share else before[name])
+    model.train(was_training)
+
+
+def _momenta(
+    model: SupernetModel, statistics: Mapping[str, Tensor], inputs: Tensor
+) -> dict[str, float]:
+    """Find the weight that each mean and variance gives to a batch; 0 without tracking."""
+    ends = []
+    for start in (0.0, _FAR):
+        with seeded_rng(0):
+            _forward_from(model, statistics, inputs, start)
+        ends.append({name: t.to(torch.float64, copy=True) for name, t in statistics.items()})
+    return {
+        name: 1 - float((ends[1][name] - near).median()) / _FAR
+        for name, near in ends[0].items()
+        if statistics[name].is_floating_point()
+    }
+
+
+def _forward_from(
+    model: SupernetModel, statistics: Mapping[str, Tensor], inputs: Tensor, start: float
+) -> None:
+    """Run a batch with statistics that begin at a value; no batch has been counted."""
+    for tensor in statistics.values():
+        tensor.fill_(start if tensor.is_floating_point() else 0)
+    model(inputs)
+
+
+class Static:
+    """Statistics that are re-estimated from all clients' training data (HeteroFL's sBN).
+
+    What clients track while they train is dropped. After the round's aggregation each model that is
+    tested sees all training data once; models made of the same units do so together.
+
+    Parameters
+    ----------
+    model
+        The supernet.
+    task
+        The clients' data.
+    batch_size
+        Samples per batch.
+    """
+
+    def __init__(self, model: SupernetModel, task: Task, batch_size: int) -> None:
+        self._model, self._splits, self._batch_size = model, task.train, batch_size
+        self._known: dict[tuple[bytes, ...], dict[str, Tensor]] = {}
+
+    def collect(self, updates: Iterable[Update]) -> Iterator[Update]:
+        """Pass on the clients' updates of a round and learn from them what there is to learn."""
+        self._known = {}
+        yield from updates
+
+    def fill(self, model: SupernetModel, kept: Kept) -> None:
+        """Set the running statistics of a model that was cut from the newest supernet.
+
+        Parameters
+        ----------
+        model
+            The model to be tested.
+        kept
+            The units of the supernet that it holds.
+        """
+        statistics = running_statistics(model)
+        if not statistics:
+            return
+        units = self._identity(kept)
+        if units not in self._known:
+            estimate_statistics(model, self._splits, self._batch_size)
+            self._known[units] = {name: tensor.clone() for name, tensor in statistics.items()}
+        for name, value in self._known[units].items():
+            statistics[name].copy_(value)
+
+    def _identity(self, kept: Kept) -> tuple[bytes, ...]:
+        """Make the kept units, slices or indices, a key."""
+        sizes = self._model.sizes
+        return tuple(torch.arange(sizes[group])[kept[group]].numpy().tobytes() for group in sizes)
+
+
+class PerWidth(Static):
+    """Statistics that clients report, averaged over those of one width alone.
+
+    As in slimmable networks (arXiv:1812.08928, arXiv:1903.05134), every width has its own. Each
+    client estimates those of its subnet from its own samples once it has trained
+    (:func:`local_train`); clients that trained the same units are averaged by samples. Where no
+    client trained the units that are tested in this round, they are estimated as in
+    :class:`Static`.
+    """
+
+    def collect(self, updates: Iterable[Update]) -> Iterator[Update]:
+        """Pass on the clients' updates of a round and learn from them what there is to learn."""
+        self._known = {}
+        totals: defaultdict[tuple[bytes, ...], float] = defaultdict(float)
+        names = [
+            name for name, t in running_statistics(self._model).items() if t.is_floating_point()
+        ]
+        for update in updates:
+            yield update
+            units = self._identity(update.units(self._model))
+            totals[units] += update.samples
+            known = self._known.setdefault(units, {})
+            for name in names:
+                new = update.state[name].to(torch.float64)
+                share = update.samples / totals[units] if totals[units] else 0.0
+                known[name] = torch.lerp(known.get(name, new), new, share)
+
+
+def start_statistics(model: SupernetModel, task: Task, settings: LocalTraining) -> Static:
+    """Start what gives tested models their statistics in a run.
+
+    Parameters
+    ----------
+    model
+        The supernet.
+    task
+        The clients' data.
+    settings
+        How clients train.
+
+    Raises
+    ------
+    InputError
+        If a client's last batch is one sample, and the model's BatchNorm cannot normalise that.
+    """
+    if running_statistics(model):
+        _check_last_batches(model, task, settings.batch_size)
+    kind = Static if settings.batch_norm == "static" else PerWidth
+    return kind(model, task, settings.batch_size)
+
+
+def _check_last_batches(model: SupernetModel, task: Task, batch_size: int) -> None:
+    """Refuse batches of one sample if the model cannot normalise them."""
+    alone = np.flatnonzero((task.samples - 1) % batch_size == 0)
+    if alone.size and not _normalises_one(model, task.train[int(alone[0])]):
+        client = int(alone[0])
+        raise InputError(
+            f"client {task.client_names[client]!r} has {task.samples[client]} training samples: a "
+            "batch of one sample is left, which BatchNorm cannot normalise: use another batch_size "
+            f"than {batch_size}, or GroupNorm"
+        )
+
+
+def _normalises_one(model: SupernetModel, split: Split) -> bool:
+    """Whether a batch of one sample has finite statistics."""
+    subnet = extract(model, 1.0)
+    try:
+        estimate_statistics(subnet, [type(split)(split.inputs[:1], split.targets[:1])])
+    except ValueError:
+        return False
+    return all(bool(tensor.isfinite().all()) for tensor in running_statistics(subnet).values())

@@ -1,0 +1,373 @@
+"""The batched engine: clients whose subnets have equal sizes train together.
+
+The loss of a step is the sum of the clients' mean losses, so that one backward pass gives every
+client its own gradient. Client by client the steps are those of the sequential engine: the same
+batches in the same order, the same dropout masks, an optimizer whose state is the client's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hasa_opt._utils.streams import derive_seed
+from hasa_opt.federated.batch_norm import running_statistics
+from hasa_opt.federated.batches import DropoutShapes, StackedDropout, lengths, orders
+from hasa_opt.federated.jobs import Engine, Job, LocalResult, LocalTraining, Report
+from hasa_opt.federated.local import start_optimizer, train_alone
+from hasa_opt.federated.stacks import Stack, find_stack, group_of
+from hasa_opt.federated.units import Recent, Subnets
+from hasa_opt.models.profile import training_flops
+from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.tasks.task import IGNORED
+
+if TYPE_CHECKING:
+    from hasa_opt.federated.jobs import Job
+
+__all__ = ["ENGINES", "Engine", "Job", "Report", "auto", "batched", "sequential"]
+
+
+class StackedBatch(NamedTuple):
+    """One step of the clients that have one left.
+
+    Parameters
+    ----------
+    inputs
+        Shape (clients, batch, ...); a client's missing samples repeat its first one.
+    targets
+        Shape (clients, batch, ...); those of missing samples are IGNORED, as are unknown labels.
+    n_targets
+        Known targets of each client, shape (clients,), int64.
+    shapes
+        Of each client's own inputs: its samples, then, for sequences, its longest one.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    n_targets: Tensor
+    shapes: list[tuple[int, ...]]
+
+
+class StackedBatches:
+    """All batches of clients with samples of equal shapes.
+
+    Parameters
+    ----------
+    jobs
+        What the clients have to do.
+    settings
+        How they train.
+    device
+        Where the batches go.
+
+    Attributes
+    ----------
+    n_steps
+        Steps of each client, shape (clients,), falling: those at work are always the first ones.
+    order
+        Which job each of these clients is, shape (clients,).
+    seeds
+        Of each of these clients.
+    n_targets
+        Known targets of each client in each step, shape (clients, steps), int64.
+    """
+
+    def __init__(self, jobs: Sequence[Job], settings: LocalTraining, device: torch.device) -> None:
+        samples = np.array([len(job.split) for job in jobs], dtype=np.int64)
+        per_epoch = -(-samples // settings.batch_size)
+        self.order = np.argsort(-per_epoch, kind="stable")
+        self.n_steps = (per_epoch * settings.local_epochs)[self.order]
+        chosen = [jobs[client] for client in self.order]
+        self.seeds = [derive_seed(job.key) for job in chosen]
+        rows, self._sizes = _plan(samples[self.order].tolist(), self.seeds, settings)
+        self._rows = torch.from_numpy(rows).to(device)
+        self._inputs = torch.cat([job.split.inputs for job in chosen]).to(device)
+        targets = torch.cat([job.split.targets for job in chosen]).to(device)
+        self._lengths = lengths(targets).clamp(min=1) if targets.dim() == 2 else None
+        self._targets = targets.masked_fill(targets < 0, IGNORED)
+        present = torch.from_numpy(np.arange(rows.shape[2]) < self._sizes[:, :, None]).to(device)
+        known = (targets >= 0).reshape(len(targets), -1).sum(1)
+        self.n_targets = (known[self._rows] * present).sum(2)
+        self._absent = ~present
+
+    def __iter__(self) -> Iterator[StackedBatch]:
+        """Give one step after the other."""
+        for step in range(int(self.n_steps[0])):
+            working = int((self.n_steps > step).sum())
+            sizes = self._sizes[:working, step]
+            most = int(sizes.max())
+            rows = self._rows[:working, step, :most]
+            inputs, targets = self._inputs[rows], self._targets[rows]
+            shapes: list[tuple[int, ...]] = [(size,) for size in sizes.tolist()]
+            if self._lengths is not None:
+                longest = self._lengths[rows].amax(dim=1).tolist()
+                inputs, targets = inputs[:, :, : max(longest)], targets[:, :, : max(longest)]
+                shapes = list(zip(sizes.tolist(), longest, strict=True))
+            if sizes.min() < most:
+                targets[self._absent[:working, step, :most]] = IGNORED
+            yield StackedBatch(inputs, targets, self.n_targets[:working, step], shapes)
+
+
+def _plan(
+    samples: Sequence[int], seeds: Sequence[int], settings: LocalTraining
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Choose the rows of the clients' joined samples for each step.
+
+    Returns
+    -------
+    tuple
+        Rows of shape (clients, steps, batch), those behind a client's last sample repeating the
+        first of the batch, and the samples of each batch, shape (clients, steps).
+    """
+    largest = min(settings.batch_size, max(samples))
+    most_steps = -(-max(samples) // settings.batch_size) * settings.local_epochs
+    rows = np.zeros((len(samples), most_steps, largest), dtype=np.int64)
+    sizes = np.zeros(rows.shape[:2], dtype=np.int64)
+    begin = 0
+    for client, (count, seed) in enumerate(zip(samples, seeds, strict=True)):
+        per_epoch = -(-count // settings.batch_size)
+        last = count - (per_epoch - 1) * settings.batch_size
+        for epoch, order in enumerate(orders(count, settings.local_epochs, seed)):
+            steps = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            padded = np.full(per_epoch * largest, order[count - last])
+            padded[:count] = order
+            rows[client, steps] = begin + padded.reshape(per_epoch, largest)
+            sizes[client, steps] = largest
+            sizes[client, steps.stop - 1] = last
+        begin += count
+    return rows, sizes
+
+
+WINDOW_JOBS = 256
+"""Jobs that are looked at together, in search of equal ones."""
+
+WINDOW_BYTES = 2**28
+"""Most bytes of samples and trained weights that these jobs may hold; one job always may."""
+
+CHUNK_BYTES = 2**25
+"""Most bytes of weights that are stacked at a time; two clients always are."""
+
+BUSY_FLOPS = 10**8
+"""Operations of one client's step, above which a CPU gains nothing from several at a time."""
+
+AT_WORK = 3
+"""Clients that must be at work in the average step of a stack to make it worth while."""
+
+_flops: WeakKeyDictionary[nn.Module, Recent[int]] = WeakKeyDictionary()
+
+
+def batched(
+    server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining
+) -> Iterator[Report]:
+    """Train clients of equal width together, and by themselves those that have no equal.
+
+    Each client's result is that of :func:`hasa_opt.federated.engines.sequential` but for rounding.
+    ``Report.method`` says how a client was trained; models that cannot be stacked are trained one
+    after another, as there.
+    """
+    return _run(server, jobs, settings, lambda subnets, members: len(members))
+
+
+def auto(server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining) -> Iterator[Report]:
+    """Train together where that is faster, by a rule that the jobs alone decide.
+
+    On a CPU, clients whose steps take more than :data:`BUSY_FLOPS` are trained one after another.
+    So are those with the most samples, until :data:`AT_WORK` of the others are at work on average.
+    """
+
+    def stacked(subnets: Subnets, members: Sequence[Job]) -> int:
+        first = members[0]
+        sample = first.split.inputs[:1]
+        if sample.device.type == next(server.parameters()).device.type == "cpu":
+            flops = _flops.setdefault(server, Recent()).get(
+                group_of(subnets, first), lambda: training_flops(server, first.width, sample)
+            )
+            if flops * min(settings.batch_size, len(members[-1].split)) > BUSY_FLOPS:
+                return 0
+        steps = [-(-len(job.split) // settings.batch_size) for job in members]
+        count = len(steps)
+        while count and sum(steps[:count]) < AT_WORK * steps[count - 1]:
+            count -= 1
+        return count
+
+    return _run(server, jobs, settings, stacked)
+
+
+def _run(
+    server: SupernetModel,
+    jobs: Iterable[Job],
+    settings: LocalTraining,
+    stacked: Callable[[Subnets, Sequence[Job]], int],
+) -> Iterator[Report]:
+    """Train window by window; ``stacked`` says how many of equal jobs, in rising size, to stack."""
+    subnets = Subnets(server)
+    for window in _windows(jobs, subnets):
+        reports: dict[Job, Report] = {}
+        for equal in _groups(window, subnets):
+            count = stacked(subnets, equal)
+            trained = chain(
+                _train_together(subnets, equal[:count], settings),
+                train_alone(subnets, equal[count:], settings),
+            )
+            reports |= {report.job: report for report in trained}
+        for job in window:
+            yield reports.pop(job)
+
+
+def _windows(jobs: Iterable[Job], subnets: Subnets) -> Iterator[list[Job]]:
+    """Take as many jobs at a time as may be held in memory."""
+    window: list[Job] = []
+    held = 0
+    for job in jobs:
+        window.append(job)
+        held += job.split.inputs.nbytes + job.split.targets.nbytes + subnets.place(job.kept).n_bytes
+        if len(window) == WINDOW_JOBS or held >= WINDOW_BYTES:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def _groups(window: Sequence[Job], subnets: Subnets) -> list[list[Job]]:
+    """Part the jobs into those that can be stacked, in each the smallest splits first."""
+    groups: dict[object, list[Job]] = {}
+    for job in sorted(window, key=lambda job: len(job.split)):
+        groups.setdefault(group_of(subnets, job), []).append(job)
+    return list(groups.values())
+
+
+def _train_together(
+    subnets: Subnets, jobs: Sequence[Job], settings: LocalTraining
+) -> Iterator[Report]:
+    """Train stackable jobs, as many at a time as may be, the smallest splits first."""
+    found = find_stack(subnets, jobs[0]) if _stackable(subnets.server, jobs, settings) else None
+    if found is None:
+        yield from train_alone(subnets, jobs, settings)
+        return
+    method, stack = found
+    most = max(2, CHUNK_BYTES // max(1, subnets.place(jobs[0].kept).n_bytes))
+    for begin in range(0, len(jobs), most):
+        yield from _train_stack(subnets, stack, method, jobs[begin : begin + most], settings)
+
+
+def _stackable(server: SupernetModel, jobs: Sequence[Job], settings: LocalTraining) -> bool:
+    """Whether each job does the same in every step; statistics of a batch are one client's."""
+    return (
+        len(jobs) > 1
+        and not settings.scaler
+        and all(job.draw is None for job in jobs)
+        and not running_statistics(server)
+    )
+
+
+def _train_stack(
+    subnets: Subnets, stack: Stack, method: str, jobs: Sequence[Job], settings: LocalTraining
+) -> Iterator[Report]:
+    """Train all jobs at once; their time is shared out by their steps."""
+    start = time.perf_counter()
+    plan = StackedBatches(jobs, settings, next(subnets.server.parameters()).device)
+    chosen = [jobs[client] for client in plan.order]
+    weights = _stacked_weights(subnets, chosen)
+    dropout = StackedDropout(plan.seeds, lambda length: _shapes(subnets, jobs[0], length))
+    losses = _fit(stack, plan, weights, dropout, settings)
+    stack.fill({name: tensor[:0].clone() for name, tensor in weights.items()})  # Lets go of them.
+    seconds = (time.perf_counter() - start) * plan.n_steps / plan.n_steps.sum()
+    each = {name: tensor.unbind() for name, tensor in weights.items()}
+    places = np.argsort(plan.order)
+    for job, place in zip(jobs, places.tolist(), strict=True):
+        state = {name: parts[place] for name, parts in each.items()}
+        trained = {job.width: len(job.split) * settings.local_epochs}
+        steps = int(plan.n_steps[place])
+        result = LocalResult(losses[place], float(seconds[place]), steps, trained)
+        yield Report(job, state, result, method)
+
+
+def _fit(
+    stack: Stack,
+    plan: StackedBatches,
+    weights: Mapping[str, Tensor],
+    dropout: StackedDropout,
+    settings: LocalTraining,
+) -> list[float]:
+    """Train weights of shape (clients, ...) in place; returns each client's mean loss.
+
+    The clients with the most steps come first, so those at work are a leading part of the stack,
+    and what has been trained to the end is not touched any more.
+    """
+    losses = torch.zeros(len(plan.n_steps), dtype=torch.float64, device=plan.n_targets.device)
+    held: dict[str, Tensor] = {}
+    optimizer: Optimizer | None = None
+    at_work = 0
+    for batch in plan:
+        if optimizer is None or len(batch.inputs) < at_work:
+            at_work, former = len(batch.inputs), held
+            held = stack.fill({name: tensor[:at_work] for name, tensor in weights.items()})
+            optimizer = _go_on(optimizer, former, held, settings)
+        dropout.begin(batch.shapes)
+        summed = stack.losses(batch.inputs, batch.targets, dropout)
+        for parameter in held.values():
+            parameter.grad = None
+        mean = batch.n_targets.clamp(min=1).to(summed).reciprocal()
+        summed.backward(mean)  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses[:at_work].add_(summed.detach())
+    return (losses / plan.n_targets.sum(1)).tolist()
+
+
+def _go_on(
+    optimizer: Optimizer | None,
+    former: Mapping[str, Tensor],
+    held: Mapping[str, Tensor],
+    settings: LocalTraining,
+) -> Optimizer:
+    """Start an optimizer, or go on with the part of its state that the held clients own."""
+    parameters = {id(p): p for p in held.values() if isinstance(p, nn.Parameter)}
+    if optimizer is None:
+        return start_optimizer(parameters.values(), settings)
+    optimizer.param_groups[0]["params"] = list(parameters.values())
+    for name, before in former.items():
+        for key, value in optimizer.state.pop(before, {}).items():
+            own = value[: len(held[name])] if value.shape == before.shape else value
+            optimizer.state[held[name]][key] = own
+    return optimizer
+
+
+def _stacked_weights(subnets: Subnets, jobs: Sequence[Job]) -> dict[str, Tensor]:
+    """Copy the weights of all jobs' subnets, shape (clients, ...)."""
+    places = [subnets.place(job.kept) for job in jobs]
+    if all(place is places[0] for place in places) and not any(job.own for job in jobs):
+        only = subnets.weights(jobs[0])
+        return {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
+    each = [subnets.weights(job) for job in jobs]
+    return {name: torch.stack([weights[name] for weights in each]) for name in each[0]}
+
+
+@torch.no_grad()
+def _shapes(subnets: Subnets, job: Job, length: int) -> list[tuple[int, ...]]:
+    """List the shapes that dropout is given for one sequence of a length, call by call."""
+    subnet = subnets.cut(job).train()
+    sample = job.split.inputs[:1, :length].to(next(subnet.parameters()).device)
+    noted = DropoutShapes()
+    with noted:
+        subnet(sample)
+    return noted.shapes
+
+
+def sequential(
+    server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining
+) -> Iterator[Report]:
+    """Train one client after another: the reference for every other engine."""
+    return train_alone(Subnets(server), jobs, settings)
+
+
+ENGINES: dict[str, Engine] = {"sequential": sequential, "batched": batched, "auto": auto}
+"""Name of each engine -> its function."""

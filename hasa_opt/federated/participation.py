@@ -1,0 +1,119 @@
+"""Faults: clients that drop out, come too late, or send garbage, as part of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from numbers import Real
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hasa_opt._utils.checks import sequence, whole
+from hasa_opt._utils.streams import Purpose, stream
+from hasa_opt.clients.clients import IntArray
+from hasa_opt.errors import InputError
+
+Fate = Literal["reports", "dropped", "late", "corrupt"]
+
+CORRUPTIONS = ("nan", "infinity", "shape", "huge")
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Probabilities of faults, each drawn anew for every round and client.
+
+    The draws are a function of (seed, round, client) and of nothing else: neither training nor
+    the sampling of clients changes them, and a client that fails at one probability also fails at
+    every higher one.
+
+    Parameters
+    ----------
+    dropout
+        Probability that a client does not take part in a round: it receives, computes and sends
+        nothing.
+    straggle
+        Probability that a client is too slow: it receives, trains and sends, but its update
+        arrives when the round is closed, and is discarded.
+    corrupt
+        Probability that the update of a client arrives damaged: one entry is NaN or infinite, a
+        tensor has another shape, or a tensor holds huge values (1e30); one of the four at random.
+    absent
+        Rows of clients that never take part.
+
+    Raises
+    ------
+    InputError
+        If a probability is not between 0 and 1, or a row is no whole number of at least 0.
+    """
+
+    dropout: float = 0.0
+    straggle: float = 0.0
+    corrupt: float = 0.0
+    absent: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("dropout", "straggle", "corrupt"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 <= float(value) <= 1):
+                raise InputError(f"{name} = {value} is no probability: give a number from 0 to 1")
+        rows = tuple(whole(row, "absent") for row in sequence(self.absent, "absent"))
+        object.__setattr__(self, "absent", rows)
+
+    def record(self) -> dict[str, Any]:
+        """All fields, as JSON gives them back."""
+        return asdict(self) | {"absent": list(self.absent)}
+
+    def fate(self, key: tuple[int, int, int]) -> Fate:
+        """Draw what happens to a client in a round; ``key`` is (seed, round, client)."""
+        dropped, late, corrupt = stream(Purpose.FAULTS, *key).random(3)
+        if dropped < self.dropout or key[2] in self.absent:
+            return "dropped"
+        if late < self.straggle:
+            return "late"
+        return "corrupt" if corrupt < self.corrupt else "reports"
+
+
+def corrupted(state: Mapping[str, Tensor], key: tuple[int, int, int]) -> dict[str, Tensor]:
+    """Damage a copy of a client's state in one of the ways :data:`CORRUPTIONS`."""
+    rng = stream(Purpose.FAULTS, *key)
+    rng.random(3)  # The fate.
+    kind = rng.choice(CORRUPTIONS)
+    floats = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    name = str(rng.choice(floats))
+    damaged = state[name].clone(memory_format=torch.contiguous_format)
+    entry = int(rng.integers(damaged.numel()))
+    if kind == "nan":
+        damaged.view(-1)[entry] = torch.nan
+    elif kind == "infinity":
+        damaged.view(-1)[entry] = np.inf * rng.choice((-1, 1))
+    elif kind == "shape":
+        damaged = damaged.flatten()[:-1]
+    else:
+        damaged.fill_(1e30)
+    return {**state, name: damaged}
+
+
+def draw_clients(n_clients: int, clients_per_round: int | None, key: tuple[int, int]) -> IntArray:
+    """Draw the clients of a round uniformly and without replacement.
+
+    Parameters
+    ----------
+    n_clients : int
+        Number of registered clients.
+    clients_per_round : int or None
+        How many to draw; None: all.
+    key : (int, int)
+        (seed, round).
+
+    Returns
+    -------
+    (clients_per_round,) int64
+        Rows of the clients in ascending order.
+    """
+    if clients_per_round is None:
+        return np.arange(n_clients)
+    rng = stream(Purpose.SAMPLING, *key)
+    return np.sort(rng.choice(n_clients, clients_per_round, replace=False))

@@ -1,0 +1,384 @@
+"""Headroom: what the best allocation is predicted to gain over uniform, before compute is spent.
+
+The gain is cross-fitted: an allocation is chosen on one half of the measurements and judged on the
+other, so that it cannot profit from the noise that it was chosen by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import confidence_level, expect, float_array
+from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt.forecast.curves import hat_weights, smoothed
+from hasa_opt.forecast.evidence import Evidence, read_evidence
+from hasa_opt.forecast.probing import Probe
+from hasa_opt.policies.plans import Rules, rule_widths
+from hasa_opt.problem import utility
+from hasa_opt.problem.cost import Cost
+from hasa_opt.problem.limits import Constraint
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.solving.solver import solve
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+__all__ = ["Gain", "Headroom", "headroom", "interval"]
+
+OPTIMUM = "measured optimum"
+"""Name of the best allocation by the measurements, among the rules."""
+
+_UNIFORM = "uniform"
+_COARSE = 0.2
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain over uniform in points, with its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        digits = 1 if self.high - self.low >= _COARSE else 2
+        value, low, high = (round(own, digits) + 0.0 for own in (self.value, self.low, self.high))
+        return f"{value:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Headroom:
+    """What allocation is worth under a budget.
+
+    Attributes
+    ----------
+    budget, confidence : float
+    gain, low, high : float
+        Predicted gain of the measured optimum over uniform in the unweighted client mean, in
+        points, and its interval.
+    promised : float
+        What the smoothed table promises for its own optimum.
+    widths, uniform : (n_clients,) floats
+        The measured optimum by all measurements, and what it is compared with.
+    rules : mapping of str to Gain
+        Gain of each rule over uniform.
+    spent : mapping of str to float
+        What each costs, as a share of the full width's cost.
+    """
+
+    budget: float
+    confidence: float
+    gain: float
+    low: float
+    high: float
+    promised: float
+    widths: FloatArray
+    uniform: FloatArray
+    rules: Mapping[str, Gain]
+    spent: Mapping[str, float]
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether the whole interval of the gain is above zero."""
+        return self.low > 0
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Gain of each rule as a share of :attr:`whole`; empty where nothing is worthwhile."""
+        if not self.worthwhile:
+            return {}
+        gains = {name: own.value for name, own in self.rules.items()} | {OPTIMUM: self.gain}
+        return {name: gain / self.whole for name, gain in gains.items()}
+
+    @property
+    def whole(self) -> float:
+        """The 100 % of the shares: what is promised, or the gain where that is larger."""
+        return max(self.promised, self.gain)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict."""
+        worth = f"allocation is worth {Gain(self.gain, self.low, self.high)} points here"
+        if not self.worthwhile:
+            return f"{worth}: use uniform"
+        (first, most), *others = self.shares.items()
+        captured = [f"{_name(first)} captures {most:.0%}"]
+        captured += [f"{_name(name)} {share:.0%}" for name, share in others]
+        return f"{worth}: {', '.join(captured)}"
+
+    def record(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "verdict": self.sentence,
+            "worthwhile": self.worthwhile,
+            "budget": self.budget,
+            "confidence": self.confidence,
+            "gain": self.gain,
+            "low": self.low,
+            "high": self.high,
+            "promised": self.promised,
+            "whole": self.whole,
+            "shares": self.shares,
+            "rules": {name: asdict(own) for name, own in self.rules.items()},
+            "spent": dict(self.spent),
+            "widths": self.widths.tolist(),
+        }
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def table(self) -> Table:
+        """Gain, interval, share and cost of the measured optimum and of each rule."""
+        from rich.box import SIMPLE_HEAD
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(
+            title=f"Predicted gain over uniform in the client mean, points, at budget "
+            f"{self.budget:g}; {self.confidence:.0%} intervals",
+            box=SIMPLE_HEAD,
+        )
+        table.add_column("rule", no_wrap=True)
+        for name in ("gain", "interval", "captures", "spends"):
+            table.add_column(name, justify="right", no_wrap=True)
+        own = {OPTIMUM: Gain(self.gain, self.low, self.high)}
+        for name, gain in (own | dict(self.rules)).items():
+            share = self.shares.get(name)
+            table.add_row(
+                escape(name),
+                f"{gain.value:+.2f}",
+                f"{gain.low:+.2f} to {gain.high:+.2f}",
+                "-" if share is None else f"{share:.0%}",
+                f"{self.spent[name]:.4f}",
+            )
+        table.caption = (
+            f"the smoothed table promises {self.promised:+.2f}; 100 % is {self.whole:+.2f}"
+        )
+        return table
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+
+        return Group(self.table(), self.sentence)
+
+
+def headroom(
+    utilities: Probe | npt.ArrayLike,
+    clients: Clients,
+    budget: float,
+    *,
+    widths: Sequence[float] | FloatArray | None = None,
+    noise: npt.ArrayLike | None = None,
+    rules: Rules | None = None,
+    scores: npt.ArrayLike | None = None,
+    cost: Cost | None = None,
+    constraints: Sequence[Constraint] = (),
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Headroom:
+    """Predict what the best allocation gains over uniform in the unweighted client mean.
+
+    Parameters
+    ----------
+    utilities : Probe or array
+        What each client reaches at each width: a probe; ``(n_parts, n_clients, n_widths)``, the
+        same measure on at least two independent parts of the data, whose noise is taken to have a
+        variance that falls with the client's samples; or one table
+        ``(n_clients, n_widths)`` with its ``noise``. Arrays are in points, or in any unit in which
+        the gain is to be told, per client.
+    clients : Clients
+        Sizes and caps.
+    budget : float
+        Share of the full width's cost, as for :meth:`AllocationProblem.build`.
+    widths : increasing floats in (0, 1]
+        The menu of an array; a probe has its own. Off the menu, values are read linearly between
+        its widths, which is a little below a concave curve: let it hold the budget.
+    noise : float, or (n_clients,), (n_clients, n_widths) or (n_clients, n_widths, n_widths) floats
+        Of one table: standard errors of its entries, independent of each other, or for each client
+        their covariance. 0 for a table without noise.
+    rules : str, sequence of str, or mapping of str to str or (n_clients,) widths, optional
+        What else is judged: names in :data:`hasa_opt.policies.POLICIES` that choose widths without
+        measuring, or widths. Rules spend the budget of the ``cost``, as uniform does. Default:
+        ``("hasa", "reverse")`` where scores can be had.
+    scores : (n_clients,) floats, optional
+        What the named rules rank by. Default: the Jensen-Shannon divergence of ``clients.counts``.
+    cost : Cost, optional
+        Default: :func:`~hasa_opt.problem.cost.width`.
+    constraints : sequence of Constraint
+        What the allocation must meet beside the budget, such as :class:`Coverage`.
+    confidence : float in (0, 1)
+        Of the two-sided intervals.
+    seed : int
+        Of the halves into which one table is thinned.
+
+    Returns
+    -------
+    Headroom
+
+    Raises
+    ------
+    InputError
+        For a value that breaks a rule.
+    InfeasibleError
+        If the budget is below the narrowest possible allocation.
+
+    Examples
+    --------
+    Two clients gain from width, two do not:
+
+    >>> import hasa_opt as hasa
+    >>> table = [[60, 60, 60], [30, 50, 65], [60, 60, 60], [30, 50, 65]]
+    >>> clients = hasa.Clients([100, 100, 100, 100])
+    >>> found = hasa.headroom(table, clients, 0.5, widths=(0.2, 0.5, 0.8), noise=0.5)
+    >>> found.worthwhile, found.widths.tolist()
+    (True, [0.2, 0.8, 0.2, 0.8])
+    """
+    expect(clients, Clients, "clients")
+    level = confidence_level(confidence)
+    evidence = read_evidence(utilities, clients, widths, noise, seed)
+    problem = AllocationProblem.build(
+        clients,
+        widths=evidence.widths,
+        budget=budget,
+        utility=utility.measured(evidence.table),
+        cost=cost,
+        constraints=constraints,
+    )
+    judge = _Judge(problem, evidence, level, cost)
+    table = smoothed(evidence.widths, evidence.table, evidence.covariance)
+    best = judge.choose(table)
+    found = judge.cross_fitted()
+    given = {
+        name: judge.read(name, own)
+        for name, own in rule_widths(rules, scores, problem, cost, judge.share).items()
+    }
+    shown = {OPTIMUM: best} | given
+    return Headroom(
+        budget=float(budget),
+        confidence=level,
+        gain=found.value,
+        low=found.low,
+        high=found.high,
+        promised=judge.gain_by(table, best),
+        widths=best @ evidence.widths,
+        uniform=judge.uniform @ evidence.widths,
+        rules={name: judge.judged(own) for name, own in given.items()},
+        spent={name: judge.spent(own) for name, own in shown.items()},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Chooses allocations, and reads gains off the measurements.
+
+    An allocation is a table of weights ``(n_clients, n_widths)``, by which each client's curve is
+    read: one 1 in a row, or two neighbours.
+    """
+
+    problem: AllocationProblem
+    evidence: Evidence
+    confidence: float
+    cost: Cost | None
+
+    @cached_property
+    def uniform(self) -> FloatArray:
+        """The common width that spends the budget; capped clients stay at their caps."""
+        unranked = np.zeros(len(self.problem))
+        own = rule_widths((_UNIFORM,), unranked, self.problem, self.cost, self.share)
+        return self.read(_UNIFORM, own[_UNIFORM])
+
+    @cached_property
+    def least(self) -> float:
+        """What is no gain but rounding."""
+        return _ROUNDING * float(np.abs(self.evidence.table).max())
+
+    def choose(self, table: FloatArray) -> FloatArray:
+        """The best allocation by a table; uniform where none is better."""
+        found = solve(replace(self.problem, utilities=table / len(table)))
+        best = hat_weights(self.problem.widths, found.widths)
+        return best if self.gain_by(table, best) > self.least else self.uniform
+
+    def gain_by(self, table: FloatArray, allocation: FloatArray) -> float:
+        """Gain over uniform in the client mean by a table."""
+        gain = float(((allocation - self.uniform) * table).sum() / len(table))
+        return gain if abs(gain) > self.least else 0.0
+
+    def judged(self, allocation: FloatArray) -> Gain:
+        """Gain of an allocation that was not chosen by these measurements."""
+        errors = self._variances(allocation)
+        return self._gain(self.gain_by(self.evidence.table, allocation), errors.sum())
+
+    def cross_fitted(self) -> Gain:
+        """Choose on all parts but one, judge on that one; mean over parts and splits."""
+        found = [self._split(parts) for parts in self.evidence.parts]
+        gain, variance = np.mean(found, axis=0)
+        return self._gain(float(gain), float(variance))
+
+    def _split(self, parts: FloatArray) -> tuple[float, float]:
+        """Gain and its variance from one division into parts.
+
+        A client that gets the same width whatever part is left out adds independent errors of the
+        parts. Where the width hangs on the noise, the errors of choice and judgement are as one:
+        under no signal, both are the product of the same two noises. They add up fully.
+        """
+        count = len(parts)
+        noise = self.evidence.covariance * count / (count - 1)
+        chosen, gains = [], []
+        for part in parts:
+            rest = (parts.sum(axis=0) - part) / (count - 1)
+            own = self.choose(smoothed(self.problem.widths, rest, noise))
+            chosen.append(own)
+            gains.append(self.gain_by(part, own))
+        stable = np.all([own == chosen[0] for own in chosen], axis=(0, 2))
+        variances = [self._variances(own) for own in chosen]
+        fixed = variances[0][stable].sum()
+        moving = np.mean([np.sqrt(count * own[~stable].sum()) for own in variances]) ** 2
+        return float(np.mean(gains)), float(fixed + moving)
+
+    def _variances(self, allocation: FloatArray) -> FloatArray:
+        """What the noise of each client adds to the variance of a gain, ``(n_clients,)``."""
+        moved = (allocation - self.uniform) / len(allocation)
+        return np.asarray(np.einsum("ik,ikl,il->i", moved, self.evidence.covariance, moved))
+
+    def _gain(self, value: float, variance: float) -> Gain:
+        return interval(value, variance, self.evidence.degrees, self.confidence)
+
+    def read(self, name: str, widths: npt.ArrayLike) -> FloatArray:
+        """Weights of a rule's widths."""
+        own = float_array(widths, f"widths of rule {name!r}", (len(self.problem),))
+        return hat_weights(self.problem.widths, own)
+
+    def share(self, widths: FloatArray) -> float:
+        """What widths cost, as a share of the full width's cost."""
+        return self.spent(hat_weights(self.problem.widths, widths))
+
+    def spent(self, allocation: FloatArray) -> float:
+        """Cost as a share of the full width's cost."""
+        return float((allocation * self.problem.costs).sum() / self.problem.full_cost)
+
+
+def interval(value: float, variance: float, degrees: float, confidence: float) -> Gain:
+    """Two-sided interval of a mean, by Student's t."""
+    from scipy.special import ndtri, stdtrit
+
+    tail = (1 + confidence) / 2
+    quantile = ndtri(tail) if np.isinf(degrees) else stdtrit(max(degrees, 1.0), tail)
+    reach = float(quantile) * max(variance, 0.0) ** 0.5
+    return Gain(value, value - reach, value + reach)
+
+
+def _name(rule: str) -> str:
+    return {OPTIMUM: f"the {OPTIMUM}", "hasa": "HASA"}.get(rule, rule)

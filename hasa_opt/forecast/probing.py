@@ -1,0 +1,340 @@
+"""What each client gains from width, measured before the real run: a short warm-up, judged.
+
+Widths are worth something else to each client. A probe trains the supernet for a few rounds with
+all widths of the menu and lets held-back *training* samples judge every width. Validation and test
+splits are never read. The module is importable without torch; :func:`probe` needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hasa_opt._utils.checks import number, whole
+from hasa_opt._utils.rational import menu_units
+from hasa_opt.clients.clients import FloatArray
+from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt.forecast.curves import pooled_covariance, smoothed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hasa_opt.forecast.warm_up import Judged, Measured, Plan
+    from hasa_opt.models import SupernetModel
+    from hasa_opt.tasks import Task
+
+__all__ = ["Control", "Probe", "probe"]
+
+_SHOWN_ROWS = 20
+_STEEPEST = 1e3
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """What all clients reach at one width, from a warm-up of the same rounds at that width.
+
+    Attributes
+    ----------
+    width : float
+        The budget: the width that uniform allocation gives.
+    accuracy : (n_clients,) floats in [0, 1]
+    gain, error : (n_clients, n_widths) floats
+        What the probe's supernet reaches at each width beyond that, and its standard error: both
+        were judged on the same samples.
+    personal, personal_error : (n_clients,) floats
+        What a client gains if it deploys its mixture of the common and its last local model, and
+        the standard error. NaN for clients that took no part in the last round.
+    local_bias, local_bias_error : (n_clients,) floats
+        What it gains beyond that if its output bias is trained by it alone, and the standard error.
+        NaN besides where the model has no linear output layer with a bias.
+    """
+
+    width: float
+    accuracy: FloatArray
+    gain: FloatArray
+    error: FloatArray
+    personal: FloatArray
+    personal_error: FloatArray
+    local_bias: FloatArray
+    local_bias_error: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Loss and accuracy of each client at each width, on held-back training samples.
+
+    Attributes
+    ----------
+    widths : (n_widths,) floats
+    loss : (n_clients, n_widths) floats
+        Nats per target.
+    accuracy : (n_clients, n_widths) floats in [0, 1]
+    halves : (2, n_clients, n_widths) floats in [0, 1]
+        Accuracy on each half of the training samples, of a supernet that was trained on the other.
+    covariance : (n_clients, n_widths, n_widths) floats
+        Noise of ``accuracy``: of the samples, from their single outcomes, and of another training
+        run, from what the halves differ by beyond it.
+    degrees : float
+        Degrees of freedom behind all of it.
+    utility : (n_clients, n_widths) floats
+        ``accuracy``, smoothed and shrunk, in percentage points divided by the number of clients: a
+        sum over clients is the unweighted client mean. Ready for :func:`utility.measured`.
+    rounds : int
+    flops : int
+        Operations of the probe, training and judging.
+    round_flops : (n_widths,) floats
+        Operations of one round of the real run with all clients at each width.
+    names : n_clients strings
+    control : Control or None
+        Measured where the probe was given a budget.
+    """
+
+    widths: FloatArray
+    loss: FloatArray
+    accuracy: FloatArray
+    halves: FloatArray
+    covariance: FloatArray
+    degrees: float
+    utility: FloatArray
+    rounds: int
+    flops: int
+    round_flops: FloatArray
+    names: tuple[str, ...]
+    control: Control | None = None
+
+    def cost(self, rounds: int, budget: float) -> float:
+        """Compute of the probe as a share of a run's training.
+
+        Parameters
+        ----------
+        rounds : int
+            Rounds of that run, all clients drawn.
+        budget : float
+            Its mean width.
+        """
+        whole(rounds, "rounds", least=1)
+        return self.flops / (rounds * float(np.interp(budget, self.widths, self.round_flops)))
+
+    def __rich__(self) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(
+            title=f"Accuracy on held-back training samples after {self.rounds} rounds, %, "
+            "smoothed and shrunk",
+            box=SIMPLE_HEAD,
+        )
+        table.add_column("client", no_wrap=True, max_width=24)
+        for width in self.widths:
+            table.add_column(f"{width:g}", justify="right")
+        table.add_column("noise of a difference", justify="right")
+        points = self.utility * len(self.names)
+        wide, narrow = self.covariance[:, -1], self.covariance[:, 0]
+        noise = 100 * np.sqrt(np.maximum(wide[:, -1] + narrow[:, 0] - 2 * wide[:, 0], 0))
+        for row in range(min(len(self.names), _SHOWN_ROWS)):
+            cells = (f"{value:.2f}" for value in points[row])
+            table.add_row(escape(self.names[row]), *cells, f"± {noise[row]:.2f}")
+        table.add_row("mean", *(f"{value:.2f}" for value in points.mean(axis=0)), style="bold")
+        if len(self.names) > _SHOWN_ROWS:
+            table.caption = f"the first {_SHOWN_ROWS} of {len(self.names)} clients"
+        return table
+
+
+def probe(
+    model: SupernetModel,
+    task: Task,
+    widths: Sequence[float],
+    rounds: int,
+    seed: int,
+    *,
+    budget: float | None = None,
+    sample: int | None = None,
+    local_epochs: int = 1,
+    batch_size: int = 32,
+    learning_rate: float = 0.02,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    mix: float = 0.75,
+) -> Probe:
+    """Measure what each client gains from width, on training data alone.
+
+    Each client's training samples are dealt into two halves. A supernet is warmed up on one half of
+    all clients and judged on the other, and the other way round, so that every training sample
+    judges and the two tables have no sample and no training run in common. In the warm-up every
+    client holds the widest subnet of the menu and each batch trains a drawn width of it (FjORD,
+    arXiv:2102.13451), so that each client's data has trained all widths alike.
+
+    Parameters
+    ----------
+    model : SupernetModel
+        Architecture and initial weights; it is not changed.
+    task : Task
+        Only its training splits are read.
+    widths : increasing floats in (0, 1]
+        The menu. It should hold the budget: what uniform allocation reaches is read there.
+    rounds : int
+        Rounds of each warm-up, on half of the samples.
+    seed : int
+        Drives halves, sample order and drawn widths; at least 0.
+    budget : float, optional
+        Mean width of the real run: widths are drawn with this mean, and a control is warmed up at
+        this width, and once more with output biases that the clients keep to themselves, which
+        :func:`~hasa_opt.forecast.recommendation.recommend` needs. Default: all widths are drawn
+        equally often, and
+        there is no control.
+    sample : int, optional
+        Clients that are drawn in each round. Default: all.
+    local_epochs, batch_size, learning_rate, optimizer
+        As for :func:`hasa_opt.federated.run`.
+    mix : float in [0, 1]
+        Share of the local model in personal deployment.
+
+    Returns
+    -------
+    Probe
+
+    Raises
+    ------
+    InputError
+        If an argument breaks a rule, before any work starts.
+    MissingExtraError
+        If torch is not installed.
+    """
+    units, denominator = menu_units(widths)
+    menu = units / denominator
+    shares = _shares(menu, budget)
+    if not 0 <= number(mix, "mix") <= 1:
+        raise InputError(f"mix {mix} must lie in [0, 1]: 0 is the common model, 1 the local one")
+    try:
+        from hasa_opt.federated import LocalTraining
+        from hasa_opt.federated.settings import check_arguments, check_sample
+        from hasa_opt.forecast.warm_up import Plan, measure
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"a probe needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
+        ) from error
+    check_arguments(model, task, rounds, "full", "subnet", seed)
+    check_sample(task, sample)
+    training = LocalTraining(local_epochs, batch_size, learning_rate, optimizer)
+    plan = Plan(menu, shares, rounds, training, sample, seed, budget, mix)
+    return _summary(measure(model, task, plan), plan, task.client_names)
+
+
+def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
+    """How often each width is drawn: with the budget as mean, else as evenly as can be."""
+    if budget is None:
+        return np.full(menu.size, 1.0 / menu.size)
+    mean = number(budget, "budget")
+    if not menu[0] <= mean <= menu[-1]:
+        raise InputError(
+            f"budget {budget} is outside the menu, {menu[0]:g} to {menu[-1]:g}: no draw of its "
+            "widths has this mean, add a width"
+        )
+    low, high = -_STEEPEST, _STEEPEST
+    for _ in range(100):
+        middle = (low + high) / 2
+        shares = np.exp(middle * (menu - menu.mean()))
+        shares /= shares.sum()
+        low, high = (middle, high) if shares @ menu < mean else (low, middle)
+    return np.asarray(shares)
+
+
+def _summary(measured: Measured, plan: Plan, names: tuple[str, ...]) -> Probe:
+    """Ratios of all held-back targets, with the noise of their samples."""
+    size = plan.menu.size
+    accuracy, covariance, degrees = _ratios(measured.outcomes)
+    losses = np.sum([[own.loss.sum(axis=0) for own in half] for half in measured.outcomes], axis=0)
+    known = np.sum([[own.known.sum() for own in half] for half in measured.outcomes], axis=0)
+    halves = np.stack([_means(half)[:, :size] for half in measured.outcomes])
+    own = covariance[:, :size, :size]
+    own = own + _between_runs(halves[0] - halves[1], own) * np.eye(size)
+    table = smoothed(plan.menu, 100 * accuracy[:, :size], 1e4 * own)
+    return Probe(
+        widths=plan.menu,
+        loss=losses[:, :size] / np.maximum(known, 1.0)[:, None],
+        accuracy=accuracy[:, :size],
+        halves=halves,
+        covariance=own,
+        degrees=degrees,
+        utility=table / len(names),
+        rounds=plan.rounds,
+        flops=measured.flops,
+        round_flops=measured.round_flops,
+        names=names,
+        control=None if plan.budget is None else _control(measured, plan, accuracy, covariance),
+    )
+
+
+def _control(
+    measured: Measured, plan: Plan, accuracy: FloatArray, covariance: FloatArray
+) -> Control:
+    """The last column beside all others; personal deployment where there is a local model."""
+    assert plan.budget is not None
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    noise = variance[:, :-1] + variance[:, -1:] - 2 * covariance[:, :-1, -1]
+    ways = np.full((2, 2, len(accuracy)), np.nan)  # personal, local bias; gain, its error
+    rows = sorted(measured.personal[0].keys() & measured.personal[1].keys())
+    if rows:
+        means, own, _ = _ratios([[half[row] for row in rows] for half in measured.personal])
+        for way, column in enumerate(range(1, means.shape[1])):
+            before = column - 1
+            spread = own[:, before, before] + own[:, column, column] - 2 * own[:, before, column]
+            gain = means[:, column] - means[:, before]
+            ways[way][:, rows] = gain, np.sqrt(np.maximum(spread, 0))
+    return Control(
+        width=plan.budget,
+        accuracy=accuracy[:, -1],
+        gain=accuracy[:, :-1] - accuracy[:, -1:],
+        error=np.sqrt(np.maximum(noise, 0)),
+        personal=ways[0, 0],
+        personal_error=ways[0, 1],
+        local_bias=ways[1, 0],
+        local_bias_error=ways[1, 1],
+    )
+
+
+def _ratios(halves: Sequence[Sequence[Judged]]) -> tuple[FloatArray, FloatArray, float]:
+    """Accuracy of each client in each column, the covariance of its noise, degrees of freedom.
+
+    Samples, not targets, are the units: the words of one text stand or fall together.
+    """
+    sums = np.sum([[own.correct.sum(axis=0) for own in half] for half in halves], axis=0)
+    targets = np.sum([[own.targets.sum() for own in half] for half in halves], axis=0)
+    samples = np.sum([[len(own.targets) for own in half] for half in halves], axis=0)
+    scatter = np.sum([[_scatter(own) for own in half] for half in halves], axis=0)
+    degrees = samples - float(len(halves))
+    covariance = pooled_covariance(scatter, degrees, samples / np.maximum(targets, 1.0) ** 2)
+    return sums / np.maximum(targets, 1.0)[:, None], covariance, float(degrees.sum())
+
+
+def _scatter(own: Judged) -> FloatArray:
+    """Outer products of the residuals of a ratio, summed over samples."""
+    ratio = own.correct.sum(axis=0) / max(own.targets.sum(), 1.0)
+    residual = own.correct - own.targets[:, None] * ratio
+    return np.asarray(residual.T @ residual)
+
+
+def _between_runs(difference: FloatArray, covariance: FloatArray) -> float:
+    """Variance that another training run adds to each entry of the mean of the halves.
+
+    The halves were judged on other samples *and* other runs. What their difference varies by
+    between the widths, beyond the noise of the samples, is the runs'; clients count by how little
+    noise they have.
+    """
+    size = difference.shape[1]
+    if size < 2:
+        return 0.0
+    centred = difference - difference.mean(axis=1, keepdims=True)
+    seen = (centred**2).sum(axis=1) / 4 / (size - 1)
+    trace = np.trace(covariance, axis1=1, axis2=2) - covariance.mean(axis=2).sum(axis=1)
+    expected = trace / (size - 1)
+    weight = 1 / np.maximum(expected, _ROUNDING) ** 2
+    return max(0.0, float(weight @ (seen - expected) / weight.sum()))
+
+
+def _means(half: Sequence[Judged]) -> FloatArray:
+    return np.stack([own.correct.sum(axis=0) / max(own.targets.sum(), 1.0) for own in half])

@@ -1,0 +1,353 @@
+"""What to do with a probe: uniform or ordered dropout, and what a pilot confirms to be better.
+
+A pure decision on measurements: nothing is trained here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import confidence_level, expect, float_array, number
+from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.forecast.piloting import PERSONAL, Pilot
+from hasa_opt.forecast.prediction import Gain, Headroom, headroom, interval
+from hasa_opt.forecast.probing import Control, Probe
+from hasa_opt.policies.policy import COVERED_SHARE
+from hasa_opt.problem.choices import Coverage
+from hasa_opt.rules.widths import by_difficulty, easy_clients, falls_in_two
+
+__all__ = ["Proposal", "Recommendation", "recommend"]
+
+PolicyName = Literal["uniform", "measured", "measured_covered", "by_difficulty", "fjord"]
+Scheme = Literal["prefix", "ordered_dropout"]
+OutputBias = Literal["shared", "local"]
+
+_UNIFORM: PolicyName = "uniform"
+_ROUNDING = 1e-9
+
+
+class Proposal(NamedTuple):
+    """What a probe gives reason to try in a pilot.
+
+    Attributes
+    ----------
+    policy : str
+        Name of the policy that trains it in a study, and of the allocation in a pilot.
+    widths : (n_clients,) floats
+    scheme : "prefix" or "ordered_dropout"
+    reason : str
+    """
+
+    policy: PolicyName
+    widths: FloatArray
+    scheme: Scheme
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """Which allocation to train, and how to deploy it.
+
+    Attributes
+    ----------
+    widths : (n_clients,) floats
+        Under ``"prefix"`` the width that each client trains and deploys. Under
+        ``"ordered_dropout"`` the width that it holds and deploys: its batches train narrower ones,
+        whose mean is the budget.
+    scheme : "prefix" or "ordered_dropout"
+        As for :func:`hasa_opt.federated.run`.
+    personal : bool
+        Whether clients deploy a mixture of the common and their last local model.
+    reason : str
+    headroom : Headroom
+    policy : str
+        Name of the policy that trains it in a study.
+    proposals : tuple of Proposal
+        What a pilot should compare with uniform, or has compared.
+    output_bias : "shared" or "local"
+        Whether each client trains an output bias of its own, as for
+        :func:`hasa_opt.federated.run`; also in the pilot.
+    """
+
+    widths: FloatArray
+    scheme: Scheme
+    personal: bool
+    reason: str
+    headroom: Headroom
+    policy: PolicyName = _UNIFORM
+    proposals: tuple[Proposal, ...] = ()
+    output_bias: OutputBias = "shared"
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def recommend(
+    probe: Probe,
+    clients: Clients,
+    budget: float,
+    *,
+    deploy: npt.ArrayLike | None = None,
+    coverage: Mapping[float, float] | None = None,
+    pilot: Pilot | None = None,
+    confidence: float = 0.95,
+    pilot_confidence: float = 0.68,
+) -> Recommendation:
+    """Recommend uniform or ordered dropout, unless a pilot has confirmed something better.
+
+    Ordered dropout is what the probe's supernet was trained by, as long as its control was trained
+    at the budget's width. So it is taken where devices may deploy wider than they train on average
+    and it was ahead of the control there.
+
+    Elsewhere a probe makes proposals: the measured optimum where the whole interval of its headroom
+    is above zero, and the narrowest width for easy clients where the held-back losses fall into
+    two groups. No table knows what training under an allocation does, so a proposal is taken only
+    after a pilot in which the whole interval of its gain is above zero over uniform *and* over
+    uniform with personal deployment; of several, the one with the largest gain. By default that is
+    an interval of one standard error, as in the 1-SE rule of model selection (Breiman et al.,
+    Classification and Regression Trees, 1984): a wrong choice within the noise costs little, and
+    95 % intervals hardly ever choose.
+
+    Personal deployment costs no training, and under uniform it gains more after a whole run than
+    after the few rounds of a probe, so it is taken unless the whole interval of its measured gain
+    is below zero. So is an output bias that each client trains alone, by what the probe has
+    measured that it gains beyond that.
+
+    Parameters
+    ----------
+    probe : Probe
+        Made with this ``budget``: its control is what uniform reaches.
+    clients : Clients
+    budget : float
+        Mean width.
+    deploy : float or (n_clients,) floats, optional
+        Widest subnet that devices can deploy, where it may be wider than what they spend in
+        training on average. Default: no wider, and ordered dropout is left out.
+    coverage : mapping of width to share, optional
+        What the measured optimum must keep trained; see :class:`Coverage`. Default: a tenth of the
+        samples at the widest width, where that is feasible. ``{}``: nothing.
+    pilot : Pilot, optional
+        Of "uniform", first, and of the ``proposals`` that this function gives without one, with
+        its ``output_bias``.
+    confidence, pilot_confidence : float in (0, 1)
+        Of each two-sided interval of the probe, and of the pilot.
+
+    Returns
+    -------
+    Recommendation
+
+    Raises
+    ------
+    InputError
+        If the probe has no control at this budget, the pilot does not begin with uniform or lacks
+        a proposal, or a value breaks a rule.
+    InfeasibleError
+        If the budget is below the narrowest allocation, or the given coverage cannot be met.
+    """
+    expect(probe, Probe, "probe")
+    expect(clients, Clients, "clients")
+    pilot_level = confidence_level(pilot_confidence, "pilot_confidence")
+    control, wanted = probe.control, number(budget, "budget")
+    if control is None or abs(control.width - wanted) > _ROUNDING:
+        made = "no budget" if control is None else f"budget {control.width:g}"
+        raise InputError(
+            f"the probe was made with {made}: call probe(..., budget={wanted:g}), so that uniform "
+            "is measured too"
+        )
+    room, covered = _headroom(probe, clients, budget, coverage, confidence)
+    own = _mean_gain(control.personal, control.personal_error, probe, confidence)
+    bias = _bias_gain(control, probe, confidence)
+    output_bias: OutputBias = "shared" if bias is None or bias.high < 0 else "local"
+    ordered = _ordered(probe, control, clients, deploy, confidence)
+    proposals = [] if ordered else [*_optimum(room, covered), *_grouped(probe, clients, budget)]
+    ways = [] if pilot is None else _tried(proposals, pilot, pilot_level)
+    sure = [way for way in ways if way.surely_ahead]
+    personal = own.high >= 0
+    if ordered:
+        policy, widths, scheme, why = ordered
+    elif sure:
+        best = max(sure, key=lambda way: way.over_personal.value)
+        personal, (policy, widths, scheme, why) = best.personal, best.proposal
+        why = f"{why}; in the pilot {best}"
+    else:
+        policy, widths, scheme = _UNIFORM, room.uniform, "prefix"
+        why = f"uniform: {_untaken(proposals, ways) if proposals else room.sentence}"
+    reason = f"{why}; {_deployed(personal, output_bias, own, bias)}"
+    return Recommendation(
+        widths, scheme, personal, reason, room, policy, tuple(proposals), output_bias
+    )
+
+
+def _bias_gain(control: Control, probe: Probe, confidence: float) -> Gain | None:
+    """What an output bias of its own gains a client; None where the model has none."""
+    if not np.isfinite(control.local_bias).any():
+        return None
+    return _mean_gain(control.local_bias, control.local_bias_error, probe, confidence)
+
+
+def _deployed(personal: bool, output_bias: OutputBias, own: Gain, bias: Gain | None) -> str:
+    """Which models to deploy, and what the probe has measured of them."""
+    worn = "personal" if personal else "common"
+    local = " with an output bias of the client's own" if output_bias == "local" else ""
+    beside = "" if bias is None else f", with an output bias of their own {bias} more"
+    return f"deploy {worn} models{local} (personal ones: {own}{beside} in the probe)"
+
+
+class _Way(NamedTuple):
+    """A proposal as it would be deployed, and its gain over both deployments of uniform."""
+
+    proposal: Proposal
+    personal: bool
+    over_common: Gain
+    over_personal: Gain
+    confidence: float
+
+    @property
+    def surely_ahead(self) -> bool:
+        return min(self.over_common.low, self.over_personal.low) > 0
+
+    def __str__(self) -> str:
+        name = self.proposal.policy + (PERSONAL if self.personal else "")
+        return (
+            f"{name} gains {self.over_common} points over uniform and {self.over_personal} over "
+            f"{_UNIFORM}{PERSONAL} ({self.confidence:.0%} intervals)"
+        )
+
+
+def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> list[_Way]:
+    """What the pilot says about each proposal under each deployment."""
+    expect(pilot, Pilot, "pilot")
+    missing = [own.policy for own in proposals if own.policy not in pilot.names]
+    if pilot.names[0] != _UNIFORM or missing:
+        lacking = f"lacks {', '.join(missing)}" if missing else f"begins with {pilot.names[0]!r}"
+        raise InputError(
+            f"the pilot {lacking}: give it 'uniform', first, and all proposals of "
+            "recommend(...) without a pilot"
+        )
+    gain = partial(pilot.gain, confidence=confidence)
+    return [
+        _Way(
+            own,
+            bool(ending),
+            gain(own.policy + ending, _UNIFORM),
+            gain(own.policy + ending, _UNIFORM + PERSONAL),
+            confidence,
+        )
+        for own in proposals
+        for ending in ("", PERSONAL)
+    ]
+
+
+def _untaken(proposals: Sequence[Proposal], ways: Sequence[_Way]) -> str:
+    """Why none of the proposals is taken."""
+    if not ways:
+        reasons = "; ".join(own.reason for own in proposals)
+        return f"a pilot could try {', '.join(own.policy for own in proposals)} ({reasons})"
+    best = max(ways, key=lambda way: min(way.over_common.value, way.over_personal.value))
+    return f"the pilot confirms no proposal; the best, {best}"
+
+
+def _headroom(
+    probe: Probe,
+    clients: Clients,
+    budget: float,
+    coverage: Mapping[float, float] | None,
+    confidence: float,
+) -> tuple[Headroom, bool]:
+    """Headroom, and whether under a coverage; the default one is given up if it cannot be met."""
+    wanted = {float(probe.widths[-1]): COVERED_SHARE} if coverage is None else coverage
+    limits = [Coverage(wanted)] if wanted else []
+    try:
+        own = headroom(probe, clients, budget, constraints=limits, confidence=confidence)
+        return own, bool(limits)
+    except InfeasibleError:
+        if coverage is not None:
+            raise
+        return headroom(probe, clients, budget, confidence=confidence), False
+
+
+def _optimum(room: Headroom, covered: bool) -> list[Proposal]:
+    """The measured optimum, if the whole interval of its predicted gain is above zero."""
+    if not room.worthwhile:
+        return []
+    name: PolicyName = "measured_covered" if covered else "measured"
+    return [Proposal(name, room.widths, "prefix", f"measured optimum: {room.sentence}")]
+
+
+def _grouped(probe: Probe, clients: Clients, budget: float) -> list[Proposal]:
+    """The narrowest width for easy clients, if there are two groups."""
+    loss = probe.loss.mean(axis=1)
+    if not falls_in_two(loss, clients.samples):
+        return []
+    easy = easy_clients(loss)
+    reason = (
+        f"narrowest width for easy clients: {easy.sum()} of {len(easy)} have a loss of "
+        f"{loss[easy].mean():.2g}, the others of {loss[~easy].mean():.2g}"
+    )
+    widest = float(probe.widths[-1])
+    caps = None if clients.max_width is None else np.minimum(clients.max_width, widest)
+    widths = by_difficulty(
+        loss,
+        clients.samples,
+        budget=budget,
+        widths=(float(probe.widths[0]), widest),
+        caps=caps,
+    )
+    return [Proposal("by_difficulty", widths, "prefix", reason)]
+
+
+def _ordered(
+    probe: Probe,
+    control: Control,
+    clients: Clients,
+    deploy: npt.ArrayLike | None,
+    confidence: float,
+) -> Proposal | None:
+    """Ordered dropout, if its supernet is ahead of the control at the deployed widths.
+
+    Its interval does not count: drawn widths learn more slowly, so that a short probe says no too
+    often.
+    """
+    if deploy is None:
+        return None
+    given = float_array(deploy, "deploy")
+    if given.shape not in {(), (len(clients),)}:
+        raise InputError(
+            f"deploy has shape {given.shape}: give one width, or one for each of the "
+            f"{len(clients)} clients"
+        )
+    caps = np.broadcast_to(given, (len(clients),))
+    if clients.max_width is not None:
+        caps = np.minimum(caps, clients.max_width)
+    fitting = np.searchsorted(probe.widths, caps + _ROUNDING, side="right") - 1
+    stuck = np.flatnonzero(fitting < 0)
+    if stuck.size:
+        raise InputError(
+            f"{clients.name(int(stuck[0]))!r} can deploy {caps[stuck[0]]:g}, below the narrowest "
+            f"width {probe.widths[0]:g}: add a narrower width or leave the client out"
+        )
+    rows = np.arange(len(clients))
+    gain = _mean_gain(control.gain[rows, fitting], control.error[rows, fitting], probe, confidence)
+    if gain.value <= 0:
+        return None
+    widths = probe.widths[fitting]
+    reason = (
+        f"ordered dropout deployed at width {widths.mean():.2g}: the probe, trained that way, "
+        f"gains {gain} points over uniform"
+    )
+    return Proposal("fjord", widths, "ordered_dropout", reason)
+
+
+def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: float) -> Gain:
+    """Mean over the clients that were measured, in points."""
+    known = np.isfinite(gains)
+    count = max(int(known.sum()), 1)
+    value, variance = gains[known].sum() / count, (errors[known] ** 2).sum() / count**2
+    return interval(100 * float(value), 1e4 * float(variance), probe.degrees, confidence)

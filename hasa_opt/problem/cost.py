@@ -1,0 +1,218 @@
+"""Cost families: what a client pays for each width, in exact integers.
+
+A cost is called with the clients and the integer menu (``units[k] / denominator`` is width k)
+and returns a :class:`CostTable`. A function of your own with that signature serves as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import array, listed
+from hasa_opt._utils.rational import INT64_ROOM, outer_product
+from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.errors import InputError
+
+if TYPE_CHECKING:
+    from hasa_opt.models import Profile
+
+__all__ = [
+    "Cost",
+    "CostTable",
+    "evaluated",
+    "profiled",
+    "quadratic",
+    "table",
+    "whole_costs",
+    "width",
+]
+
+_SAME_WIDTH = 1e-9
+_RESOURCES = ("flops", "parameters", "transfer_bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Integer costs of every client at every width.
+
+    Attributes
+    ----------
+    costs : (n_clients, n_widths) int64
+        Non-negative.
+    full : int
+        Cost of all clients training the whole supernet: what a budget share refers to.
+    """
+
+    costs: IntArray
+    full: int
+
+
+Cost = Callable[[Clients, IntArray, int], CostTable]
+
+
+def evaluated(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
+    """Call a cost.
+
+    Raises
+    ------
+    InputError
+        If it cannot be called with these arguments or gives no table.
+    """
+    remedy = "call a family, such as cost.width(), or give a function that returns a CostTable"
+    try:
+        priced = cost(clients, units, denominator)
+    except TypeError as error:
+        raise InputError(f"cost {cost!r} cannot be used ({error}): {remedy}") from error
+    if not isinstance(priced, CostTable):
+        raise InputError(f"cost gives a {type(priced).__name__}: {remedy}")
+    return priced
+
+
+def width() -> Cost:
+    """Cost proportional to samples times width, the paper's budget (arXiv:2606.07621, eq. 4)."""
+    return _power(1, "width cost")
+
+
+def quadratic() -> Cost:
+    """Cost proportional to samples times width squared, as the FLOPs of dense layers grow."""
+    return _power(2, "quadratic cost")
+
+
+def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
+    """Costs from a table, for example measured FLOPs in an integer unit.
+
+    Parameters
+    ----------
+    costs : (n_widths,) or (n_clients, n_widths) whole numbers of at least 0
+        Per training sample at each width (multiplied by the client's samples), or per client.
+    full : int, optional
+        Cost at width 1, per sample or of all clients respectively. May be left out where the
+        menu's last width is 1.
+
+    Raises
+    ------
+    InputError
+        When the problem is built, for a wrong shape, a negative or fractional cost, a total
+        beyond 2**62, or a missing ``full``.
+    """
+    given = None
+    if full is not None:
+        reference = whole_costs([full])
+        if reference.shape != (1,):
+            raise InputError(f"full cost {full!r} must be one whole number")
+        given = int(reference[0])
+
+    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
+        values = whole_costs(costs)
+        shapes = {(units.size,), (len(clients), units.size)}
+        if values.shape not in shapes:
+            raise InputError(
+                f"cost table of shape {values.shape}: give {(units.size,)} costs per sample "
+                f"or {(len(clients), units.size)} costs per client"
+            )
+        if given is None and units[-1] != denominator:
+            raise InputError(
+                "the menu does not hold width 1, so a budget share has no reference: "
+                "give full= (the cost at width 1)"
+            )
+        if values.ndim == 1:
+            reference = int(values[-1] if given is None else given)
+            return CostTable(
+                outer_product(clients.samples, values, "cost table"),
+                reference * int(clients.samples.sum()),
+            )
+        return CostTable(values, int(values[:, -1].sum() if given is None else given))
+
+    return build
+
+
+def profiled(
+    profile: Profile,
+    resource: Literal["flops", "parameters", "transfer_bytes"] = "flops",
+) -> Cost:
+    """What a device really pays, as measured on the user's own model.
+
+    Parameters
+    ----------
+    profile : hasa_opt.models.Profile
+        Of every width of the menu; see :meth:`hasa_opt.models.SupernetModel.profile`.
+    resource : str
+        "flops" counts the floating-point operations of each training sample; "parameters" and
+        "transfer_bytes" count once per client, whatever its samples.
+
+    Raises
+    ------
+    InputError
+        For another resource; and, when the problem is built, if a width of the menu has not been
+        profiled or a total exceeds 2**62.
+    """
+    if resource not in _RESOURCES:
+        raise InputError(
+            f"unknown resource {resource!r}: use one of {_RESOURCES}; memory is no sum over "
+            "clients, it caps each one: Clients(max_width=profile.max_width(memory_bytes))"
+        )
+    if not hasattr(profile, resource):
+        raise InputError(
+            f"profile is a {type(profile).__name__}: give what model.profile() returns"
+        )
+    values = whole_costs(getattr(profile, resource), resource)
+    if resource == "flops":
+        values = values // np.gcd.reduce([profile.batch_size, *values])
+
+    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
+        own = values[_profiled_rows(profile, units / denominator)]
+        if resource == "flops":
+            return table(own, full=int(values[-1]))(clients, units, denominator)
+        each = np.tile(own, (len(clients), 1))
+        return table(each, full=int(values[-1]) * len(clients))(clients, units, denominator)
+
+    return build
+
+
+def _profiled_rows(profile: Profile, menu: FloatArray) -> IntArray:
+    """Find the row of each width of a menu in a profile."""
+    distance = np.abs(profile.widths - menu[:, None])
+    missing = menu[distance.min(axis=1) > _SAME_WIDTH]
+    if missing.size:
+        raise InputError(
+            f"width {missing[0]:g} of the menu has not been profiled, only "
+            f"{listed(profile.widths)} have: call model.profile() with the whole menu"
+        )
+    rows: IntArray = distance.argmin(axis=1)
+    return rows
+
+
+def _power(exponent: int, what: str) -> Cost:
+    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
+        powers = np.array([int(unit) ** exponent for unit in units], dtype=object)
+        reference = denominator**exponent * int(clients.samples.sum())
+        if reference > INT64_ROOM:
+            raise InputError(
+                f"{what}: the full cost {reference} exceeds 2**62 and would overflow: "
+                "count samples in larger units or round the widths"
+            )
+        return CostTable(outer_product(clients.samples, powers.astype(np.int64), what), reference)
+
+    return build
+
+
+def whole_costs(costs: npt.ArrayLike, what: str = "cost") -> IntArray:
+    """Return a table of whole numbers from 0 to 2**62 as int64, or say which entry is not one."""
+    values = array(costs, "cost table")
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{what} table of {values.dtype}: give whole numbers")
+    wide = values.astype(np.float64)
+    bad = ~np.isfinite(wide) | (wide < 0) | (values != np.floor(values))
+    bad |= wide > float(INT64_ROOM)
+    if bad.any():
+        at = tuple(np.argwhere(bad)[0].tolist())
+        raise InputError(
+            f"{what} {values[at]} at {at}: {what}s are whole numbers from 0 to 2**62; "
+            "choose an integer unit, for example kFLOPs"
+        )
+    return values.astype(np.int64)

@@ -1,0 +1,251 @@
+"""What a constraint states: linear limits in integers, a mask, or a preference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import listed
+from hasa_opt._utils.rational import INT64_ROOM, rational
+from hasa_opt.clients.clients import Clients, IntArray
+from hasa_opt.errors import InputError
+
+__all__ = [
+    "BoolArray",
+    "Constraint",
+    "Fairness",
+    "MaskConstraint",
+    "Preference",
+    "RobustRow",
+    "Row",
+    "RowConstraint",
+    "Terms",
+    "items",
+    "whole",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What a constraint may refer to.
+
+    Attributes
+    ----------
+    clients : Clients
+    units : (n_widths,) int64
+    denominator : int
+        ``units / denominator`` is the menu.
+    costs : (n_clients, n_widths) int64
+    limit : int
+        The budget in the unit of the costs.
+    """
+
+    clients: Clients
+    units: IntArray
+    denominator: int
+    costs: IntArray
+    limit: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Clients and widths."""
+        return len(self.clients), self.units.size
+
+    def menu_index(self, width: float, what: str) -> int:
+        """Index of a width, or an error that lists the menu."""
+        wanted = rational(width, f"{what} width", snap=True)
+        for index, unit in enumerate(self.units):
+            if Fraction(int(unit), self.denominator) == wanted:
+                return index
+        menu = listed(self.units, lambda unit: f"{unit / self.denominator:g}")
+        raise InputError(f"{what} names width {width}, which is not in the menu ({menu})")
+
+    def client_row(self, client: str | int, what: str) -> int:
+        """Row of a client, by name or number."""
+        if isinstance(client, int | np.integer) and 0 <= client < len(self.clients):
+            return int(client)
+        if isinstance(client, str):
+            names = self.clients.names or tuple(map(self.clients.name, range(len(self.clients))))
+            if client in names:
+                return names.index(client)
+        raise InputError(
+            f"{what} names client {client!r}: give a name, or a row from 0 to "
+            f"{len(self.clients) - 1}"
+        )
+
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One linear limit: ``lower <= sum_i coefficients[i, choice_i] <= upper``.
+
+    Attributes
+    ----------
+    label : str
+        The limit in words, for messages.
+    coefficients : (n_members, n_widths) int64
+    lower, upper : int or None
+        None leaves that side open.
+    members : (n_members,) int64 or None
+        Increasing rows of the clients that count; None for all.
+    """
+
+    label: str
+    coefficients: IntArray
+    lower: int | None = None
+    upper: int | None = None
+    members: IntArray | None = None
+
+    @property
+    def at(self) -> slice | IntArray:
+        """Index of the clients that count, in tables of all clients."""
+        return slice(None) if self.members is None else self.members
+
+    @property
+    def bound(self) -> int:
+        """The upper limit, or else the lower."""
+        bound = self.lower if self.upper is None else self.upper
+        assert bound is not None
+        return bound
+
+    def least(self, admissible: BoolArray) -> IntArray:
+        """Smallest coefficient of each member, ``(n_members,)``, among the widths admissible."""
+        highest = np.iinfo(np.int64).max
+        least: IntArray = self.coefficients.min(axis=1, where=admissible[self.at], initial=highest)
+        return least
+
+    def total(self, choice: IntArray) -> int:
+        """Left-hand side for one allocation."""
+        own = choice[self.at]
+        return int(self.coefficients[np.arange(own.size), own].sum())
+
+    def excess(self, choice: IntArray) -> int:
+        """By how much an allocation breaks the limit; 0 if it holds."""
+        total = self.total(choice)
+        over = 0 if self.upper is None else total - self.upper
+        under = 0 if self.lower is None else self.lower - total
+        return max(over, under, 0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RobustRow(Row):
+    """A limit that holds although some clients take more than their coefficient.
+
+    Attributes
+    ----------
+    gamma : int
+        How many clients may do so at once.
+    deviation : (n_members, n_widths) int64
+        By how much, at least 0.
+    """
+
+    gamma: int
+    deviation: IntArray
+
+    def total(self, choice: IntArray) -> int:
+        """Left-hand side in the worst case for one allocation."""
+        own = choice[self.at]
+        worst = np.sort(self.deviation[np.arange(own.size), own])[::-1]
+        return super().total(choice) + int(worst[: self.gamma].sum())
+
+
+@runtime_checkable
+class RowConstraint(Protocol):
+    """A constraint that adds linear limits."""
+
+    def rows(self, terms: Terms) -> tuple[Row, ...]:
+        """Integer rows."""
+        ...
+
+
+@runtime_checkable
+class MaskConstraint(Protocol):
+    """A constraint that makes widths inadmissible."""
+
+    def mask(self, terms: Terms) -> BoolArray:
+        """Admissible widths, ``(n_clients, n_widths)``."""
+        ...
+
+
+@runtime_checkable
+class Preference(Protocol):
+    """Which of the allocations within all limits is the best; at most one per problem."""
+
+    @property
+    def feature(self) -> str:
+        """What a solver must list among its constraints."""
+        ...
+
+
+Constraint: TypeAlias = RowConstraint | MaskConstraint | Preference
+
+
+def items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
+    """Entries of a mapping, or an error that says what it should map to."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} takes a mapping to {value}, not {given!r}")
+    return list(given.items())
+
+
+def whole(value: Any, what: str) -> int:
+    """A whole number of at least 0, or an error; 2**62 for more, which no total exceeds."""
+    broken = InputError(f"{what} must be a whole number of at least 0")
+    try:
+        number = Fraction(int(value)) if isinstance(value, Integral) else rational(value, what)
+    except InputError as error:
+        raise broken from error
+    if isinstance(value, bool) or number.denominator != 1 or number < 0:
+        raise broken
+    return min(int(number), INT64_ROOM)
+
+
+_MODES = ("maxmin", "leximin")
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """Raise the poorest client first; a preference among allocations, no limit.
+
+    The poorest client is the one of the smallest utility ``u_i(width)``. Utilities are compared
+    as they are: two clients are equally poor if their utilities are the same number.
+
+    - ``maxmin``: among the allocations within all limits with the largest smallest utility, the
+      one with the largest sum of utilities (max-min fairness, for example Kleinberg, Rabani and
+      Tardos, Fairness in routing and load balancing, 2001).
+    - ``leximin``: the sorted vector of utilities is lexicographically largest: the poorest first,
+      then the second poorest, and so on (Ogryczak, Luss, Pioro, Nace and Tomaszewski, Fair
+      optimization and networks: a survey, 2014). It determines the sum of the utilities.
+
+    The objective that is reported is the sum of the utilities as always, and the bound is on the
+    sums of allocations that are as fair. At most one per problem.
+
+    Parameters
+    ----------
+    mode : {"maxmin", "leximin"}
+
+    Examples
+    --------
+    >>> Fairness("maxmin").feature
+    'Fairness(maxmin)'
+    """
+
+    mode: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mode, str) or self.mode not in _MODES:
+            raise InputError(
+                f"Fairness mode {self.mode!r} is not known: choose one of {', '.join(_MODES)}"
+            )
+
+    @property
+    def feature(self) -> str:
+        """What a solver must list among its constraints."""
+        return f"Fairness({self.mode})"

@@ -1,0 +1,164 @@
+"""What a solver found, after verification: why it stopped and what it holds are two things."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.errors import NoSolutionError
+from hasa_opt.problem.problem import AllocationProblem, Evaluation
+
+__all__ = ["Allocation", "Termination"]
+
+
+class Termination(StrEnum):
+    """Why a solver stopped."""
+
+    OPTIMAL = "optimal"
+    """The allocation is proven best."""
+    GAP_REACHED = "gap reached"
+    """The solver ended by itself with an allocation within the stated gap of the bound."""
+    TIME_LIMIT = "time limit"
+    INTERRUPTED = "interrupted"
+    INFEASIBLE = "infeasible"
+    """No allocation satisfies the limits; :func:`hasa_opt.solve` raises instead."""
+    FAILED = "failed"
+    """The solver gave up, or its answer did not survive verification."""
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """A verified allocation, or the reason why there is none.
+
+    Attributes
+    ----------
+    problem : AllocationProblem
+    solver : str
+        Name of the backend that gave this answer.
+    termination : Termination
+    bound : float
+        No allocation is worth more than this.
+    prices : (n_limits,) float64
+        Shadow price of every limit in the linear relaxation, in the order of ``problem.limits``:
+        utility per unit of the limit, at least 0 for an upper limit, at most 0 for a lower one.
+    seconds : float
+        Wall-clock time of the backend and the verification.
+    claim_held : bool
+        False if the backend claimed something that verification disproved.
+    message : str
+        The backend's own status, and what verification found.
+    fallback_from : tuple of str
+        Solvers that were tried before this one, each with the reason why it did not do.
+    """
+
+    problem: AllocationProblem
+    solver: str
+    termination: Termination
+    bound: float
+    prices: FloatArray
+    seconds: float
+    claim_held: bool = True
+    message: str = ""
+    fallback_from: tuple[str, ...] = ()
+    held: IntArray | None = field(default=None, repr=False)
+    evaluation: Evaluation | None = field(default=None, repr=False)
+
+    @property
+    def price(self) -> float:
+        """Shadow price of the budget: utility per unit of integer cost, in the linear relaxation.
+
+        The first of :attr:`prices`.
+        """
+        return float(self.prices[0])
+
+    def describe_prices(self) -> str:
+        """What one more unit of each limit would be worth, in words; the dearest limit first.
+
+        By the linear relaxation; limits that do not bind are left out.
+        """
+        lines = []
+        for at in np.argsort(-np.abs(self.prices), kind="stable"):
+            price, row = float(self.prices[at]), self.problem.limits[at]
+            if price:
+                change = "one unit more" if price > 0 else "one unit less"
+                lines.append(f"{row.label}: {change} is worth {abs(price):.4g}")
+        return "\n".join(lines) or "no limit binds: more of any is worth nothing"
+
+    @property
+    def has_solution(self) -> bool:
+        """True if an allocation is held."""
+        return self.held is not None
+
+    @property
+    def choice(self) -> IntArray:
+        """Index into the menu for each client, ``(n_clients,)``.
+
+        Raises
+        ------
+        NoSolutionError
+            If no allocation is held; so do all properties that derive from it.
+        """
+        if self.held is None:
+            raise NoSolutionError(
+                f"{self.solver} holds no allocation ({self.termination}): {self.message}; "
+                "raise time_limit_s, or name a fallback such as fallback='greedy'"
+            )
+        return self.held
+
+    @property
+    def widths(self) -> FloatArray:
+        """Width of each client, ``(n_clients,)``."""
+        return self.problem.widths[self.choice]
+
+    @cached_property
+    def _evaluation(self) -> Evaluation:
+        return self.evaluation or self.problem.evaluate(self.choice)
+
+    @property
+    def objective(self) -> float:
+        """Sum of the utilities, recomputed from the choice."""
+        return self._evaluation.objective
+
+    @property
+    def poorest(self) -> float:
+        """Smallest utility of a client, see :class:`hasa_opt.Fairness`."""
+        choice = self.choice
+        return float(self.problem.utilities[np.arange(choice.size), choice].min())
+
+    @property
+    def spent(self) -> int:
+        """Cost of the allocation in exact integer units; at most ``problem.limit``."""
+        return self._evaluation.spent
+
+    @property
+    def spent_share(self) -> float:
+        """Cost as a share of the full width's cost, comparable with ``budget``."""
+        return self.spent / self.problem.full_cost
+
+    @property
+    def gap(self) -> float:
+        """``(bound - objective) / |objective|``, at least 0; infinite without a solution."""
+        if self.held is None:
+            return float("inf")
+        return relative_gap(self.problem, self.objective, self.bound)
+
+    def __repr__(self) -> str:
+        if self.held is None:
+            return f"Allocation({self.solver}: {self.termination}, no solution)"
+        return (
+            f"Allocation({self.solver}: {self.termination}, objective {self.objective:.9g}, "
+            f"gap {self.gap:.2g}, spends {self.spent_share:.4f} of {self.problem.budget:g})"
+        )
+
+
+def relative_gap(problem: AllocationProblem, objective: float, bound: float) -> float:
+    """Gap relative to the objective; differences within rounding of the utilities count as 0."""
+    difference = bound - objective
+    if difference <= 0:
+        return 0.0
+    rounding = 1e-14 * problem.magnitude
+    return 0.0 if difference <= rounding else difference / max(abs(objective), rounding)

@@ -1,0 +1,159 @@
+"""What is asked of a backend, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.problem.linear import LinearModel
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers.bounds.dual import Dual, dual, promising
+from hasa_opt.solvers.bounds.relaxation import Relaxation, relax
+from hasa_opt.solvers.bounds.repair import repaired
+from hasa_opt.solvers.bounds.site_tree import SiteTree
+
+__all__ = ["Answer", "Request"]
+
+_VERIFICATION_S = 5e-8
+"""Seconds per width of a client: a tenth of a second for 200,000 clients of ten widths."""
+_DUAL_SHARE = 0.5
+"""Share of the time for the best prices; the rest is for an allocation."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of :func:`hasa_opt.solve` asked for.
+
+    Attributes
+    ----------
+    problem : AllocationProblem
+    time_limit_s : float or None
+    gap : float
+        Relative gap at which the solver may stop; 0 asks for the optimum.
+    warm_start : (n_clients,) int64 or None
+        An allocation to start from.
+    options : mapping
+        Further keyword arguments, for this backend only.
+    audited : bool
+        Whether a proof of optimality gets a second opinion, see
+        :mod:`~hasa_opt.solvers.bounds.audit`.
+    deadline : Deadline
+        Counted from the making of the request, less what verification will take; what is done
+        for the request asks between its steps.
+    """
+
+    problem: AllocationProblem
+    time_limit_s: float | None = None
+    gap: float = 0.0
+    warm_start: IntArray | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    audited: bool = True
+    deadline: Deadline = UNLIMITED
+
+    def __post_init__(self) -> None:
+        if self.time_limit_s is not None and self.deadline == UNLIMITED:
+            limit = max(0.0, self.time_limit_s - _VERIFICATION_S * self.problem.costs.size)
+            object.__setattr__(self, "deadline", Deadline.after(limit))
+
+    @cached_property
+    def tree(self) -> SiteTree | None:
+        """The limits as a tree, if they are nested site budgets alone."""
+        return SiteTree.of(self.problem, self.deadline)
+
+    @cached_property
+    def dual(self) -> Dual | None:
+        """Prices of all limits and the bound that they prove; None if the limits conflict."""
+        deadline = self.deadline.part(_DUAL_SHARE)
+        return dual(self.problem, self.tree, deadline, lambda: self.relaxation)
+
+    @cached_property
+    def relaxation(self) -> Relaxation:
+        """Linear relaxation without the further constraints; computed where it is asked for.
+
+        Raises
+        ------
+        OutOfTime
+            If the deadline passes before it is there.
+        """
+        return relax(self.problem, self.deadline)
+
+    @cached_property
+    def known(self) -> IntArray | None:
+        """Feasible allocation that needs no solver: the warm start or a repaired one; else None."""
+        starts = [self.warm_start]
+        with suppress(OutOfTime):
+            if self.tree is not None and self.tree.feasible:
+                starts.append(self.tree.incumbent)
+            else:
+                starts.append(self.relaxation.incumbent)
+            if self.problem.rows and self.tree is None and self.dual is not None:
+                starts.append(repaired(self.problem, self.dual, self.deadline))
+        evaluated = [
+            (self.problem.evaluate(choice), choice) for choice in starts if choice is not None
+        ]
+        feasible = [(found.objective, choice) for found, choice in evaluated if found.feasible]
+        return max(feasible, key=lambda pair: pair[0])[1] if feasible else None
+
+    def linear_model(self) -> LinearModel:
+        """Translate the problem, without columns that no optimum needs.
+
+        So a prohibitive utility, too, does not set the scale of the model.
+
+        Raises
+        ------
+        PrecisionError
+            If the integer costs exceed what floating-point solvers tell apart.
+        OutOfTime
+            If the deadline passes before the model is there.
+        """
+        kept = None
+        if self.dual is not None and self.known is not None:
+            kept = promising(self.problem, self.dual, self.known)
+        model = LinearModel.of(self.problem, kept)
+        model.check_precision()
+        return model
+
+    @cached_property
+    def absolute_gap(self) -> float:
+        """A difference in utility that is within the relative gap of any better allocation.
+
+        0 where no feasible allocation is known beforehand or the sign of the optimum is open.
+        """
+        if self.gap == 0 or self.known is None:
+            return 0.0
+        bound = self.relaxation.bound if self.dual is None else self.dual.bound
+        ends = (self.problem.evaluate(self.known).objective, bound)
+        return self.gap * min(abs(end) for end in ends) if ends[0] * ends[1] > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a backend claims; nothing in it is trusted.
+
+    Attributes
+    ----------
+    termination : Termination
+    choice : (n_clients,) integers or None
+    objective : float or None
+        The solver's own value of the allocation, in the problem's unit.
+    bound : float
+        The solver's upper bound; infinity if it has none.
+    native : str
+        The solver's own status.
+    prices : (n_limits,) float64 or None
+        Shadow prices behind the bound, in the order of ``problem.limits``; None if the solver
+        gives none.
+    """
+
+    termination: Termination
+    choice: IntArray | None = None
+    objective: float | None = None
+    bound: float = float("inf")
+    native: str = ""
+    prices: FloatArray | None = None

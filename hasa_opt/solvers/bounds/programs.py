@@ -1,0 +1,254 @@
+"""Linear and small integer programs by HiGHS, for bounds, repairs and explanations.
+
+The solver backends have no part in it, but that of HiGHS hands its model over the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from hasa_opt.clients.clients import FloatArray
+from hasa_opt.problem.linear import LinearModel
+
+if TYPE_CHECKING:
+    import highspy
+
+__all__ = [
+    "Point",
+    "Unsolved",
+    "Vertex",
+    "integer_program",
+    "least_excess",
+    "linear_program",
+    "maximise",
+    "pass_model",
+]
+
+_BITS = 20
+"""Rows of more than twice as many bits are scaled down to so many."""
+
+
+class Unsolved(Exception):
+    """HiGHS ended with neither an optimum nor a proof that there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """What HiGHS found.
+
+    Attributes
+    ----------
+    x : (n_columns,) float64 or None
+    duals : (n_rows,) float64
+        Of a linear program.
+    optimal, infeasible : bool
+        Proven.
+    status : str
+    """
+
+    x: FloatArray | None
+    duals: FloatArray
+    optimal: bool
+    infeasible: bool
+    status: str
+
+
+@dataclass(frozen=True, eq=False)
+class Vertex:
+    """Optimum of the linear relaxation of a model.
+
+    Attributes
+    ----------
+    x : (n_columns,) float64
+        Without the columns of a box.
+    value : float
+        In the problem's unit.
+    prices : (n_limits,) float64
+        Utility per unit of each limit: at least 0 for an upper, at most 0 for a lower limit.
+    links : (n_links,) float64
+        The same for the rows that define the columns of Robust.
+    """
+
+    x: FloatArray
+    value: float
+    prices: FloatArray
+    links: FloatArray
+
+
+def maximise(
+    objective: FloatArray,
+    matrix: sp.csr_array,
+    lower: FloatArray,
+    upper: FloatArray,
+    column_upper: FloatArray,
+    integral: npt.NDArray[np.bool_] | None = None,
+    **options: Any,
+) -> Point:
+    """Maximise ``objective @ x`` with ``lower <= matrix @ x <= upper``, ``0 <= x``; silently."""
+    import highspy
+
+    unit = _units(matrix)
+    if (unit > 1).any():
+        matrix = sp.csr_array(sp.diags_array(1 / unit) @ matrix)
+    solver = highspy.Highs()
+    for name, value in {"output_flag": False, "threads": 1, **options}.items():
+        solver.setOptionValue(name, value)
+    pass_model(solver, objective, matrix, lower / unit, upper / unit, column_upper, integral)
+    solver.run()
+    status = solver.getModelStatus()
+    found = solver.getSolution()
+    feasible = highspy.SolutionStatus.kSolutionStatusFeasible
+    held = solver.getInfo().primal_solution_status == feasible
+    return Point(
+        np.array(found.col_value) if held else None,
+        np.array(found.row_dual) / unit if found.row_dual else np.empty(0),
+        status == highspy.HighsModelStatus.kOptimal,
+        status == highspy.HighsModelStatus.kInfeasible,
+        solver.modelStatusToString(status),
+    )
+
+
+def pass_model(
+    solver: highspy.Highs,
+    objective: FloatArray,
+    matrix: sp.csr_array,
+    lower: FloatArray,
+    upper: FloatArray,
+    column_upper: FloatArray,
+    integral: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Hand a program to HiGHS; the arrays are those of :func:`maximise`."""
+    import highspy
+
+    n_rows, n_columns = matrix.shape
+    kind = np.zeros(n_columns) if integral is None else integral
+    solver.passModel(
+        n_columns,
+        n_rows,
+        matrix.nnz,
+        int(highspy.MatrixFormat.kRowwise),
+        int(highspy.ObjSense.kMaximize),
+        0.0,
+        objective,
+        np.zeros(n_columns),
+        column_upper,
+        lower,
+        upper,
+        matrix.indptr.astype(np.int32),
+        matrix.indices.astype(np.int32),
+        matrix.data.astype(np.float64),
+        kind.astype(np.int32),
+    )
+
+
+def _units(matrix: sp.csr_array) -> FloatArray:
+    """Powers of two to divide rows by: HiGHS refuses what is larger than 1e15."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    largest = np.zeros(matrix.shape[0])
+    np.maximum.at(largest, rows, np.abs(matrix.data))
+    exponent = np.frexp(largest)[1] - _BITS
+    return np.exp2(np.where(exponent > _BITS, exponent, 0))
+
+
+def integer_program(
+    model: LinearModel,
+    *,
+    time_limit_s: float = inf,
+    gap: float = 0.0,
+    node_limit: int | None = None,
+) -> Point:
+    """Solve a model by branch and bound; ``gap`` is relative to the scaled objective."""
+    options: dict[str, Any] = {"mip_rel_gap": gap, "mip_abs_gap": 0.0, "time_limit": time_limit_s}
+    if node_limit is not None:
+        options["mip_max_nodes"] = node_limit
+    return maximise(
+        model.objective, model.matrix, model.lower, model.upper, model.column_upper,
+        model.integral, **options,
+    )  # fmt: skip
+
+
+def linear_program(
+    model: LinearModel,
+    box: tuple[FloatArray, FloatArray] | None = None,
+    *,
+    time_limit_s: float = inf,
+) -> Vertex | None:
+    """Solve the linear relaxation of a model; None if it is infeasible.
+
+    With a box ``(lowest, highest)`` of prices, ``(n_limits,)`` each, a limit may be broken at its
+    highest price and what is left of it is sold at the lowest (Marsten, Hogan and Blankenship,
+    The Boxstep Method, 1975).
+
+    Raises
+    ------
+    Unsolved
+        If time runs out.
+    """
+    n_columns = model.objective.size
+    objective, matrix, column_upper = model.objective, model.matrix, model.column_upper
+    if box is not None:
+        trade = sp.csr_array(
+            (np.ones(model.divisors.size), (np.arange(model.n_open, model.limits.stop),
+             np.arange(model.divisors.size))), shape=(matrix.shape[0], model.divisors.size),
+        )  # fmt: skip
+        matrix = sp.csr_array(sp.hstack([matrix, trade, -trade]))
+        unit = model.divisors / model.scale
+        objective = np.concatenate([objective, box[0] * unit, -box[1] * unit])
+        column_upper = np.concatenate([column_upper, np.full(2 * unit.size, inf)])
+    found = maximise(
+        objective, matrix, model.lower, model.upper, column_upper, time_limit=time_limit_s
+    )
+    if found.infeasible:
+        return None
+    if not found.optimal or found.x is None:
+        raise Unsolved(found.status)
+    duals = found.duals * model.scale
+    return Vertex(
+        found.x[:n_columns],
+        model.utility(float(objective @ found.x)),
+        duals[model.limits] / model.divisors,
+        duals[model.limits.stop :],
+    )
+
+
+def least_excess(
+    model: LinearModel,
+    hard: Sequence[int],
+    soft: Sequence[int],
+    *,
+    time_limit_s: float = inf,
+) -> Point:
+    """Point within the hard limits of least total excess over the soft ones.
+
+    Limits that are neither are left out. Each excess counts relative to its limit.
+    """
+    n_columns, n_soft = model.objective.size, len(soft)
+    first = model.limits.start
+    limits = np.array([*hard, *soft], dtype=np.int64) + first
+    linking = np.arange(model.limits.stop, model.lower.size)
+    rows = np.concatenate([np.arange(first), limits, linking])
+    eased = np.arange(n_soft) + first + len(hard)
+    lower, upper = model.lower[rows], model.upper[rows]
+    below = np.isfinite(lower[eased])
+    relief = sp.csr_array(
+        (np.where(below, 1.0, -1.0), (eased, np.arange(n_soft))), shape=(rows.size, n_soft)
+    )
+    bound = np.where(below, lower[eased], upper[eased])
+    weights = 1.0 / np.maximum(1.0, np.abs(bound))
+    return maximise(
+        np.concatenate([np.zeros(n_columns), -weights / weights.max(initial=1e-300)]),
+        sp.csr_array(sp.hstack([model.matrix[rows], relief])),
+        lower,
+        upper,
+        np.concatenate([model.column_upper, np.full(n_soft, inf)]),
+        np.concatenate([model.integral, np.ones(n_soft, dtype=bool)]),
+        mip_rel_gap=0.0,
+        time_limit=time_limit_s,
+    )

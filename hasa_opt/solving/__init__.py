@@ -1,0 +1,21 @@
+"""Solving: what is asked of a problem, whichever backend answers.
+
+The call itself with its verdict on every answer, comparisons of backends, explanations of what is
+infeasible, fair allocations, prices and curves over budgets. How one backend works does not belong
+here (:mod:`hasa_opt.solvers`).
+"""
+
+from hasa_opt.solving.comparison import Comparison, compare
+from hasa_opt.solving.prices import Frontier, Sensitivity, frontier, sensitivity
+from hasa_opt.solving.solver import solve, solve_continuous
+
+__all__ = [
+    "Comparison",
+    "Frontier",
+    "Sensitivity",
+    "compare",
+    "frontier",
+    "sensitivity",
+    "solve",
+    "solve_continuous",
+]

@@ -1,0 +1,210 @@
+"""Several backends on one problem: one table, one verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hasa_opt._utils import isolated
+from hasa_opt._utils.checks import expect, several
+from hasa_opt.errors import InfeasibleError, SolverError
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solving.fairness import fairness
+from hasa_opt.solving.solver import solve
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Comparison", "ComparisonRow", "compare"]
+
+_AGREEMENT = 1e-9
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One solver's line.
+
+    Attributes
+    ----------
+    solver : str
+    termination : str
+        Of :class:`hasa_opt.Termination`, or ``"not run"``.
+    objective, bound, gap, cpu_seconds : float or None
+        None where there is none. CPU seconds include child processes.
+    poorest : float or None
+        Smallest utility of a client, where :class:`hasa_opt.Fairness` puts it first.
+    claim_held : bool or None
+        Whether the backend's own claim survived verification; None if it did not run.
+    message : str
+    """
+
+    solver: str
+    termination: str
+    objective: float | None = None
+    bound: float | None = None
+    gap: float | None = None
+    cpu_seconds: float | None = None
+    claim_held: bool | None = None
+    message: str = ""
+    poorest: float | None = None
+
+    @property
+    def worth(self) -> tuple[float, float]:
+        """What makes one allocation better than another: the poorest client first, if asked."""
+        assert self.objective is not None
+        return self.poorest or 0.0, self.objective
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result of :func:`compare`; print it, or read its rows."""
+
+    rows: tuple[ComparisonRow, ...]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: do the proven optima agree, and how far is the rest?"""
+        held = [row for row in self.rows if row.objective is not None]
+        if not held:
+            return "No solver found an allocation."
+        false = [row.solver for row in self.rows if row.claim_held is False]
+        lies = f" Claims disproved: {', '.join(false)}." if false else ""
+        proven = [row for row in held if row.termination == Termination.OPTIMAL]
+        best = max(row.worth for row in held)
+        if not proven:
+            if held[0].poorest is not None:
+                return f"No optimum is proven; the poorest client is raised to {best[0]:.9g}.{lies}"
+            gap = min(row.gap for row in held if row.gap is not None)
+            return f"No optimum is proven; the best allocation is within {gap:.2g} of it.{lies}"
+        names = ", ".join(row.solver for row in proven)
+        worst = min(row.worth for row in proven)
+        if worst[0] < best[0]:
+            return (
+                f"The proven optima DISAGREE: the poorest client at {worst[0]:.12g} and "
+                f"{best[0]:.12g} ({names}).{lies}"
+            )
+        if best[1] - worst[1] > _AGREEMENT * max(abs(best[1]), abs(worst[1])):
+            return (
+                f"The proven optima DISAGREE: {worst[1]:.12g} and {best[1]:.12g} ({names}).{lies}"
+            )
+        lead = "agree on" if len(proven) > 1 else "proves"
+        return f"{names} {lead} the optimum {best[1]:.9g}.{lies}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Rows as dictionaries, for JSON."""
+        return [asdict(row) for row in self.rows]
+
+    def table(self) -> Table:
+        """Rows as a rich table."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        table = Table(title="Backends on the same problem", box=SIMPLE_HEAD)
+        for name in ("solver", "termination"):
+            table.add_column(name, no_wrap=True)
+        for name in ("objective", "bound", "gap", "CPU s"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("claim", no_wrap=True)
+        for row in self.rows:
+            held = {None: "-", True: "held", False: "FALSE"}[row.claim_held]
+            numbers = (
+                _text(row.objective, ".7g"),
+                _text(row.bound, ".7g"),
+                _text(row.gap, ".1e"),
+                _text(row.cpu_seconds, ".3f"),
+            )
+            table.add_row(row.solver, row.termination, *numbers, held)
+        notes = [f"{row.solver}: {row.message}" for row in self.rows if not row.claim_held]
+        table.caption = "\n".join([self.verdict, *notes])
+        table.caption_justify = "left"
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+
+def compare(
+    problem: AllocationProblem,
+    solvers: str | Sequence[str] | None = None,
+    *,
+    time_limit_s: float | None = None,
+    gap: float = 0.0,
+    on_solver: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Run several backends on one problem.
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+    solvers : sequence of str, optional
+        Default: every registered solver that is installed.
+    time_limit_s, gap
+        As for :func:`hasa_opt.solve`, for each solver.
+    on_solver : callable, optional
+        Called with the name of each solver before it runs.
+
+    Returns
+    -------
+    Comparison
+        A solver that is not installed or refuses a constraint has a row that says so.
+
+    Raises
+    ------
+    UnknownSolverError, InfeasibleError
+    """
+    expect(problem, AllocationProblem, "problem")
+    names = [line.name for line in registry.solvers() if line.available]
+    if solvers is not None:
+        names = list(several(solvers, "solvers"))
+    for name in names:
+        if not (isinstance(name, str) and name == "auto"):
+            registry.record(name)
+    rows = []
+    for name in names:
+        if on_solver is not None:
+            on_solver(name)
+        rows.append(_row(problem, name, time_limit_s, gap))
+    return Comparison(tuple(rows))
+
+
+def _row(
+    problem: AllocationProblem, name: str, time_limit_s: float | None, gap: float
+) -> ComparisonRow:
+    try:
+        if name != "auto":
+            registry.load(name)
+        started = _cpu_seconds()
+        result = solve(problem, name, time_limit_s=time_limit_s, gap=gap)
+    except InfeasibleError:
+        raise
+    except SolverError as error:
+        return ComparisonRow(name, "not run", message=str(error))
+    held = result.has_solution
+    fair = held and fairness(problem) is not None
+    return ComparisonRow(
+        solver=result.solver,
+        termination=str(result.termination),
+        objective=result.objective if held else None,
+        bound=result.bound,
+        gap=result.gap if held else None,
+        cpu_seconds=_cpu_seconds() - started,
+        claim_held=result.claim_held,
+        message=result.message,
+        poorest=result.poorest if fair else None,
+    )
+
+
+def _cpu_seconds() -> float:
+    """User and system seconds of this process, its ended children and that of OR-tools."""
+    children = os.times()
+    ended = children.children_user + children.children_system
+    return time.process_time() + ended + isolated.cpu_seconds()
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

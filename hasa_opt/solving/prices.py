@@ -1,0 +1,288 @@
+"""Which clients would change their width first, and how sure each width is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import expect, float_array, number
+from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt.errors import InputError
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Allocation
+from hasa_opt.solvers.bounds.dual import Prices, priced
+from hasa_opt.solvers.bounds.relaxation import relax
+from hasa_opt.solving.solver import solve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Change", "Frontier", "Sensitivity", "frontier", "sensitivity"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A client's next change of width.
+
+    Attributes
+    ----------
+    client : str
+    width, then : float
+        Now and after the change.
+    price : float
+        Price of the budget at which the two are worth the same, utility per unit of cost.
+    """
+
+    client: str
+    width: float
+    then: float
+    price: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """How an allocation would answer to another budget or to noise in the utilities.
+
+    Attributes
+    ----------
+    result : Allocation
+    widen_price : (n_clients,) float64
+        Price of the budget below which the client would have a costlier width: more budget lowers
+        the price. Minus infinity at the costliest.
+    narrow_price : (n_clients,) float64
+        Price above which it would have a cheaper one. Infinity at the cheapest.
+    wider, narrower : (n_clients,) int64
+        Index of that width in the menu; the present one where there is none.
+    kept : (n_clients,) float64
+        Share of the noisy samples in which the client has the same width as without noise.
+    """
+
+    result: Allocation
+    widen_price: FloatArray
+    narrow_price: FloatArray
+    wider: IntArray
+    narrower: IntArray
+    kept: FloatArray
+
+    def first_to_widen(self, n: int = 5) -> list[Change]:
+        """Clients that more budget would reach first."""
+        return self._changes(-self.widen_price, self.widen_price, self.wider, n)
+
+    def first_to_narrow(self, n: int = 5) -> list[Change]:
+        """Clients that less budget would cost their width first."""
+        return self._changes(self.narrow_price, self.narrow_price, self.narrower, n)
+
+    def least_certain(self, n: int = 5) -> list[tuple[str, float]]:
+        """Clients whose width depends most on the noise, with the share that kept it."""
+        rows = np.argsort(self.kept, kind="stable")[:n]
+        return [(self.result.problem.clients.name(int(row)), float(self.kept[row])) for row in rows]
+
+    def __str__(self) -> str:
+        lines = [f"price of the budget: {self.result.price:.4g} utility per unit of cost"]
+        for words, changes in (
+            ("more budget first widens", self.first_to_widen(3)),
+            ("less budget first narrows", self.first_to_narrow(3)),
+        ):
+            named = (f"{own.client} ({own.width:g} to {own.then:g})" for own in changes)
+            lines.append(f"{words}: {', '.join(named) or 'nobody'}")
+        named = (f"{name} (kept in {share:.0%})" for name, share in self.least_certain(3))
+        lines.append(f"least certain under noise: {', '.join(named)}")
+        return "\n".join(lines)
+
+    def _changes(
+        self, order: FloatArray, prices: FloatArray, then: IntArray, n: int
+    ) -> list[Change]:
+        problem, choice = self.result.problem, self.result.choice
+        rows = np.argsort(order, kind="stable")[:n]
+        return [
+            Change(
+                problem.clients.name(int(row)),
+                float(problem.widths[choice[row]]),
+                float(problem.widths[then[row]]),
+                float(prices[row]),
+            )
+            for row in rows
+            if np.isfinite(prices[row])
+        ]
+
+
+def sensitivity(
+    result: Allocation,
+    *,
+    noise: npt.ArrayLike = 0.1,
+    n_samples: int = 100,
+    seed: int = 0,
+) -> Sensitivity:
+    """Which clients would change width first if the budget moved, or their score had noise.
+
+    The first two follow from the prices of the linear relaxation: a client changes where the price
+    of the budget passes its own marginal gain. Noise multiplies all utilities of a client, as an
+    error of its score does, by ``exp(noise x z)`` with a standard normal ``z``; in each sample
+    every client has its best width at the prices of that sample, or, with further limits, at the
+    prices of the result.
+
+    Parameters
+    ----------
+    result : Allocation
+    noise : float or (n_clients,) floats of at least 0
+        Relative standard deviation of the scores.
+    n_samples : int
+    seed : int
+
+    Returns
+    -------
+    Sensitivity
+
+    Raises
+    ------
+    InputError
+        For noise or a number of samples that breaks a rule.
+    NoSolutionError
+        If the result holds no allocation.
+
+    Examples
+    --------
+    >>> import hasa_opt as hasa
+    >>> clients = hasa.Clients([100, 100, 200], names=["a", "b", "c"])
+    >>> problem = hasa.AllocationProblem.build(
+    ...     clients, widths=[0.25, 0.5, 1.0], budget=0.5, utility=hasa.utility.hasa([0.1, 0.5, 0.9])
+    ... )
+    >>> found = hasa.sensitivity(hasa.solve(problem, "highs"))
+    >>> found.first_to_widen(1)[0].client
+    'c'
+    """
+    expect(result, Allocation, "result")
+    problem, choice = result.problem, result.choice
+    deviation = float_array(noise, "noise")
+    if deviation.shape not in ((), (len(problem),)) or (deviation < 0).any():
+        raise InputError(f"noise {noise!r} must be one number of at least 0, or one per client")
+    if not (number(n_samples, "n_samples") >= 1 and n_samples == int(n_samples)):
+        raise InputError(f"n_samples {n_samples} must be a whole number of at least 1")
+    widen, wider = _next(result, costlier=True)
+    narrow, narrower = _next(result, costlier=False)
+    usual = _best(problem, result)
+    same = np.zeros(len(problem))
+    rng = np.random.default_rng(seed)
+    for _ in range(int(n_samples)):
+        factor = np.exp(deviation * rng.standard_normal(len(problem)))
+        noisy = replace(problem, utilities=problem.utilities * factor[:, None])
+        same += _best(noisy, result) == usual
+    return Sensitivity(
+        result,
+        widen,
+        -narrow,
+        np.where(np.isfinite(widen), wider, choice),
+        np.where(np.isfinite(narrow), narrower, choice),
+        same / int(n_samples),
+    )
+
+
+def _best(problem: AllocationProblem, result: Allocation) -> IntArray:
+    """Best widths at the prices of the linear relaxation."""
+    if not problem.rows:
+        return relax(problem).choice
+    return priced(problem, Prices(result.prices)).start
+
+
+def _next(result: Allocation, costlier: bool) -> tuple[FloatArray, IntArray]:
+    """Best rate of gain per unit of cost among the costlier widths, or less loss the cheaper."""
+    problem, choice = result.problem, result.choice
+    prices = result.prices.copy()
+    prices[0] = 0.0
+    net = -priced(problem, Prices(prices)).regret
+    rows = np.arange(len(problem))
+    more = problem.costs - problem.costs[rows, choice][:, None]
+    gain = net - net[rows, choice][:, None]
+    other = (more > 0 if costlier else more < 0) & problem.admissible
+    rate = np.divide(gain, np.abs(more), out=np.full(net.shape, -np.inf), where=other)
+    return rate.max(axis=1), rate.argmax(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Best allocations at increasing budgets.
+
+    Attributes
+    ----------
+    budgets : (n_budgets,) floats
+        Shares of the full width's cost, increasing.
+    allocations : tuple of Allocation
+        One per budget.
+    """
+
+    budgets: FloatArray
+    allocations: tuple[Allocation, ...]
+
+    @property
+    def objectives(self) -> FloatArray:
+        """Utility of each allocation, ``(n_budgets,)``."""
+        return np.array([allocation.objective for allocation in self.allocations])
+
+    @property
+    def bounds(self) -> FloatArray:
+        """Upper bound at each budget, ``(n_budgets,)``."""
+        return np.array([allocation.bound for allocation in self.allocations])
+
+    @property
+    def prices(self) -> FloatArray:
+        """Shadow price at each budget: utility per unit of integer cost, ``(n_budgets,)``."""
+        return np.array([allocation.price for allocation in self.allocations])
+
+    def plot(self) -> Figure:
+        """Draw utility, with its bound, against the budget.
+
+        Returns
+        -------
+        matplotlib Figure
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.fill_between(self.budgets, self.objectives, self.bounds, alpha=0.3, label="gap")
+        axes.plot(self.budgets, self.objectives, marker="o", markersize=4, label="utility")
+        axes.set_xlabel("Budget (share of the full width's cost)")
+        axes.set_ylabel("Utility")
+        axes.legend(frameon=False)
+        return figure
+
+
+def frontier(
+    problem: AllocationProblem, budgets: Sequence[float], solver: str = "auto", **options: Any
+) -> Frontier:
+    """Solve a problem at several budgets, each from the allocation of the one before.
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+        Its own budget is replaced.
+    budgets : increasing floats above 0
+    solver : str
+    **options
+        As for :func:`hasa_opt.solve`.
+
+    Returns
+    -------
+    Frontier
+
+    Raises
+    ------
+    InputError
+        If the budgets do not increase.
+    InfeasibleError
+        If the smallest budget is below the narrowest possible allocation.
+    """
+    expect(problem, AllocationProblem, "problem")
+    shares = float_array(budgets, "budgets")
+    if shares.ndim != 1 or shares.size == 0 or (np.diff(shares) <= 0).any():
+        raise InputError(f"budgets {budgets!r} must be one or more increasing shares")
+    allocations: list[Allocation] = []
+    for share in shares:
+        start = allocations[-1] if allocations and allocations[-1].has_solution else None
+        own = problem.with_budget(share)
+        allocations.append(solve(own, solver, warm_start=start, **options))
+    return Frontier(shares, tuple(allocations))

@@ -1,0 +1,275 @@
+"""Solve an allocation problem with any backend, and trust none of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from math import inf
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import array, expect, number, several
+from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
+from hasa_opt.problem.limits import RobustRow
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Allocation, Termination
+from hasa_opt.rules.widths import hasa as hasa_rule
+from hasa_opt.rules.widths import preliminary_widths
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solving.fairness import fairness, solve_fairly
+from hasa_opt.solving.verdict import verify
+
+__all__ = ["choose_solver", "solve", "solve_continuous", "starting_choice"]
+
+
+def starting_choice(problem: AllocationProblem, given: Any) -> IntArray:
+    """Choice of each client, ``(n_clients,)``, from an allocation or from indices into the menu.
+
+    Clients of another fleet are told apart by their names; newcomers start at their cheapest width.
+
+    Raises
+    ------
+    InputError
+        If the fleets differ and one has no names, or if an index breaks a rule.
+    """
+    if not isinstance(given, Allocation):
+        return problem.checked(array(given, "choice"))
+    old, new = given.problem.clients.names, problem.clients.names
+    if old is not None and new is not None and old != new:
+        return _matched(problem, dict(zip(old, given.choice.tolist(), strict=True)))
+    if given.choice.size != len(problem):
+        raise InputError(
+            f"warm_start has {given.choice.size} clients, the problem {len(problem)}: "
+            "give Clients(names=...) in both problems, so that it is known who joined and who left"
+        )
+    return problem.checked(given.choice)
+
+
+def _matched(problem: AllocationProblem, chosen: dict[str, int]) -> IntArray:
+    """The choices of the clients that are known by name, and the cheapest of the others."""
+    assert problem.clients.names is not None
+    choice = np.array([chosen.get(name, -1) for name in problem.clients.names], dtype=np.int64)
+    newcomers = np.flatnonzero(choice < 0)
+    cheapest = problem.costs[newcomers] == problem.cheapest[newcomers, None]
+    choice[newcomers] = (cheapest & problem.admissible[newcomers]).argmax(axis=1)
+    return problem.checked(choice)
+
+
+_MILP_COLUMNS = 20_000
+
+
+def solve(
+    problem: AllocationProblem,
+    solver: str = "auto",
+    *,
+    time_limit_s: float | None = None,
+    gap: float = 0.0,
+    fallback: str | Sequence[str] | None = None,
+    warm_start: Allocation | npt.ArrayLike | None = None,
+    **options: Any,
+) -> Allocation:
+    """Find the best allocation, and verify it.
+
+    Objective and limits are recomputed in exact integers from the backend's choice, whatever the
+    backend says about it; see :class:`hasa_opt.Allocation` for what is reported.
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+    solver : str
+        A name from :func:`hasa_opt.solvers`, or ``"auto"``.
+    time_limit_s : float, optional
+        Seconds for each solver that is tried, with the verification of its answer; at least 0.
+        Its import does not count. Without an answer by then it ends with ``TIME_LIMIT``. So does
+        ``"exact"`` while it is being compiled, some twelve seconds from the first call on a
+        machine, with an allocation as of ``"greedy"``.
+    gap : float
+        Relative gap at which the backend may stop; 0 asks for the proven optimum.
+    fallback : str or sequence of str, optional
+        Solvers to try in turn where the first is not installed or holds no allocation. Which
+        ones failed is recorded in ``Allocation.fallback_from``.
+    warm_start : Allocation or (n_clients,) integers, optional
+        An allocation to start from; a hint that some backends use. That of another fleet is
+        matched by the names of the clients: whoever stayed starts from the width of before.
+    **options
+        For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
+
+    Returns
+    -------
+    Allocation
+
+    Raises
+    ------
+    InfeasibleError
+        If no allocation satisfies the limits, with the cheapest change that would do.
+    UnknownSolverError, SolverNotInstalledError, UnsupportedConstraintError
+        About the choice of the solver.
+    InputError
+        For a time limit, a gap, an option or a warm start that breaks a rule.
+
+    Examples
+    --------
+    >>> import hasa_opt as hasa
+    >>> clients = hasa.Clients([100, 100, 200])
+    >>> problem = hasa.AllocationProblem.build(
+    ...     clients, widths=[0.25, 0.5, 1.0], budget=0.5, utility=hasa.utility.alpha_fair()
+    ... )
+    >>> result = hasa.solve(problem, "highs")
+    >>> result.widths.tolist(), str(result.termination)
+    ([0.5, 0.5, 0.5], 'optimal')
+    """
+    expect(problem, AllocationProblem, "problem")
+    limit_s, gap = _checked_limits(time_limit_s, gap)
+    names = _names(problem, solver, fallback)
+    for name in names:
+        registry.check_constraints(problem, name)
+    if not problem.rows:
+        problem.check_budget()
+    start = None if warm_start is None else starting_choice(problem, warm_start)
+    once = _solve_once if fairness(problem) is None else partial(solve_fairly, _solve_once)
+    tried: list[str] = []
+    for at, name in enumerate(names):
+        last = at == len(names) - 1
+        own_options = options if at == 0 else {}
+        audited = registry.record(name).audited or bool(problem.rows)
+        try:
+            registry.load(name)
+            request = Request(problem, limit_s, gap, start, own_options, audited)
+            result = once(problem, name, request, tuple(tried))
+        except (SolverNotInstalledError, PrecisionError) as error:
+            if last:
+                raise
+            tried.append(f"{name}: {error}")
+            continue
+        if result.has_solution or last:
+            return result
+        tried.append(f"{name}: {result.termination}: {result.message}")
+    raise AssertionError("unreachable: the last solver returns or raises")
+
+
+def _names(
+    problem: AllocationProblem, solver: str, fallback: str | Sequence[str] | None
+) -> list[str]:
+    """Solvers to try in turn."""
+    others = several(() if fallback is None else fallback, "fallback")
+    names: list[str] = []
+    for name in (solver, *others):
+        names += _auto(problem) if isinstance(name, str) and name == "auto" else [name]
+    return names
+
+
+def _auto(problem: AllocationProblem) -> list[str]:
+    """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
+    chosen = choose_solver(problem)
+    spares = ("greedy", "highs") if chosen == "exact" else ()
+    return [chosen, *(name for name in spares if registry.supports(problem, name))][:2]
+
+
+def choose_solver(problem: AllocationProblem) -> str:
+    """Name of the solver that ``"auto"`` stands for.
+
+    The exact solver where the budget is the only limit, robust or not, and where HiGHS would not
+    end within seconds; else HiGHS, which proves the optimum under further limits. Where neither is
+    installed or able: greedy.
+    """
+    able = [
+        name
+        for name in ("exact", "highs")
+        if registry.record(name).available and registry.supports(problem, name)
+    ]
+    small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
+    plain = all(isinstance(row, RobustRow) for row in problem.rows)
+    if "exact" in able and (plain or not small or "highs" not in able):
+        return "exact"
+    return "highs" if "highs" in able and (problem.rows or small) else "greedy"
+
+
+def solve_continuous(
+    scores: npt.ArrayLike,
+    samples: npt.ArrayLike,
+    *,
+    budget: float = 0.5,
+    widths: tuple[float, float] = (0.2, 0.8),
+    caps: npt.ArrayLike | None = None,
+) -> FloatArray:
+    """HASA's widths as the optimum of a concave program, solved by CVXPY and Clarabel.
+
+    Maximise ``sum_i w_i q_i log r_i`` with ``sum_i w_i r_i <= B`` and ``r_min <= r_i <= cap_i``.
+    Its optimum is :func:`hasa_opt.rules.hasa` with ``passes="exact"``, which is faster and more
+    precise; this is the independent check, and the place to start for a program of your own.
+
+    Parameters, result and errors as for :func:`hasa_opt.rules.hasa`.
+
+    Raises
+    ------
+    SolverNotInstalledError
+        If CVXPY is absent.
+    """
+    low, high = widths
+    hasa_rule(scores, samples, budget=budget, widths=widths, caps=caps)
+    registry.load("cvxpy")
+    from hasa_opt.solvers.cvxpy import proportional_fair
+
+    weights = Clients(samples).weights
+    wanted = preliminary_widths(scores, widths=widths)
+    upper = np.full(wanted.shape, high) if caps is None else np.asarray(caps, dtype=np.float64)
+    return proportional_fair(weights * wanted, weights, budget, low, upper)
+
+
+def _solve_once(
+    problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
+) -> Allocation:
+    started = time.perf_counter()
+    answer = registry.ask(name, request)
+    if answer.termination is Termination.INFEASIBLE and answer.choice is None:
+        answer = _explained(request, name, answer)
+    verdict = verify(problem, answer, request)
+    return Allocation(
+        problem=problem,
+        solver=name,
+        termination=verdict.termination,
+        bound=verdict.bound,
+        prices=verdict.prices,
+        seconds=time.perf_counter() - started,
+        claim_held=verdict.claim_held,
+        message=verdict.message,
+        fallback_from=tried,
+        held=verdict.choice,
+        evaluation=verdict.found,
+    )
+
+
+def _explained(request: Request, name: str, answer: Answer) -> Answer:
+    """Raise if the problem is infeasible; else turn the false claim into what it was.
+
+    CBC calls a model infeasible where its time was up before it found a solution.
+    """
+    from hasa_opt.solving.infeasible import explain_infeasible
+
+    deadline = request.deadline
+    try:
+        conflict = deadline.wait_for(lambda: explain_infeasible(request.problem, deadline))
+    except OutOfTime:
+        native = f"{answer.native}; the time limit left none to confirm that it is infeasible"
+        return Answer(Termination.TIME_LIMIT, native=native)
+    if conflict is not None:
+        raise InfeasibleError(conflict.message, limits=conflict.limits)
+    native = f"{answer.native}; {name} claims infeasible, but a feasible allocation exists"
+    limited = request.time_limit_s is not None
+    return Answer(Termination.TIME_LIMIT if limited else Termination.OPTIMAL, native=native)
+
+
+def _checked_limits(time_limit_s: float | None, gap: float) -> tuple[float | None, float]:
+    limit_s = None if time_limit_s is None else number(time_limit_s, "time_limit_s", infinite=True)
+    if limit_s is not None and limit_s < 0:
+        raise InputError(f"time_limit_s {time_limit_s} must be at least 0 seconds, or None")
+    relative = number(gap, "gap")
+    if not 0 <= relative < 1:
+        raise InputError(f"gap {gap} must lie in [0, 1): 0 asks for the proven optimum")
+    return None if limit_s == inf else limit_s, relative

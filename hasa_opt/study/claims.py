@@ -1,0 +1,293 @@
+"""The claim of a study in one sentence, and the words that its numbers support."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hasa_opt._utils.checks import listed
+from hasa_opt.study.inference import Difference, family
+from hasa_opt.study.results import Kind, Results
+from hasa_opt.study.summary import SummaryRow, left_out
+
+if TYPE_CHECKING:
+    from hasa_opt.study.study import Study
+
+__all__ = [
+    "REFERENCE",
+    "Contrast",
+    "Hinge",
+    "against",
+    "against_plain",
+    "against_same_options",
+    "headline",
+    "hinge_sentences",
+    "hinges",
+    "plain_of",
+    "reference_of",
+    "signed",
+    "span",
+    "verdict",
+]
+
+
+REFERENCE = "uniform"
+"""The policy that the others are held against."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A policy, what it is held against, and their difference in points over the seeds."""
+
+    policy: str
+    reference: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """A client without which a difference tells another story.
+
+    Parameters
+    ----------
+    policy, reference, client : str
+    difference, without : float
+        Mean difference in points, with all clients and without this one.
+    turns : bool
+        True if the sign changes; else the difference moves by more than half its 95 % interval.
+    """
+
+    policy: str
+    reference: str
+    client: str
+    difference: float
+    without: float
+    turns: bool
+
+
+def plain_of(policy: str) -> str:
+    """Name of a policy's allocation without its loop options: "hasa" of "hasa+personal"."""
+    return policy.partition("+")[0]
+
+
+def reference_of(policy: str, policies: Sequence[str]) -> str | None:
+    """Find the policy with the same loop options and the reference's allocation.
+
+    Parameters
+    ----------
+    policy : str
+    policies : sequence of str
+        Those to choose from.
+
+    Returns
+    -------
+    str or None
+        "uniform+personal" for "hasa+personal"; "uniform" for a policy without options. None where
+        there is none, or it is the policy itself.
+    """
+    options = set(policy.split("+")[1:])
+    for other in policies:
+        first, *rest = other.split("+")
+        if first == REFERENCE and set(rest) == options and other != policy:
+            return other
+    return None
+
+
+def against(
+    results: Results, reference: str = REFERENCE, *, measure: str = "mean", kind: Kind = "own"
+) -> list[Contrast]:
+    """Hold every other policy against one, with Holm's correction over all of them.
+
+    Parameters
+    ----------
+    results : Results
+    reference : str
+        Name of a policy.
+    measure, kind
+        As for :meth:`Results.measure`.
+
+    Returns
+    -------
+    list of Contrast
+        Empty if the reference is not in the results or no client was measured.
+    """
+    pairs = [(policy, reference) for policy in results.policies if policy != reference]
+    return _contrasts(results, pairs if reference in results.policies else [], measure, kind)
+
+
+def against_same_options(
+    results: Results, *, measure: str = "mean", kind: Kind = "own"
+) -> list[Contrast]:
+    """Hold policies with loop options against the reference with the same: what allocation adds.
+
+    Holm's correction is over these comparisons. Parameters as for :func:`against`.
+    """
+    found = ((policy, reference_of(policy, results.policies)) for policy in results.policies)
+    pairs = [(policy, other) for policy, other in found if "+" in policy and other is not None]
+    return _contrasts(results, pairs, measure, kind)
+
+
+def against_plain(results: Results, *, measure: str = "mean", kind: Kind = "own") -> list[Contrast]:
+    """Hold policies with loop options against the same allocation without: what options add.
+
+    Holm's correction is over these comparisons. Parameters as for :func:`against`.
+    """
+    plain = ((policy, plain_of(policy)) for policy in results.policies)
+    pairs = [(policy, own) for policy, own in plain if policy != own and own in results.policies]
+    return _contrasts(results, pairs, measure, kind)
+
+
+def hinges(results: Results, reference: str = REFERENCE) -> list[Hinge]:
+    """Find clients without which a difference of client means changes its sign or moves far.
+
+    Far is more than half the width of its 95 % t interval. For a single seed, which has none,
+    only signs are looked at.
+    """
+    without, found = left_out(results), []
+    clients = [results.clients[row] for row in results.measured()]
+    for contrast in against(results, reference):
+        whole = contrast.difference
+        own, base = results.row(contrast.policy), results.row(reference)
+        moved = (without[own] - without[base]).mean(axis=0)
+        turns = np.sign(np.round(moved, 9)) * np.sign(whole.mean) < 0
+        far = np.abs(moved - whole.mean) > (whole.high - whole.low) / 2
+        for at in np.flatnonzero(turns | far):
+            case = (clients[at], whole.mean, float(moved[at]), bool(turns[at]))
+            found.append(Hinge(contrast.policy, reference, *case))
+    return found
+
+
+def _contrasts(
+    results: Results, pairs: Sequence[tuple[str, str]], measure: str, kind: Kind
+) -> list[Contrast]:
+    if not results.measured(kind).size:
+        return []
+    values = results.measure(measure, kind)
+    differences = family([(values[results.row(a)], values[results.row(b)]) for a, b in pairs])
+    return [Contrast(*pair, own) for pair, own in zip(pairs, differences, strict=True)]
+
+
+_MAX_NAMED = 6
+_MINUS = "\N{MINUS SIGN}"
+
+
+def headline(study: Study) -> str:
+    """State in one sentence which policy came first and how sure that is.
+
+    Policies that miss the budget are left out. The word "better" needs an interval over seeds
+    (paired by seed, t distribution, corrected by Holm's method for the number of policies) that
+    leaves zero out.
+
+    Parameters
+    ----------
+    study : Study
+        With outcomes.
+    """
+    if not study.results.measured().size:
+        return "No client has test data under every policy and seed: nothing can be compared."
+    ranked = sorted((row for row in study.summary() if not row.flagged), key=lambda row: -row.mean)
+    if not ranked:
+        return (
+            f"No policy meets the budget of {study.budget:g}, "
+            "so the accuracies below cannot be compared."
+        )
+    first = ranked[0]
+    top = f"{first.policy} has the highest mean client accuracy measured, {first.mean:.2f} %"
+    if REFERENCE not in {row.policy for row in ranked}:
+        return f"{top}; there is no {REFERENCE} policy within the budget to compare it with."
+    if len(ranked) == 1:
+        return f"{top}; no other policy meets the budget."
+    contrasts = {own.policy: own.difference for own in against(study.results)}
+    clear = [row for row in ranked if row.policy in contrasts and _gains(contrasts[row.policy])]
+    if clear:
+        return _gain(study, clear[0], first, contrasts)
+    if first.policy != REFERENCE:
+        gap = contrasts[first.policy]
+        return f"{top}, {signed(gap.mean)} points from {REFERENCE}{_certainty(gap, contrasts)}."
+    second = ranked[1].policy
+    gap = contrasts[second]
+    return (
+        f"{top}; the next, {second}, is at {signed(gap.mean)} points{_certainty(gap, contrasts)}."
+    )
+
+
+def _gains(difference: Difference) -> bool:
+    return difference.verdict == "better"
+
+
+def _gain(
+    study: Study, row: SummaryRow, first: SummaryRow, contrasts: Mapping[str, Difference]
+) -> str:
+    """Say by how much a policy is above the reference, and what of that is allocation."""
+    gap = contrasts[row.policy]
+    claim = (
+        f"{row.policy} is better than {REFERENCE} by {gap.mean:.2f} points of mean client accuracy "
+        f"({row.mean:.2f} %; {_interval(gap, contrasts)})"
+    )
+    same = {own.policy: own for own in against_same_options(study.results)}
+    if row.policy in same:
+        part = same[row.policy]
+        own = part.difference
+        claim += (
+            f"; the part of it that is allocation, against {part.reference}, is "
+            f"{signed(own.mean)} points{_certainty(own, same)}"
+        )
+    if first is not row:
+        claim += f"; {first.policy} measured {first.mean:.2f} %, not told apart from {REFERENCE}"
+    return f"{claim}."
+
+
+def _interval(gap: Difference, tests: Collection[object]) -> str:
+    corrected = f" after Holm over {len(tests)} comparisons" if len(tests) > 1 else ""
+    return f"95 % interval {span(gap.holm_low, gap.holm_high)}{corrected}, {gap.n} seeds"
+
+
+def _certainty(gap: Difference, tests: Collection[object]) -> str:
+    if gap.n == 1:
+        return "; one seed cannot tell this from chance"
+    doubt = "" if gap.clear else "; this cannot be told from zero"
+    return f" ({_interval(gap, tests)}){doubt}"
+
+
+def verdict(contrast: Contrast, flagged: Collection[str]) -> str:
+    """Word for a comparison; none of gain or loss where a budget was missed."""
+    missed = [name for name in (contrast.policy, contrast.reference) if name in flagged]
+    if missed:
+        return f"{missed[0]} misses the budget"
+    return contrast.difference.verdict
+
+
+def hinge_sentences(found: Sequence[Hinge]) -> list[str]:
+    """One sentence per policy whose difference hangs on single clients: the one that moves most."""
+    sentences = []
+    for policy in dict.fromkeys(own.policy for own in found):
+        mine = [own for own in found if own.policy == policy]
+        worst = max(mine, key=lambda own: abs(own.without - own.difference))
+        change = "changes its sign" if worst.turns else "moves by more than half its interval"
+        more = [own.client for own in mine if own is not worst]
+        others = f" (also: {listed(more, most=_MAX_NAMED)})" if more else ""
+        sentences.append(
+            f"{policy} against {worst.reference}: without {worst.client} the difference {change}, "
+            f"from {signed(worst.difference)} to {signed(worst.without)} points"
+            f"{others}."
+        )
+    return sentences
+
+
+def signed(value: float) -> str:
+    """Two decimals with a sign; a value that rounds to zero has none, NaN is a dash."""
+    if not math.isfinite(value):
+        return "\N{EN DASH}"
+    text = f"{abs(value):.2f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else _MINUS) + text
+
+
+def span(low: float, high: float) -> str:
+    """An interval in words."""
+    return f"{signed(low)} to {signed(high)}" if math.isfinite(low) else "unbounded"

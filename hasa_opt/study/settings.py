@@ -1,0 +1,124 @@
+"""What a study refuses before any work starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hasa_opt._utils.checks import listed, number, whole
+from hasa_opt.errors import InputError
+from hasa_opt.federated import ENGINES, LocalTraining
+from hasa_opt.federated.settings import (
+    check_arguments,
+    check_choice,
+    check_deployment,
+    check_robustness,
+    check_sample,
+    check_weight_power,
+    named,
+)
+from hasa_opt.policies.policy import POLICIES, RECOMMENDED, parse_policy
+from hasa_opt.rules.scores import SCORES
+from hasa_opt.study.planner import RESOURCES
+from hasa_opt.study.summary import BUDGET_TOLERANCE
+from hasa_opt.study.trials import BACKENDS
+
+if TYPE_CHECKING:
+    from hasa_opt.study.study import Study
+
+__all__ = ["check"]
+
+_ROUNDS_BY = ("fixed", "validation")
+
+
+def check(study: Study) -> None:
+    """Refuse what a run, a probe or a pilot of the study would refuse later.
+
+    Raises
+    ------
+    InputError
+        Naming the value, the rule and the remedy.
+    """
+    for policy in study.policies:
+        _check_policy(study, policy)
+    LocalTraining(study.local_epochs, study.batch_size, study.learning_rate, study.optimizer)
+    for seed in study.seeds:
+        check_arguments(
+            study.model, study.task, study.rounds, study.aggregation, study.evaluate, seed
+        )
+    _check_repeated(study)
+    check_sample(study.task, study.sample)
+    _check_deployment(study, "global")
+    named(ENGINES, "engine", study.engine)
+    check_choice("budget_in", study.budget_in, RESOURCES)
+    check_choice("rounds_by", study.rounds_by, _ROUNDS_BY)
+    check_robustness(study.task, study.faults, None, None, resume=False)
+    if study.rounds_by == "validation" and study.draws:
+        raise InputError(
+            f'rounds_by="validation" needs all clients in each round, not sample = {study.sample}: '
+            "of sampled ones only the last round measures all. Leave one of them out"
+        )
+    check_choice("backend", study.backend, BACKENDS)
+    if study.score not in SCORES:
+        raise InputError(f"score {study.score!r} is not known: choose from {', '.join(SCORES)}")
+    whole(study.probe_rounds, "probe_rounds", least=1)
+    _check_repeats(study)
+    _check_budget(study)
+
+
+def _check_policy(study: Study, policy: str) -> None:
+    """Refuse a name that is not known, and options that do not fit the study."""
+    if not isinstance(policy, str):
+        raise InputError(f"policy {policy!r} is no name: choose from {', '.join(POLICIES)}")
+    name, *options = policy.split("+")
+    if name == RECOMMENDED:
+        if options:
+            raise InputError(
+                f"policy {policy!r} has options, about which {name!r} decides: leave them out"
+            )
+        _check_deployment(study, "personal")
+        return
+    chosen = parse_policy(policy)[1]
+    check_weight_power(chosen.get("weight_power", study.weight_power))
+    _check_deployment(study, chosen.get("deploy", "global"))
+
+
+def _check_repeated(study: Study) -> None:
+    """Refuse what would count twice, also the same policy with its options in another order."""
+    for name in ("policies", "seeds"):
+        counted = Counter(getattr(study, name))
+        if again := [value for value, times in counted.items() if times > 1]:
+            raise InputError(f"{name} repeat a value ({listed(again)}): give each once")
+    known: dict[tuple[str, ...], str] = {}
+    for policy in study.policies:
+        name, *options = policy.split("+")
+        other = known.setdefault((name, *sorted(options)), policy)
+        if other != policy:
+            raise InputError(f"policies {other!r} and {policy!r} are the same: give one of them")
+
+
+def _check_budget(study: Study) -> None:
+    """Refuse a budget that no widths of the menu can spend, or that is not enough for any."""
+    number(study.budget, "budget")
+    problem = study.setting_for(study.seeds[0]).problem()
+    problem.check_budget()
+    widest = problem.dearest / problem.full_cost
+    if problem.budget > widest * (1 + BUDGET_TOLERANCE):
+        raise InputError(
+            f"budget {problem.budget:g} is above the widest possible allocation ({widest:.4g}): "
+            "policies are compared where they spend it. Lower the budget or add a wider width"
+        )
+
+
+def _check_deployment(study: Study, deploy: str) -> None:
+    check_deployment(study.evaluate, study.output_bias, deploy, study.mix, "last")
+
+
+def _check_repeats(study: Study) -> None:
+    repeats = whole(study.pilot_repeats, "pilot_repeats")
+    smallest = int(study.task.samples.min())
+    if RECOMMENDED in study.policies and (repeats == 1 or repeats > smallest):
+        raise InputError(
+            f"pilot_repeats {repeats} must be 0 or from 2 to {smallest}, the training samples of "
+            "the smallest client"
+        )
