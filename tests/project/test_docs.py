@@ -1,0 +1,88 @@
+"""The pages: their examples run, their tables are the registry's, they build without warnings."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import runpy
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import hasa_opt as hasa
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.rst"))
+WITHOUT_EXAMPLES = {"api"}
+SPHINX = all(find_spec(name) for name in ("sphinx", "pydata_sphinx_theme", "numpydoc"))
+
+
+def text(name: str) -> str:
+    return (DOCS / f"{name}.rst").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_examples_print_what_is_shown(path: Path) -> None:
+    before = {line.name for line in hasa.solvers()}
+    flags = doctest.ELLIPSIS
+    failed, tried = doctest.testfile(str(path), module_relative=False, optionflags=flags)
+    assert failed == 0
+    assert (tried == 0) == (path.stem in WITHOUT_EXAMPLES)
+    assert {line.name for line in hasa.solvers()} == before
+
+
+@pytest.mark.parametrize("table", ["constraint_table", "capability_table"])
+def test_tables_of_backends_are_the_registry(table: str) -> None:
+    printed = runpy.run_path(str(DOCS / "registry_table.py"))[table]()
+    assert printed in text("backends"), f"python docs/registry_table.py prints:\n{printed}"
+
+
+def test_table_has_every_feature_of_the_registry() -> None:
+    features = runpy.run_path(str(DOCS / "registry_table.py"))["FEATURES"]
+    stated = {name for line in hasa.solvers() for name in (*line.constraints, *line.alone)}
+    assert set(features) == stated
+
+
+def test_measured_table_has_every_backend() -> None:
+    block = text("backends").split(".. code-block:: text")[1].split("\n\n*gap* is")[0]
+    for line in hasa.solvers():
+        assert len(re.findall(rf"^   {line.name} ", block, flags=re.MULTILINE)) == 2
+
+
+def test_every_error_has_a_section() -> None:
+    for name in hasa.errors.__all__:
+        assert f"\n{name}\n{'-' * len(name)}\n" in text("errors")
+
+
+def test_every_constraint_has_a_section() -> None:
+    sections = re.findall(r"\n([^\n]+)\n-{4,}\n", text("constraints"))
+    named = {name for section in sections for name in section.split(", ")}
+    stated = {
+        name.partition("(")[0]
+        for line in hasa.solvers()
+        for name in (*line.constraints, *line.alone)
+    }
+    assert stated <= named
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    listed = set(re.findall(r"^   (\w+)$", text("api"), flags=re.MULTILINE))
+    own_page = {"HasaError", "InputError", "InfeasibleError"}  # in errors
+    assert set(hasa.__all__) - own_page <= listed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SPHINX, reason="needs hasa-opt[docs]")
+def test_pages_build_without_warnings(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    folders = ["-d", str(tmp_path / "trees"), str(DOCS), str(tmp_path / "html")]
+    ended = subprocess.run([*command, *folders], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    page = (tmp_path / "html" / "mathematics.html").read_text(encoding="utf-8")
+    assert "<math" in page
+    assert "mathjax" not in page.lower()
+    assert (tmp_path / "html" / "generated" / "hasa_opt.AllocationProblem.html").exists()

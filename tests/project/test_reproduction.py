@@ -1,0 +1,170 @@
+"""The reproduction: pages rebuilt from committed measurements, and the command that makes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from hasa_opt import tasks
+from hasa_opt.study.results import read_results
+
+HERE = Path(__file__).parents[2] / "docs" / "reproduction"
+EARLIER_RULE = "probe_alone"  # what was recommended before pilots: no policy of today
+
+
+def load(name: str) -> ModuleType:
+    sys.path[:0] = [] if str(HERE) in sys.path else [str(HERE)]  # the scripts import each other
+    spec = importlib.util.spec_from_file_location(f"reproduction_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_rebuilt_from_the_committed_measurements():
+    tables = load("tables")
+    assert tables.PAGE.read_text(encoding="utf-8") == tables.page()
+
+
+def test_the_committed_measurements_are_of_the_frozen_settings():
+    run = load("run")
+    settings = {str(setting): setting for setting in run.SETTINGS}
+    files = sorted((HERE / "results").glob("*-*-*.csv"))
+    assert files
+    for path in files:
+        results = read_results(path)
+        assert results.seeds == tuple(run.SEEDS)
+        assert set(results.policies) <= {*run.POLICIES, EARLIER_RULE}
+        budget = settings[path.stem].budget
+        assert np.abs(results.realised / budget - 1).max() < 0.005
+        assert (results.rounds == run.ROUNDS).all()
+        assert len(results.clients) == 7
+
+
+def test_the_recommendation_is_confirmed_on_fresh_seeds():
+    run, domains, records = load("run"), load("domains"), load("records")
+    rounds = dict.fromkeys(map(str, run.SETTINGS), run.ROUNDS)
+    rounds |= {f"domains-cnn-{budget:g}": domains.ROUNDS for budget in domains.BUDGETS.values()}
+    files = sorted((HERE / "results" / "confirmation").glob("*-*-*.csv"))
+    assert files
+    for path in files:
+        results = read_results(path)
+        assert results.seeds == tuple(range(220, 240))
+        assert (results.rounds == rounds[path.stem]).all()
+        budget = float(path.stem.split("-")[2])
+        assert np.abs(results.realised / budget - 1).max() < 0.005
+        chosen = records.chosen(path)
+        assert chosen.total() == len(results.seeds)
+        for name in chosen.keys() & set(results.policies):
+            if chosen[name] == len(results.seeds):
+                same = results.own[results.row("recommended")] == results.own[results.row(name)]
+                assert same.all(), "what is recommended is trained once"
+
+
+def test_the_readme_shows_what_was_measured():
+    tables = load("tables")
+    found = {name: own for name, own in tables.settings().items() if name.startswith("titles")}
+    rows = {row[0]: row for row in tables.glance(found)}
+    readme = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
+    _, _, after = readme.partition("| minus uniform | ")
+    header, _, *lines = after.split("\n\n")[0].splitlines()
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [f"titles {name.strip()}" for name in header.strip(" |").split("|")] == list(found)
+    assert len(shown) > 10
+    assert shown == [rows[row[0]] for row in shown]
+
+
+@pytest.mark.parametrize("budget", ["0.5", "0.35"])
+def test_the_page_when_to_bother_shows_what_was_measured(budget):
+    tables = load("tables")
+    results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv")
+    text = (HERE.parent / "when_to_bother.rst").read_text(encoding="utf-8")
+    shown = text.partition(f"list-table:: Budget {budget}\n")[2].partition("\n\n")[2]
+    rows = shown.split("\n\n")[0].split("   * - ")[2:]
+    assert len(rows) == 6
+    for row in rows:
+        title, *cells = row.strip().split("\n     - ")
+        better, worse = (
+            {"by domain": "by_domain", "HASA": "hasa"}.get(name, name)
+            for name in title.split(" - ")
+        )
+        for cell, measure in zip(cells, ("mean", "weighted", "worst"), strict=True):
+            own = tables.gap(tables.Claim("", better, worse, measure), results)
+            assert cell == interval(own), title
+
+
+def test_the_page_of_the_image_study_shows_what_was_measured():
+    tables = load("tables")
+    text = (HERE / "index.rst").read_text(encoding="utf-8")
+    shown = text.partition("   * - Against uniform\n     - 0.5\n")[2].split("\n\n")[0]
+    rows = shown.split("   * - ")[1:]
+    assert len(rows) > 10
+    for row in rows:
+        policy, *cells = row.strip().split("\n     - ")
+        for place, cell in enumerate(cells):
+            budget, measure = ("0.5", "0.35")[place // 2], ("mean", "worst")[place % 2]
+            results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv")
+            own = tables.gap(tables.Claim("", policy, "uniform", measure), results)
+            assert cell.replace("\N{MINUS SIGN}", "-") == interval(own), policy
+
+
+def interval(own):
+    low, high = (f"{end:.1f}".replace("-0.0", "0.0") for end in (own.low, own.high))
+    return f"{own.mean:+.1f} ({low} to {high})"
+
+
+def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
+    results = read_results(HERE / "results" / "titles-64-0.5.csv")
+    own = 100 * results.own[results.row("hasa")].mean(axis=1)
+    base = 100 * results.own[results.row("uniform")].mean(axis=1)
+    shown = f"{abs((own - base).mean()):.2f}"
+    page = load("tables").PAGE.read_text(encoding="utf-8")
+    section = page[page.index("Titles, 64 hidden units, budget 0.5") :]
+    row = section[section.index("   * - hasa\n") :].splitlines()
+    assert row[2].strip().lstrip("- +\N{MINUS SIGN}") == shown
+
+
+def test_what_is_recommended_is_kept_beside_the_results(tmp_path):
+    records = load("records")
+    records.keep_choices("a-1-0.5", {1: "uniform+personal: why", 0: "fjord: why, too"}, tmp_path)
+    records.keep_choices("b-1-0.5", {1: "uniform: b"}, tmp_path)
+    records.keep_choices("a-1-0.5", {1: "fjord: again"}, tmp_path)
+    assert records.chosen(tmp_path / "a-1-0.5.csv") == {"fjord": 2}
+    assert records.chosen(tmp_path / "b-1-0.5.csv") == {"uniform": 1}
+    assert records.chosen(tmp_path / "c-1-0.5.csv") == {}
+
+
+def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypatch, capsys):
+    run = load("run")
+    monkeypatch.setattr(run, "ROUNDS", 1)
+    small = tasks.load("docstrings", n_texts=400)
+    monkeypatch.setattr(run.tasks, "load", lambda name, seed: small)
+    arguments = ["--directory", tmp_path / "runs", "--results", tmp_path]
+    arguments += ["--settings", "docstrings-16-0.5", "--seeds", 0, 1]
+    arguments += ["--policies", "uniform", "uniform+personal", "--workers", 1]
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    run.main()
+    results = read_results(tmp_path / "docstrings-16-0.5.csv")
+    assert results.policies == ("uniform", "uniform+personal")
+    assert results.seeds == (0, 1)
+    stored = list((tmp_path / "runs" / "docstrings-16-0.5").iterdir())
+    assert len(stored) == 2, "a personal deployment is no training of its own"
+    written = (tmp_path / "docstrings-16-0.5.csv").read_bytes()
+    monkeypatch.setattr("hasa_opt.study.trials.run", lambda *_, **__: pytest.fail("trained again"))
+    run.main()
+    assert (tmp_path / "docstrings-16-0.5.csv").read_bytes() == written
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "ROUNDS", 1)
+    monkeypatch.setattr(run.tasks, "load", lambda name, seed: small)
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, [*arguments, "--policies", "reverse"])])
+    run.main()
+    later = read_results(tmp_path / "docstrings-16-0.5.csv")
+    assert later.policies == ("uniform", "uniform+personal", "reverse"), "others stay in the file"
+    assert np.array_equal(later.own[:2], results.own)

@@ -1,0 +1,271 @@
+"""The min-cost flow: quotas alone."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from support import problems
+
+import hasa_opt as hasa
+from hasa_opt import AllocationProblem, Clients, Coverage, Quota, Termination, solve
+from hasa_opt._utils.deadline import Deadline
+from hasa_opt.errors import (
+    InfeasibleError,
+    InputError,
+    SolverNotInstalledError,
+    UnsupportedConstraintError,
+)
+from hasa_opt.solvers import flow
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Request
+
+LIBRARIES = ["networkx"]
+if registry.record("cpsat").available:
+    LIBRARIES.append("ortools")
+needs_ortools = pytest.mark.skipif("ortools" not in LIBRARIES, reason="pip install ortools")
+
+
+def contested(seed: int, scale: float = 1.0, n_clients: int | None = None) -> AllocationProblem:
+    """Everybody wants the same widths; masks, ties and any sign of utility."""
+    rng = np.random.default_rng(seed)
+    n_clients = int(rng.integers(1, 40)) if n_clients is None else n_clients
+    n_widths = int(rng.integers(2, 7))
+    menu = np.arange(1, n_widths + 1) / n_widths
+    shape = (n_clients, n_widths)
+    table = {
+        0: lambda: rng.integers(-2, 3, shape).astype(float),
+        1: lambda: np.cumsum(rng.random(shape), axis=1),
+        2: lambda: rng.normal(size=shape) - np.arange(n_widths),
+    }[seed % 3]()
+    quota = rng.multinomial(n_clients + int(rng.integers(0, 4)), rng.dirichlet(np.ones(n_widths)))
+    quotas = [Quota({float(width): int(most) for width, most in zip(menu, quota, strict=True)})]
+    quotas.append(Quota({float(menu[0]): int(quota[0] + rng.integers(0, 2))}))
+    masks = []
+    if rng.random() < 0.5 and n_clients > 2:
+        masks = [hasa.Forbidden({0: float(menu[0])}), hasa.Fixed({1: float(menu[-1])})]
+    return AllocationProblem.build(
+        Clients(rng.integers(1, 50, n_clients)),
+        widths=menu,
+        budget=1.0,
+        utility=hasa.utility.measured(table * scale),
+        constraints=[*quotas, *masks],
+    )
+
+
+@pytest.mark.parametrize(("scale", "seeds"), [(1.0, 120), (1e-12, 30), (1e12, 30)])
+def test_agrees_with_highs(scale, seeds):
+    ended = {"optimal": 0, "infeasible": 0}
+    for seed in range(seeds):
+        problem = contested(seed, scale)
+        best = registry.load("highs").solve(problem, Request(problem))
+        claim = registry.load("flow").solve(problem, Request(problem))
+        assert claim.termination is best.termination
+        ended[str(claim.termination)] += 1
+        if claim.termination is Termination.OPTIMAL:
+            found = problem.evaluate(claim.choice)
+            room = 1e-9 * max(problem.span, scale)
+            assert found.feasible
+            assert claim.objective == pytest.approx(found.objective, abs=room)
+            assert claim.objective == pytest.approx(best.objective, abs=room)
+            assert claim.bound >= best.objective - room
+    assert ended["optimal"] >= seeds / 2
+    assert ended["infeasible"] >= 1
+
+
+def test_an_infeasible_quota_is_explained():
+    problem = problems.measured(
+        [1, 1], (0.5, 1.0), 1, [[0, 3]] * 2, constraints=[Quota({1.0: 0, 0.5: 0})]
+    )
+    with pytest.raises(InfeasibleError, match="Quota"):
+        solve(problem, "flow")
+
+
+@needs_ortools
+def test_both_libraries_agree():
+    for seed in range(15):
+        problem = contested(seed)
+        answers = [
+            registry.load("flow").solve(problem, Request(problem, options={"library": name}))
+            for name in LIBRARIES
+        ]
+        assert answers[0].termination is answers[1].termination
+        assert answers[0].objective == pytest.approx(answers[1].objective, abs=1e-9)
+
+
+@needs_ortools
+def test_ten_thousand_clients():
+    problem = contested(1, n_clients=10_000)
+    problem = AllocationProblem.build(
+        problem.clients,
+        widths=(0.2, 0.5, 0.8),
+        budget=1.0,
+        utility=hasa.utility.hasa(np.random.default_rng(0).random(10_000)),
+        constraints=[Quota({0.8: 2_000, 0.5: 3_000})],
+    )
+    result = solve(problem, "flow")
+    assert result.termination is Termination.OPTIMAL
+    assert "ortools" in result.message
+    assert np.bincount(result.choice).tolist() == [5_000, 3_000, 2_000]
+
+
+def test_what_rounding_spoils_is_mended(monkeypatch):
+    # Costs of 0 leave the library blind: every move is made by the cycles.
+    monkeypatch.setattr(flow, "_whole_costs", lambda problem: np.zeros(problem.costs.shape, int))
+    for seed in (0, 1, 4, 7, 8):
+        problem = contested(seed, n_clients=30)
+        try:
+            best = solve(problem, "highs")
+        except InfeasibleError:
+            continue
+        result = solve(problem, "flow")
+        assert result.termination is Termination.OPTIMAL
+        assert result.objective == pytest.approx(best.objective, abs=1e-9)
+
+
+def test_a_gap_that_is_left_is_told(monkeypatch):
+    monkeypatch.setattr(flow, "_whole_costs", lambda problem: np.zeros(problem.costs.shape, int))
+    monkeypatch.setattr(flow, "_CYCLES", 0)
+    problem = problems.measured(
+        [1, 1], (0.5, 1.0), 1, [[0, 3], [0, 2]], constraints=[Quota({1.0: 1, 0.5: 1})]
+    )
+    answers = [
+        registry.load("flow").solve(given, Request(given))
+        for given in (problem, hasa_reversed(problem))
+    ]
+    assert sorted(answer.objective for answer in answers) == [2, 3]
+    for answer in answers:
+        assert answer.bound >= 3
+        proven = answer.objective == 3 and answer.bound == 3
+        assert (answer.termination is Termination.OPTIMAL) == proven
+        assert proven or answer.termination is Termination.GAP_REACHED
+
+
+def hasa_reversed(problem: AllocationProblem) -> AllocationProblem:
+    return AllocationProblem.build(
+        problem.clients,
+        widths=problem.widths,
+        budget=1.0,
+        utility=hasa.utility.measured(problem.utilities[::-1]),
+        constraints=problem.constraints,
+    )
+
+
+def test_the_bound_holds_at_any_price():
+    for seed in range(12):
+        problem = contested(seed)
+        try:
+            best = solve(problem, "highs").objective
+        except InfeasibleError:
+            continue
+        prices = np.random.default_rng(seed).random(problem.widths.size) * 3
+        assert flow._bound(problem, prices, flow._quotas(problem)) >= best - 1e-9
+
+
+def test_a_soft_ban_does_not_hide_the_other_differences():
+    rng = np.random.default_rng(3)
+    table = rng.random((200, 4))
+    found = {}
+    for solver, ban in (("flow", -1e15), ("highs", -100)):
+        table[::7, 0] = ban
+        problem = AllocationProblem.build(
+            Clients(np.ones(200, dtype=int)),
+            widths=(0.25, 0.5, 0.75, 1.0),
+            budget=1.0,
+            utility=hasa.utility.measured(table),
+            constraints=[Quota({1.0: 20, 0.75: 30, 0.5: 60})],
+        )
+        found[solver] = solve(problem, solver).objective
+    assert found["flow"] == pytest.approx(found["highs"], abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"budget": 0.9}, r"'flow'.*budget 0.9.*use highs, or raise the budget to 1,"),
+        ({"constraints": [Coverage({1.0: 0.5})]}, r"'flow'.*Coverage.*use exact or highs or "),
+    ],
+)
+def test_what_it_cannot_take_is_refused_by_name(change, words):
+    arguments = {"budget": 1.0, "constraints": [Quota({1.0: 1})]} | change
+    problem = AllocationProblem.build(
+        Clients([1, 2]), widths=(0.5, 1.0), utility=hasa.utility.alpha_fair(), **arguments
+    )
+    with pytest.raises(UnsupportedConstraintError, match=words):
+        solve(problem, "flow")
+    with pytest.raises(UnsupportedConstraintError, match=words):
+        solve(problem, "highs", fallback="flow")  # before the first one has worked
+
+
+def test_the_budget_that_is_named_suffices():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        arguments = {
+            "clients": Clients(rng.integers(1, 10**5, 3), max_width=rng.choice([0.4, 0.9, 1], 3)),
+            "widths": (0.3, 1.0),
+            "utility": hasa.utility.alpha_fair(),
+        }
+        problem = AllocationProblem.build(**arguments, budget=0.3)
+        if problem.dearest <= problem.limit:
+            continue
+        with pytest.raises(UnsupportedConstraintError) as caught:
+            solve(problem, "flow")
+        named = float(str(caught.value).split("raise the budget to ")[1].split(",")[0])
+        result = solve(AllocationProblem.build(**arguments, budget=named), "flow")
+        assert result.termination is Termination.OPTIMAL
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_time_limit_holds(library):
+    problem = contested(1, n_clients=3_000)
+    began = time.perf_counter()
+    result = solve(problem, "flow", library=library, time_limit_s=0)
+    assert time.perf_counter() - began < 2
+    best = solve(problem, "highs").objective
+    if result.termination is Termination.OPTIMAL:  # within the grace of a few hundredths
+        assert result.objective == pytest.approx(best)
+    else:
+        assert result.termination is Termination.TIME_LIMIT
+    assert result.bound >= best - 1e-9
+    assert solve(contested(1), "flow", library=library).termination is Termination.OPTIMAL
+
+
+def test_what_was_not_mended_in_time_is_told(monkeypatch):
+    monkeypatch.setattr(flow, "_whole_costs", lambda problem: np.zeros(problem.costs.shape, int))
+    problem = contested(1, n_clients=30)
+    late = Request(problem, deadline=Deadline(time.perf_counter() + 60))
+    monkeypatch.setattr(Deadline, "passed", True)
+    monkeypatch.setattr(Deadline, "wait_for", lambda self, call: call())
+    claim = registry.load("flow").solve(problem, late)
+    assert claim.termination is Termination.TIME_LIMIT
+    assert problem.evaluate(claim.choice).feasible
+    assert claim.bound > claim.objective
+
+
+def test_wrong_options():
+    problem = contested(1)
+    with pytest.raises(InputError, match="nonsense"):
+        solve(problem, "flow", nonsense=3)
+    with pytest.raises(InputError, match=r"'glpk'.*networkx or ortools"):
+        solve(problem, "flow", library="glpk")
+
+
+def test_many_clients_need_ortools(monkeypatch):
+    problem = contested(1, n_clients=3_001)
+    with pytest.raises(SolverNotInstalledError, match="3000 clients, not 3001: pip"):
+        solve(problem, "flow", library="networkx")
+    monkeypatch.setattr(flow, "find_spec", lambda name: None)
+    with pytest.raises(SolverNotInstalledError, match="pip install ortools"):
+        solve(problem, "flow")
+    with pytest.raises(SolverNotInstalledError, match="pip install ortools"):
+        solve(contested(1), "flow", library="ortools")
+
+
+@pytest.mark.parametrize("status", ["BAD_COST_RANGE", "UNBALANCED", "NOT_SOLVED", "anything"])
+def test_a_status_without_a_flow_is_a_failure(monkeypatch, status):
+    monkeypatch.setitem(flow._LIBRARIES, "networkx", lambda *given: (status, None))
+    result = solve(contested(1), "flow")
+    assert result.termination is Termination.FAILED
+    assert not result.has_solution
+    assert status in result.message

@@ -1,0 +1,169 @@
+"""One table, one verdict."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+from support import problems
+
+import hasa_opt as hasa
+from hasa_opt import Coverage, Quota, compare
+from hasa_opt.errors import InfeasibleError, InputError, UnknownSolverError
+from hasa_opt.problem.result import Termination
+from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers.base import Answer
+from hasa_opt.solvers.registry import SolverRecord
+
+
+def trap(**more) -> hasa.AllocationProblem:
+    return problems.knapsack([(6, 7), (5, 5), (5, 5)], 10, **more)
+
+
+def rendered(comparison: hasa.Comparison) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(comparison)
+    return " ".join(console.export_text().split())
+
+
+def test_all_installed_backends_by_default():
+    heard = []
+    comparison = compare(trap(), on_solver=heard.append)
+    names = [row.solver for row in comparison.rows]
+    assert names == heard == [line.name for line in registry.solvers() if line.available]
+    rows = {row.solver: row for row in comparison.rows}
+    for name in ("highs", "pulp", "cvxpy"):
+        assert rows[name].termination == "optimal"
+        assert rows[name].objective == rows[name].bound == pytest.approx(10)
+        assert rows[name].gap == 0
+    assert rows["greedy"].termination == "gap reached"
+    assert rows["greedy"].gap == pytest.approx(11 / 7 - 1)
+    assert rows.pop("flow").termination == "not run"  # the budget may bind
+    assert all(row.claim_held and row.cpu_seconds >= 0 for row in rows.values())
+    proven = ", ".join(name for name in names if name not in ("greedy", "flow"))
+    assert comparison.verdict == f"{proven} agree on the optimum 10."
+
+
+def test_the_cpu_seconds_of_child_processes_count(liar):
+    def script(problem, request):
+        code = "import time\nwhile time.process_time() < 0.2: pass"
+        subprocess.run([sys.executable, "-S", "-c", code], check=True)
+        return Answer(Termination.FAILED)
+
+    assert compare(trap(), [liar(script)]).rows[0].cpu_seconds >= 0.15
+
+
+def test_records_are_json():
+    comparison = compare(trap(constraints=[Quota({1.0: 3})]), time_limit_s=5)
+    text = json.dumps(comparison.records(), allow_nan=False)
+    back = json.loads(text)
+    assert [row["solver"] for row in back] == [row.solver for row in comparison.rows]
+    refused = next(row for row in back if row["solver"] == "greedy")
+    assert refused["termination"] == "not run"
+    assert refused["objective"] is refused["claim_held"] is refused["gap"] is None
+    assert "Quota" in refused["message"]
+
+
+def test_records_without_a_solution_are_json_too(liar):
+    name = liar(lambda problem, request: Answer(Termination.TIME_LIMIT))
+    comparison = compare(trap(), [name])
+    json.dumps(comparison.records(), allow_nan=False)
+    assert comparison.rows[0].objective is None
+    assert comparison.rows[0].gap is None
+    assert comparison.verdict == "No solver found an allocation."
+
+
+def test_an_absent_solver_has_a_row_that_says_how_to_install_it():
+    line = SolverRecord("absent", "x:Y", "", requires=("no_such_module",), install="pip install z")
+    registry.register(line)
+    try:
+        assert "absent" not in {row.solver for row in compare(trap()).rows}
+        comparison = compare(trap(), ["absent", "highs"])
+    finally:
+        registry.unregister("absent")
+    assert comparison.rows[0].termination == "not run"
+    assert "pip install z" in comparison.rows[0].message
+    assert "pip install z" in rendered(comparison)
+    assert comparison.verdict == "highs proves the optimum 10."
+
+
+def test_the_table_shows_rows_verdict_and_notes():
+    text = rendered(compare(trap(constraints=[Coverage({1.0: 0.1})])))
+    for words in (
+        "solver",
+        "CPU s",
+        "greedy",
+        "not run",
+        "optimal",
+        "held",
+        "agree on the optimum",
+    ):
+        assert words in text
+    assert "does not support the constraint Coverage" in text
+
+
+def test_false_claims_are_named(liar):
+    name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([0, 0, 0]), 0.0, 0.0))
+    comparison = compare(trap(), [name, "highs"])
+    assert comparison.rows[0].claim_held is False
+    assert comparison.verdict == "highs proves the optimum 10. Claims disproved: liar."
+    assert "FALSE" in rendered(comparison)
+
+
+def test_a_false_proof_is_named_in_the_verdict(liar):
+    name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
+    comparison = compare(trap(), [name, "highs"])
+    assert comparison.verdict == "highs proves the optimum 10. Claims disproved: liar."
+
+
+def test_a_false_proof_beyond_the_audit_shows_as_a_disagreement(liar, monkeypatch):
+    monkeypatch.setattr("hasa_opt.solving.verdict.better_exists", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.solvers.base.repaired", lambda *_: None)
+    name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
+    registry.register(replace(registry.record(name), constraints=("Quota",)))
+    widest = trap().widths[-1]
+    comparison = compare(trap(constraints=[hasa.Quota({widest: 3})]), [name, "highs"])
+    assert comparison.verdict == "The proven optima DISAGREE: 7 and 10 (liar, highs)."
+
+
+def test_a_false_proof_beaten_by_a_mere_allocation_is_a_disagreement_too(liar):
+    # Optimum 55 is found by greedy, which cannot prove it; the liar says that 50 is best.
+    problem = problems.knapsack([(5, 50), (6, 12), (5, 5)], 10)
+    name = liar(
+        lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 50.0, 50.0)
+    )
+    verdict = compare(problem, [name, "greedy"]).verdict
+    assert "DISAGREE" in verdict or "disproved: liar" in verdict
+
+
+def test_without_a_proof_the_gap_is_told():
+    comparison = compare(trap(), ["greedy"])
+    assert comparison.verdict == ("No optimum is proven; the best allocation is within 0.57 of it.")
+
+
+def test_auto_is_shown_under_the_name_that_it_stands_for():
+    assert compare(trap(), ["auto"]).rows[0].solver == "exact"
+
+
+def test_errors():
+    with pytest.raises(UnknownSolverError):
+        compare(trap(), ["highs", "nobody"])
+    with pytest.raises(InputError):
+        compare(trap(), ["highs"], gap=3)
+    with pytest.raises(InfeasibleError):
+        compare(problems.INFEASIBLE[0].build())
+
+
+def test_a_crash_is_one_row_of_the_table(liar):
+    def script(problem, request):
+        raise RuntimeError("boom")
+
+    comparison = compare(trap(), [liar(script), "highs"])
+    assert "boom" in comparison.rows[0].message
+    assert comparison.rows[1].objective == 10

@@ -1,0 +1,1 @@
+"""What several tests share: known problems, stand-ins, processes that are killed."""

