@@ -18,7 +18,7 @@ from statistics import geometric_mean, median
 import numpy as np
 
 import hasa_opt as hasa
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request

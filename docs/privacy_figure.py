@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from hasa_opt import federated, models, privacy, tasks
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray
 
 EPSILONS = (0.1, 0.3, 1, 3, 10, 30, 100)
 PANELS = (

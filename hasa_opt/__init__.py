@@ -8,11 +8,11 @@ first use. See the README for a first example.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import hasa_opt.solvers  # noqa: F401  bound first, so that the function of that name stays
 from hasa_opt import errors, rules
+from hasa_opt._utils import VERSION
 from hasa_opt.clients import Clients
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.forecast import Headroom, Pilot, Probe, headroom, pilot, probe
@@ -94,11 +94,7 @@ __all__ = [
     "utility",
 ]
 
-try:
-    __version__ = version("hasa-opt")
-except PackageNotFoundError:
-    __version__ = "0.0.0"
-
+__version__ = VERSION
 _LAZY = {"Study": "hasa_opt.study"}
 _LAZY_MODULES = ("federated", "models", "tasks")
 

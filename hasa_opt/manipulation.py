@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from hasa_opt import rules
-from hasa_opt._utils.checks import expect, number, whole
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray, dense
+from hasa_opt._utils.checks import FloatArray, IntArray, expect, number, whole
+from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
 from hasa_opt.rules.scores import SCORES, rank_normalize
-from hasa_opt.rules.widths import between
+from hasa_opt.rules.widths import between, scaled_to_budget
 
 __all__ = ["LIES", "Grab", "grab", "reported"]
 
@@ -119,7 +119,7 @@ def grab(
     def given(told: Clients) -> FloatArray:
         scores = SCORES[score](told.counts)
         places = rank_normalize(scores) if by == "rank" else _scaled(scores)
-        return rules.scaled_to_budget(
+        return scaled_to_budget(
             between(places, widths),
             told.samples,
             budget=budget,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasa_opt._utils.checks import expect, float_array, sequence, whole
-from hasa_opt.clients.clients import Clients, Counts, FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, sequence, whole
+from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
 from hasa_opt.problem import utility
 from hasa_opt.problem.problem import AllocationProblem

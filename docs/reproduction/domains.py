@@ -21,7 +21,7 @@ from run import POLICIES as REPEATED
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.policies.policy import POLICIES, Policy, Setting
 from hasa_opt.study.inference import paired as paired_difference
 

@@ -20,7 +20,7 @@ from scipy import optimize, stats
 
 import hasa_opt as hasa
 from hasa_opt import rules
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 
 HERE = Path(__file__).parent
 PLANTED, TASKS = HERE / "phase_planted.csv", HERE / "phase_tasks.csv"

@@ -14,7 +14,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray
 
 __all__ = ["draw", "grid"]
 

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from hasa_opt.errors import InputError
 
 __all__ = [
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
     "array",
     "confidence_level",
     "expect",
@@ -27,6 +30,10 @@ __all__ = [
     "widened",
 ]
 
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 _BLOCK = 1 << 13
 _CONVERSION = (TypeError, ValueError, OverflowError, ArithmeticError)

@@ -10,8 +10,7 @@ from math import ceil, lcm
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import array, outer
-from hasa_opt.clients.clients import IntArray
+from hasa_opt._utils.checks import IntArray, array, outer
 from hasa_opt.errors import InputError
 
 __all__ = [

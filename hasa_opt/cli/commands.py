@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt import rules
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import file_target
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
@@ -37,7 +38,8 @@ from hasa_opt.cli.options import (
     split_numbers,
 )
 from hasa_opt.cli.study import flower, study
-from hasa_opt.clients.clients import Clients, Counts, FloatArray
+from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from hasa_opt._utils.checks import listed
+from hasa_opt._utils.checks import FloatArray, listed
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -27,7 +27,7 @@ from hasa_opt.cli.options import (
     split_numbers,
 )
 from hasa_opt.cli.study import build_model, load_task, require_learning_side
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.prediction import Headroom

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from hasa_opt._utils.checks import FloatArray, IntArray, sequence, widened
 from hasa_opt._utils.checks import array as any_array
-from hasa_opt._utils.checks import sequence, widened
+from hasa_opt.clients.counts import Counts, Rows, array, checked_counts, frozen, whole
+from hasa_opt.clients.csv import read, write
 from hasa_opt.errors import InputError
 
-__all__ = ["Clients", "Counts", "FloatArray", "IntArray", "dense", "validate_counts"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-Counts: TypeAlias = npt.NDArray[np.int64] | sp.csr_array
-
-_EXACT_FLOAT = 2.0**53
+__all__ = ["Clients"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +70,8 @@ class Clients:
     ) -> None:
         length = _length(samples)
         own_names = None if names is None else _distinct(names, "names", length)
-        label = _Rows(own_names)
-        table = None if counts is None else _counts(counts, label, length)
+        label = Rows(own_names)
+        table = None if counts is None else checked_counts(counts, label, length)
         columns = {
             "names": own_names,
             "samples": _samples(samples, label),
@@ -110,7 +106,7 @@ class Clients:
             As in :class:`Clients`.
         """
         if samples is None:
-            rows: Any = counts if sp.issparse(counts) else _array(counts, "counts", 2)
+            rows: Any = counts if sp.issparse(counts) else array(counts, "counts", 2)
             samples = np.asarray(rows.sum(axis=1)).ravel()
         return cls(
             samples, counts=counts, max_width=max_width, names=names, site=site, labels=labels
@@ -118,16 +114,22 @@ class Clients:
 
     @classmethod
     def read_csv(cls, path: str | PathLike[str]) -> Clients:
-        """Read clients from a CSV file; see :mod:`hasa_opt.clients.csv` for the two formats."""
-        from hasa_opt.clients.csv import read
+        """Read clients from a CSV file; see :mod:`hasa_opt.clients.csv` for the two formats.
 
-        return read(path)
+        Raises
+        ------
+        InputError
+            If the file is absent, empty, or holds a value that breaks a rule; the message names
+            the line and the column.
+        """
+        columns = read(path)
+        return cls(columns.pop("samples"), **columns)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write the clients as CSV in the wide format; see :mod:`hasa_opt.clients.csv`."""
-        from hasa_opt.clients.csv import write
-
-        write(self, path)
+        """Write the clients as CSV in the wide format; :meth:`read_csv` gives them back."""
+        names = [self.name(row) for row in range(len(self))]
+        columns = {"samples": self.samples, "max_width": self.max_width, "site": self.site}
+        write(path, names, columns, self.counts, self.labels)
 
     def __len__(self) -> int:
         return int(self.samples.shape[0])
@@ -150,16 +152,6 @@ def _default_name(row: int) -> str:
     return f"client-{row}"
 
 
-class _Rows:
-    """Words for one row of a column, for messages."""
-
-    def __init__(self, names: tuple[str, ...] | None) -> None:
-        self._names = names
-
-    def __call__(self, row: int) -> str:
-        return f"row {row}" if self._names is None else f"row {row} ({self._names[row]!r})"
-
-
 def _length(samples: npt.ArrayLike) -> int:
     array = any_array(samples, "column 'samples'")
     if array.ndim != 1:
@@ -171,38 +163,8 @@ def _length(samples: npt.ArrayLike) -> int:
     return int(array.shape[0])
 
 
-def _array(values: npt.ArrayLike, column: str, ndim: int) -> npt.NDArray[Any]:
-    array = any_array(values, f"column {column!r}")
-    if array.dtype.kind not in "iufb":
-        raise InputError(f"column {column!r} holds {array.dtype} values: give numbers")
-    if array.ndim != ndim:
-        raise InputError(f"column {column!r} has {array.ndim} dimensions: {ndim} expected")
-    return array
-
-
-def _whole(array: npt.NDArray[Any], place: Callable[[tuple[int, ...]], str]) -> IntArray:
-    """Convert to int64, refusing negative, fractional, non-finite and oversized entries.
-
-    ``place`` puts the position of an entry into words.
-    """
-    if array.dtype.kind == "f":
-        wide = array.astype(np.float64)
-        bad = ~np.isfinite(wide) | (wide != np.floor(wide)) | (np.abs(wide) > _EXACT_FLOAT)
-        rule = "must be a finite whole number (floats are exact up to 2**53 only)"
-    elif array.dtype.kind == "u":
-        bad, rule = array > np.iinfo(np.int64).max, "exceeds the largest 64-bit integer"
-    else:
-        bad, rule = np.zeros(array.shape, dtype=bool), ""
-    if not bad.any():
-        bad, rule = array < 0, "is negative: counts start at 0"
-    if bad.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(bad))
-        raise InputError(f"{place(at)}: {array[at]} {rule}")
-    return array.astype(np.int64)
-
-
-def _samples(values: npt.ArrayLike, label: _Rows) -> IntArray:
-    samples = _whole(_array(values, "samples", 1), lambda at: f"{label(at[0])}, column 'samples'")
+def _samples(values: npt.ArrayLike, label: Rows) -> IntArray:
+    samples = whole(array(values, "samples", 1), lambda at: f"{label(at[0])}, column 'samples'")
     empty = np.flatnonzero(samples == 0)
     if empty.size:
         raise InputError(
@@ -211,62 +173,11 @@ def _samples(values: npt.ArrayLike, label: _Rows) -> IntArray:
         )
     if float(samples.sum(dtype=np.float64)) >= 2.0**62:
         raise InputError("column 'samples': the sum exceeds 2**62: count in larger units")
-    return _frozen(samples)
+    return frozen(samples)
 
 
-def validate_counts(values: npt.ArrayLike | Any) -> Counts:
-    """Return checked, frozen int64 counts, ``(n_clients, n_labels)``, dense or CSR.
-
-    Raises
-    ------
-    InputError
-        For a negative, fractional or non-finite count, or a client that counted nothing.
-    """
-    return _counts(values, _Rows(None))
-
-
-def dense(counts: Counts) -> IntArray:
-    """Return counts as a dense array; the same array if they are dense already."""
-    return counts.toarray() if isinstance(counts, sp.csr_array) else counts
-
-
-def _counts(values: Any, label: _Rows, length: int | None = None) -> Counts:
-    if sp.issparse(values):
-        result: Counts = _sparse_counts(values, label)
-    else:
-        table = _array(values, "counts", 2)
-        result = _frozen(_whole(table, lambda at: f"{label(at[0])}, column 'counts[{at[1]}]'"))
-    shape = result.shape
-    if length is not None and shape[0] != length:
-        raise InputError(f"column 'counts' has {shape[0]} rows, 'samples' has {length}")
-    if 0 in shape:
-        raise InputError(f"column 'counts' has shape {shape}: it needs a client and a label")
-    if float(result.sum(dtype=np.float64)) >= 2.0**62:
-        raise InputError("column 'counts': the sum exceeds 2**62: count in larger units")
-    empty = np.flatnonzero(np.asarray(result.sum(axis=1)).ravel() == 0)
-    if empty.size:
-        raise InputError(
-            f"{label(int(empty[0]))}, column 'counts': no label was counted; "
-            f"remove the client or count its training data ({empty.size} such row(s))"
-        )
-    return result
-
-
-def _sparse_counts(values: Any, label: _Rows) -> sp.csr_array:
-    """CSR copy in int64; entries are checked before duplicates are summed."""
-    entries = values.tocoo()
-    at_row, at_column = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
-    whole = _whole(
-        _array(entries.data, "counts", 1),
-        lambda at: f"{label(int(at_row[at[0]]))}, column 'counts[{at_column[at[0]]}]'",
-    )
-    matrix = sp.csr_array((whole, (at_row, at_column)), shape=values.shape)
-    _frozen(matrix.data)
-    return matrix
-
-
-def _caps(values: npt.ArrayLike, length: int, label: _Rows) -> FloatArray:
-    caps = widened(_array(values, "max_width", 1))
+def _caps(values: npt.ArrayLike, length: int, label: Rows) -> FloatArray:
+    caps = widened(array(values, "max_width", 1))
     if caps.shape[0] != length:
         raise InputError(f"column 'max_width' has {caps.shape[0]} rows, 'samples' has {length}")
     bad = np.flatnonzero(~((caps > 0) & (caps <= 1)))
@@ -276,7 +187,7 @@ def _caps(values: npt.ArrayLike, length: int, label: _Rows) -> FloatArray:
             f"{label(row)}, column 'max_width': {caps[row]} must lie in (0, 1]; "
             "1 means that the device can train the whole supernet"
         )
-    return _frozen(caps)
+    return frozen(caps)
 
 
 def _strings(values: Sequence[str], column: str, length: int) -> tuple[str, ...]:
@@ -312,8 +223,3 @@ def _labels(values: Sequence[str], counts: Counts | None) -> tuple[str, ...]:
     if len(labels) != counts.shape[1]:
         raise InputError(f"{len(labels)} labels for {counts.shape[1]} columns of counts")
     return _distinct(labels, "labels", len(labels))
-
-
-def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    array.flags.writeable = False
-    return array

@@ -23,18 +23,19 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import listed
-from hasa_opt.clients.clients import Clients, dense
+from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
 
 __all__ = ["read", "write"]
@@ -84,8 +85,10 @@ class _Table:
             yield value
 
 
-def read(path: str | PathLike[str]) -> Clients:
-    """Read clients from a CSV file in the wide or the long format (told by its header).
+def read(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read the columns of clients from a CSV file in the wide or the long format.
+
+    The header tells which. The columns are named as the arguments of :class:`Clients` are.
 
     Raises
     ------
@@ -99,25 +102,41 @@ def read(path: str | PathLike[str]) -> Clients:
     return _read_long(table) if table.has("label") else _read_wide(table)
 
 
-def write(clients: Clients, path: str | PathLike[str]) -> None:
-    """Write clients in the wide format; :func:`read` gives the same clients back."""
-    header = ["name", "samples"]
-    header += [column for column in _OPTIONAL if getattr(clients, column) is not None]
-    if clients.counts is not None:
-        labels = clients.labels or range(clients.counts.shape[1])
-        header += [f"{_PREFIX}{label}" for label in labels]
+def write(
+    path: str | PathLike[str],
+    names: Sequence[str],
+    columns: Mapping[str, Sequence[object] | npt.NDArray[Any] | None],
+    counts: Counts | None,
+    labels: Sequence[str] | None,
+) -> None:
+    """Write clients in the wide format; :func:`read` gives the same columns back.
+
+    Parameters
+    ----------
+    path : path
+    names : n_clients strings
+    columns : dict of str to n_clients values
+        In the order of the file; a column that is None is left out.
+    counts : (n_clients, n_labels) counts, optional
+    labels : n_labels strings, optional
+        Default: their numbers.
+    """
+    known = {name: list(column) for name, column in columns.items() if column is not None}
+    header = ["name", *known]
+    if counts is not None:
+        header += [f"{_PREFIX}{label}" for label in labels or range(counts.shape[1])]
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow(header)
-        for row in range(len(clients)):
-            cells: list[object] = [clients.name(row), int(clients.samples[row])]
-            if clients.max_width is not None:
-                cells.append(repr(float(clients.max_width[row])))
-            if clients.site is not None:
-                cells.append(clients.site[row])
-            if clients.counts is not None:
-                cells += dense(clients.counts[[row]])[0].tolist()
-            out.writerow(cells)
+        for row, name in enumerate(names):
+            cells = [_cell(column[row]) for column in known.values()]
+            tokens = [] if counts is None else dense(counts[[row]])[0].tolist()
+            out.writerow([name, *cells, *tokens])
+
+
+def _cell(value: object) -> str:
+    """A number as Python would read it back, with all digits."""
+    return repr(float(value)) if isinstance(value, float) else str(value)
 
 
 def _load(path: Path) -> _Table:
@@ -163,19 +182,19 @@ def _check_header(
             raise InputError(f"{table.path}: unknown column {column!r}; known are {names}")
 
 
-def _read_wide(table: _Table) -> Clients:
+def _read_wide(table: _Table) -> dict[str, Any]:
     _check_header(table, {"name", "samples", *_OPTIONAL}, ("samples",), prefixed=True)
     _check_names(table, table.column("name"))
     _check_cells(table)
     labels = [column for column in table.header if column.startswith(_PREFIX)]
-    return Clients(
-        table.whole("samples"),
-        counts=np.array([table.whole(label) for label in labels]).T if labels else None,
-        max_width=table.numbers("max_width") if table.has("max_width") else None,
-        names=table.column("name"),
-        site=table.column("site") if table.has("site") else None,
-        labels=[column.removeprefix(_PREFIX) for column in labels] or None,
-    )
+    return {
+        "samples": table.whole("samples"),
+        "counts": np.array([table.whole(label) for label in labels]).T if labels else None,
+        "max_width": table.numbers("max_width") if table.has("max_width") else None,
+        "names": table.column("name"),
+        "site": table.column("site") if table.has("site") else None,
+        "labels": [column.removeprefix(_PREFIX) for column in labels] or None,
+    }
 
 
 def _check_names(table: _Table, names: list[str]) -> None:
@@ -201,7 +220,7 @@ def _check_cells(table: _Table) -> None:
                 raise table.fail(row, "max_width", f"{cap} must lie in (0, 1]")
 
 
-def _read_long(table: _Table) -> Clients:
+def _read_long(table: _Table) -> dict[str, Any]:
     known = {"name", "label", "count", "samples", *_OPTIONAL}
     _check_header(table, known, ("label", "count"), prefixed=False)
     _check_cells(table)
@@ -220,14 +239,15 @@ def _read_long(table: _Table) -> Clients:
     at_column = np.array([columns[label] for label in labels])
     shape = (len(rows), len(columns))
     counts = sp.csr_array((table.whole("count"), (at_row, at_column)), shape=shape)
-    return Clients.from_counts(
-        counts,
-        samples=_one_per_client(table, "samples", names, table.whole),
-        max_width=_one_per_client(table, "max_width", names, table.numbers),
-        names=list(rows),
-        site=_one_per_client(table, "site", names, table.column),
-        labels=list(columns),
-    )
+    samples = _one_per_client(table, "samples", names, table.whole)
+    return {
+        "counts": counts,
+        "samples": counts.sum(axis=1) if samples is None else samples,
+        "max_width": _one_per_client(table, "max_width", names, table.numbers),
+        "names": list(rows),
+        "site": _one_per_client(table, "site", names, table.column),
+        "labels": list(columns),
+    }
 
 
 def _one_per_client(

@@ -19,9 +19,10 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import made_directory
 from hasa_opt.errors import InputError
-from hasa_opt.federated.history import FloatArray, History, to_json
+from hasa_opt.federated.history import History, to_json
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.errors import InputError
-from hasa_opt.federated.history import FloatArray
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.task import Lazy

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import Static
 from hasa_opt.federated.batches import batches, known_logits, output_layer

@@ -11,13 +11,12 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import replace_directory
 from hasa_opt.errors import InputError
 
@@ -27,8 +26,6 @@ ARRAYS, WEIGHTS = "arrays.safetensors", "weights.safetensors"
 CLIENTS = "clients.safetensors"
 TENSORS = (ARRAYS, WEIGHTS, CLIENTS)
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 EventKind = Literal["dropped", "late", "rejected", "empty"]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import sha256
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import Screen, Update
@@ -20,7 +21,7 @@ from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.engines import ENGINES, Job, Report
 from hasa_opt.federated.evaluation import Deployments, Personal
-from hasa_opt.federated.history import FloatArray, History
+from hasa_opt.federated.history import History
 from hasa_opt.federated.jobs import LocalTraining
 from hasa_opt.federated.participation import Faults, corrupted, draw_clients
 from hasa_opt.federated.rounds import Record, Round, merge

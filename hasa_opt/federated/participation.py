@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hasa_opt._utils.checks import sequence, whole
+from hasa_opt._utils.checks import IntArray, sequence, whole
 from hasa_opt._utils.streams import Purpose, stream
-from hasa_opt.clients.clients import IntArray
 from hasa_opt.errors import InputError
 
 Fate = Literal["reports", "dropped", "late", "corrupt"]

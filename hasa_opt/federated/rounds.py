@@ -12,16 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.federated.aggregation import Update, aggregate
-from hasa_opt.federated.history import (
-    COLUMNS,
-    COUNTED,
-    Event,
-    EventKind,
-    FloatArray,
-    History,
-    IntArray,
-)
+from hasa_opt.federated.history import COLUMNS, COUNTED, Event, EventKind, History
 from hasa_opt.models.supernet import SupernetModel
 
 Row = dict[str, npt.NDArray[Any]]

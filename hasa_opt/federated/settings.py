@@ -11,11 +11,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import expect
+from hasa_opt._utils.checks import FloatArray, expect
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import AGGREGATIONS
 from hasa_opt.federated.evaluation import DEPLOYMENTS, OTHERS, OUTPUT_BIASES
-from hasa_opt.federated.history import FloatArray
 from hasa_opt.federated.participation import Faults
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.task import Task

@@ -14,7 +14,8 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 
-from hasa_opt.clients.clients import IntArray, dense
+from hasa_opt._utils.checks import IntArray
+from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Job, evaluate
 from hasa_opt.federated.local import train_job

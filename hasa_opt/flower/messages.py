@@ -12,7 +12,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from hasa_opt.clients.clients import IntArray
+from hasa_opt._utils.checks import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.federated import LocalResult, LocalTraining
 from hasa_opt.tasks import Split

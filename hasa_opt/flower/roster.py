@@ -14,8 +14,8 @@ from flwr.app import ConfigRecord, Message, MessageType
 from flwr.serverapp import Grid
 from flwr.supercore import log
 
-from hasa_opt._utils.checks import listed
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray, listed
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings

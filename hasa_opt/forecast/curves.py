@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hasa_opt._utils.checks import float_array
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray, float_array
 from hasa_opt.errors import InputError
 
 __all__ = ["hat_weights", "pooled_covariance", "shrunk", "smoothed"]

@@ -9,9 +9,9 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import float_array, whole
+from hasa_opt._utils.checks import FloatArray, float_array, whole
 from hasa_opt._utils.rational import menu_units
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.curves import pooled_covariance
 from hasa_opt.forecast.probing import Probe

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import confidence_level, whole
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray, confidence_level, whole
 from hasa_opt.errors import InputError, MissingExtraError
 from hasa_opt.forecast.prediction import Gain, interval
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import confidence_level, expect, float_array
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array
+from hasa_opt.clients.clients import Clients
 from hasa_opt.forecast.curves import hat_weights, smoothed
 from hasa_opt.forecast.evidence import Evidence, read_evidence
 from hasa_opt.forecast.probing import Probe

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hasa_opt._utils.checks import number, whole
+from hasa_opt._utils.checks import FloatArray, number, whole
 from hasa_opt._utils.rational import menu_units
-from hasa_opt.clients.clients import FloatArray
 from hasa_opt.errors import InputError, MissingExtraError
 from hasa_opt.forecast.curves import pooled_covariance, smoothed
 

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import confidence_level, expect, float_array, number
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array, number
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.forecast.piloting import PERSONAL, Pilot
 from hasa_opt.forecast.prediction import Gain, Headroom, headroom, interval

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.streams import MENU, Key, client_stream
-from hasa_opt.clients.clients import FloatArray
 from hasa_opt.federated import LocalTraining, Update, aggregate, estimate_statistics
 from hasa_opt.federated.batch_norm import start_statistics
 from hasa_opt.federated.batches import batches

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from hasa_opt._utils.checks import array
+from hasa_opt._utils.checks import FloatArray, IntArray, array
 from hasa_opt.errors import InputError
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel, coordinates, extract
@@ -108,10 +108,6 @@ class _Scaler(TorchFunctionMode):
         if isinstance(output, Tensor):
             return output / self._width
         return (output[0] / self._width, *output[1:])  # The states of a recurrent layer stay.
-
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

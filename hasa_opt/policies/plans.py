@@ -11,8 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import float_array, several
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray, float_array, several
 from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import Policy, Setting, at_budget, at_widest, find_policy
 from hasa_opt.problem import cost
@@ -21,10 +20,12 @@ from hasa_opt.problem.cost import width as width_cost
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.rules.scores import jensen_shannon
 from hasa_opt.solving.solver import solve
-from hasa_opt.study.summary import BUDGET_TOLERANCE
 
-__all__ = ["Meter", "Plan", "Rules", "plan", "realise", "rule_widths"]
+__all__ = ["BUDGET_TOLERANCE", "Meter", "Plan", "Rules", "plan", "realise", "rule_widths"]
 
+
+BUDGET_TOLERANCE = 0.005
+"""Share of the budget by which what is spent may miss it."""
 
 Rules = str | Sequence[str] | Mapping[str, Any]
 """Name of a policy, or several; or any names, of policies or of widths ``(n_clients,)``."""

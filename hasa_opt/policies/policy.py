@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from hasa_opt import rules
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt._utils.checks import FloatArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem import utility
 from hasa_opt.problem.choices import Coverage
@@ -22,11 +23,8 @@ from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.cost import width as width_cost
 from hasa_opt.problem.limits import Constraint
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.rules.widths import by_difficulty
+from hasa_opt.rules.widths import by_difficulty, scaled_to_budget
 from hasa_opt.solving.solver import solve
-
-if TYPE_CHECKING:
-    from hasa_opt.forecast.probing import Probe
 
 __all__ = [
     "OPTIONS",
@@ -58,6 +56,18 @@ _POWER = "n^"
 _SAME = 1e-12
 
 
+class Measured(Protocol):
+    """What a probe has measured, as far as a policy looks at it."""
+
+    @property
+    def utility(self) -> FloatArray:
+        """What each client gains at each width, ``(n_clients, n_widths)``."""
+
+    @property
+    def loss(self) -> FloatArray:
+        """Held-back loss of each client at each width, ``(n_clients, n_widths)``."""
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """What a policy may look at: training data columns and the budget, never the test data.
@@ -83,7 +93,7 @@ class Setting:
     widths: tuple[float, ...]
     seed: int = 0
     cost: Cost = field(default_factory=width_cost)
-    probe: Callable[[], Probe] | None = None
+    probe: Callable[[], Measured] | None = None
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -185,7 +195,7 @@ def _tiers(setting: Setting) -> FloatArray:
     samples = setting.clients.samples
     dealt = np.resize(setting.widths, samples.size)
     tiers = np.random.default_rng(setting.seed).permutation(dealt)
-    return rules.scaled_to_budget(np.minimum(tiers, setting.caps), samples, **setting.limits)
+    return scaled_to_budget(np.minimum(tiers, setting.caps), samples, **setting.limits)
 
 
 def _optimal(setting: Setting) -> FloatArray:
@@ -216,7 +226,7 @@ def _by_difficulty(setting: Setting) -> FloatArray:
     return by_difficulty(loss, setting.clients.samples, **setting.limits)
 
 
-def _probed(setting: Setting) -> Probe:
+def _probed(setting: Setting) -> Measured:
     if setting.probe is None:
         raise InputError("a measured policy needs a probe: use it in a Study, or give Setting one")
     return setting.probe()

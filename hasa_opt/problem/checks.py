@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import array, extremes
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, extremes
 from hasa_opt._utils.rational import INT64_ROOM, rational, refuse_overflow
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.cost import Cost, CostTable, evaluated
 from hasa_opt.problem.limits import Constraint, MaskConstraint, Preference, Terms
@@ -28,7 +28,6 @@ __all__ = [
     "within_caps",
 ]
 
-BoolArray = npt.NDArray[np.bool_]
 
 _LARGEST_SUM = float(np.finfo(np.float64).max)
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import float_array
+from hasa_opt._utils.checks import BoolArray, float_array
 from hasa_opt._utils.rational import rational
 from hasa_opt.errors import InputError
-from hasa_opt.problem.limits import BoolArray, Row, Terms, items, whole
+from hasa_opt.problem.limits import Row, Terms, items, whole
 
 __all__ = ["Coverage", "Fixed", "Forbidden", "MinWidth", "Quota", "Switches"]
 

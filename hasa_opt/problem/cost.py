@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import array, listed
+from hasa_opt._utils.checks import FloatArray, IntArray, array, listed
 from hasa_opt._utils.rational import INT64_ROOM, outer_product
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-
-if TYPE_CHECKING:
-    from hasa_opt.models import Profile
 
 __all__ = [
     "Cost",
@@ -34,6 +31,18 @@ __all__ = [
 
 _SAME_WIDTH = 1e-9
 _RESOURCES = ("flops", "parameters", "transfer_bytes")
+
+
+class Profile(Protocol):
+    """What the subnet of each width costs: such as :meth:`SupernetModel.profile` gives it."""
+
+    @property
+    def widths(self) -> FloatArray:
+        """Increasing; the last one is 1, to which a budget share refers, ``(n_widths,)``."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a training step, to which the operations belong."""
 
 
 @dataclass(frozen=True, eq=False)

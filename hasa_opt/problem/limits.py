@@ -9,11 +9,10 @@ from numbers import Integral
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
-from hasa_opt._utils.checks import listed
+from hasa_opt._utils.checks import BoolArray, IntArray, listed
 from hasa_opt._utils.rational import INT64_ROOM, rational
-from hasa_opt.clients.clients import Clients, IntArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 
 __all__ = [
@@ -78,9 +77,6 @@ class Terms:
             f"{what} names client {client!r}: give a name, or a row from 0 to "
             f"{len(self.clients) - 1}"
         )
-
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

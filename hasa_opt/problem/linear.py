@@ -15,17 +15,15 @@ from functools import cached_property
 from math import inf
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt.errors import PrecisionError
 from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.problem import AllocationProblem
 
 __all__ = ["LinearModel"]
 
-BoolArray = npt.NDArray[np.bool_]
 
 _SPAN = 1000.0
 _LARGEST_COEFFICIENT = 1e11

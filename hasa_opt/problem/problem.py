@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import array, expect
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect
 from hasa_opt._utils.rational import INT64_ROOM, decimal_above, menu_units
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.checks import (
-    BoolArray,
     budget_share,
     cost_table,
     known_constraints,

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import NoSolutionError
 from hasa_opt.problem.problem import AllocationProblem, Evaluation
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import float_array, number, outer
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt._utils.checks import FloatArray, float_array, number, outer
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.rules.scores import rank_normalize
 from hasa_opt.rules.widths import between

@@ -5,28 +5,20 @@ Closed formulas over columns of numbers. What needs a problem, a solver or a mod
 
 from hasa_opt.rules.widths import (
     budget_miss,
-    by_difficulty,
     capacity,
-    easy_clients,
-    falls_in_two,
     hasa,
     preliminary_widths,
     random,
     reverse,
-    scaled_to_budget,
     uniform,
 )
 
 __all__ = [
     "budget_miss",
-    "by_difficulty",
     "capacity",
-    "easy_clients",
-    "falls_in_two",
     "hasa",
     "preliminary_widths",
     "random",
     "reverse",
-    "scaled_to_budget",
     "uniform",
 ]

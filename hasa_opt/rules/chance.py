@@ -25,8 +25,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import whole
-from hasa_opt.clients.clients import FloatArray, IntArray, validate_counts
+from hasa_opt._utils.checks import FloatArray, IntArray, whole
+from hasa_opt.clients.counts import validate_counts
 from hasa_opt.errors import InputError
 
 __all__ = ["Method", "Terms", "moments"]

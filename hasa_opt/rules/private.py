@@ -31,8 +31,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import number, whole
-from hasa_opt.clients.clients import FloatArray, dense, validate_counts
+from hasa_opt._utils.checks import FloatArray, number, whole
+from hasa_opt.clients.counts import dense, validate_counts
 from hasa_opt.errors import InputError
 
 __all__ = ["Unit", "delta_spent", "noisy_histograms", "sensitivity", "sigma"]

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import float_array, number
-from hasa_opt.clients.clients import Counts, FloatArray, dense, validate_counts
+from hasa_opt._utils.checks import FloatArray, float_array, number
+from hasa_opt.clients.counts import Counts, dense, validate_counts
 from hasa_opt.errors import InputError
 from hasa_opt.rules.chance import Method, moments
 from hasa_opt.rules.private import Unit, noisy_histograms

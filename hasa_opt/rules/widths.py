@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import array, float_array, number, whole
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt._utils.checks import FloatArray, array, float_array, number, whole
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.rules.scores import rank_normalize
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt.errors import InputError
 
-__all__ = ["IntArray", "Program", "maximum", "min_cost_flow"]
-
-IntArray = npt.NDArray[np.int64]
+__all__ = ["Program", "maximum", "min_cost_flow"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.errors import HasaError, InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem

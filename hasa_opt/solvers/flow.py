@@ -9,11 +9,10 @@ from itertools import pairwise
 from math import inf
 
 import numpy as np
-import numpy.typing as npt
 
 from hasa_opt._utils import isolated
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.deadline import Deadline
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
@@ -24,7 +23,6 @@ __all__ = ["TERMINATIONS", "FlowBackend"]
 TERMINATIONS = {"OPTIMAL": Termination.OPTIMAL, "INFEASIBLE": Termination.INFEASIBLE}
 """Native status to termination; every other status is FAILED."""
 
-BoolArray = npt.NDArray[np.bool_]
 _Flow = tuple[str, IntArray | None]
 
 _NETWORKX_CLIENTS = 3_000

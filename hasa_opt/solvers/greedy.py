@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hasa_opt.clients.clients import IntArray
+from hasa_opt._utils.checks import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination, relative_gap

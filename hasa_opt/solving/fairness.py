@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
-from hasa_opt.clients.clients import IntArray
 from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
 from hasa_opt.problem.limits import Fairness
 from hasa_opt.problem.problem import AllocationProblem

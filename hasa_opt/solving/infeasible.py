@@ -10,10 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from hasa_opt._utils.checks import listed
+from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt._utils.rational import INT64_ROOM, decimal_above
-from hasa_opt.clients.clients import IntArray
 from hasa_opt.errors import HasaError
 from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear import LinearModel

@@ -27,7 +27,7 @@ from math import inf
 
 import numpy as np
 
-from hasa_opt.clients.clients import IntArray
+from hasa_opt._utils.checks import IntArray
 from hasa_opt.problem.problem import AllocationProblem
 
 __all__ = ["Leximin"]

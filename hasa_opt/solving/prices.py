@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import expect, float_array, number
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, number
 from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation

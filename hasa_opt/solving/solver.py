@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import array, expect, number, several
+from hasa_opt._utils.checks import FloatArray, IntArray, array, expect, number, several
 from hasa_opt._utils.deadline import OutOfTime
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
 from hasa_opt.problem.limits import RobustRow
 from hasa_opt.problem.problem import AllocationProblem

@@ -13,8 +13,8 @@ from math import inf
 
 import numpy as np
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import OutOfTime
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem, Evaluation
 from hasa_opt.problem.result import Termination, relative_gap

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from hasa_opt._utils.checks import array
+from hasa_opt._utils.checks import FloatArray, array
 from hasa_opt.errors import InputError
 
 __all__ = ["LEVEL", "Difference", "detectable", "family", "holm", "paired"]
 
-FloatArray = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 """Coverage of the intervals; one minus it is the level of the tests."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.federated.evaluation import count_targets

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from joblib import Memory, Parallel, cpu_count, delayed
 
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.federated import History
 from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.probing import Control, Probe, probe

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.study.claims import REFERENCE, Contrast, against, plain_of
 from hasa_opt.study.outcome import Outcome, mean_of_known, pooled_validation, validation_targets
 from hasa_opt.study.results import MEASURES

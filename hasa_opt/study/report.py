@@ -16,7 +16,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
-from hasa_opt import __version__
+from hasa_opt._utils import VERSION
 from hasa_opt._utils.files import file_target
 from hasa_opt.errors import InputError
 from hasa_opt.study import plots
@@ -65,7 +65,7 @@ def describe(study: Study) -> dict[str, str]:
         "Evaluation": f"each client's test data on the {study.evaluate}",
         "Score": study.score,
         **{f"Recommended for seed {own.seed}": own.reason for own in study.outcomes if own.reason},
-        "Version": f"hasa_opt {__version__}",
+        "Version": f"hasa_opt {VERSION}",
     }
 
 

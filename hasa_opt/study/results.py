@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError
 
 __all__ = ["MEASURES", "Results", "merged", "read_results"]

@@ -17,10 +17,10 @@ from hasa_opt.federated.settings import (
     check_weight_power,
     named,
 )
+from hasa_opt.policies.plans import BUDGET_TOLERANCE
 from hasa_opt.policies.policy import POLICIES, RECOMMENDED, parse_policy
 from hasa_opt.rules.scores import SCORES
 from hasa_opt.study.planner import RESOURCES
-from hasa_opt.study.summary import BUDGET_TOLERANCE
 from hasa_opt.study.trials import BACKENDS
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from hasa_opt._utils.checks import several, whole
+from hasa_opt._utils.checks import FloatArray, IntArray, several, whole
 from hasa_opt._utils.files import file_target, made_directory
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History
 from hasa_opt.models import SupernetModel

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt.policies.plans import BUDGET_TOLERANCE
 from hasa_opt.study.results import MEASURES, Kind, Results
 
 __all__ = ["Accuracies", "Costs", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]
-
-BUDGET_TOLERANCE = 0.005
-"""Share of the budget by which what is spent may miss it."""
 
 
 @dataclass(frozen=True, kw_only=True)

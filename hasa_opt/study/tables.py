@@ -9,7 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from hasa_opt.clients.clients import Clients, FloatArray
+from hasa_opt._utils.checks import FloatArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.study.claims import REFERENCE, against
 from hasa_opt.study.inference import Difference
 from hasa_opt.study.results import Results

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from hasa_opt import __version__
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils import VERSION
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError, MissingExtraError
 from hasa_opt.federated import Faults, History, run
 from hasa_opt.models import SupernetModel, fresh
@@ -188,7 +188,7 @@ def identity(model: SupernetModel, task: Task) -> dict[str, Any]:
         "architecture sha256": model.architecture,
         "fingerprint": dict(task.fingerprint),
         "data sha256": task.checksum,
-        "version": __version__,
+        "version": VERSION,
     }
 
 

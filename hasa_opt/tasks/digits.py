@@ -10,8 +10,8 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.streams import generator
-from hasa_opt.clients.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.images import FONTS, SIDE, Images, build, render, resize, scanned, split_of
 from hasa_opt.tasks.task import Split, Task, split_rows

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_images
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.streams import generator
-from hasa_opt.clients.clients import IntArray
 from hasa_opt.tasks.task import Split, Task, split_rows
 
 __all__ = ["FONTS", "SIDE", "Images", "build", "domains", "render", "resize", "scanned", "split_of"]

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.files import sha256
 from hasa_opt._utils.streams import FOLDS, generator
-from hasa_opt.clients.clients import Clients, Counts, IntArray
+from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
 
 __all__ = [

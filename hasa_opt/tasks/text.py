@@ -17,9 +17,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from hasa_opt._utils.checks import listed
+from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.streams import generator
-from hasa_opt.clients.clients import IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import (
     IGNORED,

@@ -15,8 +15,9 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
-from hasa_opt.clients.clients import Clients, FloatArray, IntArray
+from hasa_opt.clients.clients import Clients
 from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.problem.linear import LinearModel
 
 if TYPE_CHECKING:

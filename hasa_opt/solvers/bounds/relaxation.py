@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.problem.problem import AllocationProblem
 
 __all__ = [

@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.problem.budgets import SiteBudgets
 from hasa_opt.problem.limits import Row, RowConstraint
 from hasa_opt.problem.problem import AllocationProblem

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import Deadline
 from hasa_opt._utils.rational import INT64_ROOM
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.solvers.exact.kernels.core import Core, collect
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Table, relax, worth
 from hasa_opt.solvers.exact.kernels.steps import nothing

@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import OutOfTime
-from hasa_opt.clients.clients import IntArray
 from hasa_opt.problem.limits import RobustRow
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem

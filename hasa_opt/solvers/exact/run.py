@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt._utils.rational import INT64_ROOM
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
@@ -30,7 +30,6 @@ from hasa_opt.solvers.exact.kernels.steps import within
 
 __all__ = ["Part", "Run", "read_only", "run_for", "stage_caps"]
 
-BoolArray = npt.NDArray[np.bool_]
 
 _LEARNT = "exact"
 _FIRST_CLASSES, _FIRST_CAP = 256, 256

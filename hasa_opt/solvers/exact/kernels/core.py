@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hasa_opt.clients.clients import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.solvers.exact.kernels import helper, kernel
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Table
 

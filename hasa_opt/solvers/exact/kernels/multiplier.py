@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
-from hasa_opt.clients.clients import FloatArray, IntArray
 from hasa_opt.solvers.exact.kernels import kernel
 from hasa_opt.solvers.exact.kernels.steps import Known, nothing, scan, steps_within
 

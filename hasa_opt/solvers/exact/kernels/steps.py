@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hasa_opt.clients.clients import FloatArray
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.solvers.exact.kernels import helper, kernel
 
 __all__ = ["Known", "hull", "nothing", "scan", "steps", "steps_within", "within"]
