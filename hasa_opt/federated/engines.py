@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hasa_opt._utils.streams import derive_seed
+from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.batches import DropoutShapes, StackedDropout, lengths, orders
 from hasa_opt.federated.jobs import Engine, Job, LocalResult, LocalTraining, Report
 from hasa_opt.federated.local import start_optimizer, train_alone
+from hasa_opt.federated.settings import check_choice
 from hasa_opt.federated.stacks import Stack, find_stack, group_of
 from hasa_opt.federated.units import Recent, Subnets
 from hasa_opt.models.profile import training_flops
@@ -371,3 +374,40 @@ def sequential(
 
 ENGINES: dict[str, Engine] = {"sequential": sequential, "batched": batched, "auto": auto}
 """Name of each engine -> its function."""
+
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how the work is done; the numbers are the same, but for rounding.
+
+    Attributes
+    ----------
+    engine : str
+        How the clients of a round are trained; name in :data:`hasa_opt.federated.ENGINES`.
+    executor : {"local", "ray"}
+        Where a study trains its runs: in processes of this machine, or on the Ray cluster that
+        RAY_ADDRESS names (without one, on this machine).
+    workers : int or None
+        Processes of a study, of one torch thread each; None: one per core, of the whole cluster
+        on Ray.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or there is no worker.
+    """
+
+    engine: str = "sequential"
+    executor: Literal[local, ray] = "local"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, ENGINES)
+        check_choice("executor", self.executor, EXECUTORS)
+        if self.workers is not None and not (
+            isinstance(self.workers, (int, np.integer)) and self.workers >= 1
+        ):
+            raise InputError(f"workers = {self.workers} must be a whole number of at least 1")

@@ -14,6 +14,7 @@ from torch import Tensor
 from hasa_opt._utils.checks import IntArray, sequence, whole
 from hasa_opt._utils.streams import Purpose, stream
 from hasa_opt.errors import InputError
+from hasa_opt.tasks.task import Task
 
 Fate = Literal["reports", "dropped", "late", "corrupt"]
 
@@ -73,6 +74,64 @@ class Faults:
         if late < self.straggle:
             return "late"
         return "corrupt" if corrupt < self.corrupt else "reports"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participation:
+    """Who takes part in a round.
+
+    Attributes
+    ----------
+    clients_per_round : int or None
+        Clients drawn in each round, uniformly and without replacement; None: all. Only those are
+        trained and evaluated; after the last round all are evaluated.
+    faults : Faults or None
+        Clients that drop out, are late or send garbage; None: none.
+
+    Raises
+    ------
+    InputError
+        If the number is no whole number of at least 1, or the faults are no :class:`Faults`.
+    """
+
+    clients_per_round: int | None = None
+    faults: Faults | None = None
+
+    def __post_init__(self) -> None:
+        drawn, faults = self.clients_per_round, self.faults
+        if drawn is not None and not (isinstance(drawn, (int, np.integer)) and drawn >= 1):
+            raise InputError(
+                f"clients_per_round = {drawn} must be a whole number of at least 1, or None: all"
+            )
+        if faults is not None and not isinstance(faults, Faults):
+            raise InputError(
+                f"faults is a {type(faults).__name__}: give Faults(dropout=...) or None"
+            )
+
+    def check(self, task: Task) -> None:
+        """Refuse to draw, or to leave out, more clients than the task has.
+
+        Raises
+        ------
+        InputError
+            Naming the number and the clients that there are.
+        """
+        drawn = self.clients_per_round
+        if drawn is not None and drawn > len(task):
+            raise InputError(
+                f"clients_per_round = {drawn} must be a whole number from 1 to the {len(task)} "
+                "clients, or None"
+            )
+        absent = max(self.faults.absent, default=0) if self.faults is not None else 0
+        if absent >= len(task):
+            raise InputError(
+                f"faults.absent names client {absent}, but task {task.name!r} has clients 0 to "
+                f"{len(task) - 1}"
+            )
+
+    def draws(self, n_clients: int) -> bool:
+        """Whether some of the clients are drawn in each round."""
+        return self.clients_per_round not in (None, n_clients)
 
 
 def corrupted(state: Mapping[str, Tensor], key: tuple[int, int, int]) -> dict[str, Tensor]:

@@ -1,12 +1,18 @@
-"""Arguments of a federated run: what is refused before any work."""
+"""How a federated run is done: small frozen objects of plain values, each checked when it is made.
+
+They are grouped by noun, and whoever trains takes the same objects: :func:`run`, a study, a
+forecast and the Flower app. What depends on a task is checked by ``check(task)``.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from numbers import Real
+from os import PathLike
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +20,209 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import FloatArray, expect
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import AGGREGATIONS
-from hasa_opt.federated.evaluation import DEPLOYMENTS, OTHERS, OUTPUT_BIASES
+from hasa_opt.federated.evaluation import DEPLOYMENTS, OTHERS
 from hasa_opt.federated.participation import Faults
+from hasa_opt.models.profile import OPTIMIZERS
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.task import Task
+
+BATCH_NORMS = ("static", "per_width")
+MODELS_TESTED = ("subnet", "supernet", "personal")
+ALSO_TESTED = ("supernet", "personal")
+ALSO_AFTER = ("last", "every")
+OUTPUT_BIASES = ("shared", "local")
+
+INTERPOLATION = 0.75
+"""Share of the local model in a personal one: the best of a grid on exploratory seeds."""
+
+MAX_UPDATE_NORM = 1e6
+"""Beyond any sound update of the models here, below what a corrupted one holds (1e30)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTraining:
+    """How a client trains its subnet in one round.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the client's training samples per round.
+    batch_size : int
+        Samples per step.
+    learning_rate : float
+        Step size.
+    optimizer : {"adam", "sgd"}
+        Started anew in each round.
+    scaler : bool
+        Divide hidden activations by the subnet's width; see :func:`hasa_opt.models.scaled`.
+    batch_norm : {"static", "per_width"}
+        Which running statistics tested models use, if there are BatchNorm layers: re-estimated
+        from all clients' data ("static"), or those that the clients of their width estimate once
+        they have trained ("per_width"); see :mod:`hasa_opt.federated.batch_norm`.
+    output_bias : {"shared", "local"}
+        "local": each client trains an output bias of its own, which is neither sent nor averaged.
+
+    Raises
+    ------
+    InputError
+        If a number is not positive or a name is unknown.
+    """
+
+    epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    optimizer: Literal["adam", "sgd"] = "adam"
+    scaler: bool = False
+    batch_norm: Literal["static", "per_width"] = "static"
+    output_bias: Literal["shared", "local"] = "shared"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise InputError(f"{name} = {value} must be an integer of at least 1")
+        rate = self.learning_rate
+        if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+            raise InputError(f"learning_rate = {rate} must be positive and finite")
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("batch_norm", self.batch_norm, BATCH_NORMS)
+        check_choice("output_bias", self.output_bias, OUTPUT_BIASES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """How the server makes the next supernet of what the clients send.
+
+    Attributes
+    ----------
+    aggregation : {"full", "selective"}
+        See :func:`aggregate`.
+    weight_power : float
+        Clients weigh by their number of training samples to this power in the average: 1 is
+        FedAvg, 0 weighs all alike.
+    max_update_norm : float or None
+        Largest Euclidean norm of one client's update, as a guard against garbage; None: any.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, the power is not from 0 to 2, or the norm accepts nothing.
+    """
+
+    aggregation: Literal["full", "selective"] = "full"
+    weight_power: float = 1.0
+    max_update_norm: float | None = MAX_UPDATE_NORM
+
+    def __post_init__(self) -> None:
+        check_choice("aggregation", self.aggregation, AGGREGATIONS)
+        power, norm = self.weight_power, self.max_update_norm
+        if not (isinstance(power, Real) and 0 <= power <= 2):
+            raise InputError(f"weight_power = {power} must be from 0 (all alike) to 2; 1 is FedAvg")
+        bounds = isinstance(norm, Real) and math.isfinite(norm) and norm > 0
+        if norm is not None and not bounds:
+            raise InputError(
+                f"max_update_norm = {norm} must be positive and finite; None accepts any finite "
+                "update"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Which model each client is tested on after a round.
+
+    Attributes
+    ----------
+    on : {"subnet", "supernet", "personal"}
+        The new supernet cut to the units that the client's scheme chooses ("subnet"), uncut
+        ("supernet", as is usual for the schemes "rolling" and "random"), or the client's personal
+        subnet, ``global + interpolation (local - global)``, where local is the model that it
+        trained last ("personal").
+    also : tuple of {"supernet", "personal"}
+        Further models whose test accuracy is measured.
+    also_after : {"last", "every"}
+        Whether those are measured after the last round or after every one.
+    interpolation : float or "validation"
+        Share of the local model in a personal one, from 0 to 1; "validation": chosen after each
+        round from 0, 0.25, 0.5, 0.75 and 1 by the pooled validation accuracy; 0 without targets.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or the interpolation is no share.
+    """
+
+    on: Literal["subnet", "supernet", "personal"] = "subnet"
+    also: Collection[Literal["supernet", "personal"]] = ()
+    also_after: Literal["last", "every"] = "last"
+    interpolation: float | Literal["validation"] = INTERPOLATION
+
+    def __post_init__(self) -> None:
+        check_choice("on", self.on, MODELS_TESTED)
+        given = (self.also,) if isinstance(self.also, str) else tuple(self.also)
+        for name in given:
+            check_choice("also", name, ALSO_TESTED)
+        object.__setattr__(self, "also", tuple(name for name in ALSO_TESTED if name in given))
+        check_choice("also_after", self.also_after, ALSO_AFTER)
+        share = self.interpolation
+        if not (isinstance(share, (int, float)) and 0 <= share <= 1) and share != "validation":
+            raise InputError(f'interpolation = {share!r} must be from 0 to 1, or "validation"')
+
+    @property
+    def keeps_models(self) -> bool:
+        """Whether clients keep the model that they trained last."""
+        return "personal" in (self.on, *self.also)
+
+    def also_now(self, last: bool) -> Collection[str]:
+        """Further models that are tested after a round, which may be the last."""
+        return self.also if last or self.also_after == "every" else ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the last two rounds of a run are kept.
+
+    Attributes
+    ----------
+    directory : path
+        Each round is a history in it that :meth:`History.load` reads.
+    resume : bool
+        Go on after the last round in the directory, or begin where there is none. All arguments
+        must be those of the run that wrote it; ``rounds`` may be larger.
+    """
+
+    directory: str | PathLike[str]
+    resume: bool = False
+
+    @classmethod
+    def read(cls, given: str | PathLike[str] | Checkpoint | None) -> Checkpoint | None:
+        """Read the argument of a run: a directory is one to begin in.
+
+        Raises
+        ------
+        InputError
+            If it is neither.
+        """
+        if given is None or isinstance(given, Checkpoint):
+            return given
+        if isinstance(given, (str, PathLike)):
+            return cls(given)
+        raise InputError(
+            f"checkpoint is a {type(given).__name__}: give a directory, "
+            "Checkpoint(directory, resume=True), or None"
+        )
+
+
+def check_choice(what: str, value: object, known: Collection[str]) -> None:
+    """Refuse a name that is not among those known.
+
+    Raises
+    ------
+    InputError
+        Listing the names.
+    """
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"unknown {what} {value!r}: use one of {tuple(known)}")
+
 
 EVALUATIONS = ("subnet", "supernet")
 
@@ -195,15 +400,3 @@ def named(known: Mapping[str, _Function], what: str, name: str) -> _Function:
     """
     check_choice(what, name, known)
     return known[name]
-
-
-def check_choice(what: str, value: str, known: Collection[str]) -> None:
-    """Refuse a name that is not among those known.
-
-    Raises
-    ------
-    InputError
-        Listing the names.
-    """
-    if not isinstance(value, str) or value not in known:
-        raise InputError(f"unknown {what} {value!r}: use one of {tuple(known)}")
