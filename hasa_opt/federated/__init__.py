@@ -33,6 +33,7 @@ from hasa_opt.federated.local import local_train
 from hasa_opt.federated.loop import run
 from hasa_opt.federated.participation import Faults
 from hasa_opt.federated.units import DRAWS, SCHEMES, MirroredWidths
+from hasa_opt.policies.subnets import Subnets
 
 __all__ = [
     "DRAWS",
@@ -47,6 +48,7 @@ __all__ = [
     "LocalTraining",
     "MirroredWidths",
     "Report",
+    "Subnets",
     "Update",
     "aggregate",
     "estimate_statistics",

@@ -216,7 +216,7 @@ class Roster:
             clients.samples,
             chosen.widths,
             chosen.scheme,
-            chosen.means,
+            chosen.mean_widths,
         )
 
     def record(self) -> dict[str, Any]:

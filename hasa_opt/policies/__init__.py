@@ -4,5 +4,6 @@ No torch: a policy sees columns, scores and a budget, and a meter that knows wha
 """
 
 from hasa_opt.policies.policy import POLICIES, RECOMMENDED, Policy, Setting, find_policy
+from hasa_opt.policies.subnets import Subnets
 
-__all__ = ["POLICIES", "RECOMMENDED", "Policy", "Setting", "find_policy"]
+__all__ = ["POLICIES", "RECOMMENDED", "Policy", "Setting", "Subnets", "find_policy"]

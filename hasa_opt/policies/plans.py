@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import FloatArray, float_array, several
 from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import Policy, Setting, at_budget, at_widest, find_policy
+from hasa_opt.policies.subnets import Subnets
 from hasa_opt.problem import cost
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.cost import width as width_cost
@@ -21,7 +22,7 @@ from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.rules.scores import jensen_shannon
 from hasa_opt.solving.solver import solve
 
-__all__ = ["BUDGET_TOLERANCE", "Meter", "Plan", "Rules", "plan", "realise", "rule_widths"]
+__all__ = ["BUDGET_TOLERANCE", "Meter", "Rules", "plan", "realise", "rule_widths"]
 
 
 BUDGET_TOLERANCE = 0.005
@@ -105,28 +106,6 @@ _WHOLE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What each client trains and deploys.
-
-    Attributes
-    ----------
-    widths : (n_clients,) floats
-        Width of each client's subnet, as it is deployed.
-    share : float
-        What is spent of the budget's resource, as a share of what the whole supernet would cost.
-    scheme : str
-        Which units a subnet is made of; name in :data:`hasa_opt.federated.SCHEMES`.
-    means : (n_clients,) floats, optional
-        Mean of the widths that the batches train; None: all train the whole subnet.
-    """
-
-    widths: FloatArray
-    share: float
-    scheme: str = "prefix"
-    means: FloatArray | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Meter:
     """What a network charges for training one sample at a width.
 
@@ -168,7 +147,7 @@ class Meter:
         return round(float(np.mean(costs)))
 
 
-def plan(policy: Policy, setting: Setting, meter: Meter) -> Plan:
+def plan(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
     """Widths of a policy in whole units of the network, within the budget.
 
     Parameters
@@ -181,13 +160,13 @@ def plan(policy: Policy, setting: Setting, meter: Meter) -> Plan:
     widths = realise(at_budget(policy, setting, charges.share), setting, charges, policy.coverage)
     share = charges.share(widths)
     if not charges.spread:
-        return Plan(widths, share, policy.scheme)
+        return Subnets(widths, policy.scheme, share=share)
     low = setting.ends[0]
     peaks = [
         mean + meter.reach(mean, low, cap)
         for mean, cap in zip(widths.tolist(), setting.caps, strict=True)
     ]
-    return Plan(np.array(peaks), share, policy.scheme, widths)
+    return Subnets(np.array(peaks), policy.scheme, widths, share)
 
 
 def realise(

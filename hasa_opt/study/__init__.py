@@ -10,16 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hasa_opt.policies.plans import Plan
     from hasa_opt.study.outcome import Outcome
     from hasa_opt.study.results import Results, read_results
     from hasa_opt.study.study import Study
 
-__all__ = ["Outcome", "Plan", "Results", "Study", "read_results"]
+__all__ = ["Outcome", "Results", "Study", "read_results"]
 
 _HOMES = {
     "Outcome": "hasa_opt.study.outcome",
-    "Plan": "hasa_opt.policies.plans",
     "Results": "hasa_opt.study.results",
     "Study": "hasa_opt.study.study",
     "read_results": "hasa_opt.study.results",

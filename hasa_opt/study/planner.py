@@ -17,8 +17,9 @@ from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.probing import Control, Probe, probe
 from hasa_opt.forecast.recommendation import Recommendation, recommend
 from hasa_opt.models import fresh, training_flops, units
-from hasa_opt.policies.plans import Meter, Plan, plan
+from hasa_opt.policies.plans import Meter, plan
 from hasa_opt.policies.policy import RECOMMENDED, Setting, parse_policy
+from hasa_opt.policies.subnets import Subnets
 from hasa_opt.problem import cost
 from hasa_opt.problem.cost import Cost
 from hasa_opt.rules.scores import SCORES
@@ -53,7 +54,7 @@ class Planner:
         self._probes: dict[int, Probe] = {}
         self._pilots: dict[int, Pilot] = {}
         self._recommended: dict[int, Recommendation] = {}
-        self._plans: dict[tuple[str, int], Plan] = {}
+        self._plans: dict[tuple[str, int], Subnets] = {}
 
     def prepare(self, store: Path | None, workers: int | None) -> None:
         """Measure all that the study's policies ask for, the seeds in parallel.
@@ -159,7 +160,9 @@ class Planner:
         study = self._study
         tried = ("uniform", *(own.policy for own in advice.proposals))
         plans = {name: self.plan(name, seed) for name in tried}
-        means = {name: own.means for name, own in plans.items() if own.means is not None}
+        means = {
+            name: own.mean_widths for name, own in plans.items() if own.mean_widths is not None
+        }
         return self._kept(
             pilot,
             seed,
@@ -231,14 +234,14 @@ class Planner:
     def _probing(self, seed: int) -> float:
         return self.probe(seed).cost(self._study.rounds, self._control(seed).width)
 
-    def plan(self, policy: str, seed: int) -> Plan:
+    def plan(self, policy: str, seed: int) -> Subnets:
         """What each client trains and deploys under a policy."""
         if (policy, seed) not in self._plans:
             chosen = parse_policy(self.resolved(policy, seed))[0]
             self._plans[policy, seed] = plan(chosen, self.setting(seed), self._meter)
         return self._plans[policy, seed]
 
-    def spent(self, plan: Plan, history: History) -> float:
+    def spent(self, plan: Subnets, history: History) -> float:
         """Share of the budget's resource that was spent, of the whole supernet's.
 
         Each client counts by the rounds in which it trained, so that it does not hang on how often
@@ -247,6 +250,7 @@ class Planner:
         in_width = self._study.budget_in == "width"
         trained = history.mean_width if in_width else self._flops(history)
         if np.isnan(trained).all(axis=0).any():
+            assert plan.share is not None, "policies know what they spend"
             return plan.share
         return float(self._study.clients.weights @ np.nanmean(trained, axis=0))
 

@@ -18,8 +18,8 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History
 from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import training_bytes
-from hasa_opt.policies.plans import Plan
 from hasa_opt.policies.policy import RECOMMENDED, Setting, parse_policy
+from hasa_opt.policies.subnets import Subnets
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.study.claims import against
 from hasa_opt.study.outcome import (
@@ -172,7 +172,7 @@ class Study:
         """What the policies may look at: clients and scores from training data, budget, menu."""
         return self.planner.setting(seed)
 
-    def plan(self, policy: str, seed: int = 0) -> Plan:
+    def plan(self, policy: str, seed: int = 0) -> Subnets:
         """What each client trains and deploys under a policy."""
         return self.planner.plan(policy, seed)
 
@@ -261,7 +261,7 @@ class Study:
         vars(done)["planner"] = self.planner
         return done
 
-    def _trial(self, policy: str, seed: int, plan: Plan) -> Trial:
+    def _trial(self, policy: str, seed: int, plan: Subnets) -> Trial:
         chosen = parse_policy(self.planner.resolved(policy, seed))[1]
         return Trial(
             self.task,
@@ -277,7 +277,7 @@ class Study:
                 "aggregation": chosen.get("aggregation", self.aggregation),
                 "evaluate": self.evaluate,
                 "scheme": plan.scheme,
-                "mean_widths": None if plan.means is None else plan.means.tolist(),
+                "mean_widths": None if plan.mean_widths is None else plan.mean_widths.tolist(),
                 "engine": self.engine,
                 "weight_power": chosen.get("weight_power", self.weight_power),
                 "output_bias": chosen.get("output_bias", self.output_bias),
@@ -289,7 +289,7 @@ class Study:
             policy.partition("+")[0],
         )
 
-    def _outcome(self, policy: str, seed: int, plan: Plan, history: History) -> Outcome:
+    def _outcome(self, policy: str, seed: int, plan: Subnets, history: History) -> Outcome:
         number = self._chosen_round(history)
         personal = parse_policy(self.planner.resolved(policy, seed))[1].get("deploy") == "personal"
         own = history.personal_accuracy if personal else history.test_accuracy
@@ -366,7 +366,7 @@ class Study:
             self.clients,
             self.setting_for(self.seeds[0]).scores,
             {policy: own.widths for policy, own in plans.items()},
-            {policy: own.share for policy, own in plans.items()},
+            {policy: own.share or 0.0 for policy, own in plans.items()},
         )
 
     def __rich__(self) -> Table:

@@ -210,8 +210,8 @@ def test_budgets_of_flops_are_matched(groups, name, caps):
     given = setting(caps)
     meter = Meter(squared(*groups), max(groups), np.gcd.reduce(groups))
     found = plan(POLICIES[name], given, meter)
-    trained = found.widths if found.means is None else found.means
-    reach = np.zeros(5) if found.means is None else found.widths - found.means
+    trained = found.widths if found.mean_widths is None else found.mean_widths
+    reach = np.zeros(5) if found.mean_widths is None else found.widths - found.mean_widths
     spent = 0.0
     for size, mean, far in zip(SAMPLES, trained, reach, strict=True):
         steps = np.arange(-round(far * meter.common), round(far * meter.common) + 1)
@@ -228,7 +228,7 @@ def test_mirrored_widths_reach_as_far_as_range_and_cap_allow():
     given = setting([0.5, 1.0, 0.8, 0.35, 0.7])
     meter = Meter(units_of(32, 16), 32, 16)
     found = plan(POLICIES["fjord"], given, meter)
-    for mean, peak, cap in zip(found.means, found.widths, given.caps, strict=True):
+    for mean, peak, cap in zip(found.mean_widths, found.widths, given.caps, strict=True):
         assert peak <= cap + 1e-9
         assert 2 * mean - peak >= 0.2 - 1e-9
         steps = (peak - mean) * 16

@@ -90,7 +90,7 @@ def test_seeds_are_matched_and_differ(done: Study) -> None:
 def test_every_policy_meets_the_realised_budget(policy: str, budget: float) -> None:
     study = small_study(budget=budget, policies=(policy,), seeds=(0,))
     plan = study.plan(policy)
-    trained = plan.widths if plan.means is None else plan.means
+    trained = plan.widths if plan.mean_widths is None else plan.mean_widths
     costs = [size * units(study.model, own) for size, own in zip(SIZES, trained, strict=True)]
     full = sum(SIZES) * units(study.model, 1.0)
     assert plan.share == pytest.approx(sum(costs) / full)
