@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hasa_opt._utils.streams import UNITS, WIDTHS, Key, client_stream, derive_seed
-from hasa_opt.models.cuts import Coordinates, Cut, Kept
+from hasa_opt.models.cuts import Coordinates, Kept
 from hasa_opt.models.supernet import SupernetModel, extract, locate, ties
 from hasa_opt.models.supernet import prefix as leading_units
 
@@ -51,19 +51,6 @@ def random(model: SupernetModel, width: float, key: Key) -> Kept:
     generator = torch.Generator().manual_seed(derive_seed((*key, UNITS)))
     return {
         group: _ascending(torch.randperm(model.sizes[group], generator=generator)[:count])
-        for group, count in model.subnet_sizes(width).items()
-    }
-
-
-def magnitude(model: SupernetModel, width: float, key: Key) -> Kept:
-    """Keep the units whose weights have the largest Euclidean norm in the server's model.
-
-    A unit's weights are all parameters that go with it when it is cut: into it, out of it, biases.
-    Of equal units the first ones are kept.
-    """
-    norms = _squared_norms(model)
-    return {
-        group: _ascending(norms[group].argsort(descending=True, stable=True)[:count].cpu())
         for group, count in model.subnet_sizes(width).items()
     }
 
@@ -123,31 +110,10 @@ def _ascending(units: Tensor) -> Tensor:
     return units.sort().values
 
 
-def _squared_norms(model: SupernetModel) -> dict[str, Tensor]:
-    """Sum the squares of all parameters that go with each unit, ``(units,)`` for each group."""
-    norms = {group: torch.zeros(size, dtype=torch.float64) for group, size in model.sizes.items()}
-    cuts = model.cuts()
-    for name, parameter in model.named_parameters():
-        squares = parameter.detach().to(torch.float64).square()
-        for dim, cut in enumerate(cuts[name]):
-            segments: Sequence[Cut | int] = (cut,) if isinstance(cut, Cut) else cut or ()
-            rest = squares.movedim(dim, 0).reshape(squares.shape[dim], -1).sum(1).cpu()
-            for segment in segments:
-                if isinstance(segment, int):
-                    rest = rest[segment:]
-                    continue
-                length = segment.blocks * model.sizes[segment.group] * segment.span
-                blocks = rest[:length].view(segment.blocks, -1, segment.span)
-                norms[segment.group] += blocks.sum((0, 2))
-                rest = rest[length:]
-    return norms
-
-
 SCHEMES: dict[str, Scheme] = {
     "prefix": prefix,
     "rolling": rolling,
     "random": random,
-    "magnitude": magnitude,
     "ordered_dropout": ordered_dropout,
 }
 """Name of each scheme -> its function."""

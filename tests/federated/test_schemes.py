@@ -148,31 +148,6 @@ def test_random_draws_the_groups_apart_and_leaves_the_random_state(mlp):
     assert any(own["hidden0"] != own["hidden1"] for own in kept)
 
 
-def test_magnitude_keeps_the_units_of_largest_norm(model):
-    norms = {group: [0.0] * size for group, size in model.sizes.items()}
-    for name, tensor in model.state_dict().items():
-        for dim, cut in enumerate(model.cuts()[name]):
-            for entry in range(tensor.shape[dim]) if cut is not None else ():
-                unit = entry // cut.span % model.sizes[cut.group]
-                norms[cut.group][unit] += float((tensor.double().select(dim, entry) ** 2).sum())
-    for width in (0.34, 0.8):
-        kept = units(SCHEMES["magnitude"](model, width, (0, 0, 0)), model)
-        for group, size in model.sizes.items():
-            count = max(1, int(width * size + 1e-6))
-            expected = sorted(range(size), key=lambda unit: -norms[group][unit])[:count]
-            assert kept[group] == sorted(expected)
-
-
-def test_magnitude_follows_the_server_and_takes_the_first_of_equals(mlp):
-    with torch.no_grad():
-        for parameter in mlp.parameters():
-            parameter.fill_(0.5)
-    assert units(SCHEMES["magnitude"](mlp, 0.34, (0, 0, 0)), mlp)["hidden0"] == [0, 1, 2]
-    with torch.no_grad():
-        mlp.layers[1].weight[:, 8] = 3.0
-    assert units(SCHEMES["magnitude"](mlp, 0.34, (0, 0, 0)), mlp)["hidden0"] == [0, 1, 8]
-
-
 def test_the_width_of_a_batch_is_uniform_over_fifths():
     drawn = Counter(islice(uniform_fifths(0.7, (0, 0, 0)), 4000))
     assert set(drawn) == {0.2, 0.4, 0.6, 0.7}
@@ -281,7 +256,7 @@ def test_training_all_of_it_is_training_without_a_draw(model, scaler):
 
 
 @pytest.mark.parametrize("evaluation", ["subnet", "supernet"])
-@pytest.mark.parametrize("scheme", ["rolling", "random", "magnitude"])
+@pytest.mark.parametrize("scheme", ["rolling", "random"])
 def test_run_is_the_loop_written_out(mlp, scheme, evaluation):
     task, widths = make_task(), (0.5, 0.25, 0.8)
     history = run(
