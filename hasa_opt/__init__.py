@@ -7,6 +7,7 @@ first use. See the README for a first example.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,9 @@ __all__ = [
 ]
 
 __version__ = VERSION
+
+# Their files lie in rooms; `from hasa_opt.scores import jensen_shannon` works all the same.
+sys.modules |= {f"{__name__}.{name}": globals()[name] for name in ("cost", "scores", "utility")}
 _LAZY = {"Study": "hasa_opt.study"}
 _LAZY_MODULES = ("federated", "models", "tasks")
 

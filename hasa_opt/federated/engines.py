@@ -401,7 +401,7 @@ class Execution:
     """
 
     engine: str = "sequential"
-    executor: Literal[local, ray] = "local"
+    executor: Literal["local", "ray"] = "local"
     workers: int | None = None
 
     def __post_init__(self) -> None:
