@@ -25,6 +25,7 @@ test: $(VENV)/installed  ## lint, types, and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term --durations=10
 
 lint: $(VENV)/installed  ## format, lint and type-check
