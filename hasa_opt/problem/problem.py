@@ -29,7 +29,7 @@ from hasa_opt.problem.cost import width as width_cost
 from hasa_opt.problem.limits import Constraint, RobustRow, Row, RowConstraint, Terms
 from hasa_opt.problem.utility import Utility
 
-__all__ = ["AllocationProblem", "Evaluation"]
+__all__ = ["AllocationProblem", "Totals"]
 
 _BLOCK = 1 << 12
 # What is computed once from the tables, whatever the budget.
@@ -37,7 +37,7 @@ _SHARED = ("cheapest", "span", "magnitude", "_narrowest", "_utility_range")
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Totals:
     """What one allocation costs and is worth, recomputed from the problem's own arrays.
 
     Attributes
@@ -231,7 +231,7 @@ class AllocationProblem:
         lowest, highest = _fold(self.utilities, self.admissible, *folds)
         return lowest, highest
 
-    def evaluate(self, choice: npt.ArrayLike) -> Evaluation:
+    def evaluate(self, choice: npt.ArrayLike) -> Totals:
         """Recompute objective and limits of an allocation; costs in exact integers.
 
         Parameters
@@ -261,7 +261,7 @@ class AllocationProblem:
             excess = limit.excess(chosen)
             if excess:
                 violations.append(f"{limit.label} is broken by {excess}")
-        return Evaluation(
+        return Totals(
             objective=float(self.utilities.reshape(-1)[entries].sum()),
             spent=spent,
             limit=self.limit,

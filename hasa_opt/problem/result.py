@@ -10,7 +10,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import NoSolutionError
-from hasa_opt.problem.problem import AllocationProblem, Evaluation
+from hasa_opt.problem.problem import AllocationProblem, Totals
 
 __all__ = ["Allocation", "Termination"]
 
@@ -65,7 +65,7 @@ class Allocation:
     message: str = ""
     fallback_from: tuple[str, ...] = ()
     held: IntArray | None = field(default=None, repr=False)
-    evaluation: Evaluation | None = field(default=None, repr=False)
+    totals: Totals | None = field(default=None, repr=False)
 
     @property
     def price(self) -> float:
@@ -115,13 +115,13 @@ class Allocation:
         return self.problem.widths[self.choice]
 
     @cached_property
-    def _evaluation(self) -> Evaluation:
-        return self.evaluation or self.problem.evaluate(self.choice)
+    def _known_totals(self) -> Totals:
+        return self.totals or self.problem.evaluate(self.choice)
 
     @property
     def objective(self) -> float:
         """Sum of the utilities, recomputed from the choice."""
-        return self._evaluation.objective
+        return self._known_totals.objective
 
     @property
     def poorest(self) -> float:
@@ -132,7 +132,7 @@ class Allocation:
     @property
     def spent(self) -> int:
         """Cost of the allocation in exact integer units; at most ``problem.limit``."""
-        return self._evaluation.spent
+        return self._known_totals.spent
 
     @property
     def spent_share(self) -> float:

@@ -153,7 +153,7 @@ class _Stages:
             if not result.has_solution or worth > result.objective:
                 bound = max(result.bound, worth)
                 known = _read_only(request.known)
-                result = replace(result, held=known, bound=bound, evaluation=None)
+                result = replace(result, held=known, bound=bound, totals=None)
         return replace(
             result,
             termination=termination,

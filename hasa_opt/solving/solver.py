@@ -241,7 +241,7 @@ def _solve_once(
         message=verdict.message,
         fallback_from=tried,
         held=verdict.choice,
-        evaluation=verdict.found,
+        totals=verdict.found,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt.errors import InputError
-from hasa_opt.problem.problem import AllocationProblem, Evaluation
+from hasa_opt.problem.problem import AllocationProblem, Totals
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.audit import better_exists
@@ -39,7 +39,7 @@ class Verdict:
     termination : Termination
     choice : (n_clients,) int64 or None
         None unless the answer satisfies every limit.
-    found : Evaluation or None
+    found : Totals or None
         What the choice costs and is worth.
     bound : float
     prices : (n_limits,) float64
@@ -54,7 +54,7 @@ class Verdict:
     prices: FloatArray
     claim_held: bool
     message: str
-    found: Evaluation | None = None
+    found: Totals | None = None
 
 
 def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verdict:
@@ -84,7 +84,7 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     return Verdict(termination, choice, bound, own.prices, not lies, message, found)
 
 
-def _found(problem: AllocationProblem, answer: Answer) -> tuple[Evaluation | None, float, str]:
+def _found(problem: AllocationProblem, answer: Answer) -> tuple[Totals | None, float, str]:
     """What a feasible answer costs and is worth, and the bound at the prices that it names.
 
     Else None, and why it is refused; infinity without prices.
@@ -117,7 +117,7 @@ def _prices(problem: AllocationProblem, answer: Answer) -> FloatArray | None:
     return prices if (np.where(upper, prices, -prices) >= 0).all() else None
 
 
-def _believed(problem: AllocationProblem, answer: Answer, found: Evaluation, bound: float) -> bool:
+def _believed(problem: AllocationProblem, answer: Answer, found: Totals, bound: float) -> bool:
     """Whether a bound that no search of our own disproves is a proof of optimality.
 
     Under constraints beyond the budget only together with the claim of one.
@@ -139,10 +139,10 @@ class _Own:
 def _own_bound(
     problem: AllocationProblem,
     answer: Answer,
-    found: Evaluation | None,
+    found: Totals | None,
     at_prices: float,
     request: Request,
-) -> tuple[_Own, Evaluation]:
+) -> tuple[_Own, Totals]:
     """Bound of our own and a known allocation.
 
     The backend's prices serve if the bound at them is near the answer or, of the budget alone, near
@@ -167,11 +167,11 @@ def _own_bound(
             own = _Own(request.relaxation.bound, prices)
         choice = request.relaxation.choice if request.known is None else request.known
     except OutOfTime:
-        return _Own(problem.ceiling, prices), Evaluation(-inf, 0, problem.limit, ("out of time",))
+        return _Own(problem.ceiling, prices), Totals(-inf, 0, problem.limit, ("out of time",))
     return own, problem.evaluate(choice)
 
 
-def _refuted(request: Request, answer: Answer, found: Evaluation, own: _Own) -> bool | None:
+def _refuted(request: Request, answer: Answer, found: Totals, own: _Own) -> bool | None:
     """Whether a bound is false, by a search of our own; None where that takes too long.
 
     With constraints beyond the budget only a claim of optimality is worth a second run.
@@ -197,13 +197,13 @@ def _refused(answer: Answer, own: _Own, why: str) -> Verdict:
     return Verdict(Termination.FAILED, None, own.bound, own.prices, False, message)
 
 
-def _room(found: Evaluation) -> float:
+def _room(found: Totals) -> float:
     """By how much a claim may differ from what was found."""
     return _CLAIM_TOLERANCE * abs(found.objective)
 
 
 def _lies(
-    problem: AllocationProblem, answer: Answer, found: Evaluation, known: Evaluation
+    problem: AllocationProblem, answer: Answer, found: Totals, known: Totals
 ) -> list[str]:
     """Claims that the problem's own arrays disprove."""
     if not _disproved(answer, found, known, _room(found)):
@@ -212,7 +212,7 @@ def _lies(
     return _disproved(answer, found, known, room)
 
 
-def _disproved(answer: Answer, found: Evaluation, known: Evaluation, room: float) -> list[str]:
+def _disproved(answer: Answer, found: Totals, known: Totals, room: float) -> list[str]:
     """Claims that are false by more than the room."""
     lies = []
     if answer.termination is Termination.INFEASIBLE:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.problem.problem import AllocationProblem, Evaluation
+from hasa_opt.problem.problem import AllocationProblem, Totals
 from hasa_opt.solvers.exact.kernels import kernel
 
 __all__ = ["certified"]
@@ -19,8 +19,8 @@ __all__ = ["certified"]
 
 def certified(
     problem: AllocationProblem, choice: npt.ArrayLike, price: float
-) -> tuple[Evaluation, float]:
-    """Evaluation of :meth:`AllocationProblem.evaluate`, bound of ``relaxation.lagrangian``.
+) -> tuple[Totals, float]:
+    """Totals of :meth:`AllocationProblem.evaluate`, bound of ``relaxation.lagrangian``.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def certified(
     bound = float(best + price * (problem.limit - first))
     if banned or spent > problem.limit:
         return problem.evaluate(chosen), bound
-    return Evaluation(float(utilities.sum()), int(spent), problem.limit, ()), bound
+    return Totals(float(utilities.sum()), int(spent), problem.limit, ()), bound
 
 
 @kernel
