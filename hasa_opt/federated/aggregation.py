@@ -15,7 +15,8 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.units import Place, Subnets
 from hasa_opt.models.cuts import Coordinates, Kept
-from hasa_opt.models.supernet import SupernetModel, check_state, prefix
+from hasa_opt.models.subnets import check_state, prefix
+from hasa_opt.models.supernet import SupernetModel
 
 AGGREGATIONS = ("full", "selective")
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import batches
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.subnets import seeded_rng
-from hasa_opt.models.supernet import SupernetModel, extract
+from hasa_opt.models.subnets import extract, seeded_rng
+from hasa_opt.models.supernet import SupernetModel
 
 if TYPE_CHECKING:
     from hasa_opt.federated.aggregation import Update

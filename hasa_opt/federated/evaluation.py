@@ -19,7 +19,8 @@ from hasa_opt.federated.batches import batches, known_logits, output_layer
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.units import SCHEMES
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.supernet import SupernetModel, extract, prefix
+from hasa_opt.models.subnets import extract, prefix
+from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.task import IGNORED
 
 if TYPE_CHECKING:

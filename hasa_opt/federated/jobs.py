@@ -16,7 +16,8 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated.units import Draw
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.profile import OPTIMIZERS
-from hasa_opt.models.supernet import SupernetModel, prefix
+from hasa_opt.models.subnets import prefix
+from hasa_opt.models.supernet import SupernetModel
 
 if TYPE_CHECKING:
     from hasa_opt.tasks import Split

@@ -37,7 +37,8 @@ from hasa_opt.federated.settings import (
     read_widths,
 )
 from hasa_opt.federated.units import SCHEMES, Draw, find_draw
-from hasa_opt.models.supernet import SupernetModel, prefix
+from hasa_opt.models.subnets import prefix
+from hasa_opt.models.supernet import SupernetModel
 
 if TYPE_CHECKING:
     from torch import Tensor

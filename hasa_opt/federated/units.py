@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from hasa_opt._utils.streams import UNITS, WIDTHS, Key, client_stream, derive_seed
+from hasa_opt._utils.units import count_whole
 from hasa_opt.models.cuts import Coordinates, Kept
-from hasa_opt.models.supernet import SupernetModel, extract, locate, ties
-from hasa_opt.models.supernet import prefix as leading_units
+from hasa_opt.models.subnets import extract, locate, ties
+from hasa_opt.models.subnets import prefix as leading_units
+from hasa_opt.models.supernet import SupernetModel
 
 if TYPE_CHECKING:
     from hasa_opt.federated.jobs import Job
@@ -25,8 +27,6 @@ Scheme = Callable[[SupernetModel, float, Key], Kept]
 
 Draw = Callable[[float, Key], Iterator[float]]
 """Draws the width of each batch, without end, from the client's width and the key."""
-
-_WHOLE = 1e-6
 
 
 def prefix(model: SupernetModel, width: float, key: Key) -> Kept:
@@ -97,7 +97,7 @@ class MirroredWidths:
         """Draw without end, from the client's width and the key."""
         seed, number, client = key
         generator = client_stream((seed, number // 2, client), WIDTHS)
-        most = int((width - self.mean) / self.step + _WHOLE)
+        most = count_whole((width - self.mean) / self.step)
         sign = -1 if number % 2 else 1
         while True:
             distance = sign * int(generator.integers(-most, most + 1)) * self.step

@@ -24,7 +24,8 @@ from hasa_opt.federated.engines import ENGINES, Job
 from hasa_opt.federated.evaluation import find_output_bias
 from hasa_opt.federated.participation import draw_clients
 from hasa_opt.federated.units import Draw
-from hasa_opt.models.supernet import SupernetModel, extract, prefix
+from hasa_opt.models.subnets import extract, prefix
+from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks import Lazy, Split, Task
 from hasa_opt.tasks.task import IGNORED, folds
 

@@ -18,16 +18,8 @@ from hasa_opt.models.profile import (
     units,
 )
 from hasa_opt.models.resnet import ResNet
-from hasa_opt.models.supernet import (
-    SupernetModel,
-    TaskModel,
-    coordinates,
-    extract,
-    fresh,
-    locate,
-    prefix,
-    scatter,
-)
+from hasa_opt.models.subnets import coordinates, extract, fresh, locate, prefix, scatter
+from hasa_opt.models.supernet import SupernetModel, TaskModel
 from hasa_opt.models.transformer import TransformerLanguageModel
 
 if TYPE_CHECKING:

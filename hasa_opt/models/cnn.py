@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import Cut
-from hasa_opt.models.supernet import TaskModel, check_sizes
+from hasa_opt.models.subnets import check_sizes
+from hasa_opt.models.supernet import TaskModel
 
 
 class CNN(TaskModel):

@@ -94,7 +94,7 @@ class Coordinates:
         InputError
             If the cuts do not fit the shape.
         """
-        kept_sizes = {group: count_units(units, sizes[group]) for group, units in kept.items()}
+        kept_sizes = {group: count_kept(units, sizes[group]) for group, units in kept.items()}
         dims = list(zip(cuts, shape, strict=True))
         full = [unfold(cut, length, sizes) for cut, length in dims]
         part = [unfold(cut, length, kept_sizes) for cut, length in dims]
@@ -127,7 +127,7 @@ class Coordinates:
         full.view(self.full_blocks)[self.index] += part
 
 
-def count_units(units: slice | Tensor, size: int) -> int:
+def count_kept(units: slice | Tensor, size: int) -> int:
     """Count the kept units of a group."""
     return len(range(size)[units]) if isinstance(units, slice) else len(units)
 

@@ -24,8 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array
 from hasa_opt.errors import InputError
-from hasa_opt.models.subnets import seeded_rng
-from hasa_opt.models.supernet import SupernetModel, coordinates, extract
+from hasa_opt.models.subnets import Cuttable, coordinates, extract, seeded_rng
 
 Kind = type[Adam] | type[SGD]
 
@@ -57,7 +56,7 @@ OUTPUT_DIMENSIONS = {
 
 
 @contextmanager
-def scaled(subnet: SupernetModel, width: float) -> Iterator[None]:
+def scaled(subnet: Cuttable, width: float) -> Iterator[None]:
     """Divide what each cut layer gives by the width while the subnet trains.
 
     As in inverted dropout, the next layer of a narrow subnet then sees sums of the size that it
@@ -82,7 +81,7 @@ def scaled(subnet: SupernetModel, width: float) -> Iterator[None]:
 class _Scaler(TorchFunctionMode):
     """Divides the results of operations whose weight gives them cut units."""
 
-    def __init__(self, subnet: SupernetModel, width: float) -> None:
+    def __init__(self, subnet: Cuttable, width: float) -> None:
         super().__init__()
         self._subnet, self._width = subnet, width
         cuts = subnet.cuts()
@@ -178,7 +177,7 @@ class Profile:
 
 
 def profile(
-    model: SupernetModel,
+    model: Cuttable,
     widths: Sequence[float] | FloatArray,
     sample: Tensor,
     optimizer: Literal["adam", "sgd"] = "adam",
@@ -230,18 +229,18 @@ def profile(
     )
 
 
-def units(model: SupernetModel, width: float) -> int:
+def units(model: Cuttable, width: float) -> int:
     """Count the units that a subnet keeps over all width groups."""
     return sum(model.subnet_sizes(width).values())
 
 
-def parameters(model: SupernetModel, width: float) -> int:
+def parameters(model: Cuttable, width: float) -> int:
     """Count the numbers that a subnet trains; tied weights count once."""
     where = coordinates(model, width)
     return sum(math.prod(where[name].shape) for name, _ in model.named_parameters())
 
 
-def parameter_bytes(model: SupernetModel, width: float) -> int:
+def parameter_bytes(model: Cuttable, width: float) -> int:
     """Count the bytes of a subnet's state: what one transfer costs; tied weights count once."""
     where = coordinates(model, width)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
@@ -252,7 +251,7 @@ def parameter_bytes(model: SupernetModel, width: float) -> int:
     )
 
 
-def training_flops(model: SupernetModel, width: float, sample: Tensor) -> int:
+def training_flops(model: Cuttable, width: float, sample: Tensor) -> int:
     """Count the floating-point operations of one forward and backward pass of a subnet.
 
     Matrix products, convolutions and attention count, elementwise work does not.
@@ -297,7 +296,7 @@ class _Counter(FlopCounterMode):
 
 
 def training_bytes(
-    model: SupernetModel, width: float, sample: Tensor, optimizer: Literal["adam", "sgd"] = "adam"
+    model: Cuttable, width: float, sample: Tensor, optimizer: Literal["adam", "sgd"] = "adam"
 ) -> int:
     """Measure the peak memory of training a subnet on the CPU.
 
@@ -343,7 +342,7 @@ def _loss(logits: Tensor) -> Tensor:
     return functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
-def _unsuitable(model: SupernetModel, sample: Tensor, error: Exception) -> InputError:
+def _unsuitable(model: Cuttable, sample: Tensor, error: Exception) -> InputError:
     """Say that a model cannot process a sample."""
     return InputError(
         f"{type(model).__name__} cannot process an input of shape {tuple(sample.shape)} and "

@@ -1,37 +1,21 @@
-"""Supernets and their subnets.
-
-A supernet's hidden units form named *width groups*. A subnet of width r keeps the first
-``floor(r * K)`` of the K units of each group (the fixed prefix of HeteroFL, arXiv:2010.01264, and
-of HASA, arXiv:2606.07621) and behaves as the supernet with all other units removed.
-"""
+"""Supernets: networks that can be cut, profiled, and built for a task's samples."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, Self
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
-from hasa_opt._utils.checks import listed
 from hasa_opt.errors import InputError
-from hasa_opt.models.cuts import Coordinates, DimensionCut, Kept, count_units
-from hasa_opt.models.subnets import seeded_rng
+from hasa_opt.models.profile import Profile, profile
+from hasa_opt.models.subnets import Cuttable
 
-if TYPE_CHECKING:
-    from hasa_opt.models.profile import Profile
-
-ROUNDING = 1e-6
-"""Units: ``r * K`` this close below an integer counts as that integer (0.29 * 100 keeps 29)."""
+__all__ = ["SupernetModel", "TaskModel"]
 
 
-class SupernetModel(nn.Module, ABC):
+class SupernetModel(Cuttable):
     """A network whose hidden units can be cut to a width.
 
     A subclass keeps every tensor it needs in ``state_dict()``, declares in :meth:`cuts` what cuts
@@ -39,9 +23,9 @@ class SupernetModel(nn.Module, ABC):
 
     Parameters
     ----------
-    sizes
+    sizes : mapping of str to int
         Number of units of each width group.
-    n_outputs
+    n_outputs : int
         Size of the output's last dimension, which is never cut.
 
     Raises
@@ -53,44 +37,6 @@ class SupernetModel(nn.Module, ABC):
     example_input: Tensor | None = None
     """A batch that the model can process, where the model itself knows one."""
 
-    def __init__(self, sizes: Mapping[str, int], n_outputs: int) -> None:
-        super().__init__()
-        check_sizes(**sizes, n_outputs=n_outputs)
-        self.sizes = dict(sizes)
-        self.n_outputs = n_outputs
-
-    @abstractmethod
-    def cuts(self) -> Mapping[str, tuple[DimensionCut, ...]]:
-        """For each entry of ``state_dict()`` and each of its dimensions: what cuts it."""
-
-    @abstractmethod
-    def build(self, sizes: Mapping[str, int]) -> Self:
-        """Build the same architecture with other group sizes and fresh initial weights."""
-
-    @property
-    def architecture(self) -> str:
-        """SHA-256 of what the model computes: equal ones differ in their weights at most."""
-        without_addresses = re.sub(r" at 0x[0-9a-f]+", "", self._operations())
-        return hashlib.sha256(without_addresses.encode()).hexdigest()
-
-    def _operations(self) -> str:
-        """Describe the layers and their settings, such as dropout; by default as printed."""
-        return repr(self)
-
-    def subnet_sizes(self, width: float) -> dict[str, int]:
-        """Units that a subnet keeps: the first floor(width * K) of each group, at least one.
-
-        Raises
-        ------
-        InputError
-            If the width is not in (0, 1].
-        """
-        if not (isinstance(width, Real) and 0 < width <= 1):
-            raise InputError(f"width {width} is outside (0, 1]: give a share of the hidden units")
-        return {
-            group: max(1, math.floor(width * size + ROUNDING)) for group, size in self.sizes.items()
-        }
-
     def profile(
         self,
         widths: Sequence[float],
@@ -101,20 +47,22 @@ class SupernetModel(nn.Module, ABC):
 
         Parameters
         ----------
-        widths
+        widths : sequence of float
             The menu; width 1 joins it.
-        sample
-            A training batch, shape (batch_size, ...); by default :attr:`example_input`.
-        optimizer
+        sample : (batch_size, ...) Tensor, optional
+            A training batch. Default: :attr:`example_input`.
+        optimizer : "adam" or "sgd"
             The optimizer that clients use.
+
+        Returns
+        -------
+        Profile
 
         Raises
         ------
         InputError
             If there is no sample, or the model cannot process it.
         """
-        from hasa_opt.models.profile import profile
-
         batch = self.example_input if sample is None else sample
         if batch is None:
             raise InputError(f"{type(self).__name__} knows no input: give sample= a training batch")
@@ -131,9 +79,9 @@ class TaskModel(SupernetModel):
 
         Parameters
         ----------
-        inputs
-            Samples, shape (n, ...).
-        n_outputs
+        inputs : (n, ...) Tensor
+            Samples.
+        n_outputs : int
             Classes, or size of the vocabulary.
         **options
             Further arguments of the class.
@@ -143,185 +91,3 @@ class TaskModel(SupernetModel):
         InputError
             If the model cannot process such samples.
         """
-
-
-def check_sizes(**sizes: int) -> None:
-    """Refuse sizes below 1.
-
-    Raises
-    ------
-    InputError
-        Naming the first such size.
-    """
-    for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"{name} = {size}, but a size must be at least 1")
-
-
-def coordinates(model: SupernetModel, width: float) -> dict[str, Coordinates]:
-    """Locate the prefix subnet of a width within each tensor of the model's state.
-
-    Raises
-    ------
-    InputError
-        If the width is not in (0, 1], or the model's cuts do not fit its tensors.
-    """
-    return locate(model, prefix(model, width))
-
-
-def prefix(model: SupernetModel, width: float) -> dict[str, slice]:
-    """Keep the first units of each group (HeteroFL, arXiv:2010.01264; HASA, arXiv:2606.07621).
-
-    Raises
-    ------
-    InputError
-        If the width is not in (0, 1].
-    """
-    return {group: slice(count) for group, count in model.subnet_sizes(width).items()}
-
-
-def locate(model: SupernetModel, kept: Kept) -> dict[str, Coordinates]:
-    """Locate the subnet made of the kept units within each tensor of the model's state.
-
-    Raises
-    ------
-    InputError
-        If the model's cuts do not fit its tensors.
-    """
-    state, cuts = model.state_dict(), model.cuts()
-    _check_names(type(model).__name__ + ".cuts()", cuts, state)
-    found: dict[str, Coordinates] = {}
-    for name, tensor in state.items():
-        try:
-            found[name] = Coordinates.of(cuts[name], tensor.shape, model.sizes, kept)
-        except InputError as error:
-            raise InputError(f"{name}: {error}: correct {type(model).__name__}.cuts()") from None
-    return found
-
-
-def _check_names(
-    what: str,
-    given: Mapping[str, object],
-    expected: Mapping[str, object],
-    remedy: str = "name each tensor of the model's state once",
-) -> None:
-    """Refuse a mapping whose names are not those expected, such as those of the model's state."""
-    if given.keys() != expected.keys():
-        absent = listed(sorted(expected.keys() - given.keys()), repr)
-        unknown = listed(sorted(given.keys() - expected.keys()), repr)
-        raise InputError(f"{what} lacks [{absent}] and has the unknown names [{unknown}]: {remedy}")
-
-
-def check_state(where: Mapping[str, Coordinates], state: Mapping[str, Tensor]) -> None:
-    """Refuse a subnet's state whose names or shapes are not those of its coordinates.
-
-    Raises
-    ------
-    InputError
-        If a tensor is missing, unknown, or of another shape (nothing is broadcast).
-    """
-    _check_names("the subnet's state", state, where)
-    for name, tensor in state.items():
-        if tuple(tensor.shape) != where[name].shape:
-            raise InputError(
-                f"{name} of the subnet has shape {tuple(tensor.shape)}, but its width asks for "
-                f"{where[name].shape}: send the state of extract(model, width)"
-            )
-
-
-def extract(model: SupernetModel, width: float, kept: Kept | None = None) -> SupernetModel:
-    """Cut out the subnet of a width as a smaller model with its own copy of the weights.
-
-    Parameters
-    ----------
-    model
-        The supernet; it is not changed.
-    width
-        Share of the units of each group.
-    kept
-        Which units they are, and how many; by default the prefix, ``prefix(model, width)``.
-
-    Raises
-    ------
-    InputError
-        If the width is not in (0, 1], or the kept units are not some of each group, once each.
-    """
-    if kept is None:
-        kept = prefix(model, width)
-    _check_kept(model, kept)
-    where = locate(model, kept)
-    with torch.device("meta"), _Valueless():
-        subnet = model.build(
-            {group: count_units(own, model.sizes[group]) for group, own in kept.items()}
-        )
-    weights = {name: where[name].read(full) for name, full in model.state_dict().items()}
-    tied = ties(subnet)
-    subnet.load_state_dict(weights, assign=True)
-    for name, first in tied.items():
-        path, _, attribute = name.rpartition(".")
-        setattr(subnet.get_submodule(path), attribute, subnet.get_parameter(first))
-    return subnet.train(model.training)
-
-
-class _Valueless(TorchFunctionMode):
-    """Draws no normal values for weights that hold none.
-
-    On the meta device torch would do so in Python, with its compiler, whose import takes a second.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.normal_, nn.init.normal_):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-def _check_kept(model: SupernetModel, kept: Kept) -> None:
-    """Refuse units that are no units of the model's groups."""
-    _check_names("kept", kept, model.sizes, "give the units of each width group")
-    for group, units in kept.items():
-        if isinstance(units, slice):
-            continue
-        size, chosen = model.sizes[group], torch.as_tensor(units)
-        listed = chosen.dtype == torch.int64 and chosen.dim() == 1
-        if not listed or len(set(chosen.tolist())) < len(chosen):
-            raise InputError(f"kept[{group!r}] = {units} must be int64 units, each at most once")
-        if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < size:
-            raise InputError(f"kept[{group!r}] = {units} must be units from 0 to {size - 1}")
-
-
-def ties(model: nn.Module) -> dict[str, str]:
-    """Find the parameters that are one: the name of another -> the name of the first."""
-    first: dict[nn.Parameter, str] = {}
-    named = list(model.named_parameters(remove_duplicate=False))
-    for name, parameter in named:
-        first.setdefault(parameter, name)
-    return {name: first[parameter] for name, parameter in named if first[parameter] != name}
-
-
-def scatter(model: SupernetModel, width: float, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Write a subnet's state into a copy of the model's state: the inverse of :func:`extract`.
-
-    Returns
-    -------
-    dict
-        Full-size tensors; each coordinate that the subnet does not hold is bit-identical to the
-        model's.
-
-    Raises
-    ------
-    InputError
-        If the width is not in (0, 1], or a tensor has another name or shape than its subnet.
-    """
-    where = coordinates(model, width)
-    check_state(where, state)
-    result: dict[str, Tensor] = {}
-    for name, full in model.state_dict().items():
-        result[name] = full.clone(memory_format=torch.contiguous_format)
-        where[name].write(result[name], state[name])
-    return result
-
-
-def fresh(model: SupernetModel, seed: int) -> SupernetModel:
-    """Build the same architecture with new initial weights that depend on the seed alone."""
-    with seeded_rng(seed):
-        return model.build(model.sizes).to(next(model.parameters()))

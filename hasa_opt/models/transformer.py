@@ -12,7 +12,7 @@ from torch.nn import functional
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import Cut
 from hasa_opt.models.language import LanguageModel, check_dropout, per_layer
-from hasa_opt.models.supernet import check_sizes
+from hasa_opt.models.subnets import check_sizes
 
 
 class TransformerLanguageModel(LanguageModel):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, float_array, several
+from hasa_opt._utils.units import count_whole, whole_widths
 from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import Policy, Setting, at_budget, at_widest, find_policy
 from hasa_opt.policies.subnets import Subnets
@@ -102,7 +103,6 @@ def _judgeable(name: str, scored: bool) -> Policy:
 
 _LEVELS = 64
 _FILLING = (1.0, 10.0, 100.0)
-_WHOLE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,13 +131,11 @@ class Meter:
 
     def grid(self, low: float, high: float) -> FloatArray:
         """At most 65 widths of whole units of the largest group, from ``low`` to ``high``."""
-        wanted = np.linspace(low, high, _LEVELS + 1)
-        whole = np.unique(np.maximum(1, np.floor(wanted * self.largest + _WHOLE)))
-        return whole / self.largest
+        return whole_widths(low, high, self.largest, _LEVELS + 1)
 
     def reach(self, mean: float, low: float, high: float) -> float:
         """How far batches may be from a mean width, to either side, between two widths."""
-        steps = int(min(mean - low, high - mean) * self.common + _WHOLE)
+        steps = count_whole(min(mean - low, high - mean) * self.common)
         return max(0, steps) / self.common
 
     def mean_cost(self, mean: float, reach: float) -> int:

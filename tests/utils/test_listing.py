@@ -12,7 +12,7 @@ import torch
 import hasa_opt as hasa
 from hasa_opt import models, tasks
 from hasa_opt._utils.checks import listed
-from hasa_opt.models.supernet import check_state
+from hasa_opt.models.subnets import check_state
 
 MANY = 1845
 NAMES = [f"name{at:04}" for at in range(MANY)]

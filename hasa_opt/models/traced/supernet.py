@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from hasa_opt._utils.files import sha256
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import DimensionCut, unfold
-from hasa_opt.models.subnets import seeded_rng
-from hasa_opt.models.supernet import SupernetModel, coordinates, extract, locate
+from hasa_opt.models.subnets import coordinates, extract, locate, seeded_rng
+from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.traced import rules_layers, rules_shape  # noqa: F401 (they register rules)
 from hasa_opt.models.traced.axes import mark_whole
 from hasa_opt.models.traced.capture import Capture, Logits, capture, draw, without_weights
