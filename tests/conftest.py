@@ -12,7 +12,7 @@ import pytest
 
 from hasa_opt import AllocationProblem
 from hasa_opt.problem.limits import RobustRow
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.registry import Capability, SolverRecord
 

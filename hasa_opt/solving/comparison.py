@@ -13,7 +13,7 @@ from hasa_opt._utils.checks import expect, several
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solving.fairness import fairness
 from hasa_opt.solving.solver import solve
 

@@ -20,7 +20,7 @@ from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.rules.widths import hasa as hasa_rule
 from hasa_opt.rules.widths import preliminary_widths
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solving.fairness import fairness, solve_fairly
 from hasa_opt.solving.verdict import verify

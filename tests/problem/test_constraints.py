@@ -12,7 +12,7 @@ import pytest
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 
 MENU = (0.2, 0.5, 0.8)
 SITES = ("berlin", "berlin", "paris", "lyon", "lyon")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Robust, Termination
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Request
 from hasa_opt.solvers.bounds.audit import Thresholds
 

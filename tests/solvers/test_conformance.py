@@ -12,7 +12,7 @@ from support.random_problems import random_problem
 import hasa_opt as hasa
 from hasa_opt import Termination, solve
 from hasa_opt.errors import InfeasibleError, UnsupportedConstraintError
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.registry import Capability
 
 BACKENDS = tuple(line.name for line in registry.solvers())

@@ -16,7 +16,7 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Termination, solve
 from hasa_opt._utils import isolated
 from hasa_opt.errors import InputError, PrecisionError
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Request
 
 SOLVERS = ["cpsat", "scip"]

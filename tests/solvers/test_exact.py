@@ -573,13 +573,13 @@ FIRST_CALL = """
 import time
 import numpy as np
 import hasa_opt as hasa
-from hasa_opt import backend
+from hasa_opt.solvers import registry
 
 rng = np.random.default_rng(0)
 problem = hasa.AllocationProblem.build(
     hasa.Clients(rng.integers(20, 2000, 300)), widths=np.linspace(0.3, 1, 8).round(2), budget=0.5,
     utility=hasa.utility.hasa(rng.random(300)))
-backend.load("exact")
+registry.load("exact")
 started = time.perf_counter()
 first = hasa.solve(problem, "exact", time_limit_s=0.5)
 limited = time.perf_counter()
@@ -603,7 +603,7 @@ import pkgutil, sys
 import numpy as np
 import hasa_opt as hasa
 from hasa_opt.solvers.exact import kernels
-from hasa_opt.solvers.exact.ready import compile_all
+from hasa_opt.solvers.exact.backend import compile_all
 from numba.core.dispatcher import Dispatcher
 
 names = [f"{kernels.__name__}.{module.name}" for module in pkgutil.iter_modules(kernels.__path__)]

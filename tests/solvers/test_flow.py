@@ -17,8 +17,7 @@ from hasa_opt.errors import (
     SolverNotInstalledError,
     UnsupportedConstraintError,
 )
-from hasa_opt.solvers import flow
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import flow, registry
 from hasa_opt.solvers.base import Request
 
 LIBRARIES = ["networkx"]

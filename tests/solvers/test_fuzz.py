@@ -20,7 +20,7 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, SiteBudgets, cost, utility
 from hasa_opt import problem as constraints
 from hasa_opt.errors import HasaError, UnsupportedConstraintError
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.registry import Capability
 
 FUZZ = settings(

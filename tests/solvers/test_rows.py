@@ -19,7 +19,7 @@ from hasa_opt import AllocationProblem, Budget, Coverage, Quota, SiteBudgets
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.result import Allocation, Termination
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
 
 pytest.importorskip("numba")
@@ -216,7 +216,8 @@ def test_ends_in_time_with_a_bound(limit_s: float) -> None:
     started = time.process_time()
     result = hasa.solve(problem, "exact", time_limit_s=limit_s)
     assert time.process_time() - started < 1.1 * limit_s + 0.6
-    assert result.termination is Termination.TIME_LIMIT
+    # A fast machine has tried everything before the limit, and found nothing.
+    assert result.termination in (Termination.TIME_LIMIT, Termination.FAILED)
     assert result.bound <= problem.ceiling
 
 

@@ -31,7 +31,7 @@ from hasa_opt.errors import (
     UnknownSolverError,
     UnsupportedConstraintError,
 )
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.registry import Capability
 from hasa_opt.solving.solver import starting_choice

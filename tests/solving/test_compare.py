@@ -17,7 +17,7 @@ import hasa_opt as hasa
 from hasa_opt import Coverage, Quota, compare
 from hasa_opt.errors import InfeasibleError, InputError, UnknownSolverError
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import base, registry
 from hasa_opt.solvers.base import Answer
 from hasa_opt.solvers.registry import SolverRecord
 
@@ -124,7 +124,7 @@ def test_a_false_proof_is_named_in_the_verdict(liar):
 
 def test_a_false_proof_beyond_the_audit_shows_as_a_disagreement(liar, monkeypatch):
     monkeypatch.setattr("hasa_opt.solving.verdict.better_exists", lambda *_: None)
-    monkeypatch.setattr("hasa_opt.solvers.base.repaired", lambda *_: None)
+    monkeypatch.setattr(base, "repaired", lambda *_: None)
     name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
     registry.register(replace(registry.record(name), constraints=("Quota",)))
     widest = trap().widths[-1]

@@ -16,7 +16,7 @@ import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Fairness, Termination
 from hasa_opt.errors import UnsupportedConstraintError
 from hasa_opt.problem.cost import CostTable
-from hasa_opt.solvers import registry as registry
+from hasa_opt.solvers import base, registry
 from hasa_opt.solvers.base import Answer
 from hasa_opt.solving import fairness as stages
 from hasa_opt.solving.comparison import Comparison, ComparisonRow
@@ -323,7 +323,7 @@ def scripted(liar: Callable[..., str], script: Callable[..., Answer]) -> str:
 def test_a_false_claim_of_infeasibility_does_not_lower_the_level(
     liar: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hasa_opt.solvers.base.repaired", lambda *_: None)
+    monkeypatch.setattr(base, "repaired", lambda *_: None)
 
     def script(problem: AllocationProblem, request: registry.Request) -> Answer:
         if not problem.utilities.any():
