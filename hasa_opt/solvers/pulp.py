@@ -18,6 +18,8 @@ from hasa_opt.solvers.base import Answer, Request
 __all__ = ["PulpBackend", "termination"]
 
 _BLOCK = 1000
+_BUNDLED = "PULP_CBC_CMD"
+"""PuLP's name for the CBC that it ships; it deprecates the class, not the program."""
 
 
 class PulpBackend:
@@ -37,7 +39,7 @@ class PulpBackend:
         gap = request.absolute_gap / model.scale
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)
-        solver = _solver(options.pop("pulp_solver", "PULP_CBC_CMD"), stops, options)
+        solver = _solver(options.pop("pulp_solver", _BUNDLED), stops, options)
 
         def run() -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
             program, columns = _program(model, request.deadline)
@@ -86,6 +88,8 @@ def _solver(name: str, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
     known = pulp.listSolvers()
     if name not in known:
         raise InputError(f"PuLP knows no solver {name!r}: choose one of {', '.join(known)}")
+    if name == _BUNDLED:
+        name, options = "COIN_CMD", {"path": pulp.PULP_CBC_CMD.pulp_cbc_path, **options}
     try:
         understood = inspect.signature(type(pulp.getSolver(name, msg=False))).parameters
         kept = {key: value for key, value in stops.items() if key in understood}
