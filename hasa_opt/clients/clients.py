@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt._utils.checks import FloatArray, IntArray, sequence, widened
+from hasa_opt._utils.checks import FloatArray, IntArray, widened
 from hasa_opt._utils.checks import array as any_array
 from hasa_opt.clients.counts import Counts, Rows, array, checked_counts, frozen, whole
 from hasa_opt.clients.csv import read, write
+from hasa_opt.clients.names import distinct, name_list
 from hasa_opt.errors import InputError
 
 __all__ = ["Clients"]
@@ -32,11 +33,11 @@ class Clients:
         Training tokens or labels that each client counted, over a shared vocabulary.
     max_width : (n_clients,) floats in (0, 1], optional
         Widest subnet that each device can train. Default: no cap.
-    names : n_clients distinct strings, optional
+    names : n_clients distinct strings or whole numbers, optional
         Default: ``client-0``, ``client-1``, ... (see :meth:`name`).
-    site : n_clients strings, optional
+    site : n_clients strings or whole numbers, optional
         The site that each client belongs to.
-    labels : n_labels distinct strings, optional
+    labels : n_labels distinct strings or whole numbers, optional
         The token or label behind each column of the counts.
 
     Raises
@@ -64,21 +65,21 @@ class Clients:
         *,
         counts: npt.ArrayLike | Any | None = None,
         max_width: npt.ArrayLike | None = None,
-        names: Sequence[str] | None = None,
-        site: Sequence[str] | None = None,
-        labels: Sequence[str] | None = None,
+        names: Sequence[str | int] | None = None,
+        site: Sequence[str | int] | None = None,
+        labels: Sequence[str | int] | None = None,
     ) -> None:
         length = _length(samples)
-        own_names = None if names is None else _distinct(names, "names", length)
-        label = Rows(own_names)
+        known = None if names is None else _column(distinct, names, "names", length)
+        label = Rows(known)
         table = None if counts is None else checked_counts(counts, label, length)
         columns = {
-            "names": own_names,
+            "names": known,
             "samples": _samples(samples, label),
             "counts": table,
             "labels": None if labels is None else _labels(labels, table),
             "max_width": None if max_width is None else _caps(max_width, length, label),
-            "site": None if site is None else _strings(site, "site", length),
+            "site": None if site is None else _column(name_list, site, "site", length),
         }
         for name, value in columns.items():
             object.__setattr__(self, name, value)
@@ -90,9 +91,9 @@ class Clients:
         *,
         samples: npt.ArrayLike | None = None,
         max_width: npt.ArrayLike | None = None,
-        names: Sequence[str] | None = None,
-        site: Sequence[str] | None = None,
-        labels: Sequence[str] | None = None,
+        names: Sequence[str | int] | None = None,
+        site: Sequence[str | int] | None = None,
+        labels: Sequence[str | int] | None = None,
     ) -> Clients:
         """Build clients from their label counts.
 
@@ -145,11 +146,7 @@ class Clients:
 
     def name(self, row: int) -> str:
         """Name of the client in one row."""
-        return _default_name(row) if self.names is None else self.names[row]
-
-
-def _default_name(row: int) -> str:
-    return f"client-{row}"
+        return f"client-{row}" if self.names is None else self.names[row]
 
 
 def _length(samples: npt.ArrayLike) -> int:
@@ -190,36 +187,22 @@ def _caps(values: npt.ArrayLike, length: int, label: Rows) -> FloatArray:
     return frozen(caps)
 
 
-def _strings(values: Sequence[str], column: str, length: int) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise InputError(f"column {column!r} is one string: give a sequence of strings")
-    strings = tuple(str(value) for value in sequence(values, f"column {column!r}"))
-    if len(strings) != length:
-        raise InputError(f"column {column!r} has {len(strings)} rows, 'samples' has {length}")
-    for row, value in enumerate(strings):
-        if not value.strip():
-            raise InputError(f"row {row}, column {column!r}: empty: give every client one")
-    return strings
-
-
-def _distinct(values: Sequence[str], column: str, length: int) -> tuple[str, ...]:
-    names = _strings(values, column, length)
-    if len(set(names)) < length:
-        first: dict[str, int] = {}
-        for row, name in enumerate(names):
-            if name in first:
-                raise InputError(
-                    f"row {row}, column {column!r}: {name!r} already names row {first[name]}: "
-                    f"{column} must be distinct"
-                )
-            first[name] = row
+def _column(
+    read_names: Callable[[Iterable[str | int], str], tuple[str, ...]],
+    values: Sequence[str | int],
+    column: str,
+    length: int,
+) -> tuple[str, ...]:
+    names = read_names(values, f"column {column!r}")
+    if len(names) != length:
+        raise InputError(f"column {column!r} has {len(names)} rows, 'samples' has {length}")
     return names
 
 
-def _labels(values: Sequence[str], counts: Counts | None) -> tuple[str, ...]:
+def _labels(values: Sequence[str | int], counts: Counts | None) -> tuple[str, ...]:
     if counts is None:
         raise InputError("labels name the columns of counts: give counts too")
-    labels = sequence(values, "labels")
+    labels = distinct(values, "labels")
     if len(labels) != counts.shape[1]:
         raise InputError(f"{len(labels)} labels for {counts.shape[1]} columns of counts")
-    return _distinct(labels, "labels", len(labels))
+    return labels

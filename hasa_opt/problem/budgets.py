@@ -1,4 +1,4 @@
-"""A budget that holds although some clients cost more than planned."""
+"""Limits on what clients cost together: further resources, deviations from plan, nested sites."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.rational import rational, refuse_overflow
 from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.names import distinct
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
 from hasa_opt.problem.limits import RobustRow, Row, Terms, items, whole
@@ -130,22 +131,31 @@ class SiteBudgets:
     Parameters
     ----------
     tree : networkx.DiGraph
-        An arborescence, edges from a site to its parts; clients name their site.
+        An arborescence, edges from a site to its parts; clients name their site. Sites that are
+        whole numbers are named by their digits.
     limits : mapping of site to int
         In the unit of the problem's costs. Sites that are left out have no limit of their own.
+
+    Raises
+    ------
+    InputError
+        When the problem is built, for a tree that is no arborescence, a site that is not in it,
+        or a limit that is no whole number.
     """
 
     tree: nx.DiGraph
-    limits: Mapping[str, int]
+    limits: Mapping[str | int, int]
 
     def rows(self, terms: Terms) -> tuple[Row, ...]:
         """One row per limited site, over the clients below it."""
         below = _clients_below(self.tree, terms.clients)
+        given = items(self.limits, "SiteBudgets", "a limit")
+        sites = distinct([site for site, _ in given], "SiteBudgets limits")
         rows = []
-        for site, limit in items(self.limits, "SiteBudgets", "a limit"):
+        for site, (_, limit) in zip(sites, given, strict=True):
             most = whole(limit, f"SiteBudgets limit {limit!r} of site {site!r}")
             if site not in below:
-                known = listed(sorted(map(str, below)))
+                known = listed(sorted(below))
                 raise InputError(f"SiteBudgets limits site {site!r}, not in the tree ({known})")
             members = below[site]
             rows.append(
@@ -154,7 +164,7 @@ class SiteBudgets:
         return tuple(rows)
 
 
-def _clients_below(tree: Any, clients: Clients) -> dict[Any, IntArray]:
+def _clients_below(tree: Any, clients: Clients) -> dict[str, IntArray]:
     """Rows of the clients at or below each site of an arborescence, increasing."""
     import networkx as nx
 
@@ -165,13 +175,15 @@ def _clients_below(tree: Any, clients: Clients) -> dict[Any, IntArray]:
         )
     if clients.site is None:
         raise InputError("SiteBudgets needs to know each client's site: give Clients(site=...)")
-    own: dict[Any, list[int]] = {site: [] for site in tree}
+    names = dict(zip(tree, distinct(tree, "SiteBudgets tree"), strict=True))
+    here: dict[str, list[int]] = {name: [] for name in names.values()}
     for row, site in enumerate(clients.site):
-        if site not in own:
+        if site not in here:
             raise InputError(f"{clients.name(row)!r} names site {site!r}, which is not in the tree")
-        own[site].append(row)
-    below: dict[Any, IntArray] = {}
+        here[site].append(row)
+    below: dict[str, IntArray] = {}
     for site in nx.dfs_postorder_nodes(tree):
-        parts = [np.array(own[site], dtype=np.int64), *(below[part] for part in tree[site])]
-        below[site] = np.sort(np.concatenate(parts))
+        parts = [below[names[part]] for part in tree[site]]
+        rows_here = np.array(here[names[site]], dtype=np.int64)
+        below[names[site]] = np.sort(np.concatenate([rows_here, *parts]))
     return below

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,9 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import BoolArray, float_array
 from hasa_opt._utils.rational import rational
 from hasa_opt.errors import InputError
-from hasa_opt.problem.limits import Row, Terms, items, whole
+from hasa_opt.problem.limits import Row, Terms, whole
+from hasa_opt.problem.matching import client_widths
+from hasa_opt.problem.result import Allocation
 
 __all__ = ["Coverage", "Fixed", "Forbidden", "MinWidth", "Quota", "Switches"]
 
@@ -41,8 +42,7 @@ class Coverage:
         """One row per width of the mapping."""
         samples = terms.clients.samples
         rows = []
-        for width, share in items(self.shares, "Coverage", "a share"):
-            least = terms.menu_index(width, "Coverage")
+        for least, width, share in terms.by_width(self.shares, "Coverage", "a share"):
             wanted = rational(share, "share")
             if not 0 <= wanted <= 1:
                 raise InputError(f"Coverage share {share} of width {width} must lie in [0, 1]")
@@ -88,8 +88,7 @@ class Fixed:
     def mask(self, terms: Terms) -> BoolArray:
         """All widths for the others, one for these."""
         allowed = np.ones(terms.shape, dtype=bool)
-        for client, width in items(self.widths, "Fixed", "a width"):
-            row = terms.client_row(client, "Fixed")
+        for row, width in terms.by_client(self.widths, "Fixed", "a width"):
             allowed[row] = False
             allowed[row, terms.menu_index(width, "Fixed")] = True
         return allowed
@@ -109,8 +108,7 @@ class Forbidden:
     def mask(self, terms: Terms) -> BoolArray:
         """All widths but these."""
         allowed = np.ones(terms.shape, dtype=bool)
-        for client, widths in items(self.widths, "Forbidden", "widths"):
-            row = terms.client_row(client, "Forbidden")
+        for row, widths in terms.by_client(self.widths, "Forbidden", "widths"):
             for width in np.atleast_1d(np.asarray(widths, dtype=object)):
                 allowed[row, terms.menu_index(width, "Forbidden")] = False
         return allowed
@@ -136,10 +134,10 @@ class Quota:
     def rows(self, terms: Terms) -> tuple[Row, ...]:
         """One row per width of the mapping."""
         rows = []
-        for width, limit in items(self.clients_at, "Quota", "a number of clients"):
+        for index, width, limit in terms.by_width(self.clients_at, "Quota", "a number of clients"):
             most = whole(limit, f"Quota {limit!r} of width {width}")
             column = np.zeros(terms.shape, dtype=np.int64)
-            column[:, terms.menu_index(width, "Quota")] = 1
+            column[:, index] = 1
             label = f"Quota: at most {most} clients at width {width}"
             rows.append(Row(label, column, upper=most))
         return tuple(rows)
@@ -151,18 +149,26 @@ class Switches:
 
     Parameters
     ----------
-    previous : Allocation or (n_clients,) widths
+    previous : Allocation, mapping of client name to width, or (n_clients,) widths
+        The widths of before. The first two are matched by name: whoever joined since is no
+        change, and whoever left does not count. Bare widths are in the order of the clients.
     at_most : int
+
+    Raises
+    ------
+    InputError
+        When the problem is built, for widths of other clients or a number below 0.
     """
 
-    previous: Any
+    previous: Allocation | Mapping[str, float] | npt.ArrayLike
     at_most: int
 
     def rows(self, terms: Terms) -> tuple[Row, ...]:
         """One row that counts the changes; a previous width outside the menu is a change."""
         most = whole(self.at_most, f"Switches at_most {self.at_most!r}")
-        widths = getattr(self.previous, "widths", self.previous)
-        before = float_array(widths, "previous widths", terms.shape[:1])
-        same = np.abs(before[:, None] - terms.units / terms.denominator) <= 1e-9
+        before = client_widths(
+            self.previous, terms.clients, "Switches: previous widths", newcomers=True
+        )
+        changed = np.abs(before[:, None] - terms.units / terms.denominator) > 1e-9
         label = f"Switches: at most {most} clients change width"
-        return (Row(label, (~same).astype(np.int64), upper=most),)
+        return (Row(label, changed.astype(np.int64), upper=most),)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from numbers import Integral
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -13,6 +14,7 @@ import numpy as np
 from hasa_opt._utils.checks import BoolArray, IntArray, listed
 from hasa_opt._utils.rational import INT64_ROOM, rational
 from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.names import default_names, tidy
 from hasa_opt.errors import InputError
 
 __all__ = [
@@ -32,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """What a constraint may refer to.
+    """The problem as constraints see it while it is built: clients, menu, costs and budget.
 
     Attributes
     ----------
@@ -65,18 +67,79 @@ class Terms:
         menu = listed(self.units, lambda unit: f"{unit / self.denominator:g}")
         raise InputError(f"{what} names width {width}, which is not in the menu ({menu})")
 
-    def client_row(self, client: str | int, what: str) -> int:
-        """Row of a client, by name or number."""
-        if isinstance(client, int | np.integer) and 0 <= client < len(self.clients):
-            return int(client)
-        if isinstance(client, str):
-            names = self.clients.names or tuple(map(self.clients.name, range(len(self.clients))))
-            if client in names:
-                return names.index(client)
+    def by_client(self, given: Any, what: str, value: str) -> Iterator[tuple[int, Any]]:
+        """Rows of the clients that a mapping names, each with its value.
+
+        Parameters
+        ----------
+        given : mapping of client name or row to a value
+        what, value : str
+            The constraint and what it maps to, for messages.
+
+        Raises
+        ------
+        InputError
+            For a key that is no client, that may be two, or for two keys of one client.
+        """
+        keys: dict[int, Any] = {}
+        for key, its_value in items(given, what, value):
+            row = self._client_row(key, what)
+            if row in keys:
+                raise InputError(
+                    f"{what} names client {self.clients.name(row)!r} twice, by {keys[row]!r} and "
+                    f"{key!r}: leave one out"
+                )
+            keys[row] = key
+            yield row, its_value
+
+    def by_width(self, given: Any, what: str, value: str) -> Iterator[tuple[int, Any, Any]]:
+        """Menu indices of the widths that a mapping names, each with the width and its value.
+
+        Parameters
+        ----------
+        given : mapping of width to a value
+        what, value : str
+            The constraint and what it maps to, for messages.
+
+        Raises
+        ------
+        InputError
+            For a key that is not in the menu, or for two keys of one width.
+        """
+        keys: dict[int, Any] = {}
+        for width, its_value in items(given, what, value):
+            index = self.menu_index(width, what)
+            if index in keys:
+                raise InputError(
+                    f"{what} names width {self.units[index] / self.denominator:g} twice, by "
+                    f"{keys[index]!r} and {width!r}: leave one out"
+                )
+            keys[index] = width
+            yield index, width, its_value
+
+    def _client_row(self, client: Any, what: str) -> int:
+        """Row of a client, by name or number; a number that is another client's name is refused."""
+        if isinstance(client, str) and tidy(client) in self._rows:
+            return self._rows[tidy(client)]
+        if isinstance(client, Integral) and not isinstance(client, bool):
+            row, named = int(client), self._rows.get(str(int(client)))
+            if 0 <= row < len(self.clients) and named in (None, row):
+                return row
+            if named is not None:
+                raise InputError(
+                    f"{what} names client {client!r}, a row, but the client of that name is in "
+                    f"row {named}: write {str(client)!r} for the name, or the row {named}"
+                )
         raise InputError(
             f"{what} names client {client!r}: give a name, or a row from 0 to "
             f"{len(self.clients) - 1}"
         )
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Row of each client by its name."""
+        names = self.clients.names or default_names(len(self.clients))
+        return {name: row for row, name in enumerate(names)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
 from hasa_opt.problem.limits import RobustRow
+from hasa_opt.problem.matching import client_widths
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.rules.widths import hasa as hasa_rule
@@ -31,37 +32,27 @@ __all__ = ["choose_solver", "solve", "solve_continuous", "starting_choice"]
 def starting_choice(problem: AllocationProblem, given: Any) -> IntArray:
     """Choice of each client, ``(n_clients,)``, from an allocation or from indices into the menu.
 
-    Clients of another fleet are told apart by their names; newcomers start at their cheapest width.
+    An allocation is matched by the names of the clients and by its widths: a client starts at the
+    width of before or, where the menu has no such width, at the next narrower one. Newcomers, and
+    clients for whom no width is that narrow, start at their cheapest width.
 
     Raises
     ------
     InputError
-        If the fleets differ and one has no names, or if an index breaks a rule.
+        If the allocation is for other clients, or if an index breaks a rule.
     """
     if not isinstance(given, Allocation):
         return problem.checked(array(given, "choice"))
-    old, new = given.problem.clients.names, problem.clients.names
-    if old is not None and new is not None and old != new:
-        return _matched(problem, dict(zip(old, given.choice.tolist(), strict=True)))
-    if given.choice.size != len(problem):
-        raise InputError(
-            f"warm_start has {given.choice.size} clients, the problem {len(problem)}: "
-            "give Clients(names=...) in both problems, so that it is known who joined and who left"
-        )
-    return problem.checked(given.choice)
-
-
-def _matched(problem: AllocationProblem, chosen: dict[str, int]) -> IntArray:
-    """The choices of the clients that are known by name, and the cheapest of the others."""
-    assert problem.clients.names is not None
-    choice = np.array([chosen.get(name, -1) for name in problem.clients.names], dtype=np.int64)
-    newcomers = np.flatnonzero(choice < 0)
-    cheapest = problem.costs[newcomers] == problem.cheapest[newcomers, None]
-    choice[newcomers] = (cheapest & problem.admissible[newcomers]).argmax(axis=1)
+    before = client_widths(given, problem.clients, "warm_start", newcomers=True)
+    choice = np.searchsorted(problem.widths, before + _SAME_WIDTH, side="right") - 1
+    unknown = np.flatnonzero(np.isnan(before) | (choice < 0))
+    cheapest = problem.costs[unknown] == problem.cheapest[unknown, None]
+    choice[unknown] = (cheapest & problem.admissible[unknown]).argmax(axis=1)
     return problem.checked(choice)
 
 
 _MILP_COLUMNS = 20_000
+_SAME_WIDTH = 1e-9  # rounding of widths in floating point, far below any step of a menu
 
 
 def solve(
@@ -95,8 +86,9 @@ def solve(
         Solvers to try in turn where the first is not installed or holds no allocation. Which
         ones failed is recorded in ``Allocation.fallback_from``.
     warm_start : Allocation or (n_clients,) integers, optional
-        An allocation to start from; a hint that some backends use. That of another fleet is
-        matched by the names of the clients: whoever stayed starts from the width of before.
+        An allocation to start from; a hint that some backends use. It is matched by the names of
+        the clients and by width, whatever the order of the clients and the menu: whoever stayed
+        starts from the width of before. Integers are indices into the menu, by row.
     **options
         For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
 

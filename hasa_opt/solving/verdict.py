@@ -202,9 +202,7 @@ def _room(found: Totals) -> float:
     return _CLAIM_TOLERANCE * abs(found.objective)
 
 
-def _lies(
-    problem: AllocationProblem, answer: Answer, found: Totals, known: Totals
-) -> list[str]:
+def _lies(problem: AllocationProblem, answer: Answer, found: Totals, known: Totals) -> list[str]:
     """Claims that the problem's own arrays disprove."""
     if not _disproved(answer, found, known, _room(found)):
         return []

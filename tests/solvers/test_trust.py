@@ -362,12 +362,35 @@ def test_a_newcomer_starts_at_its_cheapest_admissible_width():
     assert starting_choice(after, before)[1] == 1
 
 
-def test_fleets_of_other_sizes_need_names():
+def test_fleets_that_cannot_be_matched_by_name_are_refused():
     before = solve(fleet(["a", "b"], [10, 20]), "highs")
-    with pytest.raises(InputError, match=r"2 clients, the problem 3: give Clients\(names=...\)"):
-        solve(fleet(None, [10, 20, 30]), "highs", warm_start=before)
-    same = fleet(None, [10, 20])
-    assert (starting_choice(same, before) == before.choice).all()
+    for names, samples in ((None, [10, 20, 30]), (None, [10, 20])):
+        with pytest.raises(InputError, match=r"give Clients\(names=...\) in both"):
+            solve(fleet(names, samples), "highs", warm_start=before)
+    with pytest.raises(InputError, match="warm_start is for other clients: none of 'x', 'y'"):
+        solve(fleet(["x", "y"], [10, 20]), "highs", warm_start=before)
+    unnamed = solve(fleet(None, [10, 20]), "highs")
+    assert starting_choice(fleet(None, [10, 20]), unnamed).tolist() == unnamed.choice.tolist()
+    same = fleet(["client-1", "client-0"], [20, 10])
+    assert starting_choice(same, unnamed).tolist() == unnamed.choice[::-1].tolist()
+
+
+def test_a_warm_start_from_another_menu_is_matched_by_width():
+    def on(menu, names):
+        return AllocationProblem.build(
+            Clients([10] * len(names), names=names),
+            widths=menu,
+            budget=2.0,
+            utility=utility.alpha_fair(),
+        )
+
+    before = solve(on((0.25, 0.5, 0.75), list("abc")), "highs", warm_start=[0, 1, 2])
+    before = replace(before, held=np.array([0, 1, 2]), totals=None)
+    wider = on((0.2, 0.25, 0.4, 0.5, 0.75, 1.0), list("cab"))
+    assert wider.widths[starting_choice(wider, before)].tolist() == [0.75, 0.25, 0.5]
+    other = on((0.3, 0.4, 0.8), list("abc"))
+    # 0.25 is below the menu, 0.5 becomes the next narrower width, and so does 0.75.
+    assert other.widths[starting_choice(other, before)].tolist() == [0.3, 0.4, 0.4]
 
 
 @pytest.mark.parametrize("solver", ["greedy", *EXACT])

@@ -1,0 +1,122 @@
+"""Widths of named clients: an allocation meets clients by their names, never by their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
+from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.names import default_names, distinct, matched
+from hasa_opt.errors import InputError
+from hasa_opt.problem.result import Allocation
+
+__all__ = ["client_widths", "earlier_rows"]
+
+_NAMED = 3  # names that a message shows
+
+
+def client_widths(
+    given: Allocation | Mapping[str, float] | npt.ArrayLike,
+    clients: Clients | tuple[str, ...],
+    what: str = "allocation",
+    *,
+    newcomers: bool = False,
+) -> FloatArray:
+    """Width of each client, in the order of ``clients``.
+
+    Parameters
+    ----------
+    given : Allocation, mapping of client name to width, or (n_clients,) widths
+        The first two are matched by name, whatever the order. Bare widths are in the order of
+        ``clients``.
+    clients : Clients, or their names
+    what : str
+        What is given, for messages.
+    newcomers : bool
+        Whether a client may be unknown to ``given``, and ``given`` may know clients that have left.
+
+    Returns
+    -------
+    (n_clients,) float64
+        NaN for newcomers.
+
+    Raises
+    ------
+    InputError
+        If no client is in both; without ``newcomers``, if one is in one of them only. Also if one
+        fleet has names and the other has none, and they cannot be told to be the same.
+
+    Examples
+    --------
+    >>> client_widths({"laptop": 0.5, "phone": 0.25}, ("phone", "laptop")).tolist()
+    [0.25, 0.5]
+    """
+    if isinstance(given, Allocation):
+        widths, before = given.widths, given.problem.clients
+        rows = earlier_rows(before, clients, what)
+        known = _names(before)
+    elif isinstance(given, Mapping):
+        known = distinct(given, f"{what}: names")
+        widths = float_array(list(given.values()), what)
+        rows = matched(known, _names(clients), what)
+    else:
+        return float_array(given, what, (len(clients),))
+    if not newcomers:
+        _check_complete(rows, known, _names(clients), what)
+    return np.where(rows < 0, np.nan, widths[rows])
+
+
+def earlier_rows(before: Clients, now: Clients | tuple[str, ...], what: str) -> IntArray:
+    """Row of each client in an earlier fleet, by name; -1 for newcomers.
+
+    Fleets of one size of which neither has names are taken to be the same clients in one order.
+
+    Parameters
+    ----------
+    before : Clients
+    now : Clients, or their names
+    what : str
+        What the earlier fleet belongs to, for messages.
+
+    Returns
+    -------
+    (n_clients,) int64
+
+    Raises
+    ------
+    InputError
+        If the fleets have no client in common, or only one of them has names.
+    """
+    unnamed = [isinstance(fleet, Clients) and fleet.names is None for fleet in (before, now)]
+    if all(unnamed) and len(before) == len(now):
+        return np.arange(len(now))
+    old, new = _names(before), _names(now)
+    if any(unnamed) and set(old) != set(new):
+        raise InputError(
+            f"{what} has {len(before)} clients, here are {len(now)}, and not all of them have "
+            "names: give Clients(names=...) in both, so that it is known who is who"
+        )
+    return matched(old, new, what)
+
+
+def _names(clients: Clients | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(clients, Clients):
+        return clients.names or default_names(len(clients))
+    return clients
+
+
+def _check_complete(
+    rows: IntArray, before: tuple[str, ...], now: tuple[str, ...], what: str
+) -> None:
+    """Refuse fleets that differ, naming who is in one of them only."""
+    absent = [now[row] for row in np.flatnonzero(rows < 0)]
+    if absent:
+        named = listed(absent, repr, most=_NAMED)
+        raise InputError(f"{what} has no width for {named}: solve it for these clients")
+    if len(before) > len(now):
+        left = sorted(set(before) - set(now))
+        named = listed(left, repr, most=_NAMED)
+        raise InputError(f"{what} is also for {named}, not among the clients: solve it anew")
