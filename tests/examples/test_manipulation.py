@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import manipulation
 import numpy as np
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt import manipulation, rules, scores
+from hasa_opt import rules, scores
 from hasa_opt.errors import InputError
 
 COUNTS = np.array([[90, 5, 5, 0], [10, 80, 10, 0], [30, 30, 38, 2], [2, 3, 15, 1], [60, 60, 60, 4]])
@@ -90,21 +91,16 @@ def test_two_clients_have_no_spread_to_lose():
     assert manipulation.grab(two, "scaled").kept.tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: manipulation.grab(CLIENTS, "two_hot"), "one_hot, scaled, samples"),
-        (lambda: manipulation.grab(CLIENTS, "scaled", score="best"), "score 'best'"),
-        (lambda: manipulation.grab(CLIENTS, "scaled", by="luck"), "'rank' or 'score'"),
-        (lambda: manipulation.grab(CLIENTS, "scaled", factor=0), "factor 0"),
-        (lambda: manipulation.grab(CLIENTS, "scaled", factor=1e30), "at most 1e"),
-        (lambda: manipulation.reported(CLIENTS, -1, "scaled"), "row -1"),
-        (lambda: manipulation.reported(CLIENTS, len(CLIENTS), "scaled"), "none of"),
-        (lambda: manipulation.reported([1], 0, "scaled"), r"hasa_opt\.Clients"),
-        (lambda: manipulation.grab(hasa.Clients([3, 4]), "scaled"), "no counts"),
-        (lambda: manipulation.grab(hasa.Clients([3], counts=[[3]]), "scaled"), "at least two"),
-    ],
-)
-def test_bad_values(call, words):
-    with pytest.raises(InputError, match=words):
-        call()
+def test_it_prints_what_each_lie_gains(capsys):
+    manipulation.main()
+    lines = capsys.readouterr().out.splitlines()
+    told = [
+        (line.split(" by ")[0].strip(), line.split(" by ")[1].partition(":")[0].strip())
+        for line in lines
+    ]
+    assert told == [(lie, by) for lie in manipulation.LIES for by in ("rank", "score")]
+
+
+def test_clients_without_counts_are_refused():
+    with pytest.raises(InputError, match="no counts"):
+        manipulation.grab(hasa.Clients([3, 4]), "scaled")
