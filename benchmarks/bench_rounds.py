@@ -23,7 +23,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from hasa_opt._utils.streams import derive_seed
-from hasa_opt.federated import ENGINES, Job, LocalTraining, Update, aggregate, run
+from hasa_opt.federated import (
+    ENGINES,
+    Execution,
+    Job,
+    LocalTraining,
+    Participation,
+    Update,
+    aggregate,
+    run,
+)
 from hasa_opt.federated.batches import batches, orders
 from hasa_opt.models import CNN, MLP, LSTMLanguageModel, SupernetModel, extract, fresh, prefix
 from hasa_opt.tasks import Lazy, Split, Task
@@ -236,7 +245,14 @@ def peak_mib(registered: int) -> int:
         3,
     )
     model = fresh(MLP(2000, 3, hidden=(8,)), 0)
-    run(model, task, np.resize(FIVE_WIDTHS, registered), rounds=2, sample=100, engine="batched")
+    run(
+        model,
+        task,
+        np.resize(FIVE_WIDTHS, registered),
+        rounds=2,
+        participation=Participation(clients_per_round=100),
+        execution=Execution(engine="batched"),
+    )
     # Not ru_maxrss, which a child inherits from the process that starts it.
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) // 1024
@@ -256,7 +272,10 @@ def main() -> None:
     mlp = fresh(MLP(32, 10, hidden=(64,)), 0)
     cnn = fresh(CNN(10, image_size=8), 0)
     text = fresh(LSTMLanguageModel(2000, embedding=64, hidden=64), 0)
-    sgd, adam = (LocalTraining(1, 10, rate, name) for rate, name in ((0.05, "sgd"), (0.01, "adam")))
+    sgd, adam = (
+        LocalTraining(epochs=1, batch_size=10, learning_rate=rate, optimizer=name)
+        for rate, name in ((0.05, "sgd"), (0.01, "adam"))
+    )
     ragged = torch.randint(20, 81, (100,), generator=torch.Generator().manual_seed(0)).tolist()
     print("One round, clients of five widths; CPU seconds, one thread")
     engines(Workload("MLP 32-64-10, 100 clients of 50", mlp, samples([50] * 100, 32), sgd), 8)
@@ -264,7 +283,7 @@ def main() -> None:
     images = samples([40] * 100, 1, 8, 8)
     engines(Workload("CNN 16-32 on 8x8 pixels, 100 clients of 40", cnn, images, sgd), 3)
     words = sentences(100, 32, 2000)
-    tokens = LocalTraining(1, 8, 0.002, "adam")
+    tokens = LocalTraining(epochs=1, batch_size=8, learning_rate=0.002, optimizer="adam")
     engines(Workload("LSTM 64, 2000 words, 100 clients of 32", text, words, tokens), 1.5, 3)
     memory()
     if importlib.util.find_spec("pfl") is None:

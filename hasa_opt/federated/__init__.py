@@ -23,15 +23,16 @@ layer is computed only where there is a target.
 
 from __future__ import annotations
 
-from hasa_opt.federated.aggregation import Update, aggregate
+from hasa_opt.federated.aggregation import aggregate
 from hasa_opt.federated.batch_norm import estimate_statistics
-from hasa_opt.federated.engines import ENGINES, Job, Report
-from hasa_opt.federated.evaluation import Evaluation, evaluate
+from hasa_opt.federated.engines import ENGINES, Execution
+from hasa_opt.federated.evaluation import Metrics, evaluate
 from hasa_opt.federated.history import Event, History
-from hasa_opt.federated.jobs import LocalResult, LocalTraining
+from hasa_opt.federated.jobs import Job, LocalResult, Report, Update
 from hasa_opt.federated.local import local_train
 from hasa_opt.federated.loop import run
-from hasa_opt.federated.participation import Faults
+from hasa_opt.federated.participation import Faults, Participation
+from hasa_opt.federated.settings import Checkpoint, Evaluation, LocalTraining, Server
 from hasa_opt.federated.units import DRAWS, SCHEMES, MirroredWidths
 from hasa_opt.policies.subnets import Subnets
 
@@ -39,15 +40,20 @@ __all__ = [
     "DRAWS",
     "ENGINES",
     "SCHEMES",
+    "Checkpoint",
     "Evaluation",
     "Event",
+    "Execution",
     "Faults",
     "History",
     "Job",
     "LocalResult",
     "LocalTraining",
+    "Metrics",
     "MirroredWidths",
+    "Participation",
     "Report",
+    "Server",
     "Subnets",
     "Update",
     "aggregate",

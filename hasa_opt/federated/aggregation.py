@@ -1,11 +1,11 @@
-"""Aggregation: from the clients' subnets to the server's next supernet."""
+"""Aggregation: which updates are refused, and how the others become the next supernet."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,37 +13,100 @@ from torch.nn.utils import get_total_norm
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import running_statistics
-from hasa_opt.federated.units import Place, Subnets
-from hasa_opt.models.cuts import Coordinates, Kept
-from hasa_opt.models.subnets import check_state, prefix
+from hasa_opt.federated.jobs import Update
+from hasa_opt.federated.settings import AGGREGATIONS, check_choice
+from hasa_opt.federated.units import Extraction, Place
+from hasa_opt.models.cuts import Coordinates
+from hasa_opt.models.subnets import check_state
 from hasa_opt.models.supernet import SupernetModel
 
-AGGREGATIONS = ("full", "selective")
 
+class Average:
+    """Averages the clients' subnets, one after the other, into a new state of the supernet.
 
-class Update(NamedTuple):
-    """What one client sends back.
+    Sums run in the order of the updates, in double precision, so that one update is held at a
+    time. What is not learned keeps the server's value: BatchNorm's running statistics (those of one
+    width are wrong at another, see :mod:`hasa_opt.federated.batch_norm`) and everything that is not
+    a floating-point number, such as a table of indices.
 
     Parameters
     ----------
-    width
-        Width of its subnet.
-    samples
-        Its weight in the average: its number of training samples, or another of at least 0.
-    state
-        ``state_dict()`` of its subnet.
-    kept
-        The units of the supernet that it trained; None stands for the prefix of its width.
+    model : SupernetModel
+        The server's supernet as it was broadcast; it is not changed.
+    mode : {"full", "selective"}
+        See :func:`aggregate`.
+    local : collection of str
+        Parameters that clients keep to themselves; the server's value stays.
+
+    Raises
+    ------
+    InputError
+        If the mode is unknown.
     """
 
-    width: float
-    samples: float
-    state: Mapping[str, Tensor]
-    kept: Kept | None = None
+    def __init__(
+        self,
+        model: SupernetModel,
+        mode: Literal["full", "selective"] = "full",
+        local: Collection[str] = (),
+    ) -> None:
+        check_choice("aggregation", mode, AGGREGATIONS)
+        self._model, self._mode = model, mode
+        self._server = model.state_dict()
+        fixed = running_statistics(model).keys() | set(local)
+        self._sums = {
+            name: torch.zeros_like(tensor, dtype=torch.float64)
+            for name, tensor in self._server.items()
+            if tensor.is_floating_point() and name not in fixed
+        }
+        self._extraction = Extraction(model)
+        self._holders: defaultdict[Place, float] = defaultdict(float)
+        self.empty = True
 
-    def units(self, model: SupernetModel) -> Kept:
-        """Units of the supernet that it trained."""
-        return prefix(model, self.width) if self.kept is None else self.kept
+    def add(self, update: Update) -> None:
+        """Take one client's update.
+
+        Raises
+        ------
+        InputError
+            If its weight is negative or its state does not fit its units.
+        """
+        samples, state = update.samples, update.state
+        if samples < 0:
+            raise InputError(f"an update has samples = {samples}: a client has at least 0")
+        place = self._extraction.place(update.units(self._model))
+        check_state(place.where, state)
+        for name, total in self._sums.items():
+            place.where[name].add(total, state[name].to(torch.float64) * samples)
+        self._holders[place] += samples
+        self.empty = False
+
+    def state(self) -> dict[str, Tensor]:
+        """The new full-size state, with the types of the model's.
+
+        Raises
+        ------
+        InputError
+            If no client has samples.
+        """
+        total = sum(self._holders.values())
+        if total == 0:
+            raise InputError("no client trained on any sample: there is nothing to average")
+        return {
+            name: self._averaged(name, server, total) if name in self._sums else server.clone()
+            for name, server in self._server.items()
+        }
+
+    def _averaged(self, name: str, server: Tensor, total: float) -> Tensor:
+        """Divide by the weight that holds each coordinate, or by the total after filling up."""
+        sums = self._sums[name]
+        weight = held = torch.zeros_like(sums)
+        for place, samples in self._holders.items():
+            place.where[name].add(held, samples)
+        if self._mode == "full":
+            sums = sums + (total - held) * server
+            weight = torch.full_like(held, total)
+        return torch.where(held > 0, (sums / weight).to(server.dtype), server)
 
 
 def aggregate(
@@ -58,23 +121,20 @@ def aggregate(
     all clients are averaged (FedAvg of the HASA paper, arXiv:2606.07621). ``selective``: each
     coordinate is averaged over the clients that trained it (HeteroFL, arXiv:2010.01264). In both,
     clients weigh by their samples, and a coordinate that nobody trained keeps the server's value.
-    BatchNorm's running statistics are no weights: they keep the server's value, since those of one
-    width are wrong at another (see :mod:`hasa_opt.federated.batch_norm`).
 
     Parameters
     ----------
-    model
+    model : SupernetModel
         The server's supernet as it was broadcast; it is not changed.
-    updates
-        One per client, taken one at a time. Sums run in this order, in double precision.
-    mode
-        The kind of average.
-    local
+    updates : iterable of Update
+        One per client, taken one at a time.
+    mode : {"full", "selective"}
+    local : collection of str
         Parameters that clients keep to themselves; the server's value stays.
 
     Returns
     -------
-    dict
+    dict of str to tensor
         The new full-size state, with the types of the model's.
 
     Raises
@@ -82,42 +142,10 @@ def aggregate(
     InputError
         If the mode is unknown, no client has samples, or a state does not fit its width.
     """
-    if mode not in AGGREGATIONS:
-        raise InputError(f"unknown aggregation {mode!r}: use one of {AGGREGATIONS}")
-    server = model.state_dict()
-    learned = server.keys() - running_statistics(model).keys() - set(local)
-    sums = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in server.items()}
-    held = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in server.items()}
-    total, subnets = 0.0, Subnets(model)
-    holders: defaultdict[Place, float] = defaultdict(float)
+    average = Average(model, mode, local)
     for update in updates:
-        samples, state = update.samples, update.state
-        if samples < 0:
-            raise InputError(f"an update has samples = {samples}: a client has at least 0")
-        place = subnets.place(update.units(model))
-        check_state(place.where, state)
-        for name in learned:
-            place.where[name].add(sums[name], state[name].to(torch.float64) * samples)
-        holders[place] += samples
-        total += samples
-    for place, samples in holders.items():
-        for name in learned:
-            place.where[name].add(held[name], samples)
-    if total == 0:
-        raise InputError("no client trained on any sample: there is nothing to average")
-    return {
-        name: _average(sums[name], held[name], server[name], total if mode == "full" else None)
-        for name in server
-    }
-
-
-def _average(sums: Tensor, held: Tensor, server: Tensor, total: float | None) -> Tensor:
-    """Divide by the weight that holds each coordinate, or by the total after filling up to it."""
-    weight = held
-    if total is not None:
-        sums = sums + (total - held) * server
-        weight = torch.full_like(held, total)
-    return torch.where(held > 0, (sums / weight).to(server.dtype), server)
+        average.add(update)
+    return average.state()
 
 
 class Screen:
@@ -125,9 +153,9 @@ class Screen:
 
     Parameters
     ----------
-    server
+    server : SupernetModel
         The supernet as it was broadcast.
-    max_norm
+    max_norm : float or None
         Largest Euclidean norm of an update: of all that it changes in the subnet that the client
         received. None: any.
     """
@@ -137,11 +165,11 @@ class Screen:
         self._state = server.state_dict()
         self._max_norm = math.inf if max_norm is None else max_norm
         self._server_norm = _rough_norm(self._state)
-        self._subnets = Subnets(server)
+        self._extraction = Extraction(server)
 
     def fault(self, update: Update) -> str | None:
         """Say why an update cannot be used: shape, NaN or infinity, norm; None if it can."""
-        where = self._subnets.place(update.units(self._server)).where
+        where = self._extraction.place(update.units(self._server)).where
         try:
             check_state(where, update.state)
         except InputError as error:

@@ -13,8 +13,7 @@ what else is in its batch.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -22,15 +21,12 @@ from torch import Tensor, nn
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import batches
+from hasa_opt.federated.jobs import Update
+from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import extract, seeded_rng
 from hasa_opt.models.supernet import SupernetModel
-
-if TYPE_CHECKING:
-    from hasa_opt.federated.aggregation import Update
-    from hasa_opt.federated.jobs import LocalTraining
-    from hasa_opt.tasks import Split, Task
-
+from hasa_opt.tasks.task import Split, Task
 
 _NAMES = ("running_mean", "running_var", "num_batches_tracked")
 _FAR = 2.0**20
@@ -121,22 +117,24 @@ class Static:
 
     Parameters
     ----------
-    model
+    model : SupernetModel
         The supernet.
-    task
-        The clients' data.
-    batch_size
+    splits : iterable of Split
+        The training data of all clients.
+    batch_size : int
         Samples per batch.
     """
 
-    def __init__(self, model: SupernetModel, task: Task, batch_size: int) -> None:
-        self._model, self._splits, self._batch_size = model, task.train, batch_size
+    def __init__(self, model: SupernetModel, splits: Iterable[Split], batch_size: int) -> None:
+        self._model, self._splits, self._batch_size = model, splits, batch_size
         self._known: dict[tuple[bytes, ...], dict[str, Tensor]] = {}
 
-    def collect(self, updates: Iterable[Update]) -> Iterator[Update]:
-        """Pass on the clients' updates of a round and learn from them what there is to learn."""
+    def begin(self) -> None:
+        """Begin a round: what is known belongs to the supernet before it."""
         self._known = {}
-        yield from updates
+
+    def learn(self, update: Update) -> None:
+        """Learn from a client's update what there is to learn: here nothing."""
 
     def fill(self, model: SupernetModel, kept: Kept) -> None:
         """Set the running statistics of a model that was cut from the newest supernet.
@@ -174,21 +172,20 @@ class PerWidth(Static):
     :class:`Static`.
     """
 
-    def collect(self, updates: Iterable[Update]) -> Iterator[Update]:
-        """Pass on the clients' updates of a round and learn from them what there is to learn."""
-        self._known = {}
-        totals: defaultdict[tuple[bytes, ...], float] = defaultdict(float)
-        names = [
-            name for name, t in running_statistics(self._model).items() if t.is_floating_point()
-        ]
-        for update in updates:
-            yield update
-            units = self._identity(update.units(self._model))
-            totals[units] += update.samples
-            known = self._known.setdefault(units, {})
-            for name in names:
+    def begin(self) -> None:
+        """Begin a round: what is known belongs to the supernet before it."""
+        super().begin()
+        self._totals: defaultdict[tuple[bytes, ...], float] = defaultdict(float)
+
+    def learn(self, update: Update) -> None:
+        """Average a client's statistics into those of its units, by samples."""
+        units = self._identity(update.units(self._model))
+        self._totals[units] += update.samples
+        share = update.samples / self._totals[units] if self._totals[units] else 0.0
+        known = self._known.setdefault(units, {})
+        for name, tensor in running_statistics(self._model).items():
+            if tensor.is_floating_point():
                 new = update.state[name].to(torch.float64)
-                share = update.samples / totals[units] if totals[units] else 0.0
                 known[name] = torch.lerp(known.get(name, new), new, share)
 
 
@@ -212,7 +209,7 @@ def start_statistics(model: SupernetModel, task: Task, settings: LocalTraining) 
     if running_statistics(model):
         _check_last_batches(model, task, settings.batch_size)
     kind = Static if settings.batch_norm == "static" else PerWidth
-    return kind(model, task, settings.batch_size)
+    return kind(model, task.train, settings.batch_size)
 
 
 def _check_last_batches(model: SupernetModel, task: Task, batch_size: int) -> None:

@@ -6,17 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from hasa_opt.tasks.task import IGNORED
-
-if TYPE_CHECKING:
-    from hasa_opt.tasks import Split
+from hasa_opt.models.targets import counted, cross_entropy, known
+from hasa_opt.tasks.task import Split
 
 
 def orders(samples: int, epochs: int, seed: int) -> Iterator[Tensor]:
@@ -57,7 +55,7 @@ def batches(
 def lengths(targets: Tensor) -> Tensor:
     """Find each sequence's length: the last position that is no padding, plus one, shape (n,)."""
     positions = torch.arange(1, targets.shape[1] + 1, device=targets.device)
-    return (positions * (targets != IGNORED)).amax(dim=1)
+    return (positions * counted(targets)).amax(dim=1)
 
 
 def known_logits(
@@ -74,11 +72,11 @@ def known_logits(
         Logits of shape (n_known, n_outputs), and the labels, shape (n_known,).
     """
     labels = targets.flatten()
-    known = labels >= 0
+    labelled = known(labels)
     if head is None:
         logits = model(inputs).flatten(0, -2)
-        return (logits, labels) if bool(known.all()) else (logits[known], labels[known])
-    positions = known.nonzero().squeeze(1)
+        return (logits, labels) if bool(labelled.all()) else (logits[labelled], labels[labelled])
+    positions = labelled.nonzero().squeeze(1)
     with only_rows(head, positions):
         return model(inputs), labels[positions]
 
@@ -88,7 +86,7 @@ def summed_loss(
 ) -> tuple[Tensor, int]:
     """Sum the cross entropy over the known targets of a batch, in nats, and count them."""
     logits, labels = known_logits(model, head, inputs, targets)
-    return functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
+    return cross_entropy(logits, labels, "sum"), len(labels)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 from reprlib import Repr
 from types import FrameType
@@ -20,9 +22,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import made_directory
+from hasa_opt._utils.files import made_directory, sha256
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import History, to_json
+from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.tasks.task import Task
 
 
 @contextmanager
@@ -88,7 +92,7 @@ class Checkpoints:
 
     @classmethod
     @contextmanager
-    def open(cls, directory: str | Path, *, resume: bool) -> Iterator[Self]:
+    def open(cls, directory: str | PathLike[str], *, resume: bool) -> Iterator[Self]:
         """Take hold of a directory of checkpoints while a run writes to it.
 
         Parameters
@@ -208,6 +212,39 @@ class Checkpoints:
 def _is_aside(entry: Path) -> bool:
     """Whether a killed process left this unfinished."""
     return bool(_ASIDE.fullmatch(entry.name))
+
+
+def describe_model(model: SupernetModel) -> dict[str, Any]:
+    """What tells a supernet and its initial weights from others, in terms that JSON can hold."""
+    weights = model.state_dict().values()
+    return {
+        "model": type(model).__name__,
+        "sizes": dict(model.sizes),
+        "architecture sha256": model.architecture,
+        "initial weights sha256": sha256(tensor.numpy(force=True) for tensor in weights),
+    }
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """What tells a task's data from others, in terms that JSON can hold."""
+    return {
+        "task": task.name,
+        "client_names": list(task.client_names),
+        "samples": task.samples.tolist(),
+        "data sha256": task.checksum,
+        "fingerprint": dict(task.fingerprint),
+    }
+
+
+def describe_settings(**settings: Any) -> dict[str, Any]:
+    """Fields of settings objects, as ``"training.epochs"``, in terms that JSON can hold."""
+    fields = {
+        f"{group}.{name}": value
+        for group, values in settings.items()
+        for name, value in asdict(values).items()
+    }
+    plain: dict[str, Any] = json.loads(to_json(fields))
+    return plain
 
 
 def check_same_run(

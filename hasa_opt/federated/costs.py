@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,10 +11,7 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.task import Lazy
-
-if TYPE_CHECKING:
-    from hasa_opt.tasks import Split, Task
+from hasa_opt.tasks.task import Lazy, Split, Task
 
 
 class Costs:
@@ -25,16 +21,14 @@ class Costs:
     ----------
     model
         The supernet.
-    local_epochs
+    epochs
         Passes over a client's samples per round.
     local
         Parameters that clients keep to themselves, which are not sent.
     """
 
-    def __init__(
-        self, model: SupernetModel, local_epochs: int, local: Collection[str] = ()
-    ) -> None:
-        self._model, self._local_epochs = model, local_epochs
+    def __init__(self, model: SupernetModel, epochs: int, local: Collection[str] = ()) -> None:
+        self._model, self._epochs = model, epochs
         kept = (model.get_parameter(name) for name in local)
         self._unsent = sum(parameter.nbytes for parameter in kept)
         self._flops: dict[tuple[int, ...], int] = {}
@@ -61,7 +55,7 @@ class Costs:
 
     def planned(self, width: float, split: Split) -> dict[float, int]:
         """How many samples train which width, where each batch trains all of the subnet."""
-        return {width: len(split.inputs) * self._local_epochs}
+        return {width: len(split.inputs) * self._epochs}
 
     def flops(self, inputs: Tensor, trained: Mapping[float, int]) -> int:
         """Operations of training, where so many samples of the inputs' shape train each width."""
@@ -85,7 +79,7 @@ class Costs:
     def round(self, task: Task, widths: Iterable[float]) -> int:
         """Operations of a round in which all clients train."""
         splits = (task.train[client] for client in range(len(task)))
-        return self._local_epochs * self.once(splits, widths)
+        return self._epochs * self.once(splits, widths)
 
     def mean_width(self, trained: Mapping[float, int]) -> float:
         """Share of the units that was trained, over all samples; NaN if nothing was."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,17 +24,14 @@ from hasa_opt._utils.streams import derive_seed
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.batches import DropoutShapes, StackedDropout, lengths, orders
-from hasa_opt.federated.jobs import Engine, Job, LocalResult, LocalTraining, Report
+from hasa_opt.federated.jobs import Engine, Job, LocalResult, Report
 from hasa_opt.federated.local import start_optimizer, train_alone
-from hasa_opt.federated.settings import check_choice
+from hasa_opt.federated.settings import LocalTraining, check_choice
 from hasa_opt.federated.stacks import Stack, find_stack, group_of
-from hasa_opt.federated.units import Recent, Subnets
+from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.profile import training_flops
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.task import IGNORED
-
-if TYPE_CHECKING:
-    from hasa_opt.federated.jobs import Job
+from hasa_opt.models.targets import IGNORED, known, trainable
 
 __all__ = ["ENGINES", "Engine", "Job", "Report", "auto", "batched", "sequential"]
 
@@ -88,7 +85,7 @@ class StackedBatches:
         samples = np.array([len(job.split) for job in jobs], dtype=np.int64)
         per_epoch = -(-samples // settings.batch_size)
         self.order = np.argsort(-per_epoch, kind="stable")
-        self.n_steps = (per_epoch * settings.local_epochs)[self.order]
+        self.n_steps = (per_epoch * settings.epochs)[self.order]
         chosen = [jobs[client] for client in self.order]
         self.seeds = [derive_seed(job.key) for job in chosen]
         rows, self._sizes = _plan(samples[self.order].tolist(), self.seeds, settings)
@@ -96,10 +93,10 @@ class StackedBatches:
         self._inputs = torch.cat([job.split.inputs for job in chosen]).to(device)
         targets = torch.cat([job.split.targets for job in chosen]).to(device)
         self._lengths = lengths(targets).clamp(min=1) if targets.dim() == 2 else None
-        self._targets = targets.masked_fill(targets < 0, IGNORED)
+        self._targets = trainable(targets)
         present = torch.from_numpy(np.arange(rows.shape[2]) < self._sizes[:, :, None]).to(device)
-        known = (targets >= 0).reshape(len(targets), -1).sum(1)
-        self.n_targets = (known[self._rows] * present).sum(2)
+        n_known = known(targets).reshape(len(targets), -1).sum(1)
+        self.n_targets = (n_known[self._rows] * present).sum(2)
         self._absent = ~present
 
     def __iter__(self) -> Iterator[StackedBatch]:
@@ -132,14 +129,14 @@ def _plan(
         first of the batch, and the samples of each batch, shape (clients, steps).
     """
     largest = min(settings.batch_size, max(samples))
-    most_steps = -(-max(samples) // settings.batch_size) * settings.local_epochs
+    most_steps = -(-max(samples) // settings.batch_size) * settings.epochs
     rows = np.zeros((len(samples), most_steps, largest), dtype=np.int64)
     sizes = np.zeros(rows.shape[:2], dtype=np.int64)
     begin = 0
     for client, (count, seed) in enumerate(zip(samples, seeds, strict=True)):
         per_epoch = -(-count // settings.batch_size)
         last = count - (per_epoch - 1) * settings.batch_size
-        for epoch, order in enumerate(orders(count, settings.local_epochs, seed)):
+        for epoch, order in enumerate(orders(count, settings.epochs, seed)):
             steps = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
             padded = np.full(per_epoch * largest, order[count - last])
             padded[:count] = order
@@ -177,7 +174,7 @@ def batched(
     ``Report.method`` says how a client was trained; models that cannot be stacked are trained one
     after another, as there.
     """
-    return _run(server, jobs, settings, lambda subnets, members: len(members))
+    return _run(server, jobs, settings, lambda extraction, members: len(members))
 
 
 def auto(server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining) -> Iterator[Report]:
@@ -187,12 +184,12 @@ def auto(server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining) ->
     So are those with the most samples, until :data:`AT_WORK` of the others are at work on average.
     """
 
-    def stacked(subnets: Subnets, members: Sequence[Job]) -> int:
+    def stacked(extraction: Extraction, members: Sequence[Job]) -> int:
         first = members[0]
         sample = first.split.inputs[:1]
         if sample.device.type == next(server.parameters()).device.type == "cpu":
             flops = _flops.setdefault(server, Recent()).get(
-                group_of(subnets, first), lambda: training_flops(server, first.width, sample)
+                group_of(extraction, first), lambda: training_flops(server, first.width, sample)
             )
             if flops * min(settings.batch_size, len(members[-1].split)) > BUSY_FLOPS:
                 return 0
@@ -209,30 +206,31 @@ def _run(
     server: SupernetModel,
     jobs: Iterable[Job],
     settings: LocalTraining,
-    stacked: Callable[[Subnets, Sequence[Job]], int],
+    stacked: Callable[[Extraction, Sequence[Job]], int],
 ) -> Iterator[Report]:
     """Train window by window; ``stacked`` says how many of equal jobs, in rising size, to stack."""
-    subnets = Subnets(server)
-    for window in _windows(jobs, subnets):
+    extraction = Extraction(server)
+    for window in _windows(jobs, extraction):
         reports: dict[Job, Report] = {}
-        for equal in _groups(window, subnets):
-            count = stacked(subnets, equal)
+        for equal in _groups(window, extraction):
+            count = stacked(extraction, equal)
             trained = chain(
-                _train_together(subnets, equal[:count], settings),
-                train_alone(subnets, equal[count:], settings),
+                _train_together(extraction, equal[:count], settings),
+                train_alone(extraction, equal[count:], settings),
             )
             reports |= {report.job: report for report in trained}
         for job in window:
             yield reports.pop(job)
 
 
-def _windows(jobs: Iterable[Job], subnets: Subnets) -> Iterator[list[Job]]:
+def _windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]:
     """Take as many jobs at a time as may be held in memory."""
     window: list[Job] = []
     held = 0
     for job in jobs:
         window.append(job)
-        held += job.split.inputs.nbytes + job.split.targets.nbytes + subnets.place(job.kept).n_bytes
+        held += job.split.inputs.nbytes + job.split.targets.nbytes
+        held += extraction.place(job.kept).n_bytes
         if len(window) == WINDOW_JOBS or held >= WINDOW_BYTES:
             yield window
             window, held = [], 0
@@ -240,26 +238,27 @@ def _windows(jobs: Iterable[Job], subnets: Subnets) -> Iterator[list[Job]]:
         yield window
 
 
-def _groups(window: Sequence[Job], subnets: Subnets) -> list[list[Job]]:
+def _groups(window: Sequence[Job], extraction: Extraction) -> list[list[Job]]:
     """Part the jobs into those that can be stacked, in each the smallest splits first."""
     groups: dict[object, list[Job]] = {}
     for job in sorted(window, key=lambda job: len(job.split)):
-        groups.setdefault(group_of(subnets, job), []).append(job)
+        groups.setdefault(group_of(extraction, job), []).append(job)
     return list(groups.values())
 
 
 def _train_together(
-    subnets: Subnets, jobs: Sequence[Job], settings: LocalTraining
+    extraction: Extraction, jobs: Sequence[Job], settings: LocalTraining
 ) -> Iterator[Report]:
     """Train stackable jobs, as many at a time as may be, the smallest splits first."""
-    found = find_stack(subnets, jobs[0]) if _stackable(subnets.server, jobs, settings) else None
+    stackable = _stackable(extraction.server, jobs, settings)
+    found = find_stack(extraction, jobs[0]) if stackable else None
     if found is None:
-        yield from train_alone(subnets, jobs, settings)
+        yield from train_alone(extraction, jobs, settings)
         return
     method, stack = found
-    most = max(2, CHUNK_BYTES // max(1, subnets.place(jobs[0].kept).n_bytes))
+    most = max(2, CHUNK_BYTES // max(1, extraction.place(jobs[0].kept).n_bytes))
     for begin in range(0, len(jobs), most):
-        yield from _train_stack(subnets, stack, method, jobs[begin : begin + most], settings)
+        yield from _train_stack(extraction, stack, method, jobs[begin : begin + most], settings)
 
 
 def _stackable(server: SupernetModel, jobs: Sequence[Job], settings: LocalTraining) -> bool:
@@ -273,14 +272,14 @@ def _stackable(server: SupernetModel, jobs: Sequence[Job], settings: LocalTraini
 
 
 def _train_stack(
-    subnets: Subnets, stack: Stack, method: str, jobs: Sequence[Job], settings: LocalTraining
+    extraction: Extraction, stack: Stack, method: str, jobs: Sequence[Job], settings: LocalTraining
 ) -> Iterator[Report]:
     """Train all jobs at once; their time is shared out by their steps."""
     start = time.perf_counter()
-    plan = StackedBatches(jobs, settings, next(subnets.server.parameters()).device)
+    plan = StackedBatches(jobs, settings, next(extraction.server.parameters()).device)
     chosen = [jobs[client] for client in plan.order]
-    weights = _stacked_weights(subnets, chosen)
-    dropout = StackedDropout(plan.seeds, lambda length: _shapes(subnets, jobs[0], length))
+    weights = _stacked_weights(extraction, chosen)
+    dropout = StackedDropout(plan.seeds, lambda length: _shapes(extraction, jobs[0], length))
     losses = _fit(stack, plan, weights, dropout, settings)
     stack.fill({name: tensor[:0].clone() for name, tensor in weights.items()})  # Lets go of them.
     seconds = (time.perf_counter() - start) * plan.n_steps / plan.n_steps.sum()
@@ -288,7 +287,7 @@ def _train_stack(
     places = np.argsort(plan.order)
     for job, place in zip(jobs, places.tolist(), strict=True):
         state = {name: parts[place] for name, parts in each.items()}
-        trained = {job.width: len(job.split) * settings.local_epochs}
+        trained = {job.width: len(job.split) * settings.epochs}
         steps = int(plan.n_steps[place])
         result = LocalResult(losses[place], float(seconds[place]), steps, trained)
         yield Report(job, state, result, method)
@@ -344,20 +343,20 @@ def _go_on(
     return optimizer
 
 
-def _stacked_weights(subnets: Subnets, jobs: Sequence[Job]) -> dict[str, Tensor]:
+def _stacked_weights(extraction: Extraction, jobs: Sequence[Job]) -> dict[str, Tensor]:
     """Copy the weights of all jobs' subnets, shape (clients, ...)."""
-    places = [subnets.place(job.kept) for job in jobs]
+    places = [extraction.place(job.kept) for job in jobs]
     if all(place is places[0] for place in places) and not any(job.own for job in jobs):
-        only = subnets.weights(jobs[0])
+        only = extraction.weights(jobs[0])
         return {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
-    each = [subnets.weights(job) for job in jobs]
+    each = [extraction.weights(job) for job in jobs]
     return {name: torch.stack([weights[name] for weights in each]) for name in each[0]}
 
 
 @torch.no_grad()
-def _shapes(subnets: Subnets, job: Job, length: int) -> list[tuple[int, ...]]:
+def _shapes(extraction: Extraction, job: Job, length: int) -> list[tuple[int, ...]]:
     """List the shapes that dropout is given for one sequence of a length, call by call."""
-    subnet = subnets.cut(job).train()
+    subnet = extraction.cut(job).train()
     sample = job.split.inputs[:1, :length].to(next(subnet.parameters()).device)
     noted = DropoutShapes()
     with noted:
@@ -369,7 +368,7 @@ def sequential(
     server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining
 ) -> Iterator[Report]:
     """Train one client after another: the reference for every other engine."""
-    return train_alone(Subnets(server), jobs, settings)
+    return train_alone(Extraction(server), jobs, settings)
 
 
 ENGINES: dict[str, Engine] = {"sequential": sequential, "batched": batched, "auto": auto}
@@ -411,3 +410,17 @@ class Execution:
             isinstance(self.workers, (int, np.integer)) and self.workers >= 1
         ):
             raise InputError(f"workers = {self.workers} must be a whole number of at least 1")
+
+    def check_single(self) -> None:
+        """Refuse what only a study can do.
+
+        Raises
+        ------
+        InputError
+            If another executor, or a number of workers, is given for a single run.
+        """
+        if self.executor != "local" or self.workers is not None:
+            raise InputError(
+                f"executor = {self.executor!r} and workers = {self.workers} spread the runs of a "
+                "Study; a single run is trained in this process: leave them out"
+            )

@@ -1,41 +1,36 @@
-"""What clients keep to themselves: their output bias, and the model that they trained last."""
+"""Evaluation: how well models predict, and which model each client is tested on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.errors import InputError
-from hasa_opt.federated.batch_norm import Static
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.federated.batches import batches, known_logits, output_layer
-from hasa_opt.federated.rounds import Round
-from hasa_opt.federated.units import SCHEMES
+from hasa_opt.federated.personal import SHARES
+from hasa_opt.federated.rounds import Federation, Round
+from hasa_opt.federated.settings import Evaluation
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.subnets import extract, prefix
+from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.task import IGNORED
-
-if TYPE_CHECKING:
-    from hasa_opt.tasks import Split, Task
+from hasa_opt.models.targets import counted, cross_entropy, known
+from hasa_opt.tasks.task import Split, Task
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Metrics:
     """How well a model predicts a split.
 
-    Parameters
+    Attributes
     ----------
-    loss
+    loss : float
         Mean cross entropy over the targets with a known label, in nats; NaN if there is none.
-    accuracy
+    accuracy : float
         Share of the targets that are predicted, between 0 and 1; a label outside the vocabulary
         counts as an error. NaN without targets.
     """
@@ -44,266 +39,144 @@ class Evaluation:
     accuracy: float
 
 
-@torch.no_grad()
-def evaluate(model: SupernetModel, split: Split, batch_size: int = 64) -> Evaluation:
-    """Measure loss and top-1 accuracy without training; the model's mode is left as it was."""
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    loss, correct, n_known, n_targets = 0.0, 0, 0, 0
-    head, order = output_layer(model, split), torch.arange(len(split.inputs))
-    for inputs, targets in batches(split, batch_size, order, device):
-        logits, labels = known_logits(model, head, inputs, targets)
-        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-        n_known += len(labels)
-        n_targets += int((targets != IGNORED).sum())
-        correct += int((logits.argmax(dim=-1) == labels).sum())
-    model.train(was_training)
-    return Evaluation(
-        loss / n_known if n_known else math.nan, correct / n_targets if n_targets else math.nan
+def evaluate(model: SupernetModel, split: Split, batch_size: int = 64) -> Metrics:
+    """Measure loss and top-1 accuracy without training; the model's mode is left as it was.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    split : Split
+    batch_size : int
+        Samples per forward pass.
+    """
+    targets, labelled, correct, loss = outcomes(model, split, batch_size).sum(axis=0).tolist()
+    return Metrics(
+        loss / labelled if labelled else math.nan, correct / targets if targets else math.nan
     )
 
 
-OUTPUT_BIASES = ("shared", "local")
-DEPLOYMENTS = ("global", "personal")
+@torch.no_grad()
+def outcomes(model: SupernetModel, split: Split, batch_size: int = 64) -> FloatArray:
+    """Outcomes of a split under a model, sample by sample, without training.
 
-MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Mixes among which validation data choose."""
-
-_BIAS, _UNITS, _MODEL = "bias", "units", "model"
-
-
-class Personal:
-    """State of the clients of one run that the server never sees.
-
-    Parameters
-    ----------
-    model
-        The supernet.
-    local_bias
-        Whether each client has an output bias of its own, which is neither sent nor averaged.
-    keep_models
-        Whether the clients keep the model that they trained last.
-
-    Raises
-    ------
-    InputError
-        If the model has no output bias that could be kept.
+    Returns
+    -------
+    (n_samples, 4) float64
+        Targets by which the sample is judged, those of them that have a known label, those that
+        are predicted, and their summed loss in nats.
     """
-
-    def __init__(self, model: SupernetModel, local_bias: bool, keep_models: bool) -> None:
-        self.bias = output_bias(model) if local_bias else None
-        self._keep_models = keep_models
-        self._held: dict[int, dict[str, Tensor]] = {}
-
-    @property
-    def local(self) -> frozenset[str]:
-        """Names of the parameters that are not averaged."""
-        return frozenset() if self.bias is None else frozenset({self.bias})
-
-    def own(self, client: int) -> dict[str, Tensor]:
-        """Parameters that a client has instead of the server's."""
-        held = self._held.get(client, {})
-        return {self.bias: held[_BIAS]} if self.bias is not None and _BIAS in held else {}
-
-    def take(self, client: int, state: Mapping[str, Tensor], kept: Kept) -> None:
-        """Let a client keep what it has trained."""
-        held: dict[str, Tensor] = {}
-        if self.bias is not None:
-            held[_BIAS] = state[self.bias].clone()
-        if self._keep_models:
-            held |= {f"{_UNITS}/{group}": _listed(units) for group, units in kept.items()}
-            held |= {f"{_MODEL}/{name}": tensor.clone() for name, tensor in state.items()}
-        if held:
-            self._held[client] = held
-
-    def globally(
-        self, server: SupernetModel, client: int, width: float, kept: Kept, statistics: Static
-    ) -> SupernetModel:
-        """Cut a client's subnet of the newest supernet, with the client's own output bias."""
-        subnet = extract(server, width, kept)
-        statistics.fill(subnet, kept)
-        with torch.no_grad():
-            for name, tensor in self.own(client).items():
-                subnet.get_parameter(name).copy_(tensor)
-        return subnet
-
-    def personally(
-        self,
-        server: SupernetModel,
-        client: int,
-        width: float,
-        kept: Kept,
-        statistics: Static,
-        mixes: Sequence[float],
-    ) -> Iterator[SupernetModel]:
-        """Mix a client's last local model into its subnet: ``global + mix (local - global)``.
-
-        The subnet is that of the units which the client trained last. A client that has trained
-        nothing has the global one. Running statistics are the global ones.
-        """
-        held = self._held.get(client, {})
-        last: Kept = _below(held, _UNITS) or kept
-        local = _below(held, _MODEL)
-        for mix in mixes:
-            subnet = self.globally(server, client, width, last, statistics)
-            with torch.no_grad():
-                for name, parameter in subnet.named_parameters():
-                    parameter.lerp_(local.get(name, parameter), mix)
-            yield subnet
-
-    def state(self) -> dict[str, Tensor]:
-        """All that clients hold, by names such as ``"3/model/decoder.bias"``."""
-        return {
-            f"{client}/{name}": tensor
-            for client, held in self._held.items()
-            for name, tensor in held.items()
-        }
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what :meth:`state` gave."""
-        self._held = {}
-        for key, tensor in state.items():
-            client, _, name = key.partition("/")
-            self._held.setdefault(int(client), {})[name] = tensor
-
-
-def output_bias(model: SupernetModel) -> str:
-    """Name of the bias of a model's output layer.
-
-    Raises
-    ------
-    InputError
-        If no linear layer with a bias gives the outputs.
-    """
-    found = find_output_bias(model)
-    if found is None:
-        raise InputError(
-            f"{type(model).__name__} has no linear output layer with a bias: "
-            'use output_bias="shared"'
-        )
-    return found
-
-
-def find_output_bias(model: SupernetModel) -> str | None:
-    """Name of the bias of a model's output layer; None if no linear layer gives the outputs."""
-    cuts, shapes = model.cuts(), {name: t.shape for name, t in model.state_dict().items()}
-    found = [
-        name
-        for name, shape in shapes.items()
-        if name.endswith("bias") and cuts[name] == (None,) and shape == (model.n_outputs,)
-        if len(shapes.get(name.removesuffix("bias") + "weight", ())) == 2
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    head, order = output_layer(model, split), torch.arange(len(split.inputs))
+    parts = [
+        _outcomes(model, head, inputs, targets)
+        for inputs, targets in batches(split, batch_size, order, device)
     ]
-    return found[-1] if found else None
+    model.train(was_training)
+    return np.concatenate(parts) if parts else np.zeros((0, 4))
 
 
-def _below(held: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
-    """Entries whose names begin with a folder, without it."""
-    prefix = f"{folder}/"
-    return {name[len(prefix) :]: held[name] for name in held if name.startswith(prefix)}
-
-
-def _listed(units: slice | Tensor) -> Tensor:
-    """Units of a group as indices."""
-    if isinstance(units, slice):
-        return torch.arange(units.start or 0, units.stop, units.step or 1)
-    return units
-
-
-OTHERS = ("never", "last", "every")
+def _outcomes(
+    model: SupernetModel, head: nn.Linear | None, inputs: Tensor, targets: Tensor
+) -> FloatArray:
+    """Outcomes of one batch, shape (batch, 4)."""
+    logits, labels = known_logits(model, head, inputs, targets)
+    targets = targets.reshape(len(targets), -1)
+    labelled = known(targets)
+    correct, loss = (torch.zeros_like(targets, dtype=torch.float64) for _ in range(2))
+    correct[labelled] = (logits.argmax(dim=-1) == labels).double()
+    loss[labelled] = cross_entropy(logits, labels).double()
+    columns = (counted(targets), labelled, correct, loss)
+    return np.asarray(torch.stack([own.double().sum(1) for own in columns], 1).numpy(force=True))
 
 
 @dataclass(frozen=True)
-class Deployments:
+class ClientTests:
     """Tests clients after a round, on the models that they would use.
 
-    Parameters
+    Attributes
     ----------
-    task
+    task : Task
         The clients' data.
-    widths
-        Width of each client's subnet, shape (n_clients,).
-    scheme, evaluate, deploy, mix, others
-        As for :func:`hasa_opt.federated.run`.
-    statistics
-        Gives tested models their running statistics.
-    personal
-        What the clients keep to themselves.
+    federation : Federation
+        Holds the newest supernet, and knows which units are whose.
+    evaluation : Evaluation
     """
 
     task: Task
-    widths: FloatArray
-    scheme: str
-    evaluate: Literal["subnet", "supernet"]
-    deploy: Literal["global", "personal"]
-    mix: float | Literal["validation"]
-    others: Literal["never", "last", "every"]
-    statistics: Static
-    personal: Personal
+    federation: Federation
+    evaluation: Evaluation
 
-    def measure(self, server: SupernetModel, clients: IntArray, now: Round, last: bool) -> None:
-        """Write losses and accuracies of the newest supernet into a round's row."""
-        others = self.others == "every" or (self.others == "last" and last)
-        mix = np.nan
-        if self.deploy == "personal" or others:
-            mix = self._chosen_mix(server, clients, now)
-            now.row["mix"][clients] = mix
-        if self.evaluate == "supernet" or others:
-            self.statistics.fill(server, prefix(server, 1.0))
+    def measure(self, now: Round, last: bool) -> None:
+        """Write losses and accuracies of the newest supernet into a round's row.
+
+        Those of the round's clients, or of all clients after the last round.
+        """
+        clients = np.arange(len(self.task)) if last else now.clients
+        also = self.evaluation.also_now(last)
+        share = np.nan
+        if "personal" in (self.evaluation.on, *also):
+            share = self._interpolation(clients.tolist(), now)
+            now.row["interpolation"][clients] = share
+        server = self.federation.model
+        if "supernet" in (self.evaluation.on, *also):
+            self.federation.statistics.fill(server, prefix(server, 1.0))
         for client in clients.tolist():
-            model = self._deployed(server, client, now, mix)
+            model = self._model(self.evaluation.on, client, now, share)
             for part, splits in (("validation", self.task.validation), ("test", self.task.test)):
                 found = evaluate(model, splits[client])
                 now.row[f"{part}_loss"][client] = found.loss
                 now.row[f"{part}_accuracy"][client] = found.accuracy
-            if others:
-                test = self.task.test[client]
-                whole = self._whole(server, client)
-                (mixed,) = self._personal(server, client, now, [mix])
-                now.row["supernet_accuracy"][client] = evaluate(whole, test).accuracy
-                now.row["personal_accuracy"][client] = evaluate(mixed, test).accuracy
+            self._measure_also(also, client, now, share)
 
-    def _deployed(
-        self, server: SupernetModel, client: int, now: Round, mix: float
-    ) -> SupernetModel:
-        if self.evaluate == "supernet":
-            return self._whole(server, client)
-        if self.deploy == "personal":
-            return next(self._personal(server, client, now, [mix]))
-        width, kept = self.widths[client], self._kept(server, client, now)
-        return self.personal.globally(server, client, width, kept, self.statistics)
+    def _measure_also(self, also: Collection[str], client: int, now: Round, share: float) -> None:
+        test = self.task.test[client] if also else None
+        for kind in also:
+            assert test is not None
+            model = self._model(kind, client, now, share)
+            now.row[f"{kind}_accuracy"][client] = evaluate(model, test).accuracy
 
-    def _whole(self, server: SupernetModel, client: int) -> SupernetModel:
-        """Give the uncut supernet, whose running statistics are known."""
-        if not self.personal.own(client):
+    def _model(self, kind: str, client: int, now: Round, share: float) -> SupernetModel:
+        """The model of a kind that a client would use; statistics of the supernet are known."""
+        federation = self.federation
+        server, personal = federation.model, federation.personal
+        if kind == "personal":
+            return next(self._personal(client, now, [share]))
+        if kind == "supernet" and not personal.own(client):
             return server
-        kept = prefix(server, 1.0)
-        return self.personal.globally(server, client, 1.0, kept, self.statistics)
+        width = 1.0 if kind == "supernet" else federation.width(client)
+        kept: Kept = prefix(server, 1.0) if kind == "supernet" else now.units(client)
+        return personal.subnet(server, client, width, kept, federation.statistics)
 
     def _personal(
-        self, server: SupernetModel, client: int, now: Round, mixes: Sequence[float]
+        self, client: int, now: Round, shares: Sequence[float]
     ) -> Iterator[SupernetModel]:
-        width, kept = self.widths[client], self._kept(server, client, now)
-        return self.personal.personally(server, client, width, kept, self.statistics, mixes)
+        federation = self.federation
+        return federation.personal.models(
+            federation.model,
+            client,
+            federation.width(client),
+            now.units(client),
+            federation.statistics,
+            shares,
+        )
 
-    def _kept(self, server: SupernetModel, client: int, now: Round) -> Kept:
-        return SCHEMES[self.scheme](server, self.widths[client], (now.seed, now.number, client))
-
-    def _chosen_mix(self, server: SupernetModel, clients: IntArray, now: Round) -> float:
-        """Choose the mix with the most correct predictions on all validation data together.
+    def _interpolation(self, clients: Sequence[int], now: Round) -> float:
+        """Choose the share with the most correct predictions on all validation data together.
 
         The common model where there are none.
         """
-        if self.mix != "validation":
-            return self.mix
-        correct = np.zeros(len(MIXES))
-        for client in clients.tolist():
+        if self.evaluation.interpolation != "validation":
+            return self.evaluation.interpolation
+        correct = np.zeros(len(SHARES))
+        for client in clients:
             split = self.task.validation[client]
-            if targets := count_targets(split):
-                for row, model in enumerate(self._personal(server, client, now, MIXES)):
-                    correct[row] += evaluate(model, split).accuracy * targets
-        return MIXES[int(np.argmax(correct.round(6)))]
+            if count_targets(split):
+                for row, model in enumerate(self._personal(client, now, SHARES)):
+                    correct[row] += outcomes(model, split)[:, 2].sum()
+        return SHARES[int(np.argmax(correct))]
 
 
 def count_targets(split: Split) -> int:
     """Count the targets by which a split is judged; padding is none."""
-    return int((split.targets != IGNORED).sum())
+    return int(counted(split.targets).sum())

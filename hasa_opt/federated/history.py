@@ -20,7 +20,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import replace_directory
 from hasa_opt.errors import InputError
 
-FORMAT = 3
+FORMAT = 4
 INDEX = "history.json"
 ARRAYS, WEIGHTS = "arrays.safetensors", "weights.safetensors"
 CLIENTS = "clients.safetensors"
@@ -77,9 +77,9 @@ class History:
         Share of the supernet's units that was trained, averaged over the samples of all batches.
     supernet_accuracy, personal_accuracy
         Test accuracy of the uncut supernet, and of the personal subnet: measured where
-        ``other_deployments`` asked for them.
-    mix
-        With which the local models went into the personal ones.
+        ``Evaluation.also`` asked for them.
+    interpolation
+        Share of the local models in the personal ones.
     bytes_down, bytes_up
         Size of the subnet received and sent.
     flops
@@ -110,7 +110,7 @@ class History:
     mean_width: FloatArray
     supernet_accuracy: FloatArray
     personal_accuracy: FloatArray
-    mix: FloatArray
+    interpolation: FloatArray
     bytes_down: IntArray
     bytes_up: IntArray
     flops: IntArray
@@ -216,7 +216,7 @@ COLUMNS = (
     "mean_width",
     "supernet_accuracy",
     "personal_accuracy",
-    "mix",
+    "interpolation",
     *COUNTED,
 )
 """Names of the (rounds, n_clients) arrays of a history."""

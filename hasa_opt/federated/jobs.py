@@ -1,120 +1,44 @@
-"""Jobs and reports: what an engine is given, and what it gives back."""
+"""Jobs, reports and updates: what a client is given, what it gives back, what is averaged."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
-from typing import TYPE_CHECKING, Literal
+from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
 from hasa_opt._utils.streams import Key
-from hasa_opt.errors import InputError
-from hasa_opt.federated.units import Draw
+from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.profile import OPTIMIZERS
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.tasks.task import Split
 
-if TYPE_CHECKING:
-    from hasa_opt.tasks import Split
-
-
-BATCH_NORMS = ("static", "per_width")
-
-
-@dataclass(frozen=True)
-class LocalTraining:
-    """Settings of a client's local training.
-
-    Parameters
-    ----------
-    local_epochs
-        Passes over the client's training samples per round.
-    batch_size
-        Samples per step.
-    learning_rate
-        Step size.
-    optimizer
-        Started anew in each round.
-    scaler
-        Divide hidden activations by the subnet's width; see :func:`hasa_opt.models.scaled`.
-    batch_norm
-        Whose statistics tested models use: with "per_width", a client estimates those of its
-        subnet once it has trained; see :mod:`hasa_opt.federated.batch_norm`.
-
-    Raises
-    ------
-    InputError
-        If a number is not positive or a name is unknown.
-    """
-
-    local_epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 0.02
-    optimizer: Literal["adam", "sgd"] = "adam"
-    scaler: bool = False
-    batch_norm: Literal["static", "per_width"] = "static"
-
-    def __post_init__(self) -> None:
-        for name in ("local_epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name} = {value} must be an integer of at least 1")
-        rate = self.learning_rate
-        if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
-            raise InputError(f"learning_rate = {rate} must be positive and finite")
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"unknown optimizer {self.optimizer!r}: use one of {list(OPTIMIZERS)}")
-        if self.batch_norm not in BATCH_NORMS:
-            raise InputError(f"unknown batch_norm {self.batch_norm!r}: use one of {BATCH_NORMS}")
-
-
-@dataclass(frozen=True)
-class LocalResult:
-    """What a client reports besides its weights.
-
-    Parameters
-    ----------
-    loss
-        Mean training loss over all steps, in nats per target; NaN without a target.
-    seconds
-        Wall-clock time of the training.
-    n_steps
-        Number of optimizer steps.
-    trained
-        Width -> number of samples that trained it, a sample counting once in each epoch.
-    """
-
-    loss: float
-    seconds: float
-    n_steps: int
-    trained: Mapping[float, int] = field(default_factory=dict)
+Draw = Callable[[float, Key], Iterator[float]]
+"""Draws the width of each batch, without end, from the client's width and the key."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """What one client has to do in a round.
 
-    Parameters
+    Attributes
     ----------
-    client
+    client : int
         Row of the client.
-    width
+    width : float
         Width of its subnet.
-    kept
+    kept : dict of str to slice or int64 tensor
         The units of the supernet that the subnet is made of.
-    split
+    split : Split
         Its training samples.
-    key
+    key : (int, int, int)
         (seed, round, client), of which its random numbers are made.
-    draw
+    draw : Draw, optional
         Draws the width that each batch trains of the subnet; None: each trains all of it.
-    own
-        Parameters that the client has instead of the server's, by name.
+    own : dict of str to tensor
+        Parameters that the client has instead of the server's.
     """
 
     client: int
@@ -132,19 +56,41 @@ class Job:
         return ((width, prefix(server, width)) for width in self.draw(self.width, self.key))
 
 
+@dataclass(frozen=True)
+class LocalResult:
+    """What a client reports besides its weights.
+
+    Attributes
+    ----------
+    loss : float
+        Mean training loss over all steps, in nats per target; NaN without a target.
+    seconds : float
+        Wall-clock time of the training.
+    n_steps : int
+        Number of optimizer steps.
+    trained : dict of float to int
+        Width -> number of samples that trained it, a sample counting once in each epoch.
+    """
+
+    loss: float
+    seconds: float
+    n_steps: int
+    trained: Mapping[float, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """What a client's training gave.
 
-    Parameters
+    Attributes
     ----------
-    job
+    job : Job
         What it had to do.
-    state
+    state : dict of str to tensor
         ``state_dict()`` of its trained subnet.
-    result
+    result : LocalResult
         Loss, time and steps.
-    method
+    method : str
         How it was trained: "sequential", or the way in which it was stacked with other clients,
         a name in :data:`hasa_opt.federated.stacks.STACKS`.
     """
@@ -153,6 +99,31 @@ class Report:
     state: Mapping[str, Tensor]
     result: LocalResult
     method: str = "sequential"
+
+
+class Update(NamedTuple):
+    """What one client adds to the average.
+
+    Attributes
+    ----------
+    width : float
+        Width of its subnet.
+    samples : float
+        Its weight in the average: its number of training samples, or another of at least 0.
+    state : dict of str to tensor
+        ``state_dict()`` of its subnet.
+    kept : dict of str to slice or int64 tensor, optional
+        The units of the supernet that it trained; None stands for the prefix of its width.
+    """
+
+    width: float
+    samples: float
+    state: Mapping[str, Tensor]
+    kept: Kept | None = None
+
+    def units(self, model: SupernetModel) -> Kept:
+        """Units of the supernet that it trained."""
+        return prefix(model, self.width) if self.kept is None else self.kept
 
 
 Engine = Callable[[SupernetModel, Iterable[Job], LocalTraining], Iterator[Report]]

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +16,14 @@ from torch.optim import Optimizer
 from hasa_opt._utils.streams import derive_seed
 from hasa_opt.federated.batch_norm import estimate_statistics
 from hasa_opt.federated.batches import ClientDropout, batches, orders, output_layer, summed_loss
-from hasa_opt.federated.jobs import Job, LocalResult, LocalTraining, Report
-from hasa_opt.federated.units import Recent, Subnets
+from hasa_opt.federated.jobs import Job, LocalResult, Report
+from hasa_opt.federated.settings import LocalTraining
+from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.profile import OPTIMIZERS, scaled
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
-
-if TYPE_CHECKING:
-    from hasa_opt.tasks import Split
+from hasa_opt.tasks.task import Split
 
 
 class Parts:
@@ -44,8 +42,8 @@ class Parts:
         self._heads: Recent[nn.Linear | None] = Recent()
 
     @cached_property
-    def _subnets(self) -> Subnets:
-        return Subnets(self._subnet)
+    def _extraction(self) -> Extraction:
+        return Extraction(self._subnet)
 
     @contextmanager
     def cut(self, kept: Kept) -> Iterator[tuple[SupernetModel, nn.Linear | None]]:
@@ -58,7 +56,7 @@ class Parts:
         tuple
             The part with the subnet's weights of now, and its :func:`output_layer`.
         """
-        mould, where = self._subnets.now(kept)
+        mould, where = self._extraction.now(kept)
         yield mould.model, self._heads.get(mould, lambda: output_layer(mould.model, self._split))
         gradients = {name: own.grad for name, own in mould.model.named_parameters()}
         for name, parameter in self._subnet.named_parameters():
@@ -108,7 +106,7 @@ def local_train(
     subnet.train()
     masks = ClientDropout(seed)
     with seeded_rng(seed), scaled(subnet, width if settings.scaler else 1.0):
-        for order in orders(len(split.inputs), settings.local_epochs, seed):
+        for order in orders(len(split.inputs), settings.epochs, seed):
             for inputs, targets in batches(split, settings.batch_size, order, device):
                 for parameter in parameters:
                     parameter.grad = None
@@ -146,10 +144,12 @@ def start_optimizer(parameters: Iterable[Tensor], settings: LocalTraining) -> Op
     return OPTIMIZERS[settings.optimizer](parameters, lr=settings.learning_rate, fused=True)
 
 
-def train_alone(subnets: Subnets, jobs: Iterable[Job], settings: LocalTraining) -> Iterator[Report]:
+def train_alone(
+    extraction: Extraction, jobs: Iterable[Job], settings: LocalTraining
+) -> Iterator[Report]:
     """Train each job's subnet by itself; nothing of a job is kept once its report is taken."""
     for job in jobs:
-        yield train_job(subnets.server, subnets.cut(job), job, settings)
+        yield train_job(extraction.server, extraction.cut(job), job, settings)
 
 
 def train_job(

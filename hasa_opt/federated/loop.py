@@ -1,80 +1,70 @@
-"""The federated loop: broadcast, local training, aggregation and evaluation, round by round."""
+"""The federated loop: rounds of local training, aggregation and evaluation."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from os import PathLike
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
-from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import sha256
 from hasa_opt.errors import InputError
-from hasa_opt.federated.aggregation import Screen, Update
 from hasa_opt.federated.batch_norm import start_statistics
-from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
-from hasa_opt.federated.costs import Costs
-from hasa_opt.federated.engines import ENGINES, Job, Report
-from hasa_opt.federated.evaluation import Deployments, Personal
-from hasa_opt.federated.history import History
-from hasa_opt.federated.jobs import LocalTraining
-from hasa_opt.federated.participation import Faults, corrupted, draw_clients
-from hasa_opt.federated.rounds import Record, Round, merge
-from hasa_opt.federated.settings import (
-    HasWidths,
-    check_arguments,
-    check_deployment,
-    check_robustness,
-    check_sample,
-    check_weight_power,
-    named,
-    read_means,
-    read_widths,
+from hasa_opt.federated.checkpoint import (
+    Checkpoints,
+    deferred_interrupt,
+    describe_model,
+    describe_settings,
+    describe_task,
 )
-from hasa_opt.federated.units import SCHEMES, Draw, find_draw
+from hasa_opt.federated.engines import ENGINES, Execution
+from hasa_opt.federated.evaluation import ClientTests
+from hasa_opt.federated.history import History
+from hasa_opt.federated.participation import Participation
+from hasa_opt.federated.rounds import Federation, Record
+from hasa_opt.federated.settings import (
+    Checkpoint,
+    Evaluation,
+    LocalTraining,
+    Server,
+    check_choice,
+    check_run,
+)
+from hasa_opt.federated.units import SCHEMES
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.policies.subnets import Subnets
+from hasa_opt.tasks.task import Task
 
-if TYPE_CHECKING:
-    from torch import Tensor
+OnRound = Callable[[int, Mapping[str, npt.NDArray[Any]]], None]
 
-    from hasa_opt.tasks import Task
+
+class HasWidths(Protocol):
+    """An allocation: anything that knows one width per client."""
+
+    @property
+    def widths(self) -> npt.ArrayLike:
+        """Widths of the clients, shape (n_clients,)."""
 
 
 def run(
     model: SupernetModel,
     task: Task,
-    allocation: npt.ArrayLike | HasWidths,
+    allocation: npt.ArrayLike | HasWidths | Subnets,
     *,
     rounds: int,
-    local_epochs: int = 1,
-    batch_size: int = 32,
-    learning_rate: float = 0.02,
-    optimizer: Literal["adam", "sgd"] = "adam",
-    aggregation: Literal["full", "selective"] = "full",
-    evaluate: Literal["subnet", "supernet"] = "subnet",
-    scheme: str = "prefix",
-    engine: str = "sequential",
-    scaler: bool = False,
-    batch_norm: Literal["static", "per_width"] = "static",
-    sample: int | None = None,
-    mean_widths: npt.ArrayLike | None = None,
-    weight_power: float = 1.0,
-    output_bias: Literal["shared", "local"] = "shared",
-    deploy: Literal["global", "personal"] = "global",
-    mix: float | Literal["validation"] = 0.75,
-    other_deployments: Literal["never", "last", "every"] = "never",
-    faults: Faults | None = None,
-    max_norm: float | None = 1e6,
+    training: LocalTraining = LocalTraining(),
+    server: Server = Server(),
+    evaluation: Evaluation = Evaluation(),
+    participation: Participation = Participation(),
+    execution: Execution = Execution(),
+    checkpoint: str | PathLike[str] | Checkpoint | None = None,
+    on_round: OnRound | None = None,
     seed: int = 0,
-    checkpoint: str | Path | None = None,
-    resume: bool = False,
-    on_round: Callable[[int, Mapping[str, npt.NDArray[Any]]], None] | None = None,
 ) -> History:
     """Train one supernet across all clients, each at its own fixed width.
 
@@ -83,74 +73,47 @@ def run(
     on the arguments alone: neither on the caller's random state nor on what ran before. Only the
     number of torch threads may change its last digits.
 
-    An update with NaN or infinity, of a wrong shape, or beyond ``max_norm`` is rejected and named
-    in ``History.events``. A round of which no update is left keeps the model, with a warning.
+    An update with NaN or infinity, of a wrong shape, or beyond ``server.max_update_norm`` is
+    rejected and named in ``History.events``. A round of which no update is left keeps the model,
+    with a warning.
 
     With a ``checkpoint``, the first Ctrl-C lets the round end, and raises KeyboardInterrupt once
     it is stored; the second raises at once. A run that ended in any way, kill -9 included, goes on
-    with ``resume=True`` and ends with the bits of one that was never interrupted.
+    with ``Checkpoint(directory, resume=True)`` and ends with the bits of one that was never
+    interrupted.
 
     Parameters
     ----------
-    model
+    model : SupernetModel
         Architecture and initial weights; it is not changed.
-    task
+    task : Task
         The clients' data.
-    allocation
-        Widths in (0, 1], shape (n_clients,), or an object with such ``widths``.
-    rounds
+    allocation : (n_clients,) floats in (0, 1], Allocation or Subnets
+        Widths, an object that has ``widths``, or subnets, which also say which units they take.
+    rounds : int
         Number of communication rounds.
-    local_epochs, batch_size, learning_rate, optimizer, scaler
-        See :class:`LocalTraining`.
-    aggregation
-        See :func:`aggregate`.
-    evaluate
-        Test each client on the new supernet cut to the units that its scheme chooses ("subnet") or
-        uncut ("supernet", as is usual for "rolling" and "random").
-    scheme
-        Which units a subnet is made of; name in :data:`hasa_opt.federated.SCHEMES`.
-    engine
-        How the clients are trained; name in :data:`hasa_opt.federated.ENGINES`.
-    batch_norm
-        Which running statistics tested models use, if there are BatchNorm layers: re-estimated
-        ("static") or those of their width ("per_width"); see
-        :mod:`hasa_opt.federated.batch_norm`.
-    sample
-        Clients drawn in each round, uniformly and without replacement; None: all. Only those are
-        trained and evaluated; after the last round all are evaluated.
-    mean_widths
-        With the scheme "ordered_dropout": mean of the widths that each client's batches train,
-        shape (n_clients,). They are drawn by :class:`hasa_opt.federated.MirroredWidths`; None: from
-        five widths, as in FjORD.
-    weight_power
-        Clients weigh by their number of training samples to this power in the average: 1 is
-        FedAvg, 0 weighs all alike.
-    output_bias
-        "local": each client trains an output bias of its own, which is neither sent nor averaged.
-    deploy
-        What a client is tested on: the "global" model, or its "personal" subnet,
-        ``global + mix (local - global)``, where local is the model that it trained last.
-    mix
-        Share of the local model in a personal one, from 0 to 1; "validation": chosen after each
-        round from 0, 0.25, 0.5, 0.75 and 1 by the pooled validation accuracy; 0 without targets.
-    other_deployments
-        When clients are also tested on the uncut supernet and on their personal subnets: never,
-        after the "last" round or after "every" one.
-    faults
-        Clients that drop out, are late or send garbage; None: none.
-    max_norm
-        Largest Euclidean norm of one client's update, as a guard against garbage; None: any.
-    seed
-        Drives sample order, dropout, the clients drawn and their faults; at least 0.
-    checkpoint
+    training : LocalTraining
+        How clients train.
+    server : Server
+        How the server averages.
+    evaluation : Evaluation
+        Which model each client is tested on.
+    participation : Participation
+        Who takes part in a round.
+    execution : Execution
+        How the clients are trained; ``executor`` and ``workers`` are a study's.
+    checkpoint : path or Checkpoint, optional
         Directory in which the last two rounds are kept, each a history that
-        :meth:`History.load` reads; None: nothing is stored.
-    resume
-        Go on after the last round in ``checkpoint``, or begin where there is none. All arguments
-        must be those of the run that wrote it; ``rounds`` may be larger.
-    on_round
+        :meth:`History.load` reads. Default: nothing is stored.
+    on_round : callable, optional
         Called after each round, once it is stored, with its number, from 0, and its row of the
         history. Not called again for the rounds before a resumed one.
+    seed : int
+        Drives sample order, dropout, the clients drawn and their faults; at least 0.
+
+    Returns
+    -------
+    History
 
     Raises
     ------
@@ -160,178 +123,154 @@ def run(
     StorageError
         If a checkpoint cannot be written; the one before it is intact.
     """
-    settings = LocalTraining(local_epochs, batch_size, learning_rate, optimizer, scaler, batch_norm)
-    widths = read_widths(allocation, task)
-    check_arguments(model, task, rounds, aggregation, evaluate, seed)
-    check_sample(task, sample)
-    check_robustness(task, faults, max_norm, checkpoint, resume)
-    check_deployment(evaluate, output_bias, deploy, mix, other_deployments)
-    check_weight_power(weight_power)
-    named(SCHEMES, "scheme", scheme)
-    train = named(ENGINES, "engine", engine)
-    draws = _draws(model, task, scheme, widths, mean_widths)
-    personal = Personal(
-        model,
-        local_bias=output_bias == "local",
-        keep_models=deploy == "personal" or other_deployments != "never",
+    check_run(model, task, rounds, seed)
+    subnets = read_subnets(allocation, task)
+    participation.check(task)
+    execution.check_single()
+    place = Checkpoint.read(checkpoint)
+    federation = Federation(
+        copy.deepcopy(model),
+        subnets,
+        task.samples,
+        training=training,
+        server=server,
+        participation=participation,
+        seed=seed,
+        statistics=start_statistics(model, task, training),
+        keep_models=evaluation.keeps_models,
     )
-    costs = Costs(model, local_epochs, personal.local)
-    costs.check(task, widths)
-    faults = faults or Faults()
-    statistics = start_statistics(model, task, settings)
-    deployments = Deployments(
-        task, widths, scheme, evaluate, deploy, mix, other_deployments, statistics, personal
+    federation.costs.check(task, subnets.widths)
+    means = subnets.mean_widths
+    metadata = describe_model(model) | describe_task(task) | {"rounds": rounds, "seed": seed}
+    metadata |= {"scheme": subnets.scheme, "engine": execution.engine}
+    metadata |= {"mean_widths": None if means is None else means.tolist()}
+    metadata |= describe_settings(
+        training=training, server=server, evaluation=evaluation, participation=participation
     )
-    metadata = describe_model(model) | _describe(task) | asdict(settings)
-    metadata |= {"rounds": rounds, "seed": seed, "aggregation": aggregation, "evaluate": evaluate}
-    metadata |= {"scheme": scheme, "engine": engine, "weight_power": float(weight_power)}
-    metadata |= {"output_bias": output_bias, "deploy": deploy, "mix": mix}
-    metadata |= {"other_deployments": other_deployments}
-    metadata |= {"mean_widths": None if mean_widths is None else np.asarray(mean_widths).tolist()}
-    metadata |= {"sample": sample, "faults": faults.record(), "max_norm": max_norm}
-    server, record = copy.deepcopy(model), Record(widths, metadata)
-    with _storage(checkpoint, resume) as (store, interrupted):
-        if store is not None and (past := store.newest(metadata, widths)) is not None:
-            _take_weights(server, past.weights, checkpoint)
-            personal.load(past.clients)
-            record.take(past)
+    record = Record(subnets.widths, metadata)
+    tests = ClientTests(task, federation, evaluation)
+    with _storage(place) as (store, interrupted):
+        if store is not None and (past := store.newest(metadata, subnets.widths)) is not None:
+            _go_on(federation, record, past, place)
         for number in range(len(record.rows), rounds):
-            now = Round(seed, number, len(task), draw_clients(len(task), sample, (seed, number)))
-            jobs = _jobs(server, task, widths, scheme, draws, personal, faults, costs, now)
-            reports = train(server, jobs, settings)
-            screen = Screen(server, max_norm)
-            updates = _updates(reports, weight_power, personal, faults, screen, costs, now)
-            merge(server, statistics.collect(updates), aggregation, personal.local, now)
+            now = federation.round(number)
+            now.train(ENGINES[execution.engine], task.train)
+            now.close()
             last = number == rounds - 1
-            measured = np.arange(len(task)) if last else now.clients
-            deployments.measure(server, measured, now, last)
+            tests.measure(now, last)
             if last:
-                statistics.fill(server, prefix(server, 1.0))
+                federation.statistics.fill(federation.model, prefix(federation.model, 1.0))
             record.add(now)
             if store is not None:
-                store.save(record.history(server, personal.state()))
+                store.save(record.history(federation.model, federation.personal.state()))
             if on_round is not None:
                 on_round(number, now.row)
             if interrupted():
                 raise KeyboardInterrupt(
-                    f"round {number + 1} of {rounds} is stored in {checkpoint}: resume=True goes on"
+                    f"round {number + 1} of {rounds} is stored: resume=True goes on"
                 )
-    return record.history(server, personal.state())
+    return record.history(federation.model, federation.personal.state())
+
+
+def read_subnets(allocation: npt.ArrayLike | HasWidths | Subnets, task: Task) -> Subnets:
+    """Read what each client of a task trains.
+
+    Raises
+    ------
+    InputError
+        If there is another number of widths, one is not in (0, 1], or the scheme is unknown.
+    """
+    if isinstance(allocation, Subnets):
+        check_choice("scheme", allocation.scheme, SCHEMES)
+        _check_number(allocation.widths, task)
+        return allocation
+    given = getattr(allocation, "widths", allocation)
+    try:
+        widths = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the allocation holds no numbers ({error}): give widths") from error
+    _check_number(widths, task)
+    for client in np.flatnonzero(~((widths > 0) & (widths <= 1))):
+        raise InputError(
+            f"client {task.client_names[client]!r} has width {widths[client]}: widths must be in "
+            "(0, 1]"
+        )
+    return Subnets(widths)
+
+
+def _check_number(widths: npt.NDArray[np.float64], task: Task) -> None:
+    if widths.shape != (len(task),):
+        raise InputError(
+            f"the allocation has shape {widths.shape}, but task {task.name!r} has "
+            f"{len(task)} clients: give one width per client"
+        )
+
+
+def _go_on(federation: Federation, record: Record, past: History, place: Checkpoint | None) -> None:
+    """Go on with the weights, the clients' own state and the rounds of a checkpoint."""
+    weights: Mapping[str, Tensor] = past.weights
+    try:
+        federation.model.load_state_dict(weights)
+    except RuntimeError as error:
+        where = "" if place is None else f"{place.directory} "
+        raise InputError(
+            f"{where}holds the weights of another model ({error}): give the model of that run, or "
+            "choose another directory"
+        ) from error
+    federation.personal.load(past.clients)
+    record.take(past)
 
 
 @contextmanager
 def _storage(
-    checkpoint: str | Path | None, resume: bool
+    place: Checkpoint | None,
 ) -> Iterator[tuple[Checkpoints | None, Callable[[], bool]]]:
     """Open the checkpoints; while there are any, Ctrl-C waits for the end of the round."""
-    if checkpoint is None:
+    if place is None:
         yield None, lambda: False
         return
     notice = "The round is finished and stored first; Ctrl-C again stops at once."
-    with Checkpoints.open(checkpoint, resume=resume) as store, deferred_interrupt(notice) as stop:
+    opened = Checkpoints.open(place.directory, resume=place.resume)
+    with opened as store, deferred_interrupt(notice) as stop:
         yield store, stop
 
 
-def _take_weights(
-    server: SupernetModel, weights: Mapping[str, Tensor], checkpoint: str | Path | None
-) -> None:
-    """Go on with the weights of a checkpoint."""
-    try:
-        server.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"{checkpoint} holds the weights of another model ({error}): give the model of that "
-            "run, or choose another directory"
-        ) from error
+def run_flat(
+    model: SupernetModel, task: Task, allocation: Any, *, checkpoint: Any = None, **flat: Any
+) -> History:
+    """Run with flat keywords: goes as soon as studies and pilots pass the objects on."""
 
+    def given(**names: str) -> dict[str, Any]:
+        return {field: flat.pop(name) for field, name in names.items() if name in flat}
 
-def _draws(
-    model: SupernetModel,
-    task: Task,
-    scheme: str,
-    widths: FloatArray,
-    mean_widths: npt.ArrayLike | None,
-) -> list[Draw | None]:
-    """Find what draws the width of each client's batches; None where all train the subnet."""
-    if mean_widths is None:
-        return [find_draw(model, scheme)] * len(task)
-    means = read_means(mean_widths, task, scheme, widths)
-    return [find_draw(model, scheme, mean) for mean in means.tolist()]
-
-
-def _jobs(
-    server: SupernetModel,
-    task: Task,
-    widths: FloatArray,
-    scheme: str,
-    draws: Sequence[Draw | None],
-    personal: Personal,
-    faults: Faults,
-    costs: Costs,
-    now: Round,
-) -> Iterator[Job]:
-    """Say what each client that takes part has to do; one split is loaded at a time."""
-    for client in now.clients.tolist():
-        own = (now.seed, now.number, client)
-        fate = faults.fate(own)
-        if fate == "dropped":
-            now.note(client, "dropped", "it took no part in the round")
-            continue
-        width, split = widths[client], task.train[client]
-        for name in ("bytes_down", "bytes_up"):
-            now.row[name][client] = costs.transfer(width)
-        if fate == "late":
-            now.row["flops"][client] = costs.flops(split.inputs, costs.planned(width, split))
-            now.note(client, "late", "its update came when the round was closed")
-            continue
-        kept = SCHEMES[scheme](server, width, own)
-        yield Job(client, width, kept, split, own, draws[client], personal.own(client))
-
-
-def _updates(
-    trained: Iterable[Report],
-    weight_power: float,
-    personal: Personal,
-    faults: Faults,
-    screen: Screen,
-    costs: Costs,
-    now: Round,
-) -> Iterator[Update]:
-    """Note each client's result and yield its update if it is sound, so that one state is held."""
-    for report in trained:
-        job, result = report.job, report.result
-        now.row["train_loss"][job.client] = result.loss
-        now.row["seconds"][job.client] = result.seconds
-        now.row["mean_width"][job.client] = costs.mean_width(result.trained)
-        now.row["flops"][job.client] = costs.flops(job.split.inputs, result.trained)
-        garbage = faults.fate(job.key) == "corrupt"
-        state = corrupted(report.state, job.key) if garbage else report.state
-        update = Update(job.width, len(job.split) ** weight_power, state, job.kept)
-        fault = screen.fault(update)
-        if fault is None:
-            personal.take(job.client, state, job.kept)
-            yield update
-        else:
-            now.note(job.client, "rejected", fault)
-
-
-def describe_model(model: SupernetModel) -> dict[str, Any]:
-    """Describe a supernet and its initial weights in terms that JSON can hold."""
-    weights = model.state_dict().values()
-    return {
-        "model": type(model).__name__,
-        "sizes": dict(model.sizes),
-        "architecture sha256": model.architecture,
-        "initial weights sha256": sha256(tensor.numpy(force=True) for tensor in weights),
-    }
-
-
-def _describe(task: Task) -> dict[str, Any]:
-    """Describe the data in terms that JSON can hold."""
-    return {
-        "task": task.name,
-        "client_names": list(task.client_names),
-        "samples": task.samples.tolist(),
-        "data sha256": task.checksum,
-        "fingerprint": dict(task.fingerprint),
-    }
+    widths = np.asarray(getattr(allocation, "widths", allocation), dtype=np.float64)
+    means = flat.pop("mean_widths", None)
+    also = flat.pop("other_deployments", "never")
+    return run(
+        model,
+        task,
+        Subnets(
+            widths,
+            flat.pop("scheme", "prefix"),
+            None if means is None else np.asarray(means, dtype=np.float64),
+        ),
+        training=LocalTraining(
+            **given(
+                epochs="local_epochs",
+                batch_size="batch_size",
+                learning_rate="learning_rate",
+                optimizer="optimizer",
+                output_bias="output_bias",
+            )
+        ),
+        server=Server(**given(aggregation="aggregation", weight_power="weight_power")),
+        evaluation=Evaluation(
+            also=() if also == "never" else ("supernet", "personal"),
+            also_after="every" if also == "every" else "last",
+            **given(on="evaluate", interpolation="mix"),
+        ),
+        participation=Participation(**given(clients_per_round="sample", faults="faults")),
+        execution=Execution(**given(engine="engine")),
+        checkpoint=checkpoint,
+        **flat,
+    )

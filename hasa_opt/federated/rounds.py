@@ -1,48 +1,259 @@
-"""The record of a run: what its rounds measure, and what goes wrong in them."""
+"""Rounds: who is asked to train what, what comes back, and what the server makes of it.
+
+One :class:`Round` serves the loop, the probe's warm-up and the Flower server alike, in three steps:
+its jobs (:meth:`Round.jobs`, or :meth:`Round.ask` where clients train elsewhere), what came back
+(:meth:`Round.take`), and its end (:meth:`Round.close`).
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.federated.aggregation import Update, aggregate
+from hasa_opt.federated.aggregation import Average, Screen
+from hasa_opt.federated.batch_norm import Static
+from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.history import COLUMNS, COUNTED, Event, EventKind, History
+from hasa_opt.federated.jobs import Draw, Engine, Job, LocalResult, Update
+from hasa_opt.federated.participation import Faults, Participation, corrupted, draw_clients
+from hasa_opt.federated.personal import Personal
+from hasa_opt.federated.settings import LocalTraining, Server
+from hasa_opt.federated.units import SCHEMES, find_draw
+from hasa_opt.models.cuts import Kept
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.policies.subnets import Subnets
+from hasa_opt.tasks.task import Split
 
 Row = dict[str, npt.NDArray[Any]]
 """One round of a history: column name -> array of shape (n_clients,)."""
 
 
-@dataclass(eq=False)
+class Federation:
+    """A server and its clients: what stays the same over the rounds of a run.
+
+    Parameters
+    ----------
+    model : SupernetModel
+        The server's supernet; each round changes it.
+    subnets : Subnets
+        What each client trains.
+    samples : (n_clients,) integers
+        Training samples, by which clients weigh in the average.
+    training : LocalTraining
+    server : Server
+    participation : Participation
+    seed : int
+    statistics : Static
+        Gives tested models their running statistics.
+    keep_models : bool
+        Whether clients keep the model that they trained last.
+    draw : Draw, optional
+        Draws the widths of each client's batches. Default: as the scheme of the subnets does.
+    """
+
+    def __init__(
+        self,
+        model: SupernetModel,
+        subnets: Subnets,
+        samples: Sequence[int] | IntArray,
+        *,
+        training: LocalTraining,
+        server: Server,
+        participation: Participation,
+        seed: int,
+        statistics: Static,
+        keep_models: bool = False,
+        draw: Draw | None = None,
+    ) -> None:
+        self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
+        self.server, self.statistics = server, statistics
+        self.personal = Personal(model, training.output_bias == "local", keep_models)
+        self.costs = Costs(model, training.epochs, self.personal.local)
+        self.participation = participation
+        self.faults = participation.faults or Faults()
+        self._weights: list[float] = [int(size) ** server.weight_power for size in samples]
+        self._draw = draw
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def round(self, number: int) -> Round:
+        """Begin a round, from 0."""
+        return Round(self, number)
+
+    def width(self, client: int) -> float:
+        """Width of a client's subnet."""
+        return float(self.subnets.widths[client])
+
+    def units(self, client: int, number: int) -> Kept:
+        """Units of the supernet that a client trains, or is tested on, in a round."""
+        key = (self.seed, number, client)
+        return SCHEMES[self.subnets.scheme](self.model, self.width(client), key)
+
+    def draw(self, client: int) -> Draw | None:
+        """What draws the width of a client's batches; None: all train the whole subnet."""
+        if self._draw is not None:
+            return self._draw
+        means = self.subnets.mean_widths
+        mean = None if means is None else float(means[client])
+        return find_draw(self.model, self.subnets.scheme, mean)
+
+    def weight(self, client: int) -> float:
+        """Weight of a client in the average."""
+        return self._weights[client]
+
+
 class Round:
-    """One round while it runs: who takes part, what is measured, what goes wrong."""
+    """One round: who takes part, what is measured, what goes wrong.
 
-    seed: int
-    number: int
-    n_clients: int
-    clients: IntArray
-    events: list[Event] = field(default_factory=list)
+    Parameters
+    ----------
+    federation : Federation
+        Its supernet is broadcast, and replaced when the round is closed.
+    number : int
+        From 0.
 
-    def __post_init__(self) -> None:
-        self.row: Row = {name: np.full(self.n_clients, np.nan) for name in COLUMNS}
-        self.row |= {name: np.zeros(self.n_clients, dtype=np.int64) for name in COUNTED}
+    Attributes
+    ----------
+    clients : (n_drawn,) int64
+        Rows of the clients that are drawn, ascending.
+    row : dict of str to (n_clients,) array
+        What is measured.
+    events : list of Event
+        What goes wrong.
+    """
+
+    def __init__(self, federation: Federation, number: int) -> None:
+        self.federation, self.number = federation, number
+        n_clients, drawn = len(federation), federation.participation.clients_per_round
+        self.clients = draw_clients(n_clients, drawn, (federation.seed, number))
+        self.row: Row = {name: np.full(n_clients, np.nan) for name in COLUMNS}
+        self.row |= {name: np.zeros(n_clients, dtype=np.int64) for name in COUNTED}
+        self.events: list[Event] = []
+        self._units: dict[int, Kept] = {}
+        self._screen = Screen(federation.model, federation.server.max_update_norm)
+        self._average = Average(
+            federation.model, federation.server.aggregation, federation.personal.local
+        )
+        federation.statistics.begin()
 
     def note(self, client: int | None, kind: EventKind, reason: str) -> None:
         """Record what went wrong with a client, or, without one, with the whole round."""
         self.events.append(Event(self.number, client, kind, reason))
 
+    def units(self, client: int) -> Kept:
+        """Units of the supernet that a client trains, or is tested on, in this round."""
+        return self.federation.units(client, self.number)
+
+    def ask(self, client: int) -> Kept:
+        """Send a client its subnet, which is noted; the units that it trains are returned."""
+        width = self.federation.width(client)
+        self.row["bytes_down"][client] = self.federation.costs.transfer(width)
+        self._units[client] = self.units(client)
+        return self._units[client]
+
+    def jobs(self, splits: Sequence[Split]) -> Iterator[Job]:
+        """Say what each client that takes part has to do; one split is loaded at a time.
+
+        Parameters
+        ----------
+        splits : n_clients training splits
+        """
+        federation = self.federation
+        for client in self.clients.tolist():
+            key = (federation.seed, self.number, client)
+            fate = federation.faults.fate(key)
+            if fate == "dropped":
+                self.note(client, "dropped", "it took no part in the round")
+                continue
+            width, split, kept = federation.width(client), splits[client], self.ask(client)
+            if fate == "late":
+                self._late(client, split)
+                continue
+            own = federation.personal.own(client)
+            yield Job(client, width, kept, split, key, federation.draw(client), own)
+
+    def _late(self, client: int, split: Split) -> None:
+        """Note a client that trained and sent for nothing."""
+        costs, width = self.federation.costs, self.federation.width(client)
+        self.row["bytes_up"][client] = costs.transfer(width)
+        self.row["flops"][client] = costs.flops(split.inputs, costs.planned(width, split))
+        self.note(client, "late", "its update came when the round was closed")
+
+    def take(
+        self, client: int, state: Mapping[str, Tensor], result: LocalResult, sample: Tensor
+    ) -> None:
+        """Take what a client sent, and average it in if it is sound.
+
+        Parameters
+        ----------
+        client : int
+            Row of a client that was asked.
+        state : dict of str to tensor
+            ``state_dict()`` of its trained subnet.
+        result : LocalResult
+        sample : (n, ...) tensor
+            Inputs that it trained on, for the count of operations; one is enough.
+        """
+        federation, row = self.federation, self.row
+        costs, width = federation.costs, federation.width(client)
+        row["bytes_up"][client] = costs.transfer(width)
+        row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
+        row["mean_width"][client] = costs.mean_width(result.trained)
+        row["flops"][client] = costs.flops(sample, result.trained)
+        key = (federation.seed, self.number, client)
+        sent = corrupted(state, key) if federation.faults.fate(key) == "corrupt" else state
+        update = Update(width, federation.weight(client), sent, self._units[client])
+        fault = self._screen.fault(update)
+        if fault is not None:
+            self.note(client, "rejected", fault)
+            return
+        federation.personal.take(client, sent, self._units[client])
+        federation.statistics.learn(update)
+        self._average.add(update)
+
+    def train(self, engine: Engine, splits: Sequence[Split]) -> None:
+        """Let the clients train on this machine, and take what they send.
+
+        Parameters
+        ----------
+        engine : Engine
+        splits : n_clients training splits
+        """
+        federation = self.federation
+        for report in engine(federation.model, self.jobs(splits), federation.training):
+            self.take(report.job.client, report.state, report.result, report.job.split.inputs)
+
+    def close(self) -> None:
+        """Average what arrived into the supernet, or keep it, with a warning, without any."""
+        if self._average.empty:
+            self.note(None, "empty", "no update was left: the model stays as it was")
+            notice = f"round {self.number}: no update was left, the model is kept"
+            warnings.warn(notice, stacklevel=3)
+            return
+        self.federation.model.load_state_dict(self._average.state())
+
 
 @dataclass(eq=False)
 class Record:
-    """What the rounds of a run have measured so far."""
+    """What the rounds of a run have measured so far.
+
+    Attributes
+    ----------
+    widths : (n_clients,) floats
+    metadata : dict
+        Settings and data of the run, ready for JSON.
+    rows : list of dict
+        One for each round.
+    events : list of Event
+    """
 
     widths: FloatArray
     metadata: dict[str, Any]
@@ -74,32 +285,3 @@ class Record:
             clients={name: tensor.detach().clone().cpu() for name, tensor in clients.items()},
             events=tuple(self.events),
         )
-
-
-def merge(
-    server: SupernetModel,
-    updates: Iterable[Update],
-    aggregation: Literal["full", "selective"],
-    local: Collection[str],
-    now: Round,
-) -> None:
-    """Average the updates into the server's model, or keep it, with a warning, without any.
-
-    Parameters
-    ----------
-    server
-        The supernet as it was broadcast; it is changed.
-    updates
-        Sound ones, in the order of the clients.
-    aggregation, local
-        As for :func:`aggregate`.
-    now
-        The round, which notes that it is empty.
-    """
-    arrived = iter(updates)
-    first = next(arrived, None)
-    if first is None:
-        now.note(None, "empty", "no update was left: the model stays as it was")
-        warnings.warn(f"round {now.number}: no update was left, the model is kept", stacklevel=3)
-        return
-    server.load_state_dict(aggregate(server, chain([first], arrived), aggregation, local))

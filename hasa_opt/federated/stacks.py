@@ -22,9 +22,9 @@ from torch.overrides import TorchFunctionMode
 from hasa_opt.federated.batches import DropoutShapes, only_rows, output_layer
 from hasa_opt.federated.jobs import Job
 from hasa_opt.federated.stacked_layers import LAYERS, CannotStackError, linear, unfold
-from hasa_opt.federated.units import Mould, Recent, Subnets
+from hasa_opt.federated.units import Extraction, Mould, Recent
 from hasa_opt.models.subnets import seeded_rng
-from hasa_opt.tasks.task import IGNORED
+from hasa_opt.models.targets import counted, cross_entropy
 
 FEW_LOGITS = 2**15
 """Logits of one client, above which its output layer is not stacked: they should stay in cache."""
@@ -96,7 +96,7 @@ class Folded:
         targets = targets.flatten(1)
         if self._head is None:
             return _summed(self.predict(inputs, masks), targets)
-        known = targets != IGNORED
+        known = counted(targets)
         counts = known.sum(1)
         known_first = (~known).to(torch.uint8).argsort(dim=1, stable=True)
         rows = known_first[:, : max(1, int(counts.max()))]
@@ -112,9 +112,7 @@ class Folded:
             return _summed(logits.view(clients, -1, logits.shape[-1]), targets)
         return torch.stack(
             [
-                functional.cross_entropy(
-                    functional.linear(own[:count], *parameters), known[:count], reduction="sum"
-                )
+                cross_entropy(functional.linear(own[:count], *parameters), known[:count], "sum")
                 for own, known, count, *parameters in zip(
                     hidden.view(clients, rows.shape[1], -1),
                     targets,
@@ -129,10 +127,7 @@ class Folded:
 
 def _summed(logits: Tensor, targets: Tensor) -> Tensor:
     """Sum the cross entropy over each client's targets."""
-    losses = functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.view(targets.shape).sum(1)
+    return cross_entropy(logits, targets).view(targets.shape).sum(1)
 
 
 class _Folding(TorchFunctionMode):
@@ -212,14 +207,14 @@ Found = tuple[str, Stack]
 _found: WeakKeyDictionary[nn.Module, Recent[Found | None]] = WeakKeyDictionary()
 
 
-def group_of(subnets: Subnets, job: Job) -> tuple[Any, ...]:
+def group_of(extraction: Extraction, job: Job) -> tuple[Any, ...]:
     """Say what clients must share to be stacked: width, sizes, shapes and types of the samples."""
     split = job.split
     shapes = (split.inputs.shape[1:], split.inputs.dtype, split.targets.shape[1:])
-    return (job.width, subnets.place(job.kept).sizes, *shapes)
+    return (job.width, extraction.place(job.kept).sizes, *shapes)
 
 
-def find_stack(subnets: Subnets, job: Job) -> Found | None:
+def find_stack(extraction: Extraction, job: Job) -> Found | None:
     """Find a way to stack subnets such as this job's; None if each must be trained by itself.
 
     A way is taken if it gives what the plain subnet gives, for two clients with different weights,
@@ -231,26 +226,26 @@ def find_stack(subnets: Subnets, job: Job) -> Found | None:
     tuple
         Name and stack, remembered as long as the server lives.
     """
-    known = _found.setdefault(subnets.server, Recent())
-    return known.get(group_of(subnets, job), lambda: _find(subnets, job))
+    known = _found.setdefault(extraction.server, Recent())
+    return known.get(group_of(extraction, job), lambda: _find(extraction, job))
 
 
-def _find(subnets: Subnets, job: Job) -> Found | None:
+def _find(extraction: Extraction, job: Job) -> Found | None:
     for name in STACKS:
-        if _reproduces(name, subnets, job):
-            return name, _build(name, subnets, job)
+        if _reproduces(name, extraction, job):
+            return name, _build(name, extraction, job)
     return None
 
 
-def _build(name: str, subnets: Subnets, job: Job) -> Stack:
-    mould = subnets.mould(job)
+def _build(name: str, extraction: Extraction, job: Job) -> Stack:
+    mould = extraction.mould(job)
     mould.model.train()
     return STACKS[name](mould, output_layer(mould.model, job.split))
 
 
-def _reproduces(name: str, subnets: Subnets, job: Job) -> bool:
-    """Whether the stack gives the logits of two separate subnets, but for rounding."""
-    weights = subnets.weights(job)
+def _reproduces(name: str, extraction: Extraction, job: Job) -> bool:
+    """Whether the stack gives the logits of two separate extraction, but for rounding."""
+    weights = extraction.weights(job)
     others = {key: 0.9 * t if t.is_floating_point() else t for key, t in weights.items()}
     device = next(iter(weights.values())).device
     few = _different(job.split.inputs[[0, len(job.split) // 2, -1]].to(device))
@@ -260,7 +255,7 @@ def _reproduces(name: str, subnets: Subnets, job: Job) -> bool:
     if length is not None:
         padded[:, length:] = 0
     both = {key: torch.stack([weights[key], others[key]]) for key in weights}
-    alone = subnets.mould(job)
+    alone = extraction.mould(job)
     alone.model.train()
     expected = []
     try:
@@ -270,7 +265,7 @@ def _reproduces(name: str, subnets: Subnets, job: Job) -> bool:
                 with DropoutShapes():
                     logits = alone.model(inputs)
                     expected.append(logits.reshape(len(inputs), -1, logits.shape[-1]))
-            stack = _build(name, subnets, job)
+            stack = _build(name, extraction, job)
             stack.fill(both)
             logits = stack.predict(torch.stack([few, padded]), _no_masks)
     except Exception:  # Whatever a foreign model raises when it is stacked: it cannot be.

@@ -1,11 +1,11 @@
-"""Schemes: which units of the supernet a client's subnet is made of."""
+"""Units: which of the supernet's a subnet is made of, and how it is cut out and put back."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,20 +13,14 @@ from torch import Tensor, nn
 
 from hasa_opt._utils.streams import UNITS, WIDTHS, Key, client_stream, derive_seed
 from hasa_opt._utils.units import count_whole
+from hasa_opt.federated.jobs import Draw, Job
 from hasa_opt.models.cuts import Coordinates, Kept
 from hasa_opt.models.subnets import extract, locate, ties
 from hasa_opt.models.subnets import prefix as leading_units
 from hasa_opt.models.supernet import SupernetModel
 
-if TYPE_CHECKING:
-    from hasa_opt.federated.jobs import Job
-
-
 Scheme = Callable[[SupernetModel, float, Key], Kept]
 """Chooses the kept units from the server's model, the width and the key (seed, round, client)."""
-
-Draw = Callable[[float, Key], Iterator[float]]
-"""Draws the width of each batch, without end, from the client's width and the key."""
 
 
 def prefix(model: SupernetModel, width: float, key: Key) -> Kept:
@@ -213,7 +207,7 @@ class Place:
     common: bool
 
 
-class Subnets:
+class Extraction:
     """Cuts the subnets of a server that does not change during a round.
 
     Parameters

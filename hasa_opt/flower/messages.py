@@ -193,17 +193,14 @@ class Trained:
     ----------
     state : dict of str to Tensor
         Weights of its subnet.
-    loss, seconds : float
-    counts : dict of float to int
-        How many samples trained which width.
+    result : LocalResult
+        Without the number of steps, which no device tells.
     sample : Tensor
         Zeros of the shape of one input.
     """
 
     state: dict[str, Tensor]
-    loss: float
-    seconds: float
-    counts: dict[float, int]
+    result: LocalResult
     sample: Tensor
 
     @classmethod
@@ -219,9 +216,12 @@ class Trained:
             own, measured = load(message, TRAINED), load(message, MEASURED)
             return cls(
                 unpack(message),
-                float(measured["train_loss"]),
-                float(measured["seconds"]),
-                dict(zip(own["widths"], own["samples"], strict=True)),
+                LocalResult(
+                    float(measured["train_loss"]),
+                    float(measured["seconds"]),
+                    n_steps=0,
+                    trained=dict(zip(own["widths"], own["samples"], strict=True)),
+                ),
                 torch.zeros(
                     (1, *own["shape"]), dtype=torch.float32 if own["floating"] else torch.int64
                 ),

@@ -22,6 +22,7 @@ from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
 from hasa_opt.policies.plans import Meter, plan
 from hasa_opt.policies.policy import Setting, find_policy
+from hasa_opt.policies.subnets import Subnets
 from hasa_opt.rules.scores import SCORES
 
 __all__ = ["Fleet", "Roster"]
@@ -156,20 +157,14 @@ class Roster:
     partitions : (n_clients,) integers
     names : n_clients strings
     samples : (n_clients,) integers
-    widths : (n_clients,) floats
-        Width of each client's subnet.
-    scheme : str
-        Which units a subnet is made of; name in :data:`hasa_opt.federated.SCHEMES`.
-    means : (n_clients,) floats, optional
-        Mean of the widths that the batches train; None: all train the whole subnet.
+    subnets : Subnets
+        What each client trains.
     """
 
     partitions: tuple[int, ...]
     names: tuple[str, ...]
     samples: IntArray
-    widths: FloatArray
-    scheme: str = "prefix"
-    means: FloatArray | None = None
+    subnets: Subnets
 
     def __len__(self) -> int:
         return len(self.partitions)
@@ -214,19 +209,18 @@ class Roster:
             tuple(own.partition for own in profiles),
             tuple(own.name for own in profiles),
             clients.samples,
-            chosen.widths,
-            chosen.scheme,
-            chosen.mean_widths,
+            chosen,
         )
 
     def record(self) -> dict[str, Any]:
         """All but the widths, ready for JSON."""
+        means = self.subnets.mean_widths
         return {
             "partitions": list(self.partitions),
             "client_names": list(self.names),
             "samples": self.samples.tolist(),
-            "scheme": self.scheme,
-            "mean_widths": None if self.means is None else self.means.tolist(),
+            "scheme": self.subnets.scheme,
+            "mean_widths": None if means is None else means.tolist(),
         }
 
     @classmethod
@@ -237,7 +231,5 @@ class Roster:
             tuple(record["partitions"]),
             tuple(record["client_names"]),
             np.array(record["samples"], dtype=np.int64),
-            widths,
-            record["scheme"],
-            None if means is None else np.array(means),
+            Subnets(widths, record["scheme"], None if means is None else np.array(means)),
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import INFO, WARNING
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord
@@ -15,19 +15,15 @@ from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated import SCHEMES, History, Update
-from hasa_opt.federated.aggregation import Screen
-from hasa_opt.federated.batch_norm import running_statistics
-from hasa_opt.federated.checkpoint import Checkpoints, check_same_run
-from hasa_opt.federated.costs import Costs
-from hasa_opt.federated.loop import describe_model
-from hasa_opt.federated.participation import draw_clients
-from hasa_opt.federated.rounds import Record, Round, merge
-from hasa_opt.federated.units import Subnets
+from hasa_opt.federated import History
+from hasa_opt.federated.batch_norm import Static, running_statistics
+from hasa_opt.federated.checkpoint import Checkpoints, check_same_run, describe_model
+from hasa_opt.federated.rounds import Federation, Record, Round
+from hasa_opt.federated.units import Extraction
 from hasa_opt.flower.messages import Trained, Work, pack, reason, tested
 from hasa_opt.flower.roster import Fleet, Roster
 from hasa_opt.flower.settings import Settings
-from hasa_opt.models import SupernetModel
+from hasa_opt.models import Kept, SupernetModel
 
 __all__ = ["SupernetStrategy", "serve", "server_app"]
 
@@ -63,7 +59,16 @@ class SupernetStrategy(Strategy):
     ) -> None:
         self.model, self.record = model, record
         self._roster, self._fleet, self._settings = roster, fleet, settings
-        self._costs = Costs(model, settings.local_epochs)
+        self._federation = Federation(
+            model,
+            roster.subnets,
+            roster.samples,
+            training=settings.training,
+            server=settings.server,
+            participation=settings.participation,
+            seed=settings.seed,
+            statistics=Static(model, (), settings.batch_size),
+        )
         self._on_round = on_round
         self._now = self._next()
         self._asked: dict[int, int] = {}
@@ -74,7 +79,7 @@ class SupernetStrategy(Strategy):
         """Send each drawn client that is connected its slice of the supernet."""
         self.model.load_state_dict(arrays.to_torch_state_dict())
         self._now = self._next()
-        return self._messages(MessageType.TRAIN, self._now.clients.tolist())
+        return self._messages(MessageType.TRAIN, self._now.clients.tolist(), self._now.ask)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -85,10 +90,9 @@ class SupernetStrategy(Strategy):
         for row in now.clients.tolist():
             if row not in arrived:
                 now.note(row, "dropped", faults.get(row, "its node is not connected"))
-        for row in self._asked.values():
-            now.row["bytes_down"][row] = self._costs.transfer(self._roster.widths[row])
-        mode = cast(Literal["full", "selective"], self._settings.aggregation)
-        merge(self.model, self._updates(arrived), mode, (), now)
+        for row, reply in arrived.items():
+            self._take(row, reply)
+        now.close()
         for event in now.events:
             name = "" if event.client is None else self._roster.names[event.client]
             log(WARNING, "%s %s: %s", name, event.kind, event.reason)
@@ -107,7 +111,7 @@ class SupernetStrategy(Strategy):
             return []
         last = number + 1 == self._settings.rounds
         rows = range(len(self._roster)) if last else self._now.clients.tolist()
-        return self._messages(MessageType.EVALUATE, rows)
+        return self._messages(MessageType.EVALUATE, rows, self._now.units)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -134,27 +138,28 @@ class SupernetStrategy(Strategy):
     def summary(self) -> None:
         """Log the allocation."""
         own = self._roster
-        for name, samples, width in zip(own.names, own.samples, own.widths, strict=True):
+        for name, samples, width in zip(own.names, own.samples, own.subnets.widths, strict=True):
             log(INFO, "\t%s: %d samples, width %.3g", name, samples, width)
 
     def _next(self) -> Round:
         """The round after those that are recorded."""
-        number, n_clients = len(self.record.rows), len(self._roster)
-        key = (self._settings.seed, number)
-        return Round(*key, n_clients, draw_clients(n_clients, self._settings.drawn, key))
+        return self._federation.round(len(self.record.rows))
 
-    def _messages(self, kind: str, rows: Iterable[int]) -> list[Message]:
+    def _messages(
+        self, kind: str, rows: Iterable[int], units: Callable[[int], Kept]
+    ) -> list[Message]:
         """Make the messages with the slices; a list, since Flower goes through them twice."""
-        own, nodes, subnets = self._roster, self._fleet.nodes(), Subnets(self.model)
+        partitions, subnets = self._roster.partitions, self._roster.subnets
+        nodes, extraction = self._fleet.nodes(), Extraction(self.model)
+        means = subnets.mean_widths
         self._asked, messages = {}, []
         for row in rows:
-            if own.partitions[row] not in nodes:
+            if partitions[row] not in nodes:
                 continue
-            node, width = nodes[own.partitions[row]], float(own.widths[row])
-            mean = 0.0 if own.means is None else float(own.means[row])
-            work = Work(self._settings.seed, self._now.number, row, width, own.scheme, mean)
-            kept = SCHEMES[own.scheme](self.model, width, work.key)
-            content = pack(subnets.copy(kept), work=work.record(self._settings.training))
+            node, width = nodes[partitions[row]], float(subnets.widths[row])
+            mean = 0.0 if means is None else float(means[row])
+            work = Work(self._settings.seed, self._now.number, row, width, subnets.scheme, mean)
+            content = pack(extraction.copy(units(row)), work=work.record(self._settings.training))
             self._asked[node] = row
             messages.append(Message(content, node, kind, group_id=str(self._now.number)))
         return messages
@@ -174,29 +179,15 @@ class SupernetStrategy(Strategy):
         missing = {row: why for row, why in faults.items() if row not in usable}
         return dict(sorted(usable.items())), missing
 
-    def _updates(self, arrived: dict[int, Message]) -> Iterator[Update]:
-        """Yield the update of each client if it is sound."""
-        own, now = self._roster, self._now
-        screen = Screen(self.model, self._settings.max_norm or None)
-        for row, reply in arrived.items():
-            width = float(own.widths[row])
-            kept = SCHEMES[own.scheme](self.model, width, (now.seed, now.number, row))
-            weight = float(own.samples[row] ** self._settings.weight_power)
-            now.row["bytes_up"][row] = self._costs.transfer(width)
-            try:
-                found = Trained.read(reply)
-                now.row["flops"][row] = self._costs.flops(found.sample, found.counts)
-                now.row["mean_width"][row] = self._costs.mean_width(found.counts)
-            except InputError as error:
-                now.note(row, "rejected", str(error))
-                continue
-            now.row["train_loss"][row], now.row["seconds"][row] = found.loss, found.seconds
-            update = Update(width, weight, found.state, kept)
-            fault = screen.fault(update)
-            if fault is None:
-                yield update
-            else:
-                now.note(row, "rejected", fault)
+    def _take(self, row: int, reply: Message) -> None:
+        """Hand a client's reply to the round, which averages it in if it is sound."""
+        try:
+            found = Trained.read(reply)
+            self._now.take(row, found.state, found.result, found.sample)
+        except InputError as error:
+            width = self._federation.width(row)
+            self._now.row["bytes_up"][row] = self._federation.costs.transfer(width)
+            self._now.note(row, "rejected", str(error))
 
 
 _ROSTER = "roster"
@@ -258,7 +249,7 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
         if past is None:
             profiles = fleet.enrol(settings.clients, settings.epsilon, settings.delta)
             roster = Roster.allocate(profiles, model, settings)
-            record = Record(roster.widths, metadata | {_ROSTER: roster.record()})
+            record = Record(roster.subnets.widths, metadata | {_ROSTER: roster.record()})
         else:
             kept = past.metadata.get(_ROSTER, {})
             record = Record(past.widths, metadata | {_ROSTER: kept})

@@ -12,9 +12,8 @@ from typing import Any, Self
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated import SCHEMES, LocalTraining
-from hasa_opt.federated.aggregation import AGGREGATIONS
-from hasa_opt.federated.settings import check_choice, check_weight_power
+from hasa_opt.federated import SCHEMES, LocalTraining, Participation, Server
+from hasa_opt.federated.settings import MAX_UPDATE_NORM, check_choice
 from hasa_opt.policies.policy import parse_policy
 from hasa_opt.rules.scores import SCORES
 
@@ -47,11 +46,11 @@ class Settings:
         The menu, separated by commas or spaces.
     score : str
         Name in :data:`~hasa_opt.rules.scores.SCORES`.
-    aggregation, weight_power, max_norm
-        As for :func:`hasa_opt.federated.run`; a ``max_norm`` of 0 accepts any finite update.
-    sample : int
+    aggregation, weight_power, max_update_norm
+        As for :class:`hasa_opt.federated.Server`; a norm of 0 accepts any finite update.
+    clients_per_round : int
         Clients drawn in each round; 0: all.
-    local_epochs, batch_size, learning_rate, optimizer, scaler
+    epochs, batch_size, learning_rate, optimizer, scaler
         As for :class:`hasa_opt.federated.LocalTraining`.
     seed : int
     evaluate_every : int
@@ -83,9 +82,9 @@ class Settings:
     score: str = "jensen_shannon"
     aggregation: str = "full"
     weight_power: float = 1.0
-    max_norm: float = 1e6
-    sample: int = 0
-    local_epochs: int = 1
+    max_update_norm: float = MAX_UPDATE_NORM
+    clients_per_round: int = 0
+    epochs: int = 1
     batch_size: int = 32
     learning_rate: float = 0.02
     optimizer: str = "adam"
@@ -103,7 +102,7 @@ class Settings:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise InputError(f"{_shown(name)} = {getattr(self, name)} must be above 0")
-        for name in ("seed", "sample", "epsilon", "max_norm"):
+        for name in ("seed", "clients_per_round", "epsilon", "max_update_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{_shown(name)} = {getattr(self, name)} must be at least 0")
         policy, options = parse_policy(self.policy)
@@ -111,10 +110,8 @@ class Settings:
             raise InputError(f"policy {self.policy!r} has options: give settings of their own")
         check_choice("scheme", policy.scheme, SCHEMES)
         check_choice("score", self.score, SCORES)
-        check_choice("aggregation", self.aggregation, AGGREGATIONS)
-        check_weight_power(self.weight_power)
         self.menu  # noqa: B018
-        self.training  # noqa: B018
+        self.training, self.server, self.participation  # noqa: B018
 
     @classmethod
     def read(cls, configuration: Mapping[str, object]) -> Self:
@@ -154,17 +151,26 @@ class Settings:
     def training(self) -> LocalTraining:
         """How clients train."""
         return LocalTraining(
-            self.local_epochs,
-            self.batch_size,
-            self.learning_rate,
-            self.optimizer,  # type: ignore[arg-type]
-            self.scaler,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            optimizer=self.optimizer,  # type: ignore[arg-type]
+            scaler=self.scaler,
         )
 
     @property
-    def drawn(self) -> int | None:
-        """Clients drawn in each round; None: all."""
-        return self.sample or None
+    def server(self) -> Server:
+        """How the server averages."""
+        return Server(
+            aggregation=self.aggregation,  # type: ignore[arg-type]
+            weight_power=self.weight_power,
+            max_update_norm=self.max_update_norm or None,
+        )
+
+    @property
+    def participation(self) -> Participation:
+        """How many clients are drawn in each round."""
+        return Participation(clients_per_round=self.clients_per_round or None)
 
     def tests_after(self, number: int) -> bool:
         """Whether clients test the supernet after a round; numbers begin at 0."""

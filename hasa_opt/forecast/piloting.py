@@ -180,14 +180,15 @@ def pilot(
     _check(allocations, means, whole(repeats, "repeats"), options)
     try:
         from hasa_opt.federated.costs import Costs
-        from hasa_opt.federated.settings import check_arguments, read_widths
+        from hasa_opt.federated.loop import read_subnets
+        from hasa_opt.federated.settings import check_run
         from hasa_opt.tasks.task import folds
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"a pilot needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
         ) from error
-    check_arguments(model, task, rounds, "full", "subnet", seed)
-    widths = {name: read_widths(own, task) for name, own in allocations.items()}
+    check_run(model, task, rounds, seed)
+    widths = {name: read_subnets(own, task).widths for name, own in allocations.items()}
     costs = Costs(model, options.get("local_epochs", 1))
     names = tuple(widths)
     reached = np.full((repeats, len(names), 2, len(task)), np.nan)
@@ -263,10 +264,10 @@ def _trained(
     options: Mapping[str, Any],
 ) -> History:
     """Train on the kept part; the held-back part is the test."""
-    from hasa_opt import federated
+    from hasa_opt.federated.loop import run_flat
 
     part = replace(task, train=fold.kept, validation=fold.held, test=fold.held)
-    return federated.run(
+    return run_flat(
         model,
         part,
         widths,

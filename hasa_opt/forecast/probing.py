@@ -209,16 +209,21 @@ def probe(
     if not 0 <= number(mix, "mix") <= 1:
         raise InputError(f"mix {mix} must lie in [0, 1]: 0 is the common model, 1 the local one")
     try:
-        from hasa_opt.federated import LocalTraining
-        from hasa_opt.federated.settings import check_arguments, check_sample
+        from hasa_opt.federated import LocalTraining, Participation
+        from hasa_opt.federated.settings import check_run
         from hasa_opt.forecast.warm_up import Plan, measure
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"a probe needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
         ) from error
-    check_arguments(model, task, rounds, "full", "subnet", seed)
-    check_sample(task, sample)
-    training = LocalTraining(local_epochs, batch_size, learning_rate, optimizer)
+    check_run(model, task, rounds, seed)
+    Participation(clients_per_round=sample).check(task)
+    training = LocalTraining(
+        epochs=local_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+    )
     plan = Plan(menu, shares, rounds, training, sample, seed, budget, mix)
     return _summary(measure(model, task, plan), plan, task.client_names)
 

@@ -6,28 +6,26 @@ What :func:`hasa_opt.probe` is made of; the learning side.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.streams import MENU, Key, client_stream
-from hasa_opt.federated import LocalTraining, Update, aggregate, estimate_statistics
-from hasa_opt.federated.batch_norm import start_statistics
-from hasa_opt.federated.batches import batches
+from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
-from hasa_opt.federated.engines import ENGINES, Job
-from hasa_opt.federated.evaluation import find_output_bias
-from hasa_opt.federated.participation import draw_clients
-from hasa_opt.federated.units import Draw
+from hasa_opt.federated.engines import ENGINES
+from hasa_opt.federated.evaluation import outcomes
+from hasa_opt.federated.jobs import Draw
+from hasa_opt.federated.participation import Participation
+from hasa_opt.federated.personal import find_output_bias
+from hasa_opt.federated.rounds import Federation, Round
+from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks import Lazy, Split, Task
-from hasa_opt.tasks.task import IGNORED, folds
+from hasa_opt.policies.subnets import Subnets
+from hasa_opt.tasks.task import Lazy, Split, Task, folds
 
 __all__ = [
     "Judged",
@@ -43,7 +41,8 @@ __all__ = [
 ]
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
-_BATCH = 256
+JUDGED_AT_ONCE = 64
+"""Samples of one forward pass where models are judged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,20 +80,17 @@ class WarmUp:
 
     Attributes
     ----------
-    model : SupernetModel
-        The server's supernet after the last round.
-    states : dict of int to dict of str to Tensor
-        Local weights of the clients of the last round.
-    bias : str or None
-        Name of the output bias, if each client has one of its own; the supernet's is untrained.
+    federation : Federation
+        Holds the server's supernet after the last round, and what clients keep to themselves.
+    last : Round
+        The last round.
     flops : int
         Operations of training.
     """
 
-    model: SupernetModel
-    states: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
-    bias: str | None = None
-    flops: int = 0
+    federation: Federation
+    last: Round
+    flops: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,31 +142,31 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
     InputError
         If a client has a single sample or the model does not fit the task, before any training.
     """
-    costs = Costs(model, plan.training.local_epochs)
-    parts = halves(task, plan.seed)
-    for part in parts:
-        half = replace(task, train=part)
+    costs = Costs(model, plan.training.epochs)
+    parts = [replace(task, train=part) for part in halves(task, plan.seed)]
+    for half in parts:
         costs.check(half, np.full(len(task), plan.menu[-1]))
         start_statistics(model, half, plan.training)
     rounds = [float(costs.round(task, [width] * len(task))) for width in plan.menu]
     found = Measured(np.array(rounds))
     draw = menu_draw(plan.menu, plan.shares)
-    bias = find_output_bias(model)
-    for train, held in (parts, parts[::-1]):
-        mixed = warm_up(model, train, float(plan.menu[-1]), plan, costs, draw)
-        outcomes = judge(mixed.model, plan.menu, train, held)
+    local_bias = find_output_bias(model) is not None
+    for half, other in (parts, parts[::-1]):
+        held = other.train
+        mixed = warm_up(model, half, float(plan.menu[-1]), plan, draw)
+        judgements = judge(mixed, plan.menu, held)
         found.flops += mixed.flops + _judging(costs, held, plan.menu)
         if plan.budget is not None:
-            control = warm_up(model, train, plan.budget, plan, costs)
-            uniform = judge(control.model, [plan.budget], train, held)
-            outcomes = [_beside(*pair) for pair in zip(outcomes, uniform, strict=True)]
+            control = warm_up(model, half, plan.budget, plan)
+            uniform = judge(control, [plan.budget], held)
+            judgements = [_beside(*pair) for pair in zip(judgements, uniform, strict=True)]
             ways = [control]
-            if bias is not None:
-                ways.append(warm_up(model, train, plan.budget, plan, costs, bias=bias))
-            found.personal.append(personal(ways, plan.budget, plan.mix, train, held))
+            if local_bias:
+                ways.append(warm_up(model, half, plan.budget, plan, local_bias=True))
+            found.personal.append(personal(ways, plan.budget, plan.mix, held))
             found.flops += sum(way.flops for way in ways)
             found.flops += _judging(costs, held, [plan.budget] * (2 + len(ways)))
-        found.outcomes.append(outcomes)
+        found.outcomes.append(judgements)
     return found
 
 
@@ -223,12 +219,12 @@ def menu_draw(menu: FloatArray, shares: FloatArray) -> Draw:
 
 def warm_up(
     model: SupernetModel,
-    splits: Sequence[Split],
+    half: Task,
     width: float,
     plan: Plan,
-    costs: Costs,
     draw: Draw | None = None,
-    bias: str | None = None,
+    *,
+    local_bias: bool = False,
 ) -> WarmUp:
     """Train a supernet for some rounds, all clients at one width.
 
@@ -236,143 +232,94 @@ def warm_up(
     ----------
     model : SupernetModel
         Architecture and initial weights; it is not changed.
-    splits : n_clients training splits
+    half : Task
+        The clients with the training samples of the warm-up.
     width : float
     plan : Plan
-    costs : Costs
     draw : Draw, optional
         Draws the narrower width that each batch trains.
-    bias : str, optional
-        Name of the output bias, if each client is to keep its own.
+    local_bias : bool
+        Whether each client keeps an output bias of its own.
     """
-    done = WarmUp(copy.deepcopy(model), bias=bias)
-    local = () if bias is None else (bias,)
-    own: dict[int, dict[str, Tensor]] = {}
+    federation = Federation(
+        copy.deepcopy(model),
+        Subnets(np.full(len(half), width)),
+        half.samples,
+        training=replace(plan.training, output_bias="local" if local_bias else "shared"),
+        server=Server(max_update_norm=None),
+        participation=Participation(clients_per_round=plan.sample),
+        seed=plan.seed,
+        statistics=Static(model, half.train, JUDGED_AT_ONCE),
+        keep_models=True,
+        draw=draw,
+    )
     engine = ENGINES["auto" if draw is None else "sequential"]
+    flops = 0
     for number in range(plan.rounds):
-        drawn = draw_clients(len(splits), plan.sample, (plan.seed, number)).tolist()
-        kept = prefix(done.model, width)
-        jobs = (
-            Job(
-                client,
-                width,
-                kept,
-                splits[client],
-                (plan.seed, number, client),
-                draw,
-                own.get(client, {}),
-            )
-            for client in drawn
-        )
-        done.states = {}
-        updates = []
-        for report in engine(done.model, jobs, plan.training):
-            done.flops += costs.flops(report.job.split.inputs, report.result.trained)
-            updates.append(Update(width, len(report.job.split), report.state))
-            done.states[report.job.client] = report.state
-            own[report.job.client] = {name: report.state[name].clone() for name in local}
-        done.model.load_state_dict(aggregate(done.model, updates, local=local))
-    return done
+        last = federation.round(number)
+        last.train(engine, half.train)
+        last.close()
+        flops += int(last.row["flops"].sum())
+    return WarmUp(federation, last, flops)
 
 
-def judge(
-    model: SupernetModel,
-    widths: Sequence[float] | FloatArray,
-    train: Sequence[Split],
-    held: Sequence[Split],
-) -> list[Judged]:
-    """Judge the subnets of a supernet on each client's held-back samples.
+def judge(way: WarmUp, widths: Sequence[float] | FloatArray, held: Sequence[Split]) -> list[Judged]:
+    """Judge the subnets of a warmed-up supernet on each client's held-back samples.
 
     Parameters
     ----------
-    model : SupernetModel
+    way : WarmUp
     widths : n_widths floats
-    train, held : n_clients splits each
-        The training splits give BatchNorm its statistics.
+    held : n_clients splits
     """
-    subnets = [extract(model, width) for width in widths]
-    for subnet in subnets:
-        estimate_statistics(subnet, train)
+    federation, subnets = way.federation, []
+    for width in widths:
+        kept = prefix(federation.model, width)
+        subnets.append(extract(federation.model, width, kept))
+        federation.statistics.fill(subnets[-1], kept)
     return [judged(subnets, split) for split in held]
 
 
 def personal(
-    ways: Sequence[WarmUp],
-    width: float,
-    mix: float,
-    train: Sequence[Split],
-    held: Sequence[Split],
+    ways: Sequence[WarmUp], width: float, interpolation: float, held: Sequence[Split]
 ) -> dict[int, Judged]:
-    """Judge, at one width, a common model and each client's mixtures with its own last ones.
+    """Judge, at one width, a common model and each client's personal ones.
 
     Parameters
     ----------
     ways : sequence of WarmUp
-        Each gives a mixture; the first one gives the common model. In all of them the same clients
-        took part in the last round.
-    width, mix : float
-    train, held : n_clients splits each
+        Each gives a personal model; the first one gives the common model. In all of them the same
+        clients took part in the last round.
+    width, interpolation : float
+    held : n_clients splits
 
     Returns
     -------
     dict of int to Judged
-        Client to its outcomes: the common model in column 0, then the mixtures.
+        Client to its outcomes: the common model in column 0, then the personal ones.
     """
-    commons = [extract(way.model, width) for way in ways]
-    for common in commons:
-        estimate_statistics(common, train)
-    return {
-        client: judged(
-            [
-                commons[0],
-                *(
-                    _mixture(common, way.states[client], way.bias, mix)
-                    for way, common in zip(ways, commons, strict=True)
-                ),
-            ],
-            held[client],
-        )
-        for client in ways[0].states
-    }
+    found = {}
+    for client in ways[0].last.clients.tolist():
+        models = [_common(ways[0], client, width)]
+        models += [_personal(way, client, width, interpolation) for way in ways]
+        found[client] = judged(models, held[client])
+    return found
 
 
-def _mixture(
-    common: SupernetModel, state: Mapping[str, Tensor], bias: str | None, mix: float
-) -> SupernetModel:
-    """Move a copy of the common model towards a local one; an output bias of its own is all its."""
-    mixed = copy.deepcopy(common)
-    with torch.no_grad():
-        for name, parameter in mixed.named_parameters():
-            parameter.lerp_(state[name], 1.0 if name == bias else mix)
-    return mixed
+def _common(way: WarmUp, client: int, width: float) -> SupernetModel:
+    own = way.federation
+    kept = prefix(own.model, width)
+    return own.personal.subnet(own.model, client, width, kept, own.statistics)
 
 
-@torch.no_grad()
+def _personal(way: WarmUp, client: int, width: float, share: float) -> SupernetModel:
+    own = way.federation
+    kept = prefix(own.model, width)
+    return next(own.personal.models(own.model, client, width, kept, own.statistics, [share]))
+
+
 def judged(models: Sequence[SupernetModel], split: Split) -> Judged:
     """Outcomes of a split under several models, sample by sample, without training."""
-    order = torch.arange(len(split))
-    columns = []
-    for model in models:
-        was_training, device = model.training, next(model.parameters()).device
-        model.eval()
-        parts = [_outcomes(model(x), y) for x, y in batches(split, _BATCH, order, device)]
-        model.train(was_training)
-        columns.append(np.concatenate(parts))
+    columns = [outcomes(model, split, JUDGED_AT_ONCE) for model in models]
     table = np.stack(columns, axis=-1)
     return Judged(table[:, 0, 0], table[:, 1, 0], table[:, 2], table[:, 3])
-
-
-def _outcomes(logits: Tensor, targets: Tensor) -> FloatArray:
-    """Targets, known targets, correct ones and summed loss of each sample, ``(batch, 4)``."""
-    size = len(targets)
-    known = targets >= 0
-    loss = functional.cross_entropy(
-        logits.flatten(0, -2),
-        targets.masked_fill(~known, IGNORED).flatten(),
-        ignore_index=IGNORED,
-        reduction="none",
-    )
-    correct = logits.argmax(dim=-1) == targets
-    parts = (targets != IGNORED, known, correct, loss)
-    sums = [part.reshape(size, -1).double().sum(dim=1) for part in parts]
-    return np.asarray(torch.stack(sums, dim=1).numpy(force=True))

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import SGD, Adam
 from torch.overrides import TorchFunctionMode
@@ -25,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hasa_opt._utils.checks import FloatArray, IntArray, array
 from hasa_opt.errors import InputError
 from hasa_opt.models.subnets import Cuttable, coordinates, extract, seeded_rng
+from hasa_opt.models.targets import cross_entropy
 
 Kind = type[Adam] | type[SGD]
 
@@ -339,7 +339,7 @@ def training_bytes(
 def _loss(logits: Tensor) -> Tensor:
     """Cross entropy as in training; the logits are freed before the backward pass."""
     targets = torch.zeros(logits.shape[:-1], dtype=torch.int64)
-    return functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+    return cross_entropy(logits, targets, "mean")
 
 
 def _unsuitable(model: Cuttable, sample: Tensor, error: Exception) -> InputError:

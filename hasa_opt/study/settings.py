@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 from hasa_opt._utils.checks import listed, number, whole
 from hasa_opt.errors import InputError
 from hasa_opt.federated import ENGINES, LocalTraining
-from hasa_opt.federated.settings import (
-    check_arguments,
-    check_choice,
-    check_deployment,
-    check_robustness,
-    check_sample,
-    check_weight_power,
-    named,
-)
+from hasa_opt.federated.participation import Participation
+from hasa_opt.federated.settings import Evaluation, Server, check_choice, check_run
 from hasa_opt.policies.plans import BUDGET_TOLERANCE
 from hasa_opt.policies.policy import POLICIES, RECOMMENDED, parse_policy
 from hasa_opt.rules.scores import SCORES
@@ -41,18 +34,22 @@ def check(study: Study) -> None:
     """
     for policy in study.policies:
         _check_policy(study, policy)
-    LocalTraining(study.local_epochs, study.batch_size, study.learning_rate, study.optimizer)
+    LocalTraining(
+        epochs=study.local_epochs,
+        batch_size=study.batch_size,
+        learning_rate=study.learning_rate,
+        optimizer=study.optimizer,
+        output_bias=study.output_bias,
+    )
+    Server(aggregation=study.aggregation)
     for seed in study.seeds:
-        check_arguments(
-            study.model, study.task, study.rounds, study.aggregation, study.evaluate, seed
-        )
+        check_run(study.model, study.task, study.rounds, seed)
     _check_repeated(study)
-    check_sample(study.task, study.sample)
+    Participation(clients_per_round=study.sample, faults=study.faults).check(study.task)
     _check_deployment(study, "global")
-    named(ENGINES, "engine", study.engine)
+    check_choice("engine", study.engine, ENGINES)
     check_choice("budget_in", study.budget_in, RESOURCES)
     check_choice("rounds_by", study.rounds_by, _ROUNDS_BY)
-    check_robustness(study.task, study.faults, None, None, resume=False)
     if study.rounds_by == "validation" and study.draws:
         raise InputError(
             f'rounds_by="validation" needs all clients in each round, not sample = {study.sample}: '
@@ -79,7 +76,7 @@ def _check_policy(study: Study, policy: str) -> None:
         _check_deployment(study, "personal")
         return
     chosen = parse_policy(policy)[1]
-    check_weight_power(chosen.get("weight_power", study.weight_power))
+    Server(weight_power=chosen.get("weight_power", study.weight_power))
     _check_deployment(study, chosen.get("deploy", "global"))
 
 
@@ -111,7 +108,12 @@ def _check_budget(study: Study) -> None:
 
 
 def _check_deployment(study: Study, deploy: str) -> None:
-    check_deployment(study.evaluate, study.output_bias, deploy, study.mix, "last")
+    Evaluation(on=study.evaluate, interpolation=study.mix)
+    if deploy == "personal" and study.evaluate == "supernet":
+        raise InputError(
+            'deploy="personal" mixes subnets, which evaluate="supernet" does not test: '
+            'use evaluate="subnet"'
+        )
 
 
 def _check_repeats(study: Study) -> None:

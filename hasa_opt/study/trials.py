@@ -25,7 +25,8 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError, MissingExtraError
-from hasa_opt.federated import Faults, History, run
+from hasa_opt.federated import Checkpoint, Faults, History
+from hasa_opt.federated.loop import run_flat
 from hasa_opt.models import SupernetModel, fresh
 from hasa_opt.tasks import Task
 
@@ -122,13 +123,12 @@ class Trial:
         """
         rounds = None if place is None else _rounds_of(place)
         with one_thread():
-            history = run(
+            history = run_flat(
                 fresh(self.model, self.seed),
                 self.task,
                 self.widths,
                 seed=self.seed,
-                checkpoint=rounds,
-                resume=rounds is not None,
+                checkpoint=None if rounds is None else Checkpoint(rounds, resume=True),
                 on_round=on_round,
                 **self.options,
             )

@@ -19,6 +19,7 @@ from hasa_opt._utils.streams import FOLDS, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
+from hasa_opt.models.targets import IGNORED, OUTSIDE
 
 __all__ = [
     "IGNORED",
@@ -94,9 +95,6 @@ class Lazy(Sequence["Split"]):
 
 PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word: a filled-up position and a word outside the vocabulary."""
-
-IGNORED, OUTSIDE = -100, -1
-"""Targets that are no class: nothing to predict here, and a word outside the vocabulary."""
 
 _SPLITS = ("train", "validation", "test")
 

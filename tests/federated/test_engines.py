@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hasa_opt.federated import ENGINES, Job, LocalTraining, run
+from hasa_opt.federated import ENGINES, Execution, Job, LocalTraining, run
 from hasa_opt.federated import engines as batched_module
 from hasa_opt.federated.batches import ClientDropout, output_layer, summed_loss
 from hasa_opt.federated.stacked_layers import LAYERS
@@ -88,10 +88,11 @@ def test_five_rounds_give_the_same_weights(kind, optimizer):
     names = tuple("abcdefgh")
     counts = np.ones((8, model.n_outputs), dtype=np.int64)
     task = Task("toy", names, *parts, counts=counts, n_outputs=model.n_outputs)
-    options = {"rounds": 5, "batch_size": 10, "optimizer": optimizer, "seed": 4}
-    options |= {"learning_rate": 0.005 if optimizer == "adam" else 0.1}
+    rate = 0.005 if optimizer == "adam" else 0.1
+    training = LocalTraining(batch_size=10, optimizer=optimizer, learning_rate=rate)
+    options = {"rounds": 5, "training": training, "seed": 4}
     alone, together = (
-        run(fresh(model, seed=1), task, WIDTHS, engine=engine, **options)
+        run(fresh(model, seed=1), task, WIDTHS, execution=Execution(engine=engine), **options)
         for engine in ("sequential", "batched")
     )
     assert_same(alone.weights, together.weights)
@@ -226,7 +227,7 @@ class Backwards(Toy):
 def test_other_models_train_together_or_visibly_alone(kind, method):
     text = kind in (Layers, Backwards)
     model = fresh(kind(n_outputs=11 if text else 5), seed=2)
-    settings = LocalTraining(2, batch_size=4, learning_rate=0.01)
+    settings = LocalTraining(epochs=2, batch_size=4, learning_rate=0.01)
     sizes = [n + 1 for n in SIZES]
     assert_engines_agree(model, texts if text else features(6), settings, method, sizes=sizes)
 
@@ -242,7 +243,7 @@ def test_other_units_of_equal_number_are_stacked():
             for group, count in model.subnet_sizes(width).items()
         }
 
-    settings = LocalTraining(1, 10, 0.01)
+    settings = LocalTraining(epochs=1, batch_size=10, learning_rate=0.01)
     assert_engines_agree(model, features(6), settings, "folded", choose=choose)
 
 
@@ -272,7 +273,7 @@ def test_engines_leave_server_and_random_state_alone(engine):
 def test_the_end_of_training_is_the_end():
     """A client's momentum must not carry it on while others still train."""
     model = fresh(MLP(6, 5, hidden=(8,)), seed=1)
-    settings = LocalTraining(1, 5, 0.05)
+    settings = LocalTraining(epochs=1, batch_size=5, learning_rate=0.05)
     reports = [
         next(ENGINES["batched"](model, jobs_of(model, features(6), [1, 1], sizes), settings))
         for sizes in ([5, 5], [5, 500])
@@ -283,7 +284,7 @@ def test_the_end_of_training_is_the_end():
 
 def test_small_windows_and_chunks_change_nothing(monkeypatch):
     model = fresh(MLP(6, 5, hidden=(8, 12)), seed=1)
-    settings = LocalTraining(2, 10)
+    settings = LocalTraining(epochs=2, batch_size=10)
     whole = list(ENGINES["batched"](model, jobs_of(model, features(6)), settings))
     monkeypatch.setattr(batched_module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(batched_module, "WINDOW_JOBS", 5)
@@ -367,7 +368,7 @@ def test_a_batch_without_known_targets_changes_nothing():
     def unknown(n, seed):
         return Split(torch.ones(n, 4, dtype=torch.int64), torch.full((n, 4), -1))
 
-    settings = LocalTraining(1, 4, 0.1, "sgd")
+    settings = LocalTraining(epochs=1, batch_size=4, learning_rate=0.1, optimizer="sgd")
     options = {"widths": [0.5, 0.5], "sizes": [4, 9]}
     assert_engines_agree(model, unknown, settings, "folded", **options)
     loss, count = summed_loss(model, model.decoder, *vars(unknown(2, 0)).values())

@@ -18,7 +18,18 @@ import torch
 from support.killed_runs import split
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated import ENGINES, Event, Faults, History, LocalTraining, Update, run
+from hasa_opt.federated import (
+    ENGINES,
+    Event,
+    Execution,
+    Faults,
+    History,
+    LocalTraining,
+    Participation,
+    Server,
+    Update,
+    run,
+)
 from hasa_opt.federated import aggregate as average
 from hasa_opt.federated.aggregation import Screen
 from hasa_opt.federated.engines import Job, Report, sequential
@@ -130,7 +141,15 @@ def test_faulty_clients_are_as_if_they_were_not_there(
     model: MLP, faults: Faults, kind: str, aggregation: str
 ) -> None:
     task = make_task()
-    history = run(model, task, WIDTHS, rounds=4, seed=2, faults=faults, aggregation=aggregation)
+    history = run(
+        model,
+        task,
+        WIDTHS,
+        rounds=4,
+        seed=2,
+        participation=Participation(faults=faults),
+        server=Server(aggregation=aggregation),
+    )
     failed = {(event.round, event.client) for event in history.events}
     assert {event.kind for event in history.events} == {kind}
     assert 2 <= len(failed) <= 18
@@ -153,7 +172,14 @@ def test_round_in_which_nobody_reports_keeps_the_model_and_says_so(
     model: MLP, faults: Faults, aggregation: str
 ) -> None:
     with pytest.warns(UserWarning, match="round 1: no update was left, the model is kept"):
-        history = run(model, make_task(), WIDTHS, rounds=2, faults=faults, aggregation=aggregation)
+        history = run(
+            model,
+            make_task(),
+            WIDTHS,
+            rounds=2,
+            participation=Participation(faults=faults),
+            server=Server(aggregation=aggregation),
+        )
     assert same_state(dict(history.weights), dict(model.state_dict()))
     assert history.tally["empty"] == 2
     assert history.events[-1] == Event(
@@ -168,9 +194,22 @@ def test_faults_do_not_depend_on_training_or_sampling(model: MLP) -> None:
     events = [
         {(event.round, event.client, event.kind) for event in done.events}
         for done in (
-            run(model, task, WIDTHS, rounds=3, faults=faults),
-            run(model, task, WIDTHS[::-1], rounds=3, faults=faults, learning_rate=0.5),
-            run(model, task, WIDTHS, rounds=3, faults=faults, sample=3),
+            run(model, task, WIDTHS, rounds=3, participation=Participation(faults=faults)),
+            run(
+                model,
+                task,
+                WIDTHS[::-1],
+                rounds=3,
+                participation=Participation(faults=faults),
+                training=LocalTraining(learning_rate=0.5),
+            ),
+            run(
+                model,
+                task,
+                WIDTHS,
+                rounds=3,
+                participation=Participation(faults=faults, clients_per_round=3),
+            ),
         )
     ]
     assert events[0] == events[1]
@@ -218,7 +257,15 @@ def test_bad_update_never_touches_the_weights_without_any_faults(
 ) -> None:
     monkeypatch.setitem(ENGINES, "spoilt", engine_that(spoil))
     task = make_task()
-    history = run(model, task, WIDTHS, rounds=2, seed=2, engine="spoilt", max_norm=1e3)
+    history = run(
+        model,
+        task,
+        WIDTHS,
+        rounds=2,
+        seed=2,
+        execution=Execution(engine="spoilt"),
+        server=Server(max_update_norm=1e3),
+    )
     assert [(event.round, event.client, event.kind) for event in history.events] == [
         (0, 2, "rejected"),
         (1, 2, "rejected"),
@@ -250,7 +297,7 @@ def test_without_a_bound_any_finite_update_counts(model: MLP, monkeypatch) -> No
     monkeypatch.setitem(ENGINES, "spoilt", engine_that(spoil))
     arguments = {"rounds": 1, "engine": "spoilt"}
     assert run(model, make_task(), WIDTHS, **arguments).tally == {"rejected": 1}
-    history = run(model, make_task(), WIDTHS, max_norm=None, **arguments)
+    history = run(model, make_task(), WIDTHS, server=Server(max_update_norm=None), **arguments)
     assert history.tally == {}
     assert history.weights[WEIGHT].abs().max() > 1e8
 
@@ -289,7 +336,9 @@ def test_sampling_is_uniform_without_replacement_and_keyed() -> None:
 @EMPTY
 def test_only_drawn_clients_are_trained_and_measured(model: MLP) -> None:
     task = make_task()
-    history = run(model, task, WIDTHS, rounds=5, sample=2, seed=2)
+    history = run(
+        model, task, WIDTHS, rounds=5, seed=2, participation=Participation(clients_per_round=2)
+    )
     drawn = np.zeros((5, 5), dtype=bool)
     for number in range(5):
         drawn[number, draw_clients(5, 2, (2, number))] = True
@@ -339,13 +388,15 @@ def test_lazy_splits_train_alike_and_are_freed(model: MLP) -> None:
     assert repr(task)
     assert not loads.calls
     widths = np.resize(WIDTHS, 40)
-    history = run(model, task, widths, rounds=3, sample=10)
+    history = run(model, task, widths, rounds=3, participation=Participation(clients_per_round=10))
     gc.collect()
     assert len(loads.living) == 0
     assert loads.most <= 3, "splits are not kept beyond their turn"
     drawn = {client for number in range(3) for client in draw_clients(40, 10, (0, number)).tolist()}
     assert {client for name, client in loads.calls if name == "train"} == drawn | {0}
-    eager = run(model, make_task(40), widths, rounds=3, sample=10)
+    eager = run(
+        model, make_task(40), widths, rounds=3, participation=Participation(clients_per_round=10)
+    )
     assert same_state(dict(eager.weights), dict(history.weights))
     np.testing.assert_array_equal(eager.test_loss, history.test_loss)
 

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated import History, LocalTraining, Update, aggregate, evaluate, local_train, run
+from hasa_opt.federated import (
+    Evaluation,
+    History,
+    LocalTraining,
+    Server,
+    Update,
+    aggregate,
+    evaluate,
+    local_train,
+    run,
+)
 from hasa_opt.federated.batches import batches
 from hasa_opt.models import (
     CNN,
@@ -177,7 +187,7 @@ def test_local_training_learns(language_model, model):
     for supernet, split in ((language_model, text_split(60, 0)), (model, feature_split(60, 0))):
         before = evaluate(supernet, split)
         results = [
-            local_train(supernet, split, LocalTraining(local_epochs=4), (0, number, 0))
+            local_train(supernet, split, LocalTraining(epochs=4), (0, number, 0))
             for number in range(4)
         ]
         after = evaluate(supernet, split)
@@ -231,7 +241,7 @@ def test_sample_order_is_the_same_at_every_width_and_dropout(language_model, mon
     )
     without_dropout = fresh(LSTMLanguageModel(11, 8, 12), seed=1)
     for supernet, width in ((language_model, 0.5), (language_model, 1.0), (without_dropout, 0.5)):
-        settings = LocalTraining(local_epochs=2)
+        settings = LocalTraining(epochs=2)
         local_train(extract(supernet, width), split, settings, (0, 0, 0))
     assert len(orders) == 6
     assert torch.equal(torch.cat(orders[:2]), torch.cat(orders[2:4]))
@@ -291,8 +301,8 @@ def test_run_measures_every_round(task, model):
         task,
         widths,
         rounds=3,
-        local_epochs=2,
         on_round=lambda number, row: seen.append((number, row)),
+        training=LocalTraining(epochs=2),
     )
     assert [number for number, _ in seen] == [0, 1, 2]
     np.testing.assert_array_equal(seen[1][1]["test_accuracy"], history.test_accuracy[1])
@@ -313,7 +323,7 @@ def test_run_measures_every_round(task, model):
 
 def test_run_is_the_loop_written_out(task, model):
     widths = (0.5, 0.25, 1.0)
-    history = run(model, task, widths, rounds=2, aggregation="selective", seed=5)
+    history = run(model, task, widths, rounds=2, seed=5, server=Server(aggregation="selective"))
     server = copy.deepcopy(model)
     for number in range(2):
         updates = []
@@ -358,7 +368,9 @@ def test_run_is_deterministic_and_leaves_everything_alone(language_model):
 
 def test_units_that_nobody_trains_keep_their_initial_weights(task, model):
     for aggregation in ("full", "selective"):
-        history = run(model, task, [0.5, 0.25, 0.5], rounds=2, aggregation=aggregation)
+        history = run(
+            model, task, [0.5, 0.25, 0.5], rounds=2, server=Server(aggregation=aggregation)
+        )
         initial, final = model.state_dict()["layers.0.weight"], history.weights["layers.0.weight"]
         assert torch.equal(final[4:], initial[4:])
         assert not (final[:4] == initial[:4]).any()
@@ -366,7 +378,7 @@ def test_units_that_nobody_trains_keep_their_initial_weights(task, model):
 
 def test_supernet_evaluation_uses_the_full_model(task, model):
     subnet = run(model, task, [0.25, 0.25, 1.0], rounds=1)
-    supernet = run(model, task, [0.25, 0.25, 1.0], rounds=1, evaluate="supernet")
+    supernet = run(model, task, [0.25, 0.25, 1.0], rounds=1, evaluation=Evaluation(on="supernet"))
     assert_same_state(subnet.weights, supernet.weights)
     full = copy.deepcopy(model)
     full.load_state_dict(supernet.weights)

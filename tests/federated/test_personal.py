@@ -11,21 +11,30 @@ import torch
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
+    Checkpoint,
+    Evaluation,
+    Execution,
     Faults,
     History,
     LocalTraining,
     MirroredWidths,
+    Participation,
+    Server,
+    Subnets,
     evaluate,
     local_train,
     run,
 )
-from hasa_opt.federated.evaluation import output_bias
+from hasa_opt.federated.personal import output_bias
 from hasa_opt.models import CNN, MLP, GRULanguageModel, Supernet, extract, fresh
 from hasa_opt.tasks import Split, Task
 
 SIZES = (40, 25, 70)
 WIDTHS = np.array([0.5, 1.0, 0.25])
-OPTIONS = {"batch_size": 10, "learning_rate": 0.05, "seed": 3}
+TRAINING = LocalTraining(batch_size=10, learning_rate=0.05)
+LOCAL_BIAS = replace(TRAINING, output_bias="local")
+OPTIONS = {"training": TRAINING, "seed": 3}
+BIASED = {"training": LOCAL_BIAS, "seed": 3}
 
 
 def points(size: int, seed: int) -> Split:
@@ -56,7 +65,7 @@ def trained(model, task: Task, number: int, bias: torch.Tensor | None = None) ->
         subnet = extract(model, width)
         if bias is not None:
             subnet.get_parameter("layers.2.bias").data.copy_(bias[client])
-        settings = LocalTraining(1, 10, 0.05)
+        settings = LocalTraining(epochs=1, batch_size=10, learning_rate=0.05)
         local_train(subnet, task.train[client], settings, (3, number, client))
         states.append({name: tensor.clone() for name, tensor in subnet.state_dict().items()})
     return states
@@ -73,29 +82,45 @@ def accuracy_of(model, state: dict, task: Task, client: int) -> float:
 @pytest.mark.parametrize("mix", [0.0, 0.3, 0.75, 1.0])
 def test_a_personal_model_is_global_plus_mix_of_the_difference(mlp, mix):
     task = make_task()
-    history = run(mlp, task, WIDTHS, rounds=1, deploy="personal", mix=mix, **OPTIONS)
+    history = run(
+        mlp,
+        task,
+        WIDTHS,
+        rounds=1,
+        evaluation=Evaluation(on="personal", interpolation=mix),
+        **OPTIONS,
+    )
     server = mlp.build(mlp.sizes)
     server.load_state_dict(history.weights)
     for client, local in enumerate(trained(mlp, task, 0)):
         subnet = extract(server, WIDTHS[client])
         mixed = {n: t + mix * (local[n] - t) for n, t in subnet.state_dict().items()}
         assert history.test_accuracy[0, client] == accuracy_of(subnet, mixed, task, client)
-    assert (history.mix[0] == mix).all()
+    assert (history.interpolation[0] == mix).all()
 
 
 def test_personal_deployment_changes_no_weight_and_is_measured_beside(mlp):
     task = make_task()
     plain = run(mlp, task, WIDTHS, rounds=3, **OPTIONS)
-    personal = run(mlp, task, WIDTHS, rounds=3, deploy="personal", **OPTIONS)
-    beside = run(mlp, task, WIDTHS, rounds=3, other_deployments="last", **OPTIONS)
-    every = run(mlp, task, WIDTHS, rounds=3, other_deployments="every", **OPTIONS)
+    personal = run(mlp, task, WIDTHS, rounds=3, evaluation=Evaluation(on="personal"), **OPTIONS)
+    beside = run(
+        mlp, task, WIDTHS, rounds=3, evaluation=Evaluation(also=("supernet", "personal")), **OPTIONS
+    )
+    every = run(
+        mlp,
+        task,
+        WIDTHS,
+        rounds=3,
+        evaluation=Evaluation(also=("supernet", "personal"), also_after="every"),
+        **OPTIONS,
+    )
     for other in (personal, beside, every):
         assert all(torch.equal(other.weights[name], plain.weights[name]) for name in plain.weights)
     np.testing.assert_array_equal(every.personal_accuracy, personal.test_accuracy)
     np.testing.assert_array_equal(beside.personal_accuracy[-1], personal.test_accuracy[-1])
     assert np.isnan(beside.personal_accuracy[:-1]).all()
     assert np.isnan(plain.personal_accuracy).all()
-    whole = run(mlp, task, WIDTHS, rounds=3, evaluate="supernet", **OPTIONS)
+    whole = run(mlp, task, WIDTHS, rounds=3, evaluation=Evaluation(on="supernet"), **OPTIONS)
     np.testing.assert_array_equal(every.supernet_accuracy, whole.test_accuracy)
     np.testing.assert_array_equal(every.test_accuracy, plain.test_accuracy)
     assert not np.array_equal(personal.test_accuracy, plain.test_accuracy)
@@ -105,15 +130,24 @@ def test_personal_deployment_changes_no_weight_and_is_measured_beside(mlp):
 
 def test_the_mix_is_the_one_that_validation_likes_best(mlp):
     task = make_task()
-    options = {"deploy": "personal", "rounds": 2, **OPTIONS}
-    chosen = run(mlp, task, WIDTHS, mix="validation", **options)
+    options = {"rounds": 2, **OPTIONS}
+    chosen = run(
+        mlp,
+        task,
+        WIDTHS,
+        evaluation=Evaluation(on="personal", interpolation="validation"),
+        **options,
+    )
     mixes = (0.0, 0.25, 0.5, 0.75, 1.0)
-    fixed = [run(mlp, task, WIDTHS, mix=mix, **options) for mix in mixes]
+    fixed = [
+        run(mlp, task, WIDTHS, evaluation=Evaluation(on="personal", interpolation=mix), **options)
+        for mix in mixes
+    ]
     sizes = np.array([30, 50, 20])
     for number in range(2):
         pooled = [own.validation_accuracy[number] @ sizes for own in fixed]
         best = int(np.argmax(pooled))
-        assert set(chosen.mix[number]) == {mixes[best]}
+        assert set(chosen.interpolation[number]) == {mixes[best]}
         for name in ("test_accuracy", "validation_accuracy"):
             found, expected = getattr(chosen, name)[number], getattr(fixed[best], name)[number]
             np.testing.assert_array_equal(found, expected)
@@ -121,23 +155,46 @@ def test_the_mix_is_the_one_that_validation_likes_best(mlp):
 
 def test_clients_without_validation_targets_have_no_say_in_the_mix(mlp):
     task = make_task()
-    options = {"deploy": "personal", "rounds": 2, **OPTIONS}
+    options = {"rounds": 2, **OPTIONS}
     blank = [Split(own.inputs, torch.full_like(own.targets, -100)) for own in task.validation]
     some = replace(task, validation=(blank[0], *task.validation[1:]))
-    chosen = run(mlp, some, WIDTHS, mix="validation", **options)
+    chosen = run(
+        mlp,
+        some,
+        WIDTHS,
+        evaluation=Evaluation(on="personal", interpolation="validation"),
+        **options,
+    )
     mixes = (0.0, 0.25, 0.5, 0.75, 1.0)
-    fixed = [run(mlp, some, WIDTHS, mix=mix, **options) for mix in mixes]
+    fixed = [
+        run(mlp, some, WIDTHS, evaluation=Evaluation(on="personal", interpolation=mix), **options)
+        for mix in mixes
+    ]
     pooled = [own.validation_accuracy[-1][1:] @ [50, 20] for own in fixed]
     assert len(set(pooled)) > 1
-    assert set(chosen.mix[-1]) == {mixes[int(np.argmax(pooled))]}
-    none = run(mlp, replace(task, validation=tuple(blank)), WIDTHS, mix="validation", **options)
-    assert set(none.mix[-1]) == {0.0}
+    assert set(chosen.interpolation[-1]) == {mixes[int(np.argmax(pooled))]}
+    none = run(
+        mlp,
+        replace(task, validation=tuple(blank)),
+        WIDTHS,
+        evaluation=Evaluation(on="personal", interpolation="validation"),
+        **options,
+    )
+    assert set(none.interpolation[-1]) == {0.0}
 
 
 def test_who_never_trained_deploys_the_global_model(mlp):
     task, never = make_task(), Faults(dropout=1.0)
     with pytest.warns(UserWarning, match="no update"):
-        history = run(mlp, task, WIDTHS, rounds=1, deploy="personal", faults=never, **OPTIONS)
+        history = run(
+            mlp,
+            task,
+            WIDTHS,
+            rounds=1,
+            evaluation=Evaluation(on="personal"),
+            participation=Participation(faults=never),
+            **OPTIONS,
+        )
     expected = [evaluate(extract(mlp, w), task.test[c]).accuracy for c, w in enumerate(WIDTHS)]
     assert history.test_accuracy[0].tolist() == expected
 
@@ -145,7 +202,12 @@ def test_who_never_trained_deploys_the_global_model(mlp):
 def test_a_personal_model_is_made_of_the_units_that_were_trained(mlp):
     task = make_task()
     history = run(
-        mlp, task, WIDTHS, rounds=2, scheme="random", deploy="personal", mix=1.0, **OPTIONS
+        mlp,
+        task,
+        Subnets(WIDTHS, "random"),
+        rounds=2,
+        evaluation=Evaluation(on="personal", interpolation=1.0),
+        **OPTIONS,
     )
     for client, width in enumerate(WIDTHS):
         subnet = extract(mlp, width)
@@ -159,10 +221,17 @@ def test_a_personal_model_is_made_of_the_units_that_were_trained(mlp):
 
 def test_a_local_bias_is_neither_sent_nor_averaged(mlp):
     task, name = make_task(), "layers.2.bias"
-    history = run(mlp, task, WIDTHS, rounds=2, output_bias="local", optimizer="adam", **OPTIONS)
+    history = run(
+        mlp,
+        task,
+        WIDTHS,
+        rounds=2,
+        training=LocalTraining(output_bias="local", optimizer="adam"),
+        **OPTIONS,
+    )
     before = dict(mlp.named_parameters())[name].detach()
     assert torch.equal(history.weights[name], before)
-    one = run(mlp, task, WIDTHS, rounds=1, output_bias="local", **OPTIONS)
+    one = run(mlp, task, WIDTHS, rounds=1, **BIASED)
     first = trained(mlp, task, 0)
     server = mlp.build(mlp.sizes)
     server.load_state_dict(one.weights)
@@ -180,10 +249,10 @@ def test_a_local_bias_is_neither_sent_nor_averaged(mlp):
 @pytest.mark.parametrize("engine", ["batched", "auto"])
 def test_engines_agree_on_local_biases(mlp, engine):
     task = make_task()
-    options = {"rounds": 3, "output_bias": "local", "deploy": "personal", **OPTIONS}
+    options = {"rounds": 3, "evaluation": Evaluation(on="personal"), **BIASED}
     widths = [0.5, 0.5, 0.5]
     expected = run(mlp, task, widths, **options)
-    found = run(mlp, task, widths, engine=engine, **options)
+    found = run(mlp, task, widths, execution=Execution(engine=engine), **options)
     for name, tensor in expected.clients.items():
         torch.testing.assert_close(found.clients[name], tensor, rtol=1e-4, atol=1e-5)
     for name, tensor in expected.weights.items():
@@ -218,7 +287,13 @@ def test_a_model_without_output_bias_is_refused():
     )
     model = Supernet(bare, torch.randn(2, 6))
     with pytest.raises(InputError, match=r'no linear output layer.*output_bias="shared"'):
-        run(model, make_task(), WIDTHS, rounds=1, output_bias="local", seed=0)
+        run(
+            model,
+            make_task(),
+            WIDTHS,
+            rounds=1,
+            seed=0,
+        )
 
 
 # ---------------------------------------------------------------------------------- weight powers
@@ -228,14 +303,19 @@ def test_a_model_without_output_bias_is_refused():
 @pytest.mark.parametrize("aggregation", ["full", "selective"])
 def test_clients_weigh_by_a_power_of_their_samples(mlp, power, aggregation):
     task = make_task()
-    options = {"aggregation": aggregation, "weight_power": power, **OPTIONS}
+    options = {"aggregation": aggregation, "weight_power": power, **BIASED}
     history = run(mlp, task, [1.0, 1.0, 1.0], rounds=1, **options)
     weights = np.array(SIZES, dtype=float) ** power
     weights /= weights.sum()
     states = []
     for client in range(3):
         subnet = extract(mlp, 1.0)
-        local_train(subnet, task.train[client], LocalTraining(1, 10, 0.05), (3, 0, client))
+        local_train(
+            subnet,
+            task.train[client],
+            LocalTraining(epochs=1, batch_size=10, learning_rate=0.05),
+            (3, 0, client),
+        )
         states.append(subnet.state_dict())
     for name, tensor in history.weights.items():
         expected = sum(w * own[name].double() for w, own in zip(weights, states, strict=True))
@@ -269,9 +349,7 @@ def test_mirrored_widths_are_uniform_on_their_grid():
 def test_a_run_trains_the_mean_width(mlp):
     task = make_task()
     means = np.array([0.5, 0.75, 0.25])
-    history = run(
-        mlp, task, means + 0.125, rounds=4, scheme="ordered_dropout", mean_widths=means, **OPTIONS
-    )
+    history = run(mlp, task, Subnets(means + 0.125, "ordered_dropout", means), rounds=4, **OPTIONS)
     np.testing.assert_allclose(history.mean_width.mean(axis=0), means, atol=1e-9)
     assert history.mean_width.std(axis=0).max() > 0
 
@@ -282,12 +360,16 @@ def test_a_run_trains_the_mean_width(mlp):
 def test_a_resumed_run_remembers_what_clients_keep(mlp, tmp_path):
     task = make_task()
     options = {
-        "output_bias": "local", "deploy": "personal", "sample": 2, "scheme": "random",
-        "faults": Faults(dropout=0.3), "other_deployments": "every", **OPTIONS,
-    }  # fmt: skip
-    whole = run(mlp, task, WIDTHS, rounds=6, **options)
-    run(mlp, task, WIDTHS, rounds=3, checkpoint=tmp_path / "c", **options)
-    resumed = run(mlp, task, WIDTHS, rounds=6, checkpoint=tmp_path / "c", resume=True, **options)
+        "evaluation": Evaluation(on="personal", also=("supernet", "personal"), also_after="every"),
+        "participation": Participation(clients_per_round=2, faults=Faults(dropout=0.3)),
+        **BIASED,
+    }
+    subnets = Subnets(WIDTHS, "random")
+    whole = run(mlp, task, subnets, rounds=6, **options)
+    run(mlp, task, subnets, rounds=3, checkpoint=tmp_path / "c", **options)
+    resumed = run(
+        mlp, task, subnets, rounds=6, checkpoint=Checkpoint(tmp_path / "c", resume=True), **options
+    )
     # The last round of the first part measures all clients, so that rows 2 differ.
     rows = [0, 1, 3, 4, 5]
     for name in ("test_accuracy", "personal_accuracy", "supernet_accuracy", "mean_width"):
@@ -302,22 +384,55 @@ def test_a_resumed_run_remembers_what_clients_keep(mlp, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("make", "options", "message"),
     [
-        ({"deploy": "local"}, r"unknown deploy 'local'"),
-        ({"deploy": "personal", "evaluate": "supernet"}, 'use evaluate="subnet"'),
-        ({"mix": 1.5}, r"mix = 1\.5"),
-        ({"mix": "test"}, r"mix = 'test'"),
-        ({"mix": float("nan")}, "mix = nan"),
-        ({"output_bias": "none"}, "unknown output_bias 'none'"),
-        ({"other_deployments": True}, "unknown other_deployments True"),
-        ({"weight_power": -1}, "weight_power = -1"),
-        ({"weight_power": "1"}, "weight_power = 1"),
-        ({"mean_widths": WIDTHS}, "\"ordered_dropout\", not 'prefix'"),
-        ({"mean_widths": WIDTHS / 2, "scheme": "ordered_dropout"}, "above half the width"),
-        ({"mean_widths": WIDTHS[:2], "scheme": "ordered_dropout"}, "shape"),
+        (Evaluation, {"on": "local"}, r"unknown on 'local'"),
+        (Evaluation, {"also": ("subnet",)}, "unknown also 'subnet'"),
+        (Evaluation, {"also_after": True}, "unknown also_after True"),
+        (Evaluation, {"interpolation": 1.5}, r"interpolation = 1\.5"),
+        (Evaluation, {"interpolation": "test"}, r"interpolation = 'test'"),
+        (Evaluation, {"interpolation": float("nan")}, "interpolation = nan"),
+        (LocalTraining, {"output_bias": "none"}, "unknown output_bias 'none'"),
+        (Server, {"weight_power": -1}, "weight_power = -1"),
+        (Server, {"weight_power": "1"}, "weight_power = 1"),
+        (Server, {"max_update_norm": 0}, "max_update_norm = 0"),
+        (Execution, {"engine": "fast"}, "unknown engine 'fast'"),
+        (Execution, {"executor": "cloud"}, "unknown executor 'cloud'"),
+        (Execution, {"workers": 0}, "workers = 0"),
+        (Participation, {"clients_per_round": 0}, "clients_per_round = 0"),
+        (Participation, {"faults": 0.5}, "faults is a float"),
     ],
 )
-def test_wrong_options_are_refused_before_training(mlp, options, message):
+def test_wrong_settings_are_refused_when_they_are_made(make, options, message):
     with pytest.raises(InputError, match=message):
-        run(mlp, make_task(), WIDTHS, rounds=1, **{**OPTIONS, **options})
+        make(**options)
+
+
+def test_the_settings_take_keywords_alone_and_cannot_be_changed():
+    for kind in (LocalTraining, Server, Evaluation, Participation, Execution):
+        with pytest.raises(TypeError):
+            kind(1)
+        with pytest.raises(AttributeError):
+            setattr(kind(), next(iter(kind.__dataclass_fields__)), 1)
+    assert Evaluation(also="personal").also == ("personal",)
+    assert Evaluation(also=["personal", "supernet"]) == Evaluation(also=("supernet", "personal"))
+
+
+@pytest.mark.parametrize(
+    ("subnets", "message"),
+    [
+        (lambda: Subnets(WIDTHS, mean_widths=WIDTHS), "\"ordered_dropout\", not 'prefix'"),
+        (lambda: Subnets(WIDTHS, "ordered_dropout", WIDTHS / 2), "above half the width"),
+        (lambda: Subnets(WIDTHS, "spiral"), "unknown scheme 'spiral'"),
+        (lambda: Subnets(WIDTHS[:2]), "shape"),
+    ],
+)
+def test_wrong_subnets_are_refused_before_training(mlp, subnets, message):
+    with pytest.raises(InputError, match=message):
+        run(mlp, make_task(), subnets(), rounds=1, **OPTIONS)
+
+
+def test_a_single_run_refuses_what_only_a_study_can_do(mlp):
+    for execution in (Execution(executor="ray"), Execution(workers=2)):
+        with pytest.raises(InputError, match="a single run is trained in this process"):
+            run(mlp, make_task(), WIDTHS, rounds=1, execution=execution, **OPTIONS)

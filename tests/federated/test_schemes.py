@@ -15,7 +15,10 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated import (
     DRAWS,
     SCHEMES,
+    Evaluation,
     LocalTraining,
+    Server,
+    Subnets,
     Update,
     aggregate,
     evaluate,
@@ -181,7 +184,7 @@ def masked_mlp(model: MLP, features: torch.Tensor, counts: list[int]) -> torch.T
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_ordered_dropout_trains_the_drawn_prefix_of_each_batch(mlp, optimizer):
     split, width, key = split_of(45, 0), 0.8, (3, 1, 2)
-    settings = LocalTraining(2, 8, 0.05, optimizer)
+    settings = LocalTraining(epochs=2, batch_size=8, learning_rate=0.05, optimizer=optimizer)
     subnet = extract(mlp, width)
     reference = copy.deepcopy(subnet)
     orders: list[torch.Tensor] = []
@@ -220,7 +223,14 @@ def test_coordinates_outside_the_drawn_prefix_keep_their_bits(optimizer):
     split = Split(tokens[:, :-1], tokens[:, 1:])
     subnet, before = extract(model, 0.8), extract(model, 0.8).state_dict()
     narrow = iter([(0.4, prefix(model, 0.4)), (0.5, prefix(model, 0.5))] * 2)
-    local_train(subnet, split, LocalTraining(2, 16, 0.1, optimizer), (0, 0, 0), 0.8, narrow)
+    local_train(
+        subnet,
+        split,
+        LocalTraining(epochs=2, batch_size=16, learning_rate=0.1, optimizer=optimizer),
+        (0, 0, 0),
+        0.8,
+        narrow,
+    )
     after = subnet.state_dict()
     assert torch.equal(after["embedding.weight"][:, 4:], before["embedding.weight"][:, 4:])
     assert torch.equal(after["decoder.weight"][:, 5:], before["decoder.weight"][:, 5:])
@@ -260,9 +270,14 @@ def test_training_all_of_it_is_training_without_a_draw(model, scaler):
 def test_run_is_the_loop_written_out(mlp, scheme, evaluation):
     task, widths = make_task(), (0.5, 0.25, 0.8)
     history = run(
-        mlp, task, widths, rounds=3, scheme=scheme, evaluate=evaluation, aggregation="selective",
+        mlp,
+        task,
+        Subnets(widths, scheme),
+        rounds=3,
         seed=5,
-    )  # fmt: skip
+        evaluation=Evaluation(on=evaluation),
+        server=Server(aggregation="selective"),
+    )
     server = copy.deepcopy(mlp)
     for number in range(3):
         updates = []
@@ -294,9 +309,14 @@ def test_run_is_the_loop_written_out(mlp, scheme, evaluation):
 def test_run_draws_the_width_of_each_batch(mlp):
     task, rows = make_task(), []
     history = run(
-        mlp, task, [0.5, 0.2, 1.0], rounds=2, local_epochs=2, batch_size=10,
-        scheme="ordered_dropout", seed=4, on_round=lambda number, row: rows.append(row),
-    )  # fmt: skip
+        mlp,
+        task,
+        Subnets([0.5, 0.2, 1.0], "ordered_dropout"),
+        rounds=2,
+        seed=4,
+        on_round=lambda number, row: rows.append(row),
+        training=LocalTraining(epochs=2, batch_size=10),
+    )
     sample = task.train[0].inputs[:1]
     for number, row in enumerate(rows):
         for client, (width, split) in enumerate(zip([0.5, 0.2, 1.0], task.train, strict=True)):
@@ -326,7 +346,7 @@ def test_run_draws_the_width_of_each_batch(mlp):
 def test_a_run_depends_on_its_seed_alone(mlp, scheme):
     task = make_task()
     one, again, other = (
-        run(mlp, task, [0.5, 0.2, 0.8], rounds=2, scheme=scheme, seed=seed) for seed in (3, 3, 4)
+        run(mlp, task, Subnets([0.5, 0.2, 0.8], scheme), rounds=2, seed=seed) for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(one.test_loss, again.test_loss)
     for name, tensor in one.weights.items():
@@ -337,7 +357,7 @@ def test_a_run_depends_on_its_seed_alone(mlp, scheme):
 
 def test_an_unknown_scheme_is_refused(mlp):
     with pytest.raises(InputError, match=r"'middle'.*rolling"):
-        run(mlp, make_task(), [0.5] * 3, rounds=1, scheme="middle")
+        run(mlp, make_task(), Subnets([0.5] * 3, "middle"), rounds=1)
     assert DRAWS.keys() <= SCHEMES.keys()
 
 
@@ -379,7 +399,8 @@ def test_the_scaler_of_convolutions_and_embeddings():
 def test_run_scales_training_alone(mlp):
     task = make_task()
     plain, with_scaler = (
-        run(mlp, task, [0.5] * 3, rounds=1, scaler=scaler) for scaler in (False, True)
+        run(mlp, task, [0.5] * 3, rounds=1, training=LocalTraining(scaler=scaler))
+        for scaler in (False, True)
     )
     assert with_scaler.metadata["scaler"] is True
     server, updates = copy.deepcopy(mlp), []
@@ -393,5 +414,8 @@ def test_run_scales_training_alone(mlp):
     assert not torch.equal(plain.weights["layers.0.weight"], with_scaler.weights["layers.0.weight"])
     expected = evaluate(extract(server, 0.5), task.test[0]).loss
     assert with_scaler.test_loss[0, 0] == expected
-    one, other = (run(mlp, task, [1.0] * 3, rounds=1, scaler=scaler) for scaler in (False, True))
+    one, other = (
+        run(mlp, task, [1.0] * 3, rounds=1, training=LocalTraining(scaler=scaler))
+        for scaler in (False, True)
+    )
     assert torch.equal(one.weights["layers.0.weight"], other.weights["layers.0.weight"])

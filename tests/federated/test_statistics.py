@@ -12,7 +12,9 @@ from torch.nn import functional
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
+    Evaluation,
     LocalTraining,
+    Subnets,
     Update,
     aggregate,
     estimate_statistics,
@@ -243,7 +245,7 @@ def test_estimation_needs_no_batch_norm(task):
 
 
 def test_a_client_reports_estimates_from_its_own_samples(model, task):
-    settings = LocalTraining(2, 16, batch_norm="per_width")
+    settings = LocalTraining(epochs=2, batch_size=16, batch_norm="per_width")
     random_state = torch.get_rng_state()
     local_train(model, task.train[0], settings, (0, 0, 0))
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -269,7 +271,11 @@ def loaded(history) -> NormedCNN:
 
 def test_drawn_widths_are_tested_with_the_statistics_of_the_width_held(model, task):
     history = run(
-        model, task, [0.5] * 3, rounds=1, batch_norm="per_width", scheme="ordered_dropout"
+        model,
+        task,
+        Subnets([0.5] * 3, "ordered_dropout"),
+        rounds=1,
+        training=LocalTraining(batch_norm="per_width"),
     )
     server, own = copy.deepcopy(model), []
     server.load_state_dict(dict(history.weights))
@@ -291,7 +297,9 @@ def test_drawn_widths_are_tested_with_the_statistics_of_the_width_held(model, ta
 @pytest.mark.parametrize("scheme", ["prefix", "rolling", "ordered_dropout"])
 def test_static_tests_each_model_with_its_own_estimates(model, task, scheme):
     widths = [0.5, 1.0, 0.5]
-    history = run(model, task, widths, rounds=2, batch_size=16, scheme=scheme)
+    history = run(
+        model, task, Subnets(widths, scheme), rounds=2, training=LocalTraining(batch_size=16)
+    )
     final = loaded(history)
     assert_statistics(final, estimated_by_hand(final, task.train, 16))
     for client, width in enumerate(widths):
@@ -309,7 +317,14 @@ def test_static_tests_each_model_with_its_own_estimates(model, task, scheme):
 
 def test_the_supernet_is_tested_with_its_own_estimates(model, task):
     for batch_norm in ("static", "per_width"):
-        history = run(model, task, [0.5] * 3, rounds=1, evaluate="supernet", batch_norm=batch_norm)
+        history = run(
+            model,
+            task,
+            [0.5] * 3,
+            rounds=1,
+            evaluation=Evaluation(on="supernet"),
+            training=LocalTraining(batch_norm=batch_norm),
+        )
         expected = [evaluate(loaded(history), split).loss for split in task.test]
         np.testing.assert_array_equal(history.test_loss[0], expected)
         assert_statistics(loaded(history), estimated_by_hand(loaded(history), task.train, 32))
@@ -317,7 +332,14 @@ def test_the_supernet_is_tested_with_its_own_estimates(model, task):
 
 def test_per_width_averages_over_clients_of_one_width_alone(model, task):
     widths = [0.5, 1.0, 0.5]
-    history = run(model, task, widths, rounds=1, batch_size=16, batch_norm="per_width", seed=3)
+    history = run(
+        model,
+        task,
+        widths,
+        rounds=1,
+        seed=3,
+        training=LocalTraining(batch_size=16, batch_norm="per_width"),
+    )
     settings = LocalTraining(batch_size=16, batch_norm="per_width")
     own, states = [], []
     for client, (width, split) in enumerate(zip(widths, task.train, strict=True)):
@@ -372,16 +394,28 @@ def test_static_estimates_alike_models_once_per_round(model, task, monkeypatch):
         return estimate_statistics(*arguments)
 
     monkeypatch.setattr("hasa_opt.federated.batch_norm.estimate_statistics", counted)
-    run(model, task, [0.5, 0.5, 0.5], rounds=3, batch_size=16)
+    run(model, task, [0.5, 0.5, 0.5], rounds=3, training=LocalTraining(batch_size=16))
     assert len(calls) == 3 + 1  # and the whole supernet at the end
 
 
 @pytest.mark.parametrize("batch_norm", ["static", "per_width"])
 def test_models_with_batch_norm_learn_at_every_width(task, batch_norm):
     supernet = fresh(NormedCNN(), seed=0)
-    history = run(supernet, task, [0.5, 1.0, 0.5], rounds=6, batch_size=16, batch_norm=batch_norm)
+    history = run(
+        supernet,
+        task,
+        [0.5, 1.0, 0.5],
+        rounds=6,
+        training=LocalTraining(batch_size=16, batch_norm=batch_norm),
+    )
     assert (history.train_loss[-1] < 0.8 * history.train_loss[0]).all()
-    again = run(supernet, task, [0.5, 1.0, 0.5], rounds=6, batch_size=16, batch_norm=batch_norm)
+    again = run(
+        supernet,
+        task,
+        [0.5, 1.0, 0.5],
+        rounds=6,
+        training=LocalTraining(batch_size=16, batch_norm=batch_norm),
+    )
     np.testing.assert_array_equal(history.test_loss, again.test_loss)
     assert history.metadata["batch_norm"] == batch_norm
 
@@ -389,7 +423,7 @@ def test_models_with_batch_norm_learn_at_every_width(task, batch_norm):
 def test_without_batch_norm_nothing_changes(task):
     mlp = fresh(MLP(16, 3), seed=0)
     one, other = (
-        run(mlp, task, [0.5] * 3, rounds=1, batch_norm=batch_norm)
+        run(mlp, task, [0.5] * 3, rounds=1, training=LocalTraining(batch_norm=batch_norm))
         for batch_norm in ("static", "per_width")
     )
     np.testing.assert_array_equal(one.test_loss, other.test_loss)
@@ -407,7 +441,7 @@ def test_a_batch_of_one_sample_is_refused_before_training(monkeypatch):
     with pytest.raises(InputError, match=r"'b' has 33.*batch_size than 32, or GroupNorm"):
         run(NormedMLP(), task, [0.5] * 3, rounds=1)
     with pytest.raises(InputError, match=r"'a' has 40.*batch_size than 1"):
-        run(NormedMLP(), task, [0.5] * 3, rounds=1, batch_size=1)
+        run(NormedMLP(), task, [0.5] * 3, rounds=1, training=LocalTraining(batch_size=1))
 
 
 def test_a_batch_of_one_image_has_a_variance(model):
@@ -415,9 +449,15 @@ def test_a_batch_of_one_image_has_a_variance(model):
 
 
 def test_other_batch_sizes_serve():
-    run(NormedMLP(), make_task((40, 33, 70)), [0.5] * 3, rounds=1, batch_size=16 + 4)
+    run(
+        NormedMLP(),
+        make_task((40, 33, 70)),
+        [0.5] * 3,
+        rounds=1,
+        training=LocalTraining(batch_size=16 + 4),
+    )
 
 
 def test_bad_options(model, task):
     with pytest.raises(InputError, match=r"'running'.*per_width"):
-        run(model, task, [0.5] * 3, rounds=1, batch_norm="running")
+        run(model, task, [0.5] * 3, rounds=1, training=LocalTraining(batch_norm="running"))

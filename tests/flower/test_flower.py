@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from hasa_opt import models
 from hasa_opt.cli import app
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.federated import Faults, History, run
+from hasa_opt.federated import Faults, History, LocalTraining, Subnets, run
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, load
 
@@ -57,15 +57,12 @@ def in_process(history: History, own: Settings, **options: Any) -> History:
     return run(
         model(),
         task(),
-        history.widths,
+        Subnets(history.widths, roster["scheme"], roster["mean_widths"]),
         rounds=own.rounds,
-        batch_size=own.batch_size,
-        aggregation=own.aggregation,
-        weight_power=own.weight_power,
-        sample=own.drawn,
-        scheme=roster["scheme"],
-        mean_widths=roster["mean_widths"],
         seed=own.seed,
+        training=LocalTraining(batch_size=own.batch_size),
+        server=own.server,
+        participation=own.participation,
         **options,
     )
 

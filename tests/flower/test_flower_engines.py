@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from support.flower_app import model, task
 
 from hasa_opt import Study
-from hasa_opt.federated import Faults, History, run
+from hasa_opt.federated import Faults, History, LocalTraining, Participation, run
 from hasa_opt.flower.settings import AppData, write_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.flower]
@@ -64,7 +64,14 @@ def test_simulation_ends_with_the_bits_of_the_loop(
     torch.set_num_threads(1)
     found = History.load(simulated / name)
     faults = Faults(absent=absent)
-    own = run(model(), task(), found.widths, rounds=5, batch_size=8, faults=faults)
+    own = run(
+        model(),
+        task(),
+        found.widths,
+        rounds=5,
+        training=LocalTraining(batch_size=8),
+        participation=Participation(faults=faults),
+    )
     assert equal(found, own)
     assert len(found.events) == 5 * len(absent)
 

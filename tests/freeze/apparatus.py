@@ -38,6 +38,25 @@ WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 # ------------------------------------------------------------------------------------- adapters
 
 
+GROUPS = {
+    "training": (
+        federated.LocalTraining,
+        "epochs batch_size learning_rate optimizer scaler batch_norm output_bias",
+    ),
+    "server": (federated.Server, "aggregation weight_power max_update_norm"),
+    "evaluation": (federated.Evaluation, "on also also_after interpolation"),
+    "participation": (federated.Participation, "clients_per_round faults"),
+    "execution": (federated.Execution, "engine"),
+}
+RENAMED = {
+    "local_epochs": "epochs",
+    "max_norm": "max_update_norm",
+    "evaluate": "on",
+    "mix": "interpolation",
+    "sample": "clients_per_round",
+}
+
+
 def train(
     model: models.SupernetModel,
     task: tasks.Task,
@@ -49,8 +68,30 @@ def train(
     **keywords: Any,
 ) -> federated.History:
     """Run the federated loop; the only place that calls it."""
+    flat = {"batch_size": batch_size, **keywords}
+    if flat.pop("deploy", "global") == "personal":
+        flat["on"] = "personal"
+    also = flat.pop("other_deployments", "never")
+    if also != "never":
+        flat |= {"also": ("supernet", "personal"), "also_after": also}
+    flat = {RENAMED.get(name, name): value for name, value in flat.items()}
+    subnets = federated.Subnets(
+        allocation, flat.pop("scheme", "prefix"), flat.pop("mean_widths", None)
+    )
+    place, resume = flat.pop("checkpoint", None), flat.pop("resume", False)
+    grouped = {
+        group: kind(**{name: flat.pop(name) for name in names.split() if name in flat})
+        for group, (kind, names) in GROUPS.items()
+    }
     return federated.run(
-        model, task, allocation, rounds=rounds, seed=seed, batch_size=batch_size, **keywords
+        model,
+        task,
+        subnets,
+        rounds=rounds,
+        seed=seed,
+        checkpoint=None if place is None else federated.Checkpoint(place, resume),
+        **grouped,
+        **flat,
     )
 
 

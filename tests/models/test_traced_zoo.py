@@ -17,7 +17,7 @@ from support.zoo import ZOO, Specimen
 from torch import nn
 from torch.nn import functional
 
-from hasa_opt.federated import run
+from hasa_opt.federated import LocalTraining, Server, run
 from hasa_opt.models import LSTMLanguageModel, Supernet, extract, fresh, scatter
 from hasa_opt.tasks import Split, Task
 
@@ -336,7 +336,7 @@ def test_federated_run_equals_that_of_the_declared_model(aggregation):
     module.load_state_dict(declared.state_dict())
     traced = Supernet(module, task.train[0].inputs[:2])
     histories = [
-        run(model, task, [0.3, 0.6, 1.0], rounds=2, aggregation=aggregation, seed=1)
+        run(model, task, [0.3, 0.6, 1.0], rounds=2, seed=1, server=Server(aggregation=aggregation))
         for model in (traced, declared)
     ]
     assert_same_state(histories[0].weights, histories[1].weights)
@@ -347,6 +347,13 @@ def test_federated_run_equals_that_of_the_declared_model(aggregation):
 def test_federated_run_learns_with_tied_weights():
     _, _, supernet = make("lstm")
     task = counting_task()
-    history = run(fresh(supernet, 0), task, [0.5, 0.5, 1.0], rounds=6, local_epochs=4, seed=1)
+    history = run(
+        fresh(supernet, 0),
+        task,
+        [0.5, 0.5, 1.0],
+        rounds=6,
+        seed=1,
+        training=LocalTraining(epochs=4),
+    )
     assert history.test_accuracy[-1].mean() > history.test_accuracy[0].mean() + 0.2
     assert torch.equal(history.weights["embedding.weight"], history.weights["decoder.weight"])

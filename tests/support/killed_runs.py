@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from hasa_opt import models
-from hasa_opt.federated import Faults, History, history, run
+from hasa_opt.federated import Checkpoint, Faults, History, Participation, history, run
 from hasa_opt.tasks import Lazy, Split, Task
 
 ROUNDS = 6
@@ -57,11 +57,20 @@ def train(
     **options: object,
 ) -> History:
     """The run that is killed, with sampled clients and faults."""
-    settings = {"rounds": ROUNDS, "sample": 3, "faults": Faults(0.2, 0.1, 0.2), "seed": 3}
+    settings = {
+        "rounds": ROUNDS,
+        "participation": Participation(clients_per_round=3, faults=Faults(0.2, 0.1, 0.2)),
+        "seed": 3,
+    }
     if model is None:
         model = models.fresh(models.MLP(6, 3, hidden=(12, 8)), seed=1)
-    place = {} if directory is None else {"checkpoint": directory, "resume": True}
-    return run(model, data or task(), widths, **settings | place | options)  # type: ignore[arg-type]
+    place = {} if directory is None else {"checkpoint": Checkpoint(directory, resume=True)}
+    return run(
+        model,
+        data or task(),
+        widths,
+        **settings | place | options,
+    )  # type: ignore[arg-type]
 
 
 def digest(done: History) -> str:
