@@ -180,7 +180,12 @@ def accuracy(widths: NDArray[np.float64], seed: int) -> float:
     task = tasks.load("digits")
     model = models.CNN.for_data(task.train[0].inputs, task.n_outputs)
     history = federated.run(
-        models.fresh(model, seed), task, widths, rounds=ROUNDS, seed=seed, engine="auto"
+        models.fresh(model, seed),
+        task,
+        widths,
+        rounds=ROUNDS,
+        seed=seed,
+        execution=federated.Execution(engine="auto"),
     )
     return 100 * float(history.final_accuracy.mean())
 
