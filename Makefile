@@ -49,6 +49,7 @@ lab: $(VENV)/installed  ## open the example notebooks in JupyterLab
 	$(BIN)/jupyter lab examples
 
 docs: $(VENV)/installed  ## write the documentation to docs/_build/html
+	rm -rf docs/generated
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -78,6 +79,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not SPHINX, reason="needs hasa-opt[docs]")
 def test_pages_build_without_warnings(tmp_path: Path) -> None:
+    shutil.rmtree(DOCS / "generated", ignore_errors=True)  # pages of what went
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
     folders = ["-d", str(tmp_path / "trees"), str(DOCS), str(tmp_path / "html")]
     ended = subprocess.run([*command, *folders], capture_output=True, text=True, cwd=ROOT)
