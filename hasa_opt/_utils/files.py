@@ -1,22 +1,24 @@
-"""Directories that are written aside: what was there stays whole until the new one is."""
+"""Files and directories that are written aside: what was there stays whole until the new one is."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 
-from hasa_opt.errors import InputError, StorageError
+from hasa_opt.errors import HasaError, InputError, StorageError
 
-__all__ = ["file_target", "made_directory"]
+__all__ = ["file_target", "made_directory", "replace_directory", "sha256", "write_text", "writing"]
 
 
 def sha256(arrays: Iterable[npt.NDArray[Any]]) -> str:
@@ -50,9 +52,14 @@ def file_target(file: str | PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        If its folder does not exist, or it is one.
+        If its folder does not exist, it is a folder itself, or no file can have such a name.
     """
     path = Path(file)
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be a file ({error}): give another name") from error
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist: create it first")
     if path.is_dir():
@@ -60,7 +67,75 @@ def file_target(file: str | PathLike[str]) -> Path:
     return path
 
 
-def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
+@contextmanager
+def writing(file: str | PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file to write that appears, or replaces the one of before, when all is written.
+
+    It is written beside its place and renamed. Whatever stops the writing, the file of before is
+    intact and nothing else is left. Text is UTF-8, its line ends as they are written.
+
+    Parameters
+    ----------
+    file : path
+        Its folder must exist. A link is followed; a device, such as ``/dev/stdout``, is written to.
+    mode : {"w", "wb"}
+        Text, or bytes.
+
+    Raises
+    ------
+    InputError
+        If there can be no such file, or a text cannot be encoded.
+    StorageError
+        If the disk does not take it.
+    """
+    path = file_target(file)
+    is_device = path.exists() and not path.is_file()
+    path = path if is_device else path.resolve()
+    aside = path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")
+    place, mode = (path, mode) if is_device else (aside, f"x{mode[1:]}")
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    try:
+        with place.open(mode, encoding=encoding, newline=newline) as new:
+            yield new
+            new.flush()
+            if not is_device:
+                os.fsync(new.fileno())
+        if not is_device:
+            if path.exists():
+                shutil.copymode(path, aside)
+            aside.replace(path)
+    except HasaError:
+        raise
+    except OSError as error:
+        raise _not_written(path, error) from error
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{path}: {error.object[error.start : error.end]!r} is no character that a file can "
+            "hold (half of a surrogate pair): was the text decoded by the right encoding?"
+        ) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_text(file: str | PathLike[str], text: str) -> None:
+    """Write a text as a file; see :func:`writing`."""
+    with writing(file) as new:
+        new.write(text)
+
+
+def _not_written(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"{path} cannot be written ({error}): free some space or choose another place; what "
+        "was stored before is intact"
+    )
+
+
+def replace_directory(
+    target: Path,
+    write: Callable[[Path], None],
+    failure: type[Exception] = OSError,
+) -> None:
     """Write a directory aside, flush it to the disk, and rename it into place.
 
     Whenever the process dies, the target is what it was before or all of the new one; only where
@@ -69,10 +144,12 @@ def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
 
     Parameters
     ----------
-    target
+    target : Path
         The directory; its parents are made.
-    write
+    write : callable
         Fills the directory that it is given.
+    failure : exception class
+        What ``write`` raises, beside OSError, when the disk does not take a file.
 
     Raises
     ------
@@ -96,11 +173,8 @@ def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
                     old.rename(target)
                 raise
             _flush(target.parent)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{target} cannot be written ({error}): free some space or choose another place; what "
-            "was stored before is intact"
-        ) from error
+    except (OSError, failure) as error:
+        raise _not_written(target, error) from error
 
 
 def _flush(path: Path) -> None:

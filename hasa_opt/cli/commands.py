@@ -18,7 +18,7 @@ from rich.table import Table
 
 from hasa_opt import rules
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import file_target
+from hasa_opt._utils.files import file_target, writing
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     COSTS,
@@ -305,13 +305,11 @@ def _check_writable(path: Path | None, source: Path) -> None:
 
 
 def _write_widths(path: Path, clients: Clients, widths: FloatArray) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    with aside.open("w", newline="", encoding="utf-8") as file:
+    with writing(path) as file:
         out = csv.writer(file)
         out.writerow(["name", "samples", "width"])
         for row, width in enumerate(widths.tolist()):
             out.writerow([clients.name(row), int(clients.samples[row]), width])
-    aside.replace(path)
 
 
 def _allocation_record(clients: Clients, result: Allocation) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from hasa_opt._utils.files import made_directory
+from hasa_opt._utils.files import made_directory, writing
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -165,7 +165,8 @@ def _finish_study(done: Study, output: Path, console: Console, as_json: bool) ->
     rounds, numbers, picture, report = (output / name for name in _OUTPUTS)
     done.to_csv(rounds)
     done.write_results(numbers)
-    overview(done).savefig(picture, dpi=110)
+    with writing(picture, "wb") as file:
+        overview(done).savefig(file, dpi=110)
     done.report(report)
     console.print(done.comparison)
     console.print(done.table(), done.costs_table())

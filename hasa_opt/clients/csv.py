@@ -35,6 +35,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import listed
+from hasa_opt._utils.files import writing
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
 
@@ -125,7 +126,7 @@ def write(
     header = ["name", *known]
     if counts is not None:
         header += [f"{_PREFIX}{label}" for label in labels or range(counts.shape[1])]
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
+    with writing(path) as file:
         out = csv.writer(file)
         out.writerow(header)
         for row, name in enumerate(names):

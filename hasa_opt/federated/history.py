@@ -161,7 +161,7 @@ class History:
         is_empty = target.is_dir() and not any(target.iterdir())
         if target.exists() and not is_empty and not (target / INDEX).is_file():
             raise InputError(f"{target} exists and is no history: choose a new directory")
-        replace_directory(target, self._write)
+        replace_directory(target, self._write, failure=SafetensorError)
 
     def _write(self, directory: Path) -> None:
         """Write the files; the index holds the digests of all."""

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hasa_opt._utils.files import made_directory, write_text
 from hasa_opt.errors import InputError
 from hasa_opt.federated import SCHEMES, LocalTraining, Participation, Server
 from hasa_opt.federated.settings import MAX_UPDATE_NORM, check_choice
@@ -267,8 +268,8 @@ def write_app(
         for name in environment.list_templates(filter_func=lambda name: name.endswith(_SUFFIX))
     }
     for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        made_directory(path.parent)
+        write_text(path, text)
     return sorted(texts)
 
 

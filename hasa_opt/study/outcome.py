@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.files import writing
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.federated.evaluation import count_targets
@@ -212,7 +212,7 @@ def write_outcomes(
     outcomes: Sequence[Outcome], client_names: Sequence[str], path: str | PathLike[str]
 ) -> None:
     """Write one CSV line per policy, seed, round and client, with all that was measured."""
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
+    with writing(path) as file:
         out = csv.writer(file)
         out.writerow(["policy", "seed", "round", "client", "width", *COLUMNS])
         for outcome in outcomes:

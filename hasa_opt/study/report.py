@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from hasa_opt._utils import VERSION
-from hasa_opt._utils.files import file_target
+from hasa_opt._utils.files import file_target, write_text
 from hasa_opt.errors import InputError
 from hasa_opt.study import plots
 from hasa_opt.study.claims import (
@@ -100,7 +100,7 @@ def write_report(study: Study, path: str | PathLike[str]) -> Path:
     if not study.outcomes:
         raise InputError("the study has no outcomes to report: call run() first")
     target = file_target(path)
-    target.write_text(_template().render(_content(study)), encoding="utf-8")
+    write_text(target, _template().render(_content(study)))
     return target
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.files import writing
 from hasa_opt.errors import InputError
 
 __all__ = ["MEASURES", "Results", "merged", "read_results"]
@@ -151,7 +152,7 @@ class Results:
 
     def write(self, path: str | PathLike[str]) -> None:
         """Write one CSV line per policy, seed and client; :func:`read_results` gives it back."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with writing(path) as file:
             out = csv.writer(file)
             out.writerow(_HEADER)
             out.writerows(self._lines())

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from hasa_opt._utils.checks import FloatArray, IntArray, several, whole
-from hasa_opt._utils.files import file_target, made_directory
+from hasa_opt._utils.files import made_directory
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History
@@ -397,11 +397,11 @@ class Study:
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed, round and client, with all that was measured."""
-        write_outcomes(self.outcomes, self.task.client_names, file_target(path))
+        write_outcomes(self.outcomes, self.task.client_names, path)
 
     def write_results(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed and client: tables and statistics can be rebuilt from it.
 
         :func:`hasa_opt.study.read_results` reads it.
         """
-        self.results.write(file_target(path))
+        self.results.write(path)
