@@ -22,7 +22,7 @@ from run import POLICIES as REPEATED
 import hasa_opt as hasa
 from hasa_opt import models, tasks
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt.policies.policy import POLICIES, Policy, Setting
+from hasa_opt.policies import POLICIES, Policy, Setting
 from hasa_opt.study.inference import paired as paired_difference
 
 BUDGETS = {"plentiful": 0.5, "scarce": 0.35}
@@ -61,7 +61,7 @@ def by_domain(setting: Setting) -> FloatArray:
 
 def study(task: tasks.Task, budget: float, policies: Sequence[str], seeds: range) -> hasa.Study:
     """The policies, that by the known domains among them."""
-    POLICIES[BY_DOMAIN] = Policy(by_domain, is_program=True)
+    POLICIES[BY_DOMAIN] = Policy(BY_DOMAIN, by_domain, is_program=True)
     return hasa.Study(
         task,
         network(),

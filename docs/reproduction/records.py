@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hasa_opt.policies.policy import RECOMMENDED
+from hasa_opt.policies import RECOMMENDED
 from hasa_opt.study import Results, read_results
 from hasa_opt.study.outcome import Outcome
 from hasa_opt.study.results import merged

@@ -12,7 +12,7 @@ from pathlib import Path
 from records import chosen
 from run import POLICIES
 
-from hasa_opt.policies.policy import RECOMMENDED
+from hasa_opt.policies import RECOMMENDED
 from hasa_opt.study.claims import (
     Contrast,
     against,

@@ -185,7 +185,8 @@ def allocate(
     columns: dict[str, list[Any]] = {"samples": read.samples.tolist()}
     if read.counts is not None and cost_name == "width":
         scores, menu = SCORES[score](read.counts), problem.widths
-        ends, caps = (float(menu[0]), float(menu[-1])), _menu_caps(read, menu)
+        ends = float(menu[0]), float(menu[-1])
+        caps = read.caps(ends[1])
         rule = rules.hasa(scores, read.samples, budget=budget, widths=ends, caps=caps)
         paper = rules.hasa(scores, read.samples, budget=budget, widths=ends, caps=caps, passes=2)
         columns["HASA rule"] = [f"{width:.4f}" for width in rule]
@@ -283,10 +284,6 @@ def _warn_of_size(score: str, share: float) -> None:
         f"[bold yellow]warning:[/] sample size explains {share:.0%} of the ranking by {score} "
         f"(squared rank correlation); {reason}: {remedy}"
     )
-
-
-def _menu_caps(clients: Clients, menu: FloatArray) -> FloatArray | None:
-    return None if clients.max_width is None else clients.max_width.clip(max=menu[-1])
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from hasa_opt.cli.options import (
     training_bar,
 )
 from hasa_opt.errors import InputError, MissingExtraError
-from hasa_opt.policies.policy import POLICIES, RECOMMENDED
+from hasa_opt.policies import POLICIES
 
 if TYPE_CHECKING:
     from hasa_opt.models import SupernetModel
@@ -42,7 +42,7 @@ __all__ = ["build_model", "flower", "load_task", "model_options", "require_learn
 _COLUMNS = 100
 _OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
 
-_NAMES = ", ".join([*POLICIES, RECOMMENDED])
+_NAMES = ", ".join(POLICIES)
 
 
 def study(

@@ -144,6 +144,16 @@ class Clients:
         """Share of all training samples that each client holds, ``(n_clients,)``."""
         return self.samples / float(self.samples.sum(dtype=np.float64))
 
+    def mean(self, values: FloatArray) -> float:
+        """Mean over the training samples of one value per client, ``(n_clients,)``."""
+        return float(self.weights @ values)
+
+    def caps(self, widest: float) -> FloatArray:
+        """Widest width that each client can train, of those up to ``widest``; ``(n_clients,)``."""
+        if self.max_width is None:
+            return np.full(len(self), widest)
+        return np.minimum(self.max_width, widest)
+
     def name(self, row: int) -> str:
         """Name of the client in one row."""
         return f"client-{row}" if self.names is None else self.names[row]

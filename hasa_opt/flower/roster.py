@@ -20,9 +20,8 @@ from hasa_opt.errors import InputError
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
-from hasa_opt.policies.plans import Meter, plan
-from hasa_opt.policies.policy import Setting, find_policy
-from hasa_opt.policies.subnets import Subnets
+from hasa_opt.policies import Setting, Subnets, read_policy
+from hasa_opt.policies.whole_units import Meter, subnets_of
 from hasa_opt.rules.scores import SCORES
 
 __all__ = ["Fleet", "Roster"]
@@ -204,7 +203,7 @@ class Roster:
         setting = Setting(clients, scores, settings.budget, settings.menu, settings.seed)
         setting.problem().check_budget()
         meter = Meter.of(model.sizes, partial(units, model))
-        chosen = plan(find_policy(settings.policy), setting, meter)
+        chosen = subnets_of(read_policy(settings.policy), setting, meter)
         return cls(
             tuple(own.partition for own in profiles),
             tuple(own.name for own in profiles),

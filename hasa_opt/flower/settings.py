@@ -15,7 +15,7 @@ from hasa_opt._utils.files import made_directory, write_text
 from hasa_opt.errors import InputError
 from hasa_opt.federated import SCHEMES, LocalTraining, Participation, Server
 from hasa_opt.federated.settings import MAX_UPDATE_NORM, check_choice
-from hasa_opt.policies.policy import parse_policy
+from hasa_opt.policies import read_policy
 from hasa_opt.rules.scores import SCORES
 
 __all__ = ["PREFIX", "AppData", "Settings", "write_app"]
@@ -106,8 +106,8 @@ class Settings:
         for name in ("seed", "clients_per_round", "epsilon", "max_update_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{_shown(name)} = {getattr(self, name)} must be at least 0")
-        policy, options = parse_policy(self.policy)
-        if options:
+        policy = read_policy(self.policy)
+        if policy.options:
             raise InputError(f"policy {self.policy!r} has options: give settings of their own")
         check_choice("scheme", policy.scheme, SCHEMES)
         check_choice("score", self.score, SCORES)

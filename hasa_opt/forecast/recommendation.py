@@ -19,7 +19,7 @@ from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.forecast.piloting import PERSONAL, Pilot
 from hasa_opt.forecast.prediction import Gain, Headroom, headroom, interval
 from hasa_opt.forecast.probing import Control, Probe
-from hasa_opt.policies.policy import COVERED_SHARE
+from hasa_opt.policies.catalogue import COVERED_SHARE
 from hasa_opt.problem.choices import Coverage
 from hasa_opt.rules.widths import by_difficulty, easy_clients, falls_in_two
 
@@ -291,14 +291,13 @@ def _grouped(probe: Probe, clients: Clients, budget: float) -> list[Proposal]:
         f"narrowest width for easy clients: {easy.sum()} of {len(easy)} have a loss of "
         f"{loss[easy].mean():.2g}, the others of {loss[~easy].mean():.2g}"
     )
-    widest = float(probe.widths[-1])
-    caps = None if clients.max_width is None else np.minimum(clients.max_width, widest)
+    narrowest, widest = float(probe.widths[0]), float(probe.widths[-1])
     widths = by_difficulty(
         loss,
         clients.samples,
         budget=budget,
-        widths=(float(probe.widths[0]), widest),
-        caps=caps,
+        widths=(narrowest, widest),
+        caps=clients.caps(widest),
     )
     return [Proposal("by_difficulty", widths, "prefix", reason)]
 

@@ -70,7 +70,7 @@ def within_caps(clients: Clients, menu: FloatArray) -> BoolArray:
     """Widths that each device can train, ``(n_clients, n_widths)``."""
     if clients.max_width is None:
         return np.ones((len(clients), menu.size), dtype=bool)
-    admissible = menu[None, :] <= clients.max_width[:, None] + 1e-9
+    admissible = menu[None, :] <= clients.caps(menu[-1])[:, None] + 1e-9
     stuck = np.flatnonzero(~admissible[:, 0])
     if stuck.size:
         row = int(stuck[0])

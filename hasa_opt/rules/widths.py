@@ -182,9 +182,9 @@ def budget_miss(widths: npt.ArrayLike, samples: npt.ArrayLike, *, budget: float)
     >>> round(budget_miss([0.2, 0.8], [3, 1], budget=0.5), 3)
     -0.3
     """
-    weights = Clients(samples).weights
-    used = float_array(widths, "widths", weights.shape)
-    return float(weights @ used) / _checked_budget(budget) - 1
+    clients = Clients(samples)
+    used = float_array(widths, "widths", (len(clients),))
+    return clients.mean(used) / _checked_budget(budget) - 1
 
 
 def scaled_to_budget(

@@ -17,9 +17,8 @@ from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.probing import Control, Probe, probe
 from hasa_opt.forecast.recommendation import Recommendation, recommend
 from hasa_opt.models import fresh, training_flops, units
-from hasa_opt.policies.plans import Meter, plan
-from hasa_opt.policies.policy import RECOMMENDED, Setting, parse_policy
-from hasa_opt.policies.subnets import Subnets
+from hasa_opt.policies import RECOMMENDED, Setting, Subnets, read_policy
+from hasa_opt.policies.whole_units import Meter, subnets_of
 from hasa_opt.problem import cost
 from hasa_opt.problem.cost import Cost
 from hasa_opt.rules.scores import SCORES
@@ -126,7 +125,7 @@ class Planner:
         if seed not in self._probes:
             study, mean = self._study, self._study.budget
             if study.budget_in != "width":
-                mean = float(study.clients.weights @ self.plan("uniform", seed).widths)
+                mean = study.clients.mean(self.plan("uniform", seed).widths)
             self._probes[seed] = self._kept(
                 probe,
                 seed,
@@ -237,8 +236,8 @@ class Planner:
     def plan(self, policy: str, seed: int) -> Subnets:
         """What each client trains and deploys under a policy."""
         if (policy, seed) not in self._plans:
-            chosen = parse_policy(self.resolved(policy, seed))[0]
-            self._plans[policy, seed] = plan(chosen, self.setting(seed), self._meter)
+            chosen = read_policy(self.resolved(policy, seed))
+            self._plans[policy, seed] = subnets_of(chosen, self.setting(seed), self._meter)
         return self._plans[policy, seed]
 
     def spent(self, plan: Subnets, history: History) -> float:
@@ -252,7 +251,7 @@ class Planner:
         if np.isnan(trained).all(axis=0).any():
             assert plan.share is not None, "policies know what they spend"
             return plan.share
-        return float(self._study.clients.weights @ np.nanmean(trained, axis=0))
+        return self._study.clients.mean(np.nanmean(trained, axis=0))
 
     def _flops(self, history: History) -> FloatArray:
         """FLOPs as a share of the whole supernet's, ``(rounds, n_clients)``; NaN: none."""
@@ -269,7 +268,7 @@ class Planner:
 
 def _asked(policies: Collection[str]) -> list[str]:
     """Those of the policies that need a probe."""
-    return [name for name in policies if name == RECOMMENDED or parse_policy(name)[0].probes]
+    return [name for name in policies if read_policy(name).probes]
 
 
 def _measured(

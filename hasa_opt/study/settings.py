@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from hasa_opt._utils.checks import listed, number, whole
@@ -10,8 +11,9 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated import ENGINES, LocalTraining
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.settings import Evaluation, Server, check_choice, check_run
-from hasa_opt.policies.plans import BUDGET_TOLERANCE
-from hasa_opt.policies.policy import POLICIES, RECOMMENDED, parse_policy
+from hasa_opt.policies import RECOMMENDED, read_policy
+from hasa_opt.policies.budget import BUDGET_TOLERANCE
+from hasa_opt.policies.policy import PERSONAL
 from hasa_opt.rules.scores import SCORES
 from hasa_opt.study.planner import RESOURCES
 from hasa_opt.study.trials import BACKENDS
@@ -65,19 +67,10 @@ def check(study: Study) -> None:
 
 def _check_policy(study: Study, policy: str) -> None:
     """Refuse a name that is not known, and options that do not fit the study."""
-    if not isinstance(policy, str):
-        raise InputError(f"policy {policy!r} is no name: choose from {', '.join(POLICIES)}")
-    name, *options = policy.split("+")
-    if name == RECOMMENDED:
-        if options:
-            raise InputError(
-                f"policy {policy!r} has options, about which {name!r} decides: leave them out"
-            )
-        _check_deployment(study, "personal")
-        return
-    chosen = parse_policy(policy)[1]
-    Server(weight_power=chosen.get("weight_power", study.weight_power))
-    _check_deployment(study, chosen.get("deploy", "global"))
+    chosen = read_policy(policy)
+    Server(weight_power=chosen.changes.get("server", {}).get("weight_power", study.weight_power))
+    personal = chosen.rule == RECOMMENDED or PERSONAL in chosen.options
+    _check_deployment(study, "personal" if personal else "global")
 
 
 def _check_repeated(study: Study) -> None:
@@ -86,12 +79,11 @@ def _check_repeated(study: Study) -> None:
         counted = Counter(getattr(study, name))
         if again := [value for value, times in counted.items() if times > 1]:
             raise InputError(f"{name} repeat a value ({listed(again)}): give each once")
-    known: dict[tuple[str, ...], str] = {}
-    for policy in study.policies:
-        name, *options = policy.split("+")
-        other = known.setdefault((name, *sorted(options)), policy)
-        if other != policy:
-            raise InputError(f"policies {other!r} and {policy!r} are the same: give one of them")
+    for first, second in combinations(map(read_policy, study.policies), 2):
+        if first.same_as(second):
+            raise InputError(
+                f"policies {first.name!r} and {second.name!r} are the same: give one of them"
+            )
 
 
 def _check_budget(study: Study) -> None:

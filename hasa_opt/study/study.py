@@ -18,8 +18,8 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated import Faults, History
 from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import training_bytes
-from hasa_opt.policies.policy import RECOMMENDED, Setting, parse_policy
-from hasa_opt.policies.subnets import Subnets
+from hasa_opt.policies import RECOMMENDED, Setting, Subnets, read_policy
+from hasa_opt.policies.policy import PERSONAL
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.study.claims import against
 from hasa_opt.study.outcome import (
@@ -55,7 +55,7 @@ class Study:
     model : SupernetModel
         Gives the architecture; each seed draws its own initial weights.
     policies : sequence of str
-        Names in :data:`hasa_opt.policies.policy.POLICIES`, which may carry options of the loop:
+        Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the loop:
         ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``, ``"uniform+local_bias"``.
         ``"recommended"`` stands for what a probe and a pilot choose, personal
         models and output bias included, and takes no options.
@@ -262,7 +262,8 @@ class Study:
         return done
 
     def _trial(self, policy: str, seed: int, plan: Subnets) -> Trial:
-        chosen = parse_policy(self.planner.resolved(policy, seed))[1]
+        changes = read_policy(self.planner.resolved(policy, seed)).changes
+        chosen = {name: value for own in changes.values() for name, value in own.items()}
         return Trial(
             self.task,
             self.model,
@@ -291,7 +292,7 @@ class Study:
 
     def _outcome(self, policy: str, seed: int, plan: Subnets, history: History) -> Outcome:
         number = self._chosen_round(history)
-        personal = parse_policy(self.planner.resolved(policy, seed))[1].get("deploy") == "personal"
+        personal = PERSONAL in read_policy(self.planner.resolved(policy, seed)).options
         own = history.personal_accuracy if personal else history.test_accuracy
         return Outcome(
             policy,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.policies.plans import BUDGET_TOLERANCE
+from hasa_opt.policies.budget import BUDGET_TOLERANCE
 from hasa_opt.study.results import MEASURES, Kind, Results
 
 __all__ = ["Accuracies", "Costs", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]

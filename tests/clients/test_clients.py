@@ -348,3 +348,10 @@ def test_bare_clients_survive_the_round_trip(tmp_path):
     assert back.samples.tolist() == [5, 6]
     assert back.names == ("client-0", "client-1")
     assert back.counts is back.max_width is back.site is None
+
+
+def test_caps_end_with_the_menu_and_means_count_samples() -> None:
+    capped = Clients([100, 300], max_width=[0.5, 1.0])
+    assert capped.caps(0.8).tolist() == [0.5, 0.8]
+    assert Clients([100, 300]).caps(0.8).tolist() == [0.8, 0.8]
+    assert capped.mean(np.array([0.2, 0.6])) == pytest.approx(0.5)

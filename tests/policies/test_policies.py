@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import floor
 from types import SimpleNamespace
 
@@ -10,13 +11,14 @@ import pytest
 
 from hasa_opt import AllocationProblem, Clients, rules, utility
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.policies.plans import Charges, Meter, plan, realise
-from hasa_opt.policies.policy import POLICIES, Setting, find_policy, parse_policy
+from hasa_opt.policies import POLICIES, RECOMMENDED, Policy, Setting, read_policy
+from hasa_opt.policies.whole_units import Charges, Meter, realise, subnets_of
 
 MENU = (0.2, 0.35, 0.5, 0.65, 0.8)
 SAMPLES = [400, 100, 250, 50, 200]
 SCORES = np.array([0.31, 0.05, 0.22, 0.11, 0.47])
 CAPS = [0.5, 1.0, 0.8, 0.35, 0.7]
+CHOOSING = [name for name in POLICIES if name != RECOMMENDED]
 NEEDS = np.array([[1.0], [3.0], [0.5], [0.1], [2.0]])
 
 
@@ -28,9 +30,9 @@ def setting(caps=None, **more) -> Setting:
 
 
 @pytest.mark.parametrize("caps", [None, CAPS])
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", CHOOSING)
 def test_every_policy_keeps_budget_caps_and_range(name, caps):
-    found = find_policy(name)(setting(caps))
+    found = POLICIES[name](setting(caps))
     share = np.array(SAMPLES) @ found / sum(SAMPLES)
     assert found.shape == (5,)
     assert np.all(found >= 0.2 - 1e-12)
@@ -70,7 +72,7 @@ def test_the_optimal_policy_is_the_best_of_the_menu(brute):
 
 def test_an_unknown_policy_names_the_known_ones():
     with pytest.raises(InputError, match=r"'best'.*uniform, hasa,.*reverse"):
-        find_policy("best")
+        read_policy("best")
 
 
 def units_of(*groups: int):
@@ -83,7 +85,7 @@ def units_of(*groups: int):
 
 
 @pytest.mark.parametrize("groups", [(10,), (64,), (32, 64), (7, 13, 100), (512,)])
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", CHOOSING)
 @pytest.mark.parametrize("caps", [None, CAPS])
 def test_realised_widths_meet_the_budget_in_whole_units(groups, name, caps):
     given, units, largest = setting(caps), units_of(*groups), max(groups)
@@ -171,30 +173,71 @@ def setting_like(given: Setting, seed: int) -> Setting:
 
 
 @pytest.mark.parametrize(
-    ("text", "options"),
+    ("name", "changes"),
     [
         ("hasa", {}),
-        ("hasa+personal", {"deploy": "personal"}),
-        ("hasa+selective+n^0.5", {"aggregation": "selective", "weight_power": 0.5}),
-        ("hasa+local_bias", {"output_bias": "local"}),
+        ("hasa+personal", {"evaluation": {"on": "personal"}}),
+        (
+            "hasa+selective+n^0.5",
+            {"server": {"aggregation": "selective", "weight_power": 0.5}},
+        ),
+        ("hasa+local_bias", {"training": {"output_bias": "local"}}),
     ],
 )
-def test_a_policy_may_carry_options_of_the_loop(text, options):
-    assert parse_policy(text) == (POLICIES["hasa"], options)
+def test_a_policy_may_carry_options_of_the_training(name: str, changes: dict) -> None:
+    policy = read_policy(name)
+    assert (policy.name, policy.changes) == (name, changes)
+    assert policy.plain == POLICIES["hasa"]
+    assert read_policy(policy) is policy
+
+
+@dataclass(frozen=True)
+class Server:
+    aggregation: str = "full"
+    weight_power: float = 1.0
+
+
+def test_options_change_settings_and_leave_the_others() -> None:
+    policy = read_policy("uniform").having("n^0", "local_bias")
+    assert policy.name == "uniform+n^0+local_bias"
+    assert policy.changed("server", Server("selective")) == Server("selective", 0.0)
+    assert policy.changed("evaluation", Server()) == Server()
+
+
+def test_the_order_of_options_makes_no_other_policy() -> None:
+    first = read_policy("hasa+personal+n^0.5")
+    assert first.same_as(read_policy("hasa+n^0.5+personal"))
+    assert not first.same_as(read_policy("hasa+personal"))
+    assert not first.same_as(read_policy("uniform+personal+n^0.5"))
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "message"),
     [
         ("best+personal", "policy 'best'"),
         ("hasa+fast", r"option 'fast' of 'hasa\+fast' is not known.*personal, .*n\^0.5"),
         ("hasa+n^x", "the power 'x'"),
         ("hasa+", "option ''"),
+        ("hasa+full+selective", "overrides another one"),
+        ("recommended+personal", "about which 'recommended' decides"),
+        (7, "policy 7 is neither a name nor a Policy"),
     ],
 )
-def test_a_wrong_option_is_named(text, message):
+def test_a_wrong_policy_is_named(name: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse_policy(text)
+        read_policy(name)
+
+
+def test_the_rule_of_a_policy_of_your_own_is_a_plain_name() -> None:
+    everybody = Policy("half", lambda setting: np.full(len(setting.clients), 0.5))
+    assert everybody.having("personal").name == "half+personal"
+    with pytest.raises(InputError, match="a name without"):
+        Policy("half+personal", everybody.choose)
+
+
+def test_a_recommendation_needs_a_forecast() -> None:
+    with pytest.raises(InputError, match="needs a forecast"):
+        POLICIES[RECOMMENDED](setting())
 
 
 def squared(*groups: int):
@@ -204,12 +247,12 @@ def squared(*groups: int):
 
 
 @pytest.mark.parametrize("groups", [(64,), (32, 16), (128, 64)])
-@pytest.mark.parametrize("name", [name for name in POLICIES if not POLICIES[name].is_program])
+@pytest.mark.parametrize("name", [name for name in CHOOSING if not POLICIES[name].is_program])
 @pytest.mark.parametrize("caps", [None, CAPS])
 def test_budgets_of_flops_are_matched(groups, name, caps):
     given = setting(caps)
     meter = Meter(squared(*groups), max(groups), np.gcd.reduce(groups))
-    found = plan(POLICIES[name], given, meter)
+    found = subnets_of(POLICIES[name], given, meter)
     trained = found.widths if found.mean_widths is None else found.mean_widths
     reach = np.zeros(5) if found.mean_widths is None else found.widths - found.mean_widths
     spent = 0.0
@@ -227,7 +270,7 @@ def test_budgets_of_flops_are_matched(groups, name, caps):
 def test_mirrored_widths_reach_as_far_as_range_and_cap_allow():
     given = setting([0.5, 1.0, 0.8, 0.35, 0.7])
     meter = Meter(units_of(32, 16), 32, 16)
-    found = plan(POLICIES["fjord"], given, meter)
+    found = subnets_of(POLICIES["fjord"], given, meter)
     for mean, peak, cap in zip(found.mean_widths, found.widths, given.caps, strict=True):
         assert peak <= cap + 1e-9
         assert 2 * mean - peak >= 0.2 - 1e-9
@@ -240,7 +283,7 @@ def test_rounding_keeps_the_coverage():
     samples, meter = [1020, 388, 2122, 282, 544, 170, 20], Meter(units_of(32, 16), 32, 16)
     scores = np.argsort(np.argsort(-np.array(samples))).astype(float)
     given = Setting(Clients(samples), scores, 0.35, MENU)
-    found = plan(POLICIES["covered"], given, meter)
+    found = subnets_of(POLICIES["covered"], given, meter)
     widest = found.widths == found.widths.max()
     assert found.widths.max() == 25 / 32
     assert np.array(samples)[widest].sum() >= 0.1 * sum(samples)

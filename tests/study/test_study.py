@@ -21,7 +21,7 @@ from torch import nn
 import hasa_opt as hasa
 from hasa_opt import federated
 from hasa_opt.models import MLP, LSTMLanguageModel, Supernet, units
-from hasa_opt.policies.policy import POLICIES
+from hasa_opt.policies import POLICIES
 from hasa_opt.study import Study
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
@@ -217,7 +217,7 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
         f"    workers=2, directory={str(tmp_path)!r}, compare_solvers=False\n"
         ")\n"
     )
-    started = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[1])
+    started = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent)
 
     def results() -> set[str]:
         return {index.parent.name for index in tmp_path.glob("*/history.json")}
@@ -418,7 +418,7 @@ def test_record_is_ready_for_json(done: Study) -> None:
         ({"seeds": (1, 1)}, "repeat a value"),
         ({"score": "magic"}, "score 'magic' is not known"),
         ({"widths": (0.5, 0.2)}, "increase strictly"),
-        ({"policies": (1,)}, "policy 1 is no name"),
+        ({"policies": (1,)}, "policy 1 is neither a name nor a Policy"),
         ({"policies": None}, "policies None is no sequence"),
         ({"policies": ("uniform+selective+full",)}, "overrides another one"),
         ({"policies": ("hasa+n^0.5+personal", "hasa+personal+n^0.5")}, "are the same"),

@@ -1,104 +1,26 @@
-"""Plans: the widths of a policy, as the network can have them, within the budget."""
+"""Whole units: the widths of a policy as a network can have them, within the budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, float_array, several
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.units import count_whole, whole_widths
-from hasa_opt.errors import InputError
-from hasa_opt.policies.policy import Policy, Setting, at_budget, at_widest, find_policy
+from hasa_opt.policies.budget import BUDGET_TOLERANCE, at_budget
+from hasa_opt.policies.policy import Policy
+from hasa_opt.policies.setting import Setting, at_widest
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.problem import cost
-from hasa_opt.problem.cost import Cost
-from hasa_opt.problem.cost import width as width_cost
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.rules.scores import jensen_shannon
 from hasa_opt.solving.solver import solve
 
-__all__ = ["BUDGET_TOLERANCE", "Meter", "Rules", "plan", "realise", "rule_widths"]
-
-
-BUDGET_TOLERANCE = 0.005
-"""Share of the budget by which what is spent may miss it."""
-
-Rules = str | Sequence[str] | Mapping[str, Any]
-"""Name of a policy, or several; or any names, of policies or of widths ``(n_clients,)``."""
-
-
-def rule_widths(
-    rules: Rules | None,
-    scores: npt.ArrayLike | None,
-    problem: AllocationProblem,
-    cost: Cost | None,
-    share: Callable[[FloatArray], float],
-) -> dict[str, npt.ArrayLike]:
-    """Widths of each rule, at the budget of the resource.
-
-    Parameters
-    ----------
-    rules : Rules, optional
-        Default: "hasa" and "reverse" where scores can be had.
-    scores : (n_clients,) floats, optional
-        What the policies rank by. Default: the Jensen-Shannon divergence of the clients' counts.
-    problem : AllocationProblem
-        Clients, menu and budget.
-    cost : Cost, optional
-        Default: :func:`~hasa_opt.problem.cost.width`.
-    share : callable
-        What widths spend, as a share of the full width's cost.
-
-    Raises
-    ------
-    InputError
-        For a policy that is not known, lacks scores, or is no choice of widths alone.
-    """
-    clients = problem.clients
-    scored = scores is not None or clients.counts is not None
-    if rules is None:
-        rules = ("hasa", "reverse") if scored else ()
-    if not isinstance(rules, Mapping):
-        rules = {name: name for name in several(rules, "rules")}
-    ranked = np.zeros(len(clients))
-    if scores is not None:
-        ranked = float_array(scores, "scores", (len(clients),))
-    elif clients.counts is not None:
-        ranked = jensen_shannon(clients.counts)
-    menu = tuple(problem.widths.tolist())
-    setting = Setting(clients, ranked, problem.budget, menu, cost=cost or width_cost())
-    found: dict[str, npt.ArrayLike] = {}
-    for name, own in rules.items():
-        if not isinstance(own, str):
-            found[str(name)] = own
-            continue
-        policy = _judgeable(own, scored)
-        in_widths = cost is None or policy.is_program
-        found[str(name)] = policy(setting) if in_widths else at_budget(policy, setting, share)
-    return found
-
-
-def _judgeable(name: str, scored: bool) -> Policy:
-    policy = find_policy(name)
-    if policy.scored and not scored:
-        raise InputError(f"rule {name!r} ranks by scores: give scores=, or clients with counts")
-    if policy.probes:
-        raise InputError(
-            f"rule {name!r} is chosen by measurements itself: leave it out, the measured optimum "
-            "is judged in any case"
-        )
-    if policy.scheme != "prefix":
-        raise InputError(
-            f"rule {name!r} differs in the units that are trained, which no table of widths knows: "
-            "leave it out, or train it in a pilot"
-        )
-    return policy
+__all__ = ["Charges", "Meter", "realise", "subnets_of"]
 
 
 _LEVELS = 64
@@ -145,14 +67,19 @@ class Meter:
         return round(float(np.mean(costs)))
 
 
-def plan(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
-    """Widths of a policy in whole units of the network, within the budget.
+def subnets_of(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
+    """Subnets of a policy in whole units of the network, within the budget.
 
     Parameters
     ----------
     policy : Policy
     setting : Setting
     meter : Meter
+
+    Returns
+    -------
+    Subnets
+        They know their share.
     """
     charges = Charges(setting, meter, spread=policy.scheme == "ordered_dropout")
     widths = realise(at_budget(policy, setting, charges.share), setting, charges, policy.coverage)
@@ -230,7 +157,7 @@ class Charges:
         low, high = setting.ends
         self.spread, self.full, self.budget = spread, meter.cost(1.0), setting.budget
         self.grid = meter.grid(low, min(high, float(setting.caps.max())))
-        self._samples, self._weights = setting.clients.samples, setting.clients.weights
+        self._clients = setting.clients
         caps = setting.caps if spread else np.array([low])
         kinds, rows = np.unique(caps, return_inverse=True)
         self._kinds = np.array(
@@ -244,8 +171,9 @@ class Charges:
 
     def cost(self, clients: object, units: object, denominator: int) -> cost.CostTable:
         """Costs of all samples, for the integer program."""
-        full = self.full * int(self._samples.sum())
-        return cost.CostTable(self._samples[:, None] * self.table, full)
+        samples = self._clients.samples
+        full = self.full * int(samples.sum())
+        return cost.CostTable(samples[:, None] * self.table, full)
 
     def of(self, widths: FloatArray) -> FloatArray:
         """Cost of one sample of each client at any widths, ``(n_clients,)``."""
@@ -254,4 +182,4 @@ class Charges:
 
     def share(self, widths: FloatArray) -> float:
         """What is spent on all samples, as a share of the whole supernet's cost."""
-        return float(self._weights @ self.of(widths)) / self.full
+        return self._clients.mean(self.of(widths)) / self.full

@@ -1,0 +1,160 @@
+"""The policies that a study compares, by name.
+
+To add one, write a function from a :class:`Setting` to widths, and a line in :data:`POLICIES`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hasa_opt import rules
+from hasa_opt._utils.checks import FloatArray
+from hasa_opt.errors import InputError
+from hasa_opt.policies.policy import Policy, split_name
+from hasa_opt.policies.setting import Measured, Setting, at_widest
+from hasa_opt.problem import utility
+from hasa_opt.rules.widths import by_difficulty, scaled_to_budget
+from hasa_opt.solving.solver import solve
+
+__all__ = ["COVERED_SHARE", "POLICIES", "RECOMMENDED", "read_policy"]
+
+COVERED_SHARE = 0.1
+"""Least share of the training samples that the policy ``covered`` puts at the widest subnet."""
+
+RECOMMENDED = "recommended"
+"""Rule whose place a study gives to the policy that its forecast recommends."""
+
+
+def _uniform(setting: Setting) -> FloatArray:
+    return rules.uniform(setting.clients.samples, **setting.limits)
+
+
+def _hasa(setting: Setting) -> FloatArray:
+    return rules.hasa(setting.scores, setting.clients.samples, **setting.limits)
+
+
+def _hasa_two_passes(setting: Setting) -> FloatArray:
+    return rules.hasa(setting.scores, setting.clients.samples, passes=2, **setting.limits)
+
+
+def _reverse(setting: Setting) -> FloatArray:
+    return rules.reverse(setting.scores, setting.clients.samples, **setting.limits)
+
+
+def _random(setting: Setting) -> FloatArray:
+    return rules.random(setting.clients.samples, seed=setting.seed, **setting.limits)
+
+
+def _capacity(setting: Setting) -> FloatArray:
+    return rules.capacity(setting.clients.samples, **setting.limits)
+
+
+def _inverse_size(setting: Setting) -> FloatArray:
+    """The rule of HASA with the client's smallness as its score."""
+    smallness = -setting.clients.samples.astype(np.float64)
+    return rules.hasa(smallness, setting.clients.samples, **setting.limits)
+
+
+def _tiers(setting: Setting) -> FloatArray:
+    """Deal the widths of the menu to equally many clients each, by the seed (HeteroFL)."""
+    samples = setting.clients.samples
+    dealt = np.resize(setting.widths, samples.size)
+    tiers = np.random.default_rng(setting.seed).permutation(dealt)
+    return scaled_to_budget(np.minimum(tiers, setting.caps), samples, **setting.limits)
+
+
+def _optimal(setting: Setting) -> FloatArray:
+    return solve(setting.problem()).widths
+
+
+def _covered(setting: Setting) -> FloatArray:
+    return solve(setting.problem(constraints=at_widest(setting.widths, COVERED_SHARE))).widths
+
+
+def _measured(setting: Setting) -> FloatArray:
+    return _measured_optimum(setting, 0.0)
+
+
+def _measured_covered(setting: Setting) -> FloatArray:
+    return _measured_optimum(setting, COVERED_SHARE)
+
+
+def _measured_optimum(setting: Setting, coverage: float) -> FloatArray:
+    """The integer program with the utilities of the probe."""
+    worth = utility.measured(_probed(setting).utility)
+    return solve(setting.problem(worth, at_widest(setting.widths, coverage))).widths
+
+
+def _by_difficulty(setting: Setting) -> FloatArray:
+    """The narrowest width for the clients that the probe found easy."""
+    loss = _probed(setting).loss.mean(axis=1)
+    return by_difficulty(loss, setting.clients.samples, **setting.limits)
+
+
+def _probed(setting: Setting) -> Measured:
+    if setting.probe is None:
+        raise InputError("a measured policy needs a probe: use it in a Study, or give Setting one")
+    return setting.probe()
+
+
+def _recommended(setting: Setting) -> FloatArray:
+    raise InputError(
+        f"the policy {RECOMMENDED!r} needs a forecast: use it in a Study, or call recommend()"
+    )
+
+
+POLICIES: dict[str, Policy] = {
+    policy.rule: policy
+    for policy in (
+        Policy("uniform", _uniform),
+        Policy("hasa", _hasa, scored=True),
+        Policy("hasa_two_passes", _hasa_two_passes, scored=True),
+        Policy("reverse", _reverse, scored=True),
+        Policy("random", _random),
+        Policy("capacity", _capacity),
+        Policy("inverse_size", _inverse_size),
+        Policy("optimal", _optimal, is_program=True, scored=True),
+        Policy("covered", _covered, is_program=True, coverage=COVERED_SHARE, scored=True),
+        Policy("measured", _measured, is_program=True, probes=True),
+        Policy(
+            "measured_covered",
+            _measured_covered,
+            is_program=True,
+            coverage=COVERED_SHARE,
+            probes=True,
+        ),
+        Policy("by_difficulty", _by_difficulty, probes=True),
+        Policy("heterofl", _tiers),
+        Policy("fedrolex", _uniform, scheme="rolling"),
+        Policy("federated_dropout", _uniform, scheme="random"),
+        Policy("fjord", _uniform, scheme="ordered_dropout"),
+        Policy(RECOMMENDED, _recommended, probes=True),
+    )
+}
+"""Name of the rule to policy."""
+
+
+def read_policy(given: str | Policy) -> Policy:
+    """Read a policy by its name, which may carry options, as in ``"hasa+personal+n^0.5"``.
+
+    Raises
+    ------
+    InputError
+        Naming the known policies or options.
+    """
+    known = ", ".join(POLICIES)
+    if isinstance(given, Policy):
+        policy = given
+    elif isinstance(given, str):
+        rule, options = split_name(given)
+        if rule not in POLICIES:
+            raise InputError(f"policy {rule!r} is not known: choose from {known}")
+        policy = POLICIES[rule].having(*options)
+    else:
+        raise InputError(f"policy {given!r} is neither a name nor a Policy: choose from {known}")
+    if policy.rule == RECOMMENDED and policy.options:
+        raise InputError(
+            f"policy {policy.name!r} has options, about which {policy.rule!r} decides: leave them "
+            "out"
+        )
+    return policy
