@@ -15,6 +15,7 @@ import torch
 pytest.importorskip("flwr")
 
 from flwr.app import ArrayRecord, Error, Message
+from support import environment
 from support.flower_app import broken_client, client, device, model, split, task
 from support.flower_grid import SUPERLINK, LocalGrid
 from typer.testing import CliRunner
@@ -288,9 +289,9 @@ def test_private_histograms_differ_are_released_once_and_are_not_repeatable() ->
 
 def test_killed_server_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = serve(model(), LocalGrid(client, ALL), settings(rounds=5))
-    script = Path(__file__).parents[1] / "support" / ("flower_killed.py")
     place = tmp_path / "checkpoint"
-    killed = subprocess.run([sys.executable, script, place], check=False, capture_output=True)
+    program = [sys.executable, "-m", "support.flower_killed", place]
+    killed = subprocess.run(program, env=environment(), check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr
     assert sorted(path.name for path in place.glob("round-*")) == ["round-000001", "round-000002"]
     grid = LocalGrid(client, ALL)

@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from support import environment
 from support.flower_app import model, task
 
 from hasa_opt import Study
@@ -44,11 +45,8 @@ OFF = {
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("simulated")
-    script = Path(__file__).parents[1] / "support" / ("flower_simulation.py")
-    environment = dict(os.environ) | OFF
-    done = subprocess.run(
-        [sys.executable, script, place], env=environment, capture_output=True, text=True
-    )
+    program = [sys.executable, "-m", "support.flower_simulation", place]
+    done = subprocess.run(program, env=environment(**OFF), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return place
 
@@ -179,32 +177,30 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
         f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{port}"\n{secure}\n'
     )
     binaries = str(Path(sys.executable).parent)
-    environment = dict(os.environ) | OFF
-    environment |= {"FLWR_HOME": str(app / ".flower"), "OMP_NUM_THREADS": "1"}
-    environment |= {"PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
-    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment |= {"PYTHONPATH": os.pathsep.join(places)}
+    path = os.pathsep.join([binaries, os.environ["PATH"]])
+    home = str(app / ".flower")
+    variables = environment(**OFF, FLWR_HOME=home, OMP_NUM_THREADS="1", PATH=path)
     server: list[object] = ["flower-superlink", "--host", "127.0.0.1", "--port", port]
     server += ["--enable-supernode-auth", "--ssl-ca-certfile", certificates["ca"]]
     server += ["--ssl-certfile", certificates["certificate"], "--ssl-keyfile", certificates["key"]]
     with ExitStack() as stack:
-        stack.enter_context(running(*server, log=tmp_path / "server.log", environment=environment))
+        stack.enter_context(running(*server, log=tmp_path / "server.log", environment=variables))
         answers(port)
         flwr = Path(sys.executable).with_name("flwr")
         for node in range(NODES):
             key = node_key(tmp_path / f"node{node}.key")
             register = [flwr, "supernode", "register", key.with_suffix(".pub"), "here"]
-            subprocess.run(register, env=environment, check=True, capture_output=True)
+            subprocess.run(register, env=variables, check=True, capture_output=True)
             command: list[object] = ["flower-supernode", "--superlink", f"127.0.0.1:{port}"]
             command += ["--port", free_port(), "--root-certificates", certificates["ca"]]
             command += ["--auth-supernode-private-key", key]
             command += ["--node-config", f"partition-id={node} num-partitions={NODES}"]
             log = tmp_path / f"node{node}.log"
-            stack.enter_context(running(*command, log=log, environment=environment))
+            stack.enter_context(running(*command, log=log, environment=variables))
         settings = f'hasa.rounds=3 hasa.evaluate-every=3 hasa.output="{output}"'
         done = subprocess.run(
             [flwr, "run", app, "here", "--stream", "--run-config", settings],
-            env=environment,
+            env=variables,
             capture_output=True,
             text=True,
             timeout=400,

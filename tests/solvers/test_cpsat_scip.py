@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from support import problems
+from support import environment, problems
 from support.hard_problems import hard, stubborn, trap
 
 import hasa_opt as hasa
@@ -233,10 +231,8 @@ def test_ctrl_c_ends_cpsat_and_leaves_pythons_handler_in_place():
         "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        cwd=Path(__file__).parents[1],
-        env=os.environ | {"PYTHONPATH": str(Path(hasa.__file__).parents[1])},
-    )  # fmt: skip
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
+    )
     assert done.stdout.splitlines() in (
         ["interrupted True True", "10.0", "True"],
         ["interrupted False True", "10.0", "True"],  # before the first incumbent

@@ -1,1 +1,14 @@
-"""What several tests share: known problems, stand-ins, processes that are killed."""
+"""What several tests share: problems, models, programs that are run on their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Variables of a process of its own that imports ``support``."""
+    places = filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])
+    return os.environ | more | {"PYTHONPATH": os.pathsep.join(places)}
