@@ -21,7 +21,7 @@ from hasa_opt.forecast.prediction import Gain, Headroom, headroom, interval
 from hasa_opt.forecast.probing import Control, Probe
 from hasa_opt.policies.catalogue import COVERED_SHARE
 from hasa_opt.problem.choices import Coverage
-from hasa_opt.rules.widths import by_difficulty, easy_clients, falls_in_two
+from hasa_opt.rules.difficulty import by_difficulty, easy_clients, falls_in_two
 
 __all__ = ["Proposal", "Recommendation", "recommend"]
 

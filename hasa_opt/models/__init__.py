@@ -1,4 +1,9 @@
-"""Supernets: models that can be cut to a width."""
+"""Supernets: networks that can be cut to a width, how they are cut, and what their subnets cost.
+
+Here belong architectures, cutting, profiles, and the supernets that are traced from a user's module
+(:mod:`hasa_opt.models.traced`). They need torch and know tensors alone. Clients, tasks, rounds, the
+training loop, and whatever chooses a width do not belong here.
+"""
 
 from __future__ import annotations
 

@@ -22,16 +22,16 @@ class CNN(TaskModel):
 
     Parameters
     ----------
-    classes
+    classes : int
         Number of classes.
-    channels
+    channels : sequence of int
         Channels of each stage (width groups ``channels0``, ``channels1``, ...), multiples of
         ``norm_channels``.
-    in_channels
+    in_channels : int
         Channels of the images.
-    image_size
+    image_size : int
         Height and width of the images, in pixels; each stage halves it.
-    norm_channels
+    norm_channels : int
         Channels of one normalisation group.
 
     Raises
@@ -95,13 +95,12 @@ class CNN(TaskModel):
 
         Parameters
         ----------
-        images
-            Shape (batch, in_channels, image_size, image_size), float.
+        images : (batch, in_channels, image_size, image_size) float Tensor
 
         Returns
         -------
-        Tensor
-            Logits of shape (batch, classes).
+        (batch, classes) Tensor
+            Logits.
         """
         features = images
         for stage in self.stages:

@@ -23,11 +23,11 @@ class Cut:
 
     Parameters
     ----------
-    group
+    group : str
         Name of the width group.
-    blocks
+    blocks : int
         Number of stacked copies, each cut separately.
-    span
+    span : int
         Number of consecutive entries per unit.
     """
 
@@ -52,14 +52,14 @@ class Coordinates:
 
     Parameters
     ----------
-    full_blocks
+    full_blocks : tuple of int
         Shape of the full tensor, each dimension that one group cuts unfolded into (blocks, units,
         span).
-    index
+    index : tuple of slice or int64 Tensor
         What is kept of each unfolded dimension, ready for tensor indexing.
-    kept_blocks
+    kept_blocks : tuple of int
         Shape of the kept entries, unfolded in the same way.
-    shape
+    shape : tuple of int
         Shape of the subnet's tensor.
     """
 
@@ -80,13 +80,13 @@ class Coordinates:
 
         Parameters
         ----------
-        cuts
+        cuts : sequence of Cut, Segments or None
             What cuts each dimension.
-        shape
+        shape : sequence of int
             Of the full tensor.
-        sizes
+        sizes : mapping of str to int
             Number of units of each group.
-        kept
+        kept : mapping of str to slice or int64 Tensor
             The kept ones.
 
         Raises
@@ -137,11 +137,11 @@ def unfold(cut: DimensionCut, length: int, sizes: Mapping[str, int]) -> tuple[in
 
     Parameters
     ----------
-    cut
+    cut : Cut, Segments or None
         What cuts the dimension.
-    length
+    length : int
         Its full length.
-    sizes
+    sizes : mapping of str to int
         Number of units of each group, full or kept; the product of the result is the length then.
     """
     if isinstance(cut, Cut):

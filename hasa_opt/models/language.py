@@ -1,4 +1,4 @@
-"""What the language models share."""
+"""Recurrent language models whose embedding and hidden units can be cut."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class RecurrentLanguageModel(LanguageModel):
 
     Parameters
     ----------
-    vocabulary
+    vocabulary : int
         Number of tokens, padding included; token 0 is padding.
-    embedding
+    embedding : int
         Dimensions of the embedding (width group ``embedding``).
-    hidden
+    hidden : int or sequence of int
         Hidden units of each layer, or one number for each of the ``layers`` layers (width groups
         ``hidden0``, ``hidden1``, ...).
-    layers
+    layers : int
         Number of recurrent layers.
-    dropout
+    dropout : float
         Dropout probability after the embedding and after each layer.
 
     Raises
@@ -109,13 +109,12 @@ class RecurrentLanguageModel(LanguageModel):
 
         Parameters
         ----------
-        tokens
-            Shape (batch, time), int64.
+        tokens : (batch, time) int64 Tensor
 
         Returns
         -------
-        Tensor
-            Logits of shape (batch, time, vocabulary).
+        (batch, time, vocabulary) Tensor
+            Logits.
         """
         states = self.dropout(self.embedding(tokens))
         for cell in self.get_submodule(self.stack).children():
@@ -148,10 +147,7 @@ class RecurrentLanguageModel(LanguageModel):
 class LSTMLanguageModel(RecurrentLanguageModel):
     """Next-token prediction: embedding, LSTM layers, linear decoder over an uncut vocabulary.
 
-    Parameters
-    ----------
-    vocabulary, embedding, hidden, layers, dropout
-        See :class:`hasa_opt.models.language.RecurrentLanguageModel`.
+    Parameters are those of :class:`hasa_opt.models.language.RecurrentLanguageModel`.
     """
 
     cell = nn.LSTM
@@ -163,10 +159,7 @@ class LSTMLanguageModel(RecurrentLanguageModel):
 class GRULanguageModel(RecurrentLanguageModel):
     """Next-token prediction: embedding, GRU layers, linear decoder over an uncut vocabulary.
 
-    Parameters
-    ----------
-    vocabulary, embedding, hidden, layers, dropout
-        See :class:`hasa_opt.models.language.RecurrentLanguageModel`.
+    Parameters are those of :class:`hasa_opt.models.language.RecurrentLanguageModel`.
     """
 
     cell = nn.GRU

@@ -19,17 +19,17 @@ class MLP(TaskModel):
 
     Parameters
     ----------
-    inputs
+    inputs : int
         Number of features of a sample once it is flattened.
-    classes
+    classes : int
         Number of classes.
-    hidden
+    hidden : sequence of int
         Units of each hidden layer (width groups ``hidden0``, ``hidden1``, ...).
 
     Raises
     ------
     InputError
-        If a size is below 1 or there is no hidden layer to cut.
+        If a size is below 1, or there are no hidden layers to cut.
     """
 
     def __init__(self, inputs: int, classes: int, hidden: Sequence[int] = (64, 64)) -> None:
@@ -55,13 +55,13 @@ class MLP(TaskModel):
 
         Parameters
         ----------
-        features
-            Shape (batch, ...) with ``inputs`` numbers per sample, float.
+        features : (batch, ...) float Tensor
+            With ``inputs`` numbers per sample.
 
         Returns
         -------
-        Tensor
-            Logits of shape (batch, classes).
+        (batch, classes) Tensor
+            Logits.
         """
         states = features.flatten(1)
         for layer in self.layers[:-1]:

@@ -34,9 +34,9 @@ def _without_compiler(base: Kind) -> Kind:
 
     The wrappers do nothing here, but import that compiler: a second in each process that trains.
     """
-    own = {name: unwrap(getattr(base, name)) for name in ("add_param_group", "zero_grad")}
-    own["step"] = torch.no_grad()(unwrap(base.step))
-    return cast(Kind, type(base.__name__, (base,), own))
+    plain = {name: unwrap(getattr(base, name)) for name in ("add_param_group", "zero_grad")}
+    plain["step"] = torch.no_grad()(unwrap(base.step))
+    return cast(Kind, type(base.__name__, (base,), plain))
 
 
 OPTIMIZERS: dict[str, Kind] = {"adam": _without_compiler(Adam), "sgd": _without_compiler(SGD)}
@@ -66,9 +66,9 @@ def scaled(subnet: Cuttable, width: float) -> Iterator[None]:
 
     Parameters
     ----------
-    subnet
+    subnet : SupernetModel
         The client's model.
-    width
+    width : float
         Its width; at 1 nothing is done.
     """
     if width == 1:
@@ -111,23 +111,23 @@ class _Scaler(TorchFunctionMode):
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What the subnet of each width costs; all arrays have the shape (n_widths,).
+    """What the subnet of each width costs.
 
     Parameters
     ----------
-    widths
-        Increasing; the last one is 1, to which a budget share refers.
-    flops
+    widths : (n_widths,) floats
+        Increasing; the last one is 1. A budget given as a share is a share of its cost.
+    flops : (n_widths,) integers
         Floating-point operations of a training step.
-    parameters
+    parameters : (n_widths,) integers
         Numbers that are trained.
-    transfer_bytes
+    transfer_bytes : (n_widths,) integers
         What one transfer of the subnet takes on the wire.
-    memory_bytes
+    memory_bytes : (n_widths,) integers
         Peak memory of a training step.
-    batch_size
+    batch_size : int
         Samples of a training step.
-    optimizer
+    optimizer : str
         Its name.
     """
 
@@ -144,13 +144,13 @@ class Profile:
 
         Parameters
         ----------
-        memory_bytes
-            What each device has for training, shape (n_clients,).
+        memory_bytes : (n_clients,) numbers
+            What each device has for training.
 
         Returns
         -------
-        array
-            Shape (n_clients,), ready for ``Clients(max_width=...)``.
+        (n_clients,) floats
+            Ready for ``Clients(max_width=...)``.
 
         Raises
         ------
@@ -186,13 +186,13 @@ def profile(
 
     Parameters
     ----------
-    model
+    model : SupernetModel
         The supernet; it is not changed.
-    widths
+    widths : sequence of float
         The menu; width 1 joins it.
-    sample
-        A batch of the size that clients train with, shape (batch_size, ...).
-    optimizer
+    sample : (batch_size, ...) Tensor
+        A batch of the size that clients train with.
+    optimizer : "adam" or "sgd"
         The optimizer that clients use.
 
     Returns
@@ -230,18 +230,39 @@ def profile(
 
 
 def units(model: Cuttable, width: float) -> int:
-    """Count the units that a subnet keeps over all width groups."""
+    """Count the units that a subnet keeps over all width groups.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    width : float
+        In (0, 1].
+    """
     return sum(model.subnet_sizes(width).values())
 
 
 def parameters(model: Cuttable, width: float) -> int:
-    """Count the numbers that a subnet trains; tied weights count once."""
+    """Count the numbers that a subnet trains; tied weights count once.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    width : float
+        In (0, 1].
+    """
     where = coordinates(model, width)
     return sum(math.prod(where[name].shape) for name, _ in model.named_parameters())
 
 
 def parameter_bytes(model: Cuttable, width: float) -> int:
-    """Count the bytes of a subnet's state: what one transfer costs; tied weights count once."""
+    """Count the bytes of a subnet's state: what one transfer costs; tied weights count once.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    width : float
+        In (0, 1].
+    """
     where = coordinates(model, width)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return sum(
@@ -258,12 +279,12 @@ def training_flops(model: Cuttable, width: float, sample: Tensor) -> int:
 
     Parameters
     ----------
-    model
+    model : SupernetModel
         The supernet.
-    width
+    width : float
         Width of the subnet.
-    sample
-        A batch, shape (batch_size, ...).
+    sample : (batch_size, ...) Tensor
+        A training batch.
 
     Raises
     ------
@@ -305,13 +326,13 @@ def training_bytes(
 
     Parameters
     ----------
-    model
+    model : SupernetModel
         The supernet.
-    width
+    width : float
         Width of the subnet.
-    sample
-        A batch, shape (batch_size, ...).
-    optimizer
+    sample : (batch_size, ...) Tensor
+        A training batch.
+    optimizer : "adam" or "sgd"
         Name of the optimizer.
 
     Raises
@@ -320,14 +341,14 @@ def training_bytes(
         If the width is not in (0, 1], or the model cannot process the sample.
     """
     subnet = extract(model, width).to("cpu").train()
-    own = OPTIMIZERS[optimizer](subnet.parameters(), lr=0.0, fused=True)
+    stepper = OPTIMIZERS[optimizer](subnet.parameters(), lr=0.0, fused=True)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # Else the profiler writes to stderr.
     try:
         with seeded_rng(0), torch.autograd.profiler.profile(profile_memory=True) as recorded:
             for _ in range(2):  # The first step allocates the optimizer's state.
-                own.zero_grad()
+                stepper.zero_grad()
                 _loss(subnet(sample)).backward()  # type: ignore[no-untyped-call]
-                own.step()
+                stepper.step()
     except (IndexError, RuntimeError, ValueError) as error:
         raise _unsuitable(model, sample, error) from error
     events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]

@@ -24,18 +24,18 @@ class ResNet(TaskModel):
 
     Parameters
     ----------
-    classes
+    classes : int
         Number of classes.
-    channels
+    channels : sequence of int
         Channels of each stage (width groups ``channels0``, ...; inside the blocks ``inner0_0``,
         ...), multiples of ``norm_channels``. Each stage but the first halves the image.
-    blocks
+    blocks : int
         Basic blocks of each stage.
-    in_channels
+    in_channels : int
         Channels of the images.
-    norm_channels
+    norm_channels : int
         Channels of one normalisation group.
-    inner
+    inner : sequence of sequences of int, optional
         Channels inside each block of each stage; by default those of the stage.
 
     Raises
@@ -101,13 +101,12 @@ class ResNet(TaskModel):
 
         Parameters
         ----------
-        images
-            Shape (batch, in_channels, height, width), float.
+        images : (batch, in_channels, height, width) float Tensor
 
         Returns
         -------
-        Tensor
-            Logits of shape (batch, classes).
+        (batch, classes) Tensor
+            Logits.
         """
         features = self.stem(images)
         for stage in self.stages:

@@ -23,22 +23,22 @@ class TransformerLanguageModel(LanguageModel):
 
     Parameters
     ----------
-    vocabulary
+    vocabulary : int
         Number of tokens, padding included; token 0 is padding.
-    embedding
+    embedding : int
         Dimensions of the embedding and of the residual stream (width group ``embedding``).
-    heads
+    heads : int or sequence of int
         Attention heads of each layer, or one number for all (width groups ``heads0``, ...).
-    hidden
+    hidden : int or sequence of int
         Hidden units of each layer's perceptron, or one number for all (width groups ``hidden0``,
         ...).
-    layers
+    layers : int
         Number of layers.
-    context
+    context : int
         The longest sequence, in tokens.
-    dropout
+    dropout : float
         Dropout probability after the embedding, the attention and the perceptron.
-    head_size
+    head_size : int, optional
         Dimensions of a head; by default ``embedding / heads``.
 
     Raises
@@ -93,13 +93,12 @@ class TransformerLanguageModel(LanguageModel):
 
         Parameters
         ----------
-        tokens
-            Shape (batch, time), int64.
+        tokens : (batch, time) int64 Tensor
 
         Returns
         -------
-        Tensor
-            Logits of shape (batch, time, vocabulary).
+        (batch, time, vocabulary) Tensor
+            Logits.
 
         Raises
         ------

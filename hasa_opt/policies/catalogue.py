@@ -13,7 +13,8 @@ from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import Policy, split_name
 from hasa_opt.policies.setting import Measured, Setting, at_widest
 from hasa_opt.problem import utility
-from hasa_opt.rules.widths import by_difficulty, scaled_to_budget
+from hasa_opt.rules.difficulty import by_difficulty
+from hasa_opt.rules.widths import scaled_to_budget
 from hasa_opt.solving.solver import solve
 
 __all__ = ["COVERED_SHARE", "POLICIES", "RECOMMENDED", "read_policy"]

@@ -1,6 +1,8 @@
 """The paper's rules: scores of how unlike the others a client's data are, and widths from them.
 
-Closed formulas over columns of numbers. What needs a problem, a solver or a model lies elsewhere.
+Here belong closed formulas over columns of numbers: scores, what chance and privacy do to scores,
+and widths. Whatever needs a problem, a solver or a model does not belong here, nor do policies,
+which choose among these rules by name: see :mod:`hasa_opt.policies`.
 """
 
 from hasa_opt.rules.widths import (

@@ -37,9 +37,9 @@ Terms: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
 """Each label's part of a score, from the client's and the pooled shares of the labels."""
 
 _DEGREES = 16  # exact up to 15 draws of a label; beyond, the error is below 1e-6 of the spread
-_NODES = 64
-_BLOCK_CELLS = 1 << 20
-_LARGEST_POOL = 10**9  # numpy's limit
+_NODES = 64  # sample sizes between which a spline goes
+_BLOCK_CELLS = 1 << 20  # of drawn counts at a time: 8 MB
+_LARGEST_POOL = 10**9  # the limit of numpy's multivariate_hypergeometric
 
 
 def moments(
@@ -200,6 +200,6 @@ def _draws(
     for start in range(0, draws, rows):
         block = scores[start : start + rows]
         counts = rng.multivariate_hypergeometric(pooled, size, block.size, method="marginals")
-        own = np.asarray((counts + alpha) / (size + added), dtype=np.float64)
-        block[:] = terms(own, shares).sum(axis=1)
+        drawn = np.asarray((counts + alpha) / (size + added), dtype=np.float64)
+        block[:] = terms(drawn, shares).sum(axis=1)
     return scores

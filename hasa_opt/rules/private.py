@@ -136,9 +136,11 @@ def noisy_histograms(
     ----------
     counts : (n_clients, n_labels) array or scipy sparse matrix
         Whole numbers of at least 0.
-    epsilon, delta
+    epsilon, delta : float
         As for :func:`sigma`.
-    unit, sample_norm, clip
+    unit : "sample" or "client"
+        As for :func:`sensitivity`.
+    sample_norm, clip : float
         As for :func:`sensitivity`.
     seed : int
         Of the noise.

@@ -39,8 +39,8 @@ __all__ = [
     "total_variation",
 ]
 
-_BLOCK_CELLS = 1 << 18
-_LARGEST_ALPHA = 1e100
+_BLOCK_CELLS = 1 << 18  # of counts at a time: 2 MB, which a processor's cache holds
+_LARGEST_ALPHA = 1e100  # its product with any number of labels is finite
 _LEAST_SPREAD = 1e-15  # what floating point can tell in a divergence
 
 
@@ -291,7 +291,7 @@ def explained_by_size(scores: npt.ArrayLike, sizes: npt.ArrayLike) -> float:
     ranks = rank_normalize(scores), rank_normalize(sizes)
     if ranks[0].size != ranks[1].size:
         raise InputError(f"{ranks[0].size} scores for {ranks[1].size} sizes: give one per client")
-    if not all(np.ptp(own) > 0 for own in ranks):
+    if any(np.ptp(ranked) == 0 for ranked in ranks):
         return 0.0
     return float(min(np.corrcoef(*ranks)[0, 1] ** 2, 1.0))
 

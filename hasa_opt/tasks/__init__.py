@@ -1,4 +1,9 @@
-"""Federated tasks: embedded ones by name, and any CSV file of short texts."""
+"""Federated tasks: embedded ones by name, and any CSV file of short texts.
+
+Here belongs what a study trains on: each client's training, validation and test data, and what it
+counted. Batches, losses and metrics do not: see :mod:`hasa_opt.federated`. Columns of numbers
+without data are :class:`hasa_opt.Clients`.
+"""
 
 from __future__ import annotations
 

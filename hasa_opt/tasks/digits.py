@@ -81,15 +81,15 @@ def _partition(
     clients: tuple[_Client, ...], labels: dict[str, IntArray], seed: int
 ) -> list[IntArray]:
     """Rows of its source that each client owns: disjoint, with Dirichlet label shares."""
-    free = {source: np.arange(len(own)) for source, own in labels.items()}
+    free = {source: np.arange(len(digits)) for source, digits in labels.items()}
     shares = []
     for index, client in enumerate(clients):
         rng = generator(seed, 0, index)
         rows = free[client.source]
         weights = rng.dirichlet(np.full(_CLASSES, _CONCENTRATION))[labels[client.source][rows]]
-        own = rng.choice(rows, client.size, replace=False, p=weights / weights.sum())
-        free[client.source] = np.setdiff1d(rows, own)
-        shares.append(own)
+        share = rng.choice(rows, client.size, replace=False, p=weights / weights.sum())
+        free[client.source] = np.setdiff1d(rows, share)
+        shares.append(share)
     return shares
 
 

@@ -39,7 +39,7 @@ _MODULES = {
 """Client name, which is the name on the package index, to top-level module; None: stdlib."""
 
 _SKIPPED = frozenset({"site-packages", "dist-packages", "test", "tests", "testing", "idlelib"})
-_MIN_TEXTS = 300
+_MIN_TEXTS = 300  # of each client, so that its test split of 15 % holds 45
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -62,7 +62,7 @@ def docstrings(
         Seed of the splits; the texts do not depend on it.
     n_texts : int
         About how many texts there are in all.
-    min_count, max_tokens
+    min_count, max_tokens : int
         As in :func:`hasa_opt.tasks.text.build`.
 
     Raises
@@ -97,13 +97,13 @@ def _texts(n_texts: int) -> Mapping[str, tuple[str, ...]]:
     """First sentences of each client, distinct over all of them."""
     folders = {client: _folder(client, module) for client, module in _MODULES.items()}
     files = {client: _files(client, folder) for client, folder in folders.items()}
-    sizes = {client: sum(file.stat().st_size for file in own) for client, own in files.items()}
+    sizes = {client: sum(path.stat().st_size for path in paths) for client, paths in files.items()}
     total = sum(sizes.values())
     seen: set[tuple[str, ...]] = set()
     with _collector_paused():
         return {
-            client: _take(own, max(_MIN_TEXTS, round(n_texts * sizes[client] / total)), seen)
-            for client, own in files.items()
+            client: _take(paths, max(_MIN_TEXTS, round(n_texts * sizes[client] / total)), seen)
+            for client, paths in files.items()
         }
 
 

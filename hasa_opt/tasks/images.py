@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import matplotlib
@@ -49,14 +49,37 @@ def scanned() -> tuple[Images, IntArray]:
 def render(
     text: str, font: str, size: int, centre: tuple[float, float], *, side: int = SIDE
 ) -> Image.Image:
-    """Write white text on black, centred in a square of ``side`` pixels."""
+    """Write white text on black, centred in a square.
+
+    Parameters
+    ----------
+    text : str
+    font : str
+        Name in :data:`FONTS`.
+    size : int
+        Of the font, in pixels.
+    centre : pair of float
+        Of the text, in pixels from the left and the upper edge.
+    side : int
+        Height and width of the square, in pixels.
+    """
     canvas = Image.new("L", (side, side))
     ImageDraw.Draw(canvas).text(centre, text, fill=255, font=_font(font, size), anchor="mm")
     return canvas
 
 
 def resize(images: npt.NDArray[np.float64]) -> Images:
-    """Bring square images in [0, 1], ``(n, k, k)``, to ``(n, SIDE, SIDE)``."""
+    """Bring square images to the size of the tasks.
+
+    Parameters
+    ----------
+    images : (n, k, k) floats
+        In [0, 1].
+
+    Returns
+    -------
+    (n, SIDE, SIDE) float32
+    """
     factor = SIDE / images.shape[-1]
     resized: npt.NDArray[np.float64] = ndimage.zoom(
         images, (1, factor, factor), order=1, grid_mode=True, mode="nearest"
@@ -65,7 +88,13 @@ def resize(images: npt.NDArray[np.float64]) -> Images:
 
 
 def split_of(images: Images, labels: IntArray) -> Split:
-    """Images ``(n, SIDE, SIDE)`` and their labels as a split of one channel."""
+    """Put images and their labels into a split of one channel.
+
+    Parameters
+    ----------
+    images : (n, SIDE, SIDE) float32
+    labels : (n,) integers
+    """
     return Split(torch.from_numpy(images[:, None]), torch.from_numpy(labels))
 
 
@@ -97,7 +126,7 @@ def build(
         train=train,
         validation=validation,
         test=test,
-        counts=np.array([torch.bincount(own.targets, minlength=classes) for own in train]),
+        counts=np.array([torch.bincount(split.targets, minlength=classes) for split in train]),
         n_outputs=classes,
         labels=tuple(map(str, range(classes))),
         fingerprint=_fingerprint(splits, seed, packages),
@@ -109,7 +138,7 @@ def _fingerprint(
 ) -> dict[str, str]:
     """Versions of the packages that ship the images, and a digest of all images and labels."""
     digest, count = hashlib.sha256(), 0
-    for split in (split for own in splits for split in own):
+    for split in chain.from_iterable(splits):
         digest.update(split.inputs.numpy().tobytes())
         digest.update(split.targets.numpy().tobytes())
         count += len(split)
@@ -127,10 +156,11 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-_CLASSES, _FEW = 10, 5
+_CLASSES = 10
+_FEW = 5  # classes of the easy clients: half of all
 _TRAIN = {"scans": (220, 160, 100, 80), "photographs": (440, 320, 200, 160)}
 _HELD_BACK = {"scans": (20, 65), "photographs": (40, 150)}  # validation and test
-_TILE = 2 * SIDE
+_TILE = 2 * SIDE  # room to place a patch in it
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _PACKAGES = ("matplotlib", "pillow", "scikit-learn")
 

@@ -191,8 +191,10 @@ class Task:
     @cached_property
     def checksum(self) -> str:
         """SHA-256 of the counts and of every split that is not lazy, in hexadecimal."""
-        own = self.counts
-        counts = [own] if isinstance(own, np.ndarray) else [own.data, own.indices, own.indptr]
+        table = self.counts
+        counts = (
+            [table] if isinstance(table, np.ndarray) else [table.data, table.indices, table.indptr]
+        )
         parts = (getattr(self, name) for name in _SPLITS)
         splits = chain.from_iterable(part for part in parts if not isinstance(part, Lazy))
         tensors = chain.from_iterable((split.inputs, split.targets) for split in splits)
@@ -316,8 +318,8 @@ def folds(task: Task, seed: int, count: int) -> tuple[Fold, ...]:
             return np.sort(order[mine])
 
         def load(client: int) -> Split:
-            own, split = torch.from_numpy(rows(client)), task.train[client]
-            return Split(split.inputs[own], split.targets[own])
+            chosen, split = torch.from_numpy(rows(client)), task.train[client]
+            return Split(split.inputs[chosen], split.targets[chosen])
 
         held = (task.samples + count - 1 - fold) // count
         return Lazy(held if is_held else task.samples - held, load)

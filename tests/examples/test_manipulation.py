@@ -94,11 +94,8 @@ def test_two_clients_have_no_spread_to_lose():
 def test_it_prints_what_each_lie_gains(capsys):
     manipulation.main()
     lines = capsys.readouterr().out.splitlines()
-    told = [
-        (line.split(" by ")[0].strip(), line.split(" by ")[1].partition(":")[0].strip())
-        for line in lines
-    ]
-    assert told == [(lie, by) for lie in manipulation.LIES for by in ("rank", "score")]
+    told = [line.partition(":")[0].split() for line in lines]
+    assert told == [[lie, "by", by] for lie in manipulation.LIES for by in ("rank", "score")]
 
 
 def test_clients_without_counts_are_refused():

@@ -19,7 +19,7 @@ from hasa_opt.cli import app
 from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.prediction import Gain
 from hasa_opt.forecast.recommendation import Recommendation, recommend
-from hasa_opt.rules.widths import by_difficulty, easy_clients, falls_in_two
+from hasa_opt.rules.difficulty import by_difficulty, easy_clients, falls_in_two
 from hasa_opt.tasks import Split, Task
 from hasa_opt.tasks.task import folds
 

@@ -28,19 +28,19 @@ class Axis:
 
     Parameters
     ----------
-    size
+    size : int or sympy expression
         Number of entries.
-    whole
+    whole : bool
         Belongs to the data, the output or a kept part, so it is never cut.
-    inner
+    inner : bool
         Part of a larger unit, or a count of copies, so it is never cut itself.
-    refusal
+    refusal : str, optional
         Why an operation forbids to cut it.
-    copies
+    copies : bool
         Its entries are alike; it is cut only where it meets an axis that is cut.
-    derived
+    derived : bool
         Made by an operation of an axis that must not be cut: whole once that one is.
-    becomes
+    becomes : Layout, optional
         The layout that has taken the place of this axis.
     """
 
@@ -287,8 +287,8 @@ def _unify_product_with_sum(product: Product, terms: Layout) -> None:
     for term in terms:
         if not divides(size, product_size(term)):
             raise MismatchError
-        outer, own = take([(term,)], [quotient(product_size(term), size), size])
-        unify(own, (inner,))
+        outer, part = take([(term,)], [quotient(product_size(term), size), size])
+        unify(part, (inner,))
         heads += outer
     unify(((product[0],),), tuple(heads))
 

@@ -34,15 +34,15 @@ class Capture:
 
     Parameters
     ----------
-    nodes
+    nodes : list of torch.fx.Node
         The calls, in the order of execution, none of them idle.
-    placeholders
+    placeholders : dict of torch.fx.Node to str
         Each placeholder that stands for a tensor -> name of that tensor within the module.
-    constants
+    constants : dict of str to Tensor
         Tensors that the module holds outside ``state_dict()``, by name.
-    input
+    input : torch.fx.Node
         The placeholder of the input.
-    output
+    output : torch.fx.Node
         The node of the output.
     """
 

@@ -1,6 +1,6 @@
 """Labels: a layout for every dimension of every tensor that a captured module computes.
 
-Every operation has a rule of its own, found by its name; an operation without one may work on uncut
+Every operation has a rule, found by its name; an operation without a rule may work on uncut
 dimensions alone.
 """
 
@@ -74,15 +74,15 @@ class Site:
 
     Parameters
     ----------
-    operation
+    operation : str
         Name of the operation.
-    path
+    path : str
         Path of the module that calls it; "" is the root.
-    shapes
+    shapes : list of tuple
         Shape of each result.
-    resized
+    resized : dict of str to list of Layout
         For each argument that says a number of entries: the layouts whose sizes it says.
-    barred
+    barred : list of pairs of Layout
         A dimension that must not be cut, and the one that is made of it.
     """
 
@@ -144,9 +144,9 @@ class Labels:
 
     Parameters
     ----------
-    tensors
+    tensors : dict of str to Dims
         Layouts of each parameter and buffer, by name; tied ones share them.
-    sites
+    sites : dict of torch.fx.Node to Site
         For each node of each capture: its call.
     """
 

@@ -30,11 +30,11 @@ class Groups:
 
     Parameters
     ----------
-    names
+    names : dict of Axis to str
         Each axis that is cut -> the name of its group.
-    sizes
+    sizes : dict of str to int
         Number of units of each group.
-    cuts
+    cuts : dict of str to tuple
         For each tensor of the module: what cuts each of its dimensions.
     """
 
@@ -49,7 +49,7 @@ class Length:
 
     Parameters
     ----------
-    terms
+    terms : tuple of pairs
         (factor, name of the group or None) of each term.
     """
 
@@ -65,9 +65,9 @@ def find_groups(labels: Labels, parameters: Sequence[str]) -> Groups:
 
     Parameters
     ----------
-    labels
+    labels : Labels
         What the dimensions of all tensors are made of.
-    parameters
+    parameters : sequence of str
         Names of the parameters, in the order of their use.
 
     Raises
@@ -223,13 +223,13 @@ class Step:
 
     Parameters
     ----------
-    result
+    result : str
         Name of its result.
-    function
+    function : callable
         What is called.
-    args, kwargs
+    args, kwargs : tuple, dict
         Arguments; those that are earlier results are :class:`Value`.
-    last_use
+    last_use : tuple of str
         Names that no later step needs.
     """
 
@@ -246,13 +246,13 @@ class Program:
 
     Parameters
     ----------
-    tensors
+    tensors : dict of str to str
         For each tensor of the module that it reads: the name in the steps -> in the module.
-    steps
+    steps : tuple of Step
         The calls in their order.
-    input, output
+    input, output : str
         Name of the input and of the output.
-    dtype
+    dtype : torch.dtype
         The floating-point type at the time of tracing: the type of the weights takes its place.
     """
 
@@ -290,9 +290,9 @@ class Program:
 
         Parameters
         ----------
-        inputs
+        inputs : Tensor
             The module's input.
-        tensors
+        tensors : mapping of str to Tensor
             The module's tensors by their names in the steps.
         """
         values: dict[str, Any] = {self.input: inputs, **tensors}

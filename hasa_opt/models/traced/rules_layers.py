@@ -72,9 +72,9 @@ def uniform(site: Site, **arguments: Any) -> Dims:
     missing = len(site.shape) - len(source)
     results = Dims()
     for position, size in enumerate(site.shape):
-        own = source[position - missing] if position >= missing else ONE
-        if size_of(own) == size:
-            results.append(own)
+        copied = source[position - missing] if position >= missing else ONE
+        if size_of(copied) == size:
+            results.append(copied)
         elif isinstance(size, int):
             results.append(((Axis(size, copies=True),),))
         else:
@@ -307,8 +307,8 @@ def layer_norm(
     """Normalise over the units that are kept: the statistics are theirs alone."""
     normalised = input[-len(normalized_shape) :]
     for parameter in (weight, bias):
-        for layout, own in zip(normalised, parameter or [], strict=False):
-            site.join(layout, own)
+        for layout, scale in zip(normalised, parameter or [], strict=False):
+            site.join(layout, scale)
     site.resized["normalized_shape"] = normalised
     return input
 

@@ -1,4 +1,4 @@
-"""Supernets made from a user's own module."""
+"""The supernet of a user's module: traced, checked against the module, built at any sizes."""
 
 from __future__ import annotations
 
@@ -153,19 +153,19 @@ class Blueprint:
 
     Parameters
     ----------
-    prototype
+    prototype : torch.nn.Module
         The module without the values of its parameters.
-    constants
+    constants : mapping of str to Tensor
         Tensors outside of ``state_dict()`` that the operations read, by name.
-    programs
+    programs : mapping of bool to Program
         The operations in training (True) and in evaluation (False).
-    cuts
+    cuts : mapping of str to tuple
         What cuts each tensor of the state.
-    sizes
+    sizes : mapping of str to int
         Number of units of each width group of the full module.
-    input_shape
+    input_shape : tuple of int or None
         Shape of the input; None where it may vary.
-    n_outputs
+    n_outputs : int
         Size of the output's last dimension.
     """
 
@@ -191,12 +191,12 @@ class Supernet(SupernetModel):
 
     Parameters
     ----------
-    module
+    module : torch.nn.Module
         Maps one tensor to one tensor, or to a mapping with ``logits``. It is copied, not changed.
-    example_input
+    example_input : (n, ...) Tensor
         A typical batch. The number of samples, and the size of the next dimension (time) where the
         module allows, may differ later.
-    keep
+    keep : sequence of str
         Paths of modules, or names of parameters, that stay at full width, with all that they read.
 
     Raises
@@ -243,13 +243,13 @@ class Supernet(SupernetModel):
                 holder.register_parameter(name, parameters[id(parameter)])
             for name, buffer in part.named_buffers(recurse=False):
                 stored = _join(path, name) in blueprint.cuts
-                own = self._shaped(_join(path, name), buffer) if stored else buffer.clone()
-                holder.register_buffer(name, own, persistent=stored)
+                held = self._shaped(_join(path, name), buffer) if stored else buffer.clone()
+                holder.register_buffer(name, held, persistent=stored)
         for name, constant in blueprint.constants.items():
             self.register_buffer(name, constant.clone(), persistent=False)
 
     def _operations(self) -> str:
-        """Describe the traced operations and the tensors that are no part of the state."""
+        """Describe the traced operations and the tensors outside of the state."""
         stored = self.state_dict().keys()
         constants = (t.numpy(force=True) for name, t in self.named_buffers() if name not in stored)
         return f"{self._programs} {sha256(constants)}"
@@ -265,13 +265,12 @@ class Supernet(SupernetModel):
 
         Parameters
         ----------
-        inputs
+        inputs : Tensor
             Shape of the example input, but for the sizes that may vary.
 
         Returns
         -------
-        Tensor
-            Shape (..., n_outputs).
+        (..., n_outputs) Tensor
         """
         expected = self._blueprint.input_shape
         if len(expected) != inputs.dim() or any(
@@ -343,8 +342,8 @@ def _check(module: nn.Module, example: Tensor, keep: Sequence[str]) -> None:
         raise InputError("example_input must be a batch of samples, a tensor of shape (n, ...)")
     if next(module.parameters(), None) is None:
         raise InputError(f"{type(module).__name__} has no parameters: there is nothing to cut")
-    own = dict(module.named_children()) | module._parameters | module._buffers
-    for name in own:
+    attributes = dict(module.named_children()) | module._parameters | module._buffers
+    for name in attributes:
         if hasattr(Supernet, name) or name in ("sizes", "n_outputs"):
             raise InputError(f"{name!r} is also an attribute of a supernet: rename it")
 
