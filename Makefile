@@ -1,11 +1,14 @@
-# `make demo` and `make test` set up everything that they need; a second call skips what is there.
+# Each target sets up what it needs; a second call skips what is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+RELEASES := 3.12 3.13 3.14
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench benchall lab docs notebooks clean
+.PHONY: help demo check test nightly static lint bench benchall lab docs notebooks clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -21,12 +24,22 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## score, allocate, compare, train four policies, write demo/report.html
 	$(BIN)/hasa-opt study --seeds 3 --output $(OUTPUT)
 
-test: $(VENV)/installed  ## lint, types, and all tests
+check: static  ## for daily work: lint, types, contracts of imports, fast tests
+	$(PYTEST) -m "not slow and not nightly"
+
+test: static  ## lint, types, contracts of imports, and all tests but the nightly ones
+	$(PYTEST) --cov --cov-report=term:skip-covered --durations=10
+
+nightly: $(VENV)/installed  ## what takes long: many random problems, large networks, other Pythons, newest releases
+	TIMES=20 $(PYTEST) -m "fuzz or nightly" --durations=10
+	tests/nightly/other_pythons $(RELEASES)
+	tests/nightly/newest_releases $(PYTHON)
+
+static: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term --durations=10
 
 lint: $(VENV)/installed  ## format, lint and type-check
 	$(BIN)/ruff format .
@@ -57,5 +70,5 @@ notebooks: $(VENV)/installed  ## run the notebooks and store what they print
 	$(BIN)/python examples/store_outputs.py
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage \
+	rm -rf $(VENV) $(VENV)-* demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage \
 		docs/_build docs/generated

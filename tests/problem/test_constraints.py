@@ -9,6 +9,7 @@ from collections.abc import Callable
 import networkx as nx
 import numpy as np
 import pytest
+from support import many
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients
@@ -244,10 +245,11 @@ def test_large_limits_are_exact() -> None:
         assert build(0, [hasa.Budget([1, 1, 1], limit)]).rows[0].upper == limit
 
 
+@pytest.mark.fuzz
 def test_remedies_suffice() -> None:
     """Every change that the message names is made, and then an allocation exists."""
     conflicts = 0
-    for seed in range(60):
+    for seed in many(60):
         rng = np.random.default_rng(seed)
         limits = {"berlin": int(rng.integers(0, 60)), "lyon": int(rng.integers(0, 60))}
         budget = float(rng.uniform(0.1, 0.4))

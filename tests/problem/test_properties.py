@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import TIMES
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, rules, scores, solve
@@ -15,7 +16,7 @@ from hasa_opt.errors import InfeasibleError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.solvers.bounds.relaxation import lagrangian, lagrangian_bound, relax
 
-LAW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(max_examples=40 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -65,6 +66,7 @@ def best(problem: AllocationProblem) -> float:
     return result.objective
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases(), st.randoms(use_true_random=False))
 def test_permuting_the_clients_preserves_the_optimum(case, random):
@@ -74,6 +76,7 @@ def test_permuting_the_clients_preserves_the_optimum(case, random):
     assert best(build(case, **moved)) == best(build(case))
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases(), st.integers(0, 20))
 def test_the_lagrangian_takes_the_first_best_width(case, price):
@@ -85,12 +88,14 @@ def test_the_lagrangian_takes_the_first_best_width(case, price):
     assert found.bound == pytest.approx(net.max(axis=1).sum() + price * problem.limit, abs=1e-6)
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases(), st.fractions(0, 1, max_denominator=30))
 def test_a_larger_budget_never_lowers_the_optimum(case, more):
     assert best(build(case, budget=case["budget"] + more)) >= best(build(case))
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases(), st.integers(0, 6), st.floats(0, 1), st.booleans(), st.data())
 def test_a_further_constraint_never_raises_the_optimum(case, most, share, both, data):
@@ -101,6 +106,7 @@ def test_a_further_constraint_never_raises_the_optimum(case, most, share, both, 
     assert plain >= one >= two
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases(), st.sampled_from([1e-6, 0.25, 3.0, 1e7]), st.integers(-100, 100))
 def test_scaling_and_shifting_utilities_scales_and_shifts_the_optimum(case, factor, shift):
@@ -111,12 +117,14 @@ def test_scaling_and_shifting_utilities_scales_and_shifts_the_optimum(case, fact
     assert shifted == pytest.approx(best(build(case)) + shift * n_clients, abs=1e-9)
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases(), st.integers(2, 1000))
 def test_the_unit_of_samples_does_not_matter(case, factor):
     assert best(build(case, samples=case["samples"] * factor)) == best(build(case))
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases())
 def test_greedy_is_below_the_optimum_and_the_optimum_below_every_bound(case):
@@ -132,6 +140,7 @@ def test_greedy_is_below_the_optimum_and_the_optimum_below_every_bound(case):
         assert lagrangian_bound(problem, price) >= relaxation.bound - room
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases())
 def test_a_warm_start_changes_nothing_about_the_optimum(case):
@@ -140,6 +149,7 @@ def test_a_warm_start_changes_nothing_about_the_optimum(case):
     assert solve(problem, "highs", warm_start=greedy).objective == best(problem)
 
 
+@pytest.mark.fuzz
 @LAW
 @given(cases(), st.data())
 def test_the_linear_model_says_the_same_as_the_problem(case, data):
@@ -161,6 +171,7 @@ def test_the_linear_model_says_the_same_as_the_problem(case, data):
     assert bool(np.all(total <= model.upper) and np.all(total >= model.lower)) == found.feasible
 
 
+@pytest.mark.fuzz
 @LAW
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12),
@@ -180,6 +191,7 @@ def test_the_rule_meets_any_budget_that_can_be_met(values, data):
     assert np.all(np.diff(uncapped[order]) >= -1e-15)
 
 
+@pytest.mark.fuzz
 @LAW
 @given(
     st.lists(

@@ -76,6 +76,14 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(hasa.__all__) - own_page <= listed
 
 
+def test_contributing_names_every_room_and_only_files_that_exist() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {name.rstrip("/") for name in re.findall(r"`((?:hasa_opt|tests|docs)/[^`]*)`", page)}
+    assert not [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+    rooms = {f"hasa_opt/{path.parent.name}" for path in ROOT.glob("hasa_opt/*/__init__.py")}
+    assert rooms <= named
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SPHINX, reason="needs hasa-opt[docs]")
 def test_pages_build_without_warnings(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from support import problems
+from support import many, problems
 from support.random_problems import random_problem
 
 import hasa_opt as hasa
@@ -29,7 +29,7 @@ EXACT = [
     for line in registry.solvers()
     if Capability.EXACT in line.capabilities and line.name not in BUDGET_ONLY
 ]
-SEEDS = dict.fromkeys(("cpsat", "scip", "cvxpy"), range(60)) | {"pulp": range(100)}
+SEEDS = dict.fromkeys(("cpsat", "scip", "cvxpy"), many(60)) | {"pulp": many(100)}
 
 
 @pytest.fixture(autouse=True)
@@ -110,10 +110,11 @@ def test_known_conflict(known, solver):
     assert set(caught.value.limits) == set(known.conflict)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("solver", EACH)
 def test_agrees_with_brute_force_on_random_instances(solver, brute):
     seen = Counter()
-    seeds = SEEDS.get(solver, range(300))
+    seeds = SEEDS.get(solver, many(300))
     for seed in seeds:
         problem = random_problem(seed)
         if refuses(solver, problem):
@@ -138,9 +139,10 @@ def test_agrees_with_brute_force_on_random_instances(solver, brute):
         assert seen["gap reached"] >= 10  # else it was never put to the test
 
 
+@pytest.mark.fuzz
 def test_pulp_with_highs_agrees_with_brute_force(brute):
     solved = 0
-    for seed in range(60):
+    for seed in many(60):
         problem = random_problem(seed)
         best = brute(problem)
         if best is None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support import many
 
 import hasa_opt as hasa
 from hasa_opt.problem.problem import AllocationProblem
@@ -108,10 +109,11 @@ def check(problem, answer, optimum):
     assert answer.bound <= optimum + room
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_instances_against_the_integer_recursion(kind):
     rng = np.random.default_rng(KINDS.index(kind))
-    for _ in range(170):
+    for _ in many(170):
         problem = random_problem(rng, kind)
         check(problem, solved(problem), best_by_budget(problem))
 
@@ -207,6 +209,7 @@ def correlated_problem(rng, n, largest, kind):
 CORRELATED = ("free", "inverse", "steps", "two steps", "none", "any")
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("kind", CORRELATED)
 def test_branching_on_counts_keeps_the_optimum(kind, monkeypatch):
     monkeypatch.setattr(exact_run, "_COUNT_MOVES", 0)
@@ -221,7 +224,7 @@ def test_branching_on_counts_keeps_the_optimum(kind, monkeypatch):
 
     monkeypatch.setattr(exact_run.Run, "_fixed", noted)
     rng = np.random.default_rng(CORRELATED.index(kind))
-    for _ in range(150):
+    for _ in many(150):
         problem = correlated_problem(rng, int(rng.integers(2, 25)), 60, kind)
         optimum = best_by_budget(problem)
         check(problem, solved(problem), optimum)

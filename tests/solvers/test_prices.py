@@ -12,6 +12,7 @@ import pytest
 from conftest import brute_force
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import TIMES
 from support.limited_problems import KINDS, limited_problem, optimum, relaxed, site_tree, tolerance
 
 import hasa_opt as hasa
@@ -24,7 +25,9 @@ from hasa_opt.solvers.bounds.programs import linear_program
 from hasa_opt.solvers.bounds.relaxation import hull_steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 
-LAW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(
+    max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def feasible_problems(kinds: tuple[str, ...], count: int, **sizes: tuple[int, int]):
@@ -73,6 +76,7 @@ def any_prices(problem: AllocationProblem, rng: np.random.Generator) -> Prices:
     return Prices(size * signs, exposure)
 
 
+@pytest.mark.fuzz
 @LAW
 @given(st.sampled_from(KINDS), st.integers(0, 10**6), st.booleans())
 def test_any_prices_give_a_bound(kind: str, seed: int, extended: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import problems
+from support import many, problems
 from support.hard_problems import hard, stubborn, trap
 
 import hasa_opt as hasa
@@ -590,8 +590,9 @@ def test_auto_chooses_by_size_and_constraints(monkeypatch):
 # -------------------------------------------------------------------------------- infeasible
 
 
+@pytest.mark.fuzz
 def test_the_budget_that_is_named_works_and_a_smaller_one_does_not():
-    for seed in range(60):
+    for seed in many(60):
         rng = np.random.default_rng(seed)
         samples = rng.integers(1, 10 ** int(rng.integers(1, 10)), 5)
         menu = np.sort(rng.choice(np.arange(1, 100), 3, replace=False)) / 100
