@@ -26,6 +26,7 @@ from hasa_opt._utils.files import made_directory, sha256
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import History, to_json
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.task import Task
 
 
@@ -233,6 +234,15 @@ def describe_task(task: Task) -> dict[str, Any]:
         "samples": task.samples.tolist(),
         "data sha256": task.checksum,
         "fingerprint": dict(task.fingerprint),
+    }
+
+
+def describe_subnets(subnets: Subnets) -> dict[str, Any]:
+    """Which units clients train, in terms that JSON can hold; their widths are kept apart."""
+    means = subnets.mean_widths
+    return {
+        "scheme": subnets.scheme,
+        "mean_widths": None if means is None else means.tolist(),
     }
 
 

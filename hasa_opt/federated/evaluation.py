@@ -128,6 +128,8 @@ class ClientTests:
                 now.row[f"{part}_loss"][client] = found.loss
                 now.row[f"{part}_accuracy"][client] = found.accuracy
             self._measure_also(also, client, now, share)
+        if last:
+            self.federation.statistics.fill(server, prefix(server, 1.0))
 
     def _measure_also(self, also: Collection[str], client: int, now: Round, share: float) -> None:
         test = self.task.test[client] if also else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
@@ -10,15 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated.batch_norm import start_statistics
 from hasa_opt.federated.checkpoint import (
     Checkpoints,
     deferred_interrupt,
     describe_model,
     describe_settings,
+    describe_subnets,
     describe_task,
 )
 from hasa_opt.federated.engines import ENGINES, Execution
@@ -35,7 +33,6 @@ from hasa_opt.federated.settings import (
     check_run,
 )
 from hasa_opt.federated.units import SCHEMES
-from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.task import Task
@@ -73,14 +70,9 @@ def run(
     on the arguments alone: neither on the caller's random state nor on what ran before. Only the
     number of torch threads may change its last digits.
 
-    An update with NaN or infinity, of a wrong shape, or beyond ``server.max_update_norm`` is
-    rejected and named in ``History.events``. A round of which no update is left keeps the model,
-    with a warning.
-
     With a ``checkpoint``, the first Ctrl-C lets the round end, and raises KeyboardInterrupt once
     it is stored; the second raises at once. A run that ended in any way, kill -9 included, goes on
-    with ``Checkpoint(directory, resume=True)`` and ends with the bits of one that was never
-    interrupted.
+    with ``Checkpoint(directory, resume=True)``, to the bits of one that was never interrupted.
 
     Parameters
     ----------
@@ -92,28 +84,17 @@ def run(
         Widths, an object that has ``widths``, or subnets, which also say which units they take.
     rounds : int
         Number of communication rounds.
-    training : LocalTraining
-        How clients train.
-    server : Server
-        How the server averages.
-    evaluation : Evaluation
-        Which model each client is tested on.
-    participation : Participation
-        Who takes part in a round.
-    execution : Execution
-        How the clients are trained; ``executor`` and ``workers`` are a study's.
+    training, server, evaluation, participation, execution : settings objects
+        How clients train, how the server averages, which model each client is tested on, who
+        takes part in a round, and how the clients are trained.
     checkpoint : path or Checkpoint, optional
-        Directory in which the last two rounds are kept, each a history that
-        :meth:`History.load` reads. Default: nothing is stored.
+        Directory in which the last two rounds are kept, each a history that :meth:`History.load`
+        reads. Default: nothing is stored.
     on_round : callable, optional
         Called after each round, once it is stored, with its number, from 0, and its row of the
         history. Not called again for the rounds before a resumed one.
     seed : int
         Drives sample order, dropout, the clients drawn and their faults; at least 0.
-
-    Returns
-    -------
-    History
 
     Raises
     ------
@@ -124,52 +105,35 @@ def run(
         If a checkpoint cannot be written; the one before it is intact.
     """
     check_run(model, task, rounds, seed)
-    subnets = read_subnets(allocation, task)
-    participation.check(task)
     execution.check_single()
-    place = Checkpoint.read(checkpoint)
-    federation = Federation(
-        copy.deepcopy(model),
-        subnets,
-        task.samples,
-        training=training,
-        server=server,
-        participation=participation,
-        seed=seed,
-        statistics=start_statistics(model, task, training),
-        keep_models=evaluation.keeps_models,
+    place, subnets = Checkpoint.read(checkpoint), read_subnets(allocation, task)
+    federation = Federation.begin(
+        model, task, subnets, training, server, participation, seed, evaluation.keeps_models
     )
-    federation.costs.check(task, subnets.widths)
-    means = subnets.mean_widths
-    metadata = describe_model(model) | describe_task(task) | {"rounds": rounds, "seed": seed}
-    metadata |= {"scheme": subnets.scheme, "engine": execution.engine}
-    metadata |= {"mean_widths": None if means is None else means.tolist()}
-    metadata |= describe_settings(
+    tests = ClientTests(task, federation, evaluation)
+    settings = describe_settings(
         training=training, server=server, evaluation=evaluation, participation=participation
     )
-    record = Record(subnets.widths, metadata)
-    tests = ClientTests(task, federation, evaluation)
-    with _storage(place) as (store, interrupted):
-        if store is not None and (past := store.newest(metadata, subnets.widths)) is not None:
-            _go_on(federation, record, past, place)
+    record = Record(
+        subnets.widths,
+        describe_model(model)
+        | describe_task(task)
+        | describe_subnets(subnets)
+        | {"rounds": rounds, "seed": seed, "engine": execution.engine}
+        | settings,
+    )
+    with _storage(place, federation, record) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
             now = federation.round(number)
             now.train(ENGINES[execution.engine], task.train)
             now.close()
-            last = number == rounds - 1
-            tests.measure(now, last)
-            if last:
-                federation.statistics.fill(federation.model, prefix(federation.model, 1.0))
+            tests.measure(now, last=number == rounds - 1)
             record.add(now)
-            if store is not None:
-                store.save(record.history(federation.model, federation.personal.state()))
+            store()
             if on_round is not None:
                 on_round(number, now.row)
-            if interrupted():
-                raise KeyboardInterrupt(
-                    f"round {number + 1} of {rounds} is stored: resume=True goes on"
-                )
-    return record.history(federation.model, federation.personal.state())
+            stop_if_interrupted(number, rounds)
+    return federation.history(record)
 
 
 def read_subnets(allocation: npt.ArrayLike | HasWidths | Subnets, task: Task) -> Subnets:
@@ -206,33 +170,48 @@ def _check_number(widths: npt.NDArray[np.float64], task: Task) -> None:
         )
 
 
-def _go_on(federation: Federation, record: Record, past: History, place: Checkpoint | None) -> None:
-    """Go on with the weights, the clients' own state and the rounds of a checkpoint."""
-    weights: Mapping[str, Tensor] = past.weights
-    try:
-        federation.model.load_state_dict(weights)
-    except RuntimeError as error:
-        where = "" if place is None else f"{place.directory} "
-        raise InputError(
-            f"{where}holds the weights of another model ({error}): give the model of that run, or "
-            "choose another directory"
-        ) from error
-    federation.personal.load(past.clients)
-    record.take(past)
-
-
 @contextmanager
 def _storage(
-    place: Checkpoint | None,
-) -> Iterator[tuple[Checkpoints | None, Callable[[], bool]]]:
-    """Open the checkpoints; while there are any, Ctrl-C waits for the end of the round."""
+    place: Checkpoint | None, federation: Federation, record: Record
+) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
+    """Go on from a checkpoint, if there is one; while rounds are stored, Ctrl-C waits for the end.
+
+    Yields
+    ------
+    tuple
+        Stores the rounds so far; raises if Ctrl-C was pressed in the round.
+    """
     if place is None:
-        yield None, lambda: False
+        yield lambda: None, lambda number, rounds: None
         return
     notice = "The round is finished and stored first; Ctrl-C again stops at once."
     opened = Checkpoints.open(place.directory, resume=place.resume)
-    with opened as store, deferred_interrupt(notice) as stop:
-        yield store, stop
+    with opened as store, deferred_interrupt(notice) as interrupted:
+        past = store.newest(record.metadata, record.widths)
+        if past is not None:
+            _go_on(federation, record, past, place)
+
+        def stop_if_interrupted(number: int, rounds: int) -> None:
+            if interrupted():
+                raise KeyboardInterrupt(
+                    f"round {number + 1} of {rounds} is stored in {place.directory}: resume=True "
+                    "goes on"
+                )
+
+        yield lambda: store.save(federation.history(record)), stop_if_interrupted
+
+
+def _go_on(federation: Federation, record: Record, past: History, place: Checkpoint) -> None:
+    """Go on with the weights, the clients' own state and the rounds of a checkpoint."""
+    try:
+        federation.model.load_state_dict(past.weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"{place.directory} holds the weights of another model ({error}): give the model of "
+            "that run, or choose another directory"
+        ) from error
+    federation.personal.load(past.clients)
+    record.take(past)
 
 
 def run_flat(

@@ -7,10 +7,11 @@ its jobs (:meth:`Round.jobs`, or :meth:`Round.ask` where clients train elsewhere
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.federated.aggregation import Average, Screen
-from hasa_opt.federated.batch_norm import Static
+from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.history import COLUMNS, COUNTED, Event, EventKind, History
 from hasa_opt.federated.jobs import Draw, Engine, Job, LocalResult, Update
@@ -29,7 +30,7 @@ from hasa_opt.federated.units import SCHEMES, find_draw
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
-from hasa_opt.tasks.task import Split
+from hasa_opt.tasks.task import Split, Task
 
 Row = dict[str, npt.NDArray[Any]]
 """One round of a history: column name -> array of shape (n_clients,)."""
@@ -81,8 +82,47 @@ class Federation:
         self._weights: list[float] = [int(size) ** server.weight_power for size in samples]
         self._draw = draw
 
+    @classmethod
+    def begin(
+        cls,
+        model: SupernetModel,
+        task: Task,
+        subnets: Subnets,
+        training: LocalTraining,
+        server: Server,
+        participation: Participation,
+        seed: int,
+        keep_models: bool,
+    ) -> Self:
+        """Begin with a copy of a model, on the clients of a task.
+
+        Raises
+        ------
+        InputError
+            If the clients of the task cannot take part as asked, or the model cannot be trained
+            on their samples.
+        """
+        participation.check(task)
+        own = cls(
+            copy.deepcopy(model),
+            subnets,
+            task.samples,
+            training=training,
+            server=server,
+            participation=participation,
+            seed=seed,
+            statistics=start_statistics(model, task, training),
+            keep_models=keep_models,
+        )
+        own.costs.check(task, subnets.widths)
+        return own
+
     def __len__(self) -> int:
         return len(self._weights)
+
+    def history(self, record: Record) -> History:
+        """Everything that was measured so far, with the weights and what the clients hold."""
+        return record.history(self.model, self.personal.state())
 
     def round(self, number: int) -> Round:
         """Begin a round, from 0."""

@@ -17,6 +17,7 @@ from flwr.supercore import log
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
+from hasa_opt.federated.checkpoint import describe_subnets
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
@@ -213,13 +214,11 @@ class Roster:
 
     def record(self) -> dict[str, Any]:
         """All but the widths, ready for JSON."""
-        means = self.subnets.mean_widths
         return {
             "partitions": list(self.partitions),
             "client_names": list(self.names),
             "samples": self.samples.tolist(),
-            "scheme": self.subnets.scheme,
-            "mean_widths": None if means is None else means.tolist(),
+            **describe_subnets(self.subnets),
         }
 
     @classmethod

@@ -25,7 +25,16 @@ from torch import nn
 
 from hasa_opt import models
 from hasa_opt.errors import HasaError, InputError, StorageError
-from hasa_opt.federated import Faults, History, checkpoint, run
+from hasa_opt.federated import (
+    Checkpoint,
+    Faults,
+    History,
+    LocalTraining,
+    Participation,
+    Server,
+    checkpoint,
+    run,
+)
 from hasa_opt.tasks import Split, Task
 
 torch.set_num_threads(1)
@@ -141,12 +150,12 @@ def test_checkpoint_is_a_history_and_holds_no_pickle(place: Path, expected: str)
 
 
 def test_more_rounds_may_be_asked_for(tmp_path: Path) -> None:
-    train(tmp_path, rounds=2, sample=None)
-    longer = train(tmp_path, rounds=4, sample=None)
-    assert digest(longer) == digest(train(None, rounds=4, sample=None))
+    train(tmp_path, rounds=2, participation=Participation())
+    longer = train(tmp_path, rounds=4, participation=Participation())
+    assert digest(longer) == digest(train(None, rounds=4, participation=Participation()))
     assert longer.metadata["rounds"] == 4
     with pytest.raises(InputError, match="holds 4 rounds, but rounds = 3"):
-        train(tmp_path, rounds=3, sample=None)
+        train(tmp_path, rounds=3, participation=Participation())
 
 
 def test_resume_without_a_checkpoint_begins(tmp_path: Path, expected: str) -> None:
@@ -247,13 +256,31 @@ def other_data() -> Task:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"learning_rate": 0.05}, r"learning_rate 0\.02, not 0\.05"),
-        ({"optimizer": "sgd"}, "optimizer 'adam', not 'sgd'"),
+        (
+            {"training": LocalTraining(learning_rate=0.05)},
+            r"training\.learning_rate 0\.02, not 0\.05",
+        ),
+        (
+            {"training": LocalTraining(optimizer="sgd")},
+            r"training\.optimizer 'adam', not 'sgd'",
+        ),
         ({"seed": 4}, "seed 3, not 4"),
-        ({"sample": 2}, "sample 3, not 2"),
-        ({"max_norm": None}, r"max_norm 1000000\.0, not None"),
-        ({"faults": Faults()}, r"faults .*'dropout': 0\.2.*, not .*'dropout': 0\.0"),
-        ({"aggregation": "selective"}, "aggregation 'full', not 'selective'"),
+        (
+            {"participation": Participation(clients_per_round=2, faults=Faults(0.2, 0.1, 0.2))},
+            r"participation\.clients_per_round 3, not 2",
+        ),
+        (
+            {"server": Server(max_update_norm=None)},
+            r"server\.max_update_norm 1000000\.0, not None",
+        ),
+        (
+            {"participation": Participation(clients_per_round=3, faults=Faults())},
+            r"participation\.faults .*'dropout': 0\.2.*, not .*'dropout': 0\.0",
+        ),
+        (
+            {"server": Server(aggregation="selective")},
+            r"server\.aggregation 'full', not 'selective'",
+        ),
         ({"data": other_data()}, "data sha256"),
         ({"data": replace(task(), fingerprint={"of": "2027"})}, "fingerprint {}, not"),
         ({"widths": [0.5, 0.25, 1.0, 0.5]}, r"widths .*0\.75\], not .*0\.5\]"),
@@ -285,7 +312,7 @@ def test_checkpoint_of_an_equal_model_with_other_dropout_is_refused(
             return models.Supernet(nn.Sequential(*layers), tokens)
         return models.LSTMLanguageModel(20, 4, 4, dropout=dropout)
 
-    settings = {"rounds": 1, "checkpoint": tmp_path, "resume": True}
+    settings = {"rounds": 1, "checkpoint": Checkpoint(tmp_path, resume=True)}
     run(model(0.1), data, [1.0], **settings)
     run(model(0.1), data, [1.0], **settings)
     with pytest.raises(InputError, match="of another run, with architecture sha256"):
@@ -304,7 +331,7 @@ def test_checkpoint_with_weights_of_another_shape_is_refused(place: Path) -> Non
 
 def test_existing_checkpoints_are_not_overwritten(place: Path) -> None:
     with pytest.raises(InputError, match=r"a checkpoint of 4 round\(s\): go on .* resume=True"):
-        train(place, resume=False)
+        train(place, checkpoint=Checkpoint(place))
     assert stored(place) == ["round-000003", "round-000004"]
 
 
@@ -312,13 +339,13 @@ def test_directory_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cat.jpg").touch()
     for resume in (False, True):
         with pytest.raises(InputError, match=r"holds cat\.jpg, which is no checkpoint"):
-            train(tmp_path, resume=resume)
+            train(tmp_path, checkpoint=Checkpoint(tmp_path, resume))
     assert (tmp_path / "cat.jpg").exists()
 
 
-def test_resume_without_a_directory_is_refused() -> None:
-    with pytest.raises(InputError, match="give checkpoint=DIRECTORY"):
-        train(None, resume=True)
+def test_a_checkpoint_that_names_no_directory_is_refused() -> None:
+    with pytest.raises(InputError, match=r"checkpoint is a bool: give a directory"):
+        train(None, checkpoint=True)
 
 
 def test_directory_in_use_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +362,7 @@ def test_directory_in_use_is_refused(place: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_full_disk_is_an_error_that_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     model = models.fresh(models.MLP(6, 3, hidden=(200, 200)), 1)
-    arguments = {"model": model, "rounds": 3, "sample": None}
+    arguments = {"model": model, "rounds": 3, "participation": Participation()}
     place = tmp_path / "run"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 

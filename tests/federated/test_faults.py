@@ -295,7 +295,7 @@ def test_bound_is_on_the_change_and_exact(model: MLP, width: float) -> None:
 def test_without_a_bound_any_finite_update_counts(model: MLP, monkeypatch) -> None:
     spoil = put(WEIGHT, lambda t: t + 1e9)
     monkeypatch.setitem(ENGINES, "spoilt", engine_that(spoil))
-    arguments = {"rounds": 1, "engine": "spoilt"}
+    arguments = {"rounds": 1, "execution": Execution(engine="spoilt")}
     assert run(model, make_task(), WIDTHS, **arguments).tally == {"rejected": 1}
     history = run(model, make_task(), WIDTHS, server=Server(max_update_norm=None), **arguments)
     assert history.tally == {}
@@ -305,17 +305,13 @@ def test_without_a_bound_any_finite_update_counts(model: MLP, monkeypatch) -> No
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"sample": 0}, "sample = 0 must be a whole number from 1 to the 5 clients"),
-        ({"sample": 6}, "sample = 6"),
-        ({"sample": 2.5}, "sample = 2.5"),
-        ({"max_norm": 0}, "max_norm = 0 must be positive"),
-        ({"max_norm": math.inf}, "max_norm = inf must be positive and finite"),
-        ({"faults": {"dropout": 0.1}}, "faults is a dict: give Faults"),
+        ({"clients_per_round": 6}, "clients_per_round = 6 must be a whole number from 1 to the 5"),
+        ({"faults": Faults(absent=(5,))}, r"faults\.absent names client 5"),
     ],
 )
-def test_bad_arguments_are_refused(model: MLP, change: dict, words: str) -> None:
+def test_more_clients_than_there_are_cannot_take_part(model: MLP, change: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        run(model, make_task(), WIDTHS, rounds=1, **change)
+        run(model, make_task(), WIDTHS, rounds=1, participation=Participation(**change))
 
 
 # ------------------------------------------------------------------------------------ sampling
@@ -431,7 +427,7 @@ PEAK = """
 import os, sys
 import numpy as np, torch
 from hasa_opt import models
-from hasa_opt.federated import run
+from hasa_opt.federated import Participation, run
 from hasa_opt.tasks import Lazy, Split, Task
 
 def load(client):
@@ -446,7 +442,8 @@ def peak(n):
     parts = Lazy(np.full(n, 50), load), *[Lazy(np.ones(n, int), held_out)] * 2
     task = Task("many", tuple(map(str, range(n))), *parts, np.ones((n, 3), dtype=np.int64), 3)
     model = models.fresh(models.MLP(5000, 3, hidden=(8,)), 0)
-    run(model, task, np.resize([0.25, 0.5, 1.0], n), rounds=2, sample=50)
+    run(model, task, np.resize([0.25, 0.5, 1.0], n), rounds=2,
+        participation=Participation(clients_per_round=50))
     # Not ru_maxrss, which a child inherits from the process that starts it.
     status = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) // 1024

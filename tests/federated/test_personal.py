@@ -226,8 +226,7 @@ def test_a_local_bias_is_neither_sent_nor_averaged(mlp):
         task,
         WIDTHS,
         rounds=2,
-        training=LocalTraining(output_bias="local", optimizer="adam"),
-        **OPTIONS,
+        **BIASED,
     )
     before = dict(mlp.named_parameters())[name].detach()
     assert torch.equal(history.weights[name], before)
@@ -292,7 +291,7 @@ def test_a_model_without_output_bias_is_refused():
             make_task(),
             WIDTHS,
             rounds=1,
-            seed=0,
+            **BIASED,
         )
 
 
@@ -303,7 +302,7 @@ def test_a_model_without_output_bias_is_refused():
 @pytest.mark.parametrize("aggregation", ["full", "selective"])
 def test_clients_weigh_by_a_power_of_their_samples(mlp, power, aggregation):
     task = make_task()
-    options = {"aggregation": aggregation, "weight_power": power, **BIASED}
+    options = {"server": Server(aggregation=aggregation, weight_power=power), **OPTIONS}
     history = run(mlp, task, [1.0, 1.0, 1.0], rounds=1, **options)
     weights = np.array(SIZES, dtype=float) ** power
     weights /= weights.sum()
@@ -393,6 +392,17 @@ def test_a_resumed_run_remembers_what_clients_keep(mlp, tmp_path):
         (Evaluation, {"interpolation": "test"}, r"interpolation = 'test'"),
         (Evaluation, {"interpolation": float("nan")}, "interpolation = nan"),
         (LocalTraining, {"output_bias": "none"}, "unknown output_bias 'none'"),
+        (LocalTraining, {"epochs": 0}, "epochs = 0"),
+        (LocalTraining, {"batch_size": 0}, "batch_size = 0"),
+        (LocalTraining, {"batch_size": 2.5}, "batch_size = 2.5"),
+        (LocalTraining, {"learning_rate": 0.0}, "learning_rate = 0.0"),
+        (LocalTraining, {"learning_rate": float("nan")}, "learning_rate = nan"),
+        (LocalTraining, {"learning_rate": "fast"}, "learning_rate = fast"),
+        (LocalTraining, {"optimizer": "lion"}, "'lion'"),
+        (Server, {"aggregation": "median"}, "'median'"),
+        (Server, {"max_update_norm": "large"}, "max_update_norm = large"),
+        (Server, {"max_update_norm": float("inf")}, "max_update_norm = inf must be positive"),
+        (Execution, {"engine": ["batched"]}, r"unknown engine \['batched'\]"),
         (Server, {"weight_power": -1}, "weight_power = -1"),
         (Server, {"weight_power": "1"}, "weight_power = 1"),
         (Server, {"max_update_norm": 0}, "max_update_norm = 0"),

@@ -402,7 +402,7 @@ def test_run_scales_training_alone(mlp):
         run(mlp, task, [0.5] * 3, rounds=1, training=LocalTraining(scaler=scaler))
         for scaler in (False, True)
     )
-    assert with_scaler.metadata["scaler"] is True
+    assert with_scaler.metadata["training.scaler"] is True
     server, updates = copy.deepcopy(mlp), []
     for client, split in enumerate(task.train):
         subnet = extract(server, 0.5)

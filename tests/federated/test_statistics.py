@@ -361,13 +361,12 @@ def test_per_width_averages_over_clients_of_one_width_alone(model, task):
 
 def test_clients_of_other_widths_do_not_move_the_statistics(model, task):
     def learned(disturbance: float) -> dict[str, torch.Tensor]:
-        collector = PerWidth(model, task, 16)
-        updates = []
+        collector = PerWidth(model, task.train, 16)
+        collector.begin()
         for width, samples in ((0.5, 10), (1.0, 40), (0.5, 30)):
             state = extract(model, width).state_dict()
             offset = samples if width == 0.5 else disturbance
-            updates.append(Update(width, samples, {n: t + offset for n, t in state.items()}))
-        assert len(list(collector.collect(iter(updates)))) == 3
+            collector.learn(Update(width, samples, {n: t + offset for n, t in state.items()}))
         subnet = extract(model, 0.5)
         collector.fill(subnet, prefix(model, 0.5))
         return statistics_of(subnet)
@@ -379,8 +378,8 @@ def test_clients_of_other_widths_do_not_move_the_statistics(model, task):
 
 
 def test_a_width_that_nobody_trained_is_estimated(model, task):
-    for collector in (Static(model, task, 16), PerWidth(model, task, 16)):
-        list(collector.collect([]))
+    for collector in (Static(model, task.train, 16), PerWidth(model, task.train, 16)):
+        collector.begin()
         subnet = extract(model, 0.5)
         collector.fill(subnet, prefix(model, 0.5))
         assert_statistics(subnet, estimated_by_hand(subnet, task.train, 16))
@@ -417,7 +416,7 @@ def test_models_with_batch_norm_learn_at_every_width(task, batch_norm):
         training=LocalTraining(batch_size=16, batch_norm=batch_norm),
     )
     np.testing.assert_array_equal(history.test_loss, again.test_loss)
-    assert history.metadata["batch_norm"] == batch_norm
+    assert history.metadata["training.batch_norm"] == batch_norm
 
 
 def test_without_batch_norm_nothing_changes(task):

@@ -52,7 +52,7 @@ def settings(**changes: Any) -> Settings:
     )
 
 
-def in_process(history: History, own: Settings, **options: Any) -> History:
+def in_process(history: History, own: Settings, faults: Faults | None = None) -> History:
     """The same run by the loop of this library."""
     roster = history.metadata["roster"]
     return run(
@@ -63,8 +63,7 @@ def in_process(history: History, own: Settings, **options: Any) -> History:
         seed=own.seed,
         training=LocalTraining(batch_size=own.batch_size),
         server=own.server,
-        participation=own.participation,
-        **options,
+        participation=replace(own.participation, faults=faults),
     )
 
 
@@ -77,7 +76,7 @@ def equal(first: History, second: History) -> bool:
     [
         {},
         {"aggregation": "selective", "seed": 5},
-        {"sample": 4, "weight_power": 0.5},
+        {"clients_per_round": 4, "weight_power": 0.5},
         {"policy": "fjord", "budget": 0.4},
         {"policy": "fedrolex"},
         {"policy": "federated_dropout"},

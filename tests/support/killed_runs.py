@@ -188,7 +188,10 @@ def interrupts(directory: Path) -> dict[str, object]:
     """Press Ctrl-C once, and twice, in a round of at least 1.2 s."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     slow = task(delay_s=0.3)
-    expected = outcome(lambda: digest(train(None, rounds=3, sample=4)), directory / "digest")
+    expected = outcome(
+        lambda: digest(train(None, rounds=3, participation=Participation(clients_per_round=4))),
+        directory / "digest",
+    )
     found: dict[str, object] = {}
     for presses in (1, 2):
         place = directory / f"pressed-{presses}"
@@ -196,7 +199,7 @@ def interrupts(directory: Path) -> dict[str, object]:
 
         def work(place: Path = place, told: Path = told) -> None:
             try:
-                train(place, data=slow, rounds=3, sample=4)
+                train(place, data=slow, rounds=3, participation=Participation(clients_per_round=4))
             except KeyboardInterrupt as error:
                 usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
                 told.write_text(json.dumps([str(error), usual]))
@@ -213,7 +216,12 @@ def interrupts(directory: Path) -> dict[str, object]:
         seconds = time.perf_counter() - began
         rounds = len(stored(place))
         message, usual = json.loads(told.read_text())
-        again = outcome(lambda p=place: digest(train(p, rounds=3, sample=4)), directory / "digest")
+        again = outcome(
+            lambda p=place: digest(
+                train(p, rounds=3, participation=Participation(clients_per_round=4))
+            ),
+            directory / "digest",
+        )
         found[str(presses)] = {
             "seconds": seconds,
             "rounds": rounds,
