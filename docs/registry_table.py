@@ -6,33 +6,24 @@
 from __future__ import annotations
 
 import hasa_opt as hasa
-from hasa_opt.solvers.registry import Capability, SolverRecord
-
-FEATURES = (
-    "Budget",
-    "Coverage",
-    "Quota",
-    "SiteBudgets",
-    "Switches",
-    "Robust",
-    "Fairness(maxmin)",
-    "Fairness(leximin)",
-    "MinWidth",
-    "Fixed",
-    "Forbidden",
-)
+from hasa_opt.problem import CONSTRAINTS
+from hasa_opt.solvers.registry import Capability
 
 
 def constraint_table() -> str:
     """Constraints by backends, in reStructuredText."""
-    lines = hasa.solvers()
-    body = [[feature, *(takes(line, feature) for line in lines)] for feature in FEATURES]
-    return simple_table([["constraint", *(line.name for line in lines)], *body])
+    records = hasa.solvers()
+    stances = {"yes": "yes", "alone": "alone", "no": "--"}
+    body = [
+        [name, *(stances[record.stance(item)] for record in records)]
+        for name, item in CONSTRAINTS.items()
+    ]
+    return simple_table([["constraint", *(record.name for record in records)], *body])
 
 
 def capability_table() -> str:
     """Capabilities by backends, in reStructuredText."""
-    lines = hasa.solvers()
+    records = hasa.solvers()
     names = {
         Capability.EXACT: "proves optima",
         Capability.TIME_LIMIT: "time limit",
@@ -42,17 +33,10 @@ def capability_table() -> str:
         Capability.SLACK_BUDGET: "only budgets that cannot bind",
     }
     body = [
-        [name, *("yes" if item in line.capabilities else "--" for line in lines)]
+        [name, *("yes" if item in record.capabilities else "--" for record in records)]
         for item, name in names.items()
     ]
-    return simple_table([["", *(line.name for line in lines)], *body])
-
-
-def takes(line: SolverRecord, feature: str) -> str:
-    """Whether a backend takes a constraint, or only beside no other row."""
-    if feature in line.alone:
-        return "alone"
-    return "yes" if feature in line.constraints else "--"
+    return simple_table([["", *(record.name for record in records)], *body])
 
 
 def simple_table(rows: list[list[str]]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from hasa_opt import AllocationProblem
+from hasa_opt import AllocationProblem, Coverage, Quota
 from hasa_opt.problem.limits import RobustRow
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
@@ -62,10 +62,10 @@ def liar() -> Iterator[Callable[[Callable[[AllocationProblem, Request], Answer]]
         registry.register(
             SolverRecord(
                 name,
-                f"{__name__}:Scripted",
+                Scripted,
                 "for the tests",
                 capabilities=Capability.EXACT,
-                constraints=("Coverage", "Quota"),
+                constraints=(Coverage, Quota),
             )
         )
         return name

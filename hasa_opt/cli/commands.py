@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from hasa_opt import rules
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import file_target, writing
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
-    COSTS,
     MENU,
     AsJson,
     Budget,
@@ -49,13 +45,14 @@ from hasa_opt.errors import (
     SolverNotInstalledError,
     StorageError,
 )
-from hasa_opt.problem import utility
+from hasa_opt.problem import cost, utility
 from hasa_opt.problem.choices import Coverage
 from hasa_opt.problem.limits import Constraint, Fairness
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
+from hasa_opt.rules.paper import PaperRule, paper_rule
 from hasa_opt.rules.scores import SCORES, explained_by_size
-from hasa_opt.solvers import registry as backend
+from hasa_opt.solvers import registry
 from hasa_opt.solving.comparison import compare as compare_solvers
 from hasa_opt.solving.solver import solve
 
@@ -67,8 +64,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_SHOWN_ROWS = 20
 _MUCH = 0.5
+"""Share of a ranking that sample size explains, above which the user is warned: the larger half."""
 _FAILURES = (
     InfeasibleError,
     MissingExtraError,
@@ -100,27 +97,24 @@ def main() -> None:
 @app.command()
 def solvers(as_json: AsJson = False) -> None:
     """List the solvers: what each is for, whether it is installed, how to install it."""
-    lines = backend.solvers()
-    if as_json:
-        print_json(
-            [
-                {
-                    "name": line.name,
-                    "available": line.available,
-                    "capabilities": [flag.name for flag in line.capabilities],
-                    "constraints": list(line.constraints),
-                    "install": line.install,
-                    "summary": line.summary,
-                }
-                for line in lines
-            ]
-        )
+    known = registry.solvers()
+    if not as_json:
+        Console().print(known)
         return
-    table = Table("solver", "installed", "for", "constraints", box=SIMPLE_HEAD)
-    for line in lines:
-        installed = "yes" if line.available else f"no: {line.install}"
-        table.add_row(line.name, installed, line.summary, ", ".join(line.constraints) or "-")
-    Console().print(table)
+    print_json(
+        [
+            {
+                "name": record.name,
+                "available": record.available,
+                "capabilities": [flag.name for flag in record.capabilities],
+                "constraints": record.taken(),
+                "constraints_alone": record.taken("alone"),
+                "install": record.install,
+                "summary": record.summary,
+            }
+            for record in known
+        ]
+    )
 
 
 @app.command()
@@ -147,9 +141,9 @@ def score(clients: ClientsFile, score: Score = "jensen_shannon", as_json: AsJson
             ]
         )
     else:
-        columns = {"samples": read.samples.tolist(), score: [f"{own:.6f}" for own in chosen]}
-        columns["excess"] = [f"{own:.2f}" for own in beyond]
-        Console().print(_client_table(read, columns))
+        columns = {score: lambda row: f"{chosen[row]:.6f}"}
+        columns["excess"] = lambda row: f"{beyond[row]:.2f}"
+        Console().print(read.table(columns))
     if share > _MUCH and len(read) > 2:
         _warn_of_size(score, share)
 
@@ -173,7 +167,7 @@ def allocate(
     """Give each client a width within the budget."""
     read, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
     _check_writable(output, clients)
-    with busy(f"solving {problem}"):
+    with busy(f"solving {problem!r}"):
         result = solve(problem, solver, time_limit_s=time_limit_s, gap=gap, fallback=fallback)
     chosen = result.widths
     if output is not None:
@@ -181,28 +175,11 @@ def allocate(
     if as_json:
         print_json(_allocation_record(read, result))
         return
+    rule = _rule(problem, _scores(read, score, clients)) if cost_name == "width" else None
     console = Console()
-    columns: dict[str, list[Any]] = {"samples": read.samples.tolist()}
-    if read.counts is not None and cost_name == "width":
-        scores, menu = SCORES[score](read.counts), problem.widths
-        ends = float(menu[0]), float(menu[-1])
-        caps = read.caps(ends[1])
-        rule = rules.hasa(scores, read.samples, budget=budget, widths=ends, caps=caps)
-        paper = rules.hasa(scores, read.samples, budget=budget, widths=ends, caps=caps, passes=2)
-        columns["HASA rule"] = [f"{width:.4f}" for width in rule]
-        misses = [rules.budget_miss(own, read.samples, budget=budget) for own in (rule, paper)]
-        note = (
-            f"Off the budget: the exact rule by {misses[0]:+.2%}, "
-            f"the paper's two-pass rule by {misses[1]:+.2%}."
-        )
-        if misses[0] < -1e-9:
-            note += " No wider allocation is possible: the caps and the widest width bind."
-    else:
-        note = ""
-    columns["width"] = [f"{width:g}" for width in chosen]
-    console.print(_client_table(read, columns))
-    console.print(result, highlight=False, soft_wrap=True)
-    console.print(note or result.message, highlight=False, soft_wrap=True)
+    console.print(result.table({"HASA rule": rule.widths} if rule else {}))
+    for line in (result.summary, str(rule or result.message)):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -223,7 +200,7 @@ def compare(
 ) -> None:
     """Run several solvers on one problem and verify each of them."""
     _, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
-    with busy(f"comparing solvers on {problem}"):
+    with busy(f"comparing solvers on {problem!r}"):
         table = compare_solvers(problem, solver, time_limit_s=time_limit_s, gap=gap)
     if as_json:
         print_json({"verdict": table.verdict, "rows": table.records()})
@@ -239,15 +216,14 @@ app.add_typer(flower, name="flower")
 def _problem(
     path: Path, budget: float, widths: str, score: str, cost_name: str, limits: list[Constraint]
 ) -> tuple[Clients, AllocationProblem]:
-    if cost_name not in COSTS:
-        raise InputError(f"--cost {cost_name!r} is not known: choose from {', '.join(COSTS)}")
+    priced = cost.named(cost_name)
     clients = Clients.read_csv(path)
     problem = AllocationProblem.build(
         clients,
         widths=split_numbers(widths, "--widths"),
         budget=budget,
         utility=utility.hasa(_scores(clients, score, path)),
-        cost=COSTS[cost_name](),
+        cost=priced,
         constraints=limits,
     )
     return clients, problem
@@ -283,6 +259,14 @@ def _warn_of_size(score: str, share: float) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(
         f"[bold yellow]warning:[/] sample size explains {share:.0%} of the ranking by {score} "
         f"(squared rank correlation); {reason}: {remedy}"
+    )
+
+
+def _rule(problem: AllocationProblem, scores: FloatArray) -> PaperRule:
+    """The paper's rule between the ends of the menu, under the same budget and caps."""
+    clients, widths = problem.clients, (float(problem.widths[0]), float(problem.widths[-1]))
+    return paper_rule(
+        scores, clients.samples, budget=problem.budget, widths=widths, caps=clients.caps(widths[1])
     )
 
 
@@ -323,14 +307,3 @@ def _allocation_record(clients: Clients, result: Allocation) -> dict[str, Any]:
         "seconds": result.seconds,
         "widths": {clients.name(row): width for row, width in enumerate(result.widths.tolist())},
     }
-
-
-def _client_table(clients: Clients, columns: dict[str, list[Any]]) -> Table:
-    table = Table("client", box=SIMPLE_HEAD)
-    for name in columns:
-        table.add_column(name, justify="right")
-    for row in range(min(len(clients), _SHOWN_ROWS)):
-        table.add_row(escape(clients.name(row)), *(str(values[row]) for values in columns.values()))
-    if len(clients) > _SHOWN_ROWS:
-        table.caption = f"the first {_SHOWN_ROWS} of {len(clients)} clients"
-    return table

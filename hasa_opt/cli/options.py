@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hasa_opt.errors import InputError
-from hasa_opt.problem import cost
+from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
-
-COSTS: dict[str, Callable[[], cost.Cost]] = {"width": cost.width, "quadratic": cost.quadratic}
 
 MENU = "0.2,0.35,0.5,0.65,0.8"
 """Widths where none are given."""
@@ -26,7 +24,11 @@ ClientsFile = Annotated[Path, typer.Argument(metavar="CLIENTS.csv", help="One ro
 Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]
 Widths = Annotated[str, typer.Option(help="Menu of widths, comma-separated.")]
 Score = Annotated[str, typer.Option(help=f"One of {', '.join(SCORES)}.")]
-CostName = Annotated[str, typer.Option("--cost", help=f"One of {', '.join(COSTS)}.")]
+_WITHOUT_MODEL = ", ".join(name for name, item in RESOURCES.ours.items() if not item.profiled)
+CostName = Annotated[
+    str,
+    typer.Option("--cost", help=f"{_WITHOUT_MODEL}, or one of another package."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TimeLimit = Annotated[float | None, typer.Option("--time-limit-s", help="Seconds per solver.")]
 Gap = Annotated[float, typer.Option(help="Relative gap at which the solver may stop.")]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,23 @@ import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray, widened
 from hasa_opt._utils.checks import array as any_array
+from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.counts import Counts, Rows, array, checked_counts, frozen, whole
 from hasa_opt.clients.csv import read, write
 from hasa_opt.clients.names import distinct, name_list
 from hasa_opt.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 __all__ = ["Clients"]
+
+_SHOWN_ROWS = 20
+"""Lines of a table: about as many as a terminal shows without scrolling."""
 
 
 @dataclass(frozen=True, eq=False)
-class Clients:
+class Clients(Shown):
     """Columns that describe ``n_clients`` federated clients.
 
     Parameters
@@ -157,6 +164,42 @@ class Clients:
     def name(self, row: int) -> str:
         """Name of the client in one row."""
         return f"client-{row}" if self.names is None else self.names[row]
+
+    def table(self, columns: Mapping[str, Callable[[int], str]]) -> Table:
+        """Names, samples and further columns; of many clients the first 20.
+
+        Parameters
+        ----------
+        columns : mapping of str to callable
+            Heading of each further column, and the function that gives its text for a row.
+
+        Returns
+        -------
+        rich Table
+        """
+        from rich.text import Text
+
+        table = new_table("client")
+        for heading in ("samples", *columns):
+            table.add_column(heading, justify="right")
+        for row in range(min(len(self), _SHOWN_ROWS)):
+            texts = [str(self.samples[row]), *(text(row) for text in columns.values())]
+            table.add_row(Text(self.name(row)), *map(Text, texts))
+        if len(self) > _SHOWN_ROWS:
+            table.caption = f"the first {_SHOWN_ROWS} of {len(self)} clients"
+        return table
+
+    def __rich__(self) -> Table:
+        columns: dict[str, Callable[[int], str]] = {}
+        if self.max_width is not None:
+            caps = self.max_width
+            columns["max_width"] = lambda row: f"{caps[row]:g}"
+        if self.site is not None:
+            columns["site"] = self.site.__getitem__
+        if self.counts is not None:
+            counted = np.asarray(self.counts.sum(axis=1)).ravel()
+            columns["counted"] = lambda row: str(counted[row])
+        return self.table(columns)
 
 
 def _length(samples: npt.ArrayLike) -> int:

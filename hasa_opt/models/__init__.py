@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hasa_opt._utils.registry import Registry
 from hasa_opt.models.cnn import CNN
 from hasa_opt.models.cuts import Coordinates, Cut, Kept
 from hasa_opt.models.language import GRULanguageModel, LSTMLanguageModel
@@ -59,14 +60,17 @@ __all__ = [
     "units",
 ]
 
-MODELS: dict[str, type[TaskModel]] = {
-    "lstm": LSTMLanguageModel,
-    "gru": GRULanguageModel,
-    "transformer": TransformerLanguageModel,
-    "cnn": CNN,
-    "resnet": ResNet,
-    "mlp": MLP,
-}
+MODELS: Registry[type[TaskModel]] = Registry(
+    "models",
+    {
+        "lstm": LSTMLanguageModel,
+        "gru": GRULanguageModel,
+        "transformer": TransformerLanguageModel,
+        "cnn": CNN,
+        "resnet": ResNet,
+        "mlp": MLP,
+    },
+)
 """Name of each model -> its class."""
 
 

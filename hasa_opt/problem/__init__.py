@@ -1,12 +1,12 @@
 """The program as data: widths, costs, utilities, limits, matrix form, and the verified result.
 
-Nothing here solves anything. A limit is a small class each, for integer rows, a mask or a
-preference: a solver that lists the class among its supported constraints translates its rows;
-every other solver refuses it by name before any work. Masks (:class:`MinWidth`, :class:`Fixed`,
-:class:`Forbidden`) only make widths inadmissible, so every solver understands them.
-:class:`Fairness` says which of the allocations within the limits is best.
+Nothing here solves anything. A constraint is a small class each. Most state integer rows: solvers
+that translate rows take them, others refuse them by name before any work. Masks
+(:class:`MinWidth`, :class:`Fixed`, :class:`Forbidden`) make widths inadmissible, which every solver
+understands. :class:`Fairness` says which of the allocations within the limits is best.
 """
 
+from hasa_opt._utils.registry import Registry
 from hasa_opt.problem.budgets import Budget, Robust, SiteBudgets
 from hasa_opt.problem.choices import Coverage, Fixed, Forbidden, MinWidth, Quota, Switches
 from hasa_opt.problem.limits import (
@@ -18,11 +18,13 @@ from hasa_opt.problem.limits import (
     Row,
     RowConstraint,
     Terms,
+    constraint_name,
 )
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 
 __all__ = [
+    "CONSTRAINTS",
     "Allocation",
     "AllocationProblem",
     "Budget",
@@ -44,3 +46,22 @@ __all__ = [
     "Termination",
     "Terms",
 ]
+
+_CONSTRAINTS: tuple[object, ...] = (
+    Budget,
+    Coverage,
+    Quota,
+    SiteBudgets,
+    Switches,
+    Robust,
+    Fairness("maxmin"),
+    Fairness("leximin"),
+    MinWidth,
+    Fixed,
+    Forbidden,
+)
+
+CONSTRAINTS: Registry[object] = Registry(
+    "constraints", {constraint_name(item): item for item in _CONSTRAINTS}
+)
+"""Classes of constraints by name, and :class:`Fairness` by its modes; the lines of tables."""

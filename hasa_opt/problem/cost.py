@@ -2,26 +2,34 @@
 
 A cost is called with the clients and the integer menu (``units[k] / denominator`` is width k)
 and returns a :class:`CostTable`. A function of your own with that signature serves as well.
+:data:`RESOURCES` names what a budget can be spent on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array, listed
 from hasa_opt._utils.rational import INT64_ROOM, outer_product
+from hasa_opt._utils.registry import Registry
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 
 __all__ = [
+    "RESOURCES",
     "Cost",
     "CostTable",
+    "Resource",
     "evaluated",
+    "named",
+    "per_client",
+    "per_sample",
     "profiled",
     "quadratic",
     "table",
@@ -30,7 +38,7 @@ __all__ = [
 ]
 
 _SAME_WIDTH = 1e-9
-_RESOURCES = ("flops", "parameters", "transfer_bytes")
+"""Widths this near are one width: far above the rounding of floats, far below a unit's share."""
 
 
 class Profile(Protocol):
@@ -140,10 +148,7 @@ def table(costs: npt.ArrayLike, *, full: int | None = None) -> Cost:
     return build
 
 
-def profiled(
-    profile: Profile,
-    resource: Literal["flops", "parameters", "transfer_bytes"] = "flops",
-) -> Cost:
+def profiled(profile: Profile, resource: str = "flops") -> Cost:
     """What a device really pays, as measured on the user's own model.
 
     Parameters
@@ -151,8 +156,9 @@ def profiled(
     profile : hasa_opt.models.Profile
         Of every width of the menu; see :meth:`hasa_opt.models.SupernetModel.profile`.
     resource : str
-        "flops" counts the floating-point operations of each training sample; "parameters" and
-        "transfer_bytes" count once per client, whatever its samples.
+        A name in :data:`RESOURCES` that is profiled: "flops" counts the floating-point operations
+        of each training sample; "parameters" and "transfer_bytes" count once per client, whatever
+        its samples.
 
     Raises
     ------
@@ -160,27 +166,105 @@ def profiled(
         For another resource; and, when the problem is built, if a width of the menu has not been
         profiled or a total exceeds 2**62.
     """
-    if resource not in _RESOURCES:
+    known = [name for name, item in RESOURCES.items() if item.profiled]
+    if resource not in known:
         raise InputError(
-            f"unknown resource {resource!r}: use one of {_RESOURCES}; memory is no sum over "
+            f"unknown resource {resource!r}: use one of {', '.join(known)}; memory is no sum over "
             "clients, it caps each one: Clients(max_width=profile.max_width(memory_bytes))"
         )
+    return RESOURCES[resource].cost(profile)
+
+
+def per_sample(profile: Profile, resource: str) -> Cost:
+    """What each training sample takes of a resource that a profile has measured for a batch.
+
+    Parameters
+    ----------
+    profile : hasa_opt.models.Profile
+    resource : str
+        Attribute of the profile, ``(n_widths,)`` whole numbers.
+
+    Raises
+    ------
+    InputError
+        As for :func:`profiled`.
+    """
+    values = _measured(profile, resource)
+    values = values // np.gcd.reduce([profile.batch_size, *values])
+
+    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
+        chosen = values[_profiled_rows(profile, units / denominator)]
+        return table(chosen, full=int(values[-1]))(clients, units, denominator)
+
+    return build
+
+
+def per_client(profile: Profile, resource: str) -> Cost:
+    """What each client takes of a resource that a profile has measured, whatever its samples.
+
+    Parameters and errors as for :func:`per_sample`.
+    """
+    values = _measured(profile, resource)
+
+    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
+        chosen = values[_profiled_rows(profile, units / denominator)]
+        each = np.tile(chosen, (len(clients), 1))
+        return table(each, full=int(values[-1]) * len(clients))(clients, units, denominator)
+
+    return build
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something that a budget can be spent on.
+
+    Attributes
+    ----------
+    cost : callable
+        Gives the :data:`Cost`: called with a profile of the supernet if it is profiled, else with
+        nothing.
+    profiled : bool
+        Whether it is measured on the supernet.
+    """
+
+    cost: Callable[..., Cost]
+    profiled: bool = True
+
+
+RESOURCES: Registry[Resource] = Registry(
+    "resources",
+    {
+        "width": Resource(width, profiled=False),
+        "quadratic": Resource(quadratic, profiled=False),
+        "flops": Resource(partial(per_sample, resource="flops")),
+        "parameters": Resource(partial(per_client, resource="parameters")),
+        "transfer_bytes": Resource(partial(per_client, resource="transfer_bytes")),
+    },
+)
+"""What a budget can be spent on, by name."""
+
+
+def named(resource: str) -> Cost:
+    """Cost of a resource that is known without a profile of the supernet.
+
+    Raises
+    ------
+    InputError
+        Naming those that are.
+    """
+    if resource in RESOURCES and not RESOURCES[resource].profiled:
+        return RESOURCES[resource].cost()
+    known = [name for name, item in RESOURCES.items() if not item.profiled]
+    raise InputError(f"cost {resource!r} is not known: choose from {', '.join(known)}")
+
+
+def _measured(profile: Profile, resource: str) -> IntArray:
+    """Values of a profile, ``(n_widths,)``."""
     if not hasattr(profile, resource):
         raise InputError(
             f"profile is a {type(profile).__name__}: give what model.profile() returns"
         )
-    values = whole_costs(getattr(profile, resource), resource)
-    if resource == "flops":
-        values = values // np.gcd.reduce([profile.batch_size, *values])
-
-    def build(clients: Clients, units: IntArray, denominator: int) -> CostTable:
-        own = values[_profiled_rows(profile, units / denominator)]
-        if resource == "flops":
-            return table(own, full=int(values[-1]))(clients, units, denominator)
-        each = np.tile(own, (len(clients), 1))
-        return table(each, full=int(values[-1]) * len(clients))(clients, units, denominator)
-
-    return build
+    return whole_costs(getattr(profile, resource), resource)
 
 
 def _profiled_rows(profile: Profile, menu: FloatArray) -> IntArray:

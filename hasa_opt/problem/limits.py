@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "RowConstraint",
     "Terms",
+    "constraint_name",
     "items",
     "whole",
 ]
@@ -240,11 +241,18 @@ class Preference(Protocol):
 
     @property
     def feature(self) -> str:
-        """What a solver must list among its constraints."""
+        """Its name in tables and messages."""
         ...
 
 
 Constraint: TypeAlias = RowConstraint | MaskConstraint | Preference
+
+
+def constraint_name(constraint: object) -> str:
+    """What a constraint, or a class of constraints, is called in tables and messages."""
+    if isinstance(constraint, type):
+        return constraint.__name__
+    return str(getattr(constraint, "feature", type(constraint).__name__))
 
 
 def items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:
@@ -306,5 +314,5 @@ class Fairness:
 
     @property
     def feature(self) -> str:
-        """What a solver must list among its constraints."""
+        """Its name in tables and messages."""
         return f"Fairness({self.mode})"

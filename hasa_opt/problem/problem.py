@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import floor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, listed
 from hasa_opt._utils.rational import INT64_ROOM, decimal_above, menu_units
+from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.checks import (
@@ -26,8 +27,18 @@ from hasa_opt.problem.checks import (
 )
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.cost import width as width_cost
-from hasa_opt.problem.limits import Constraint, RobustRow, Row, RowConstraint, Terms
+from hasa_opt.problem.limits import (
+    Constraint,
+    RobustRow,
+    Row,
+    RowConstraint,
+    Terms,
+    constraint_name,
+)
 from hasa_opt.problem.utility import Utility
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["AllocationProblem", "Totals"]
 
@@ -64,7 +75,7 @@ class Totals:
 
 
 @dataclass(frozen=True, eq=False)
-class AllocationProblem:
+class AllocationProblem(Shown):
     """A multiple-choice knapsack: maximise utility, one width per client, integer limits.
 
     Build it with :meth:`build`, which checks every value.
@@ -176,10 +187,22 @@ class AllocationProblem:
 
     def __repr__(self) -> str:
         clients, widths = self.costs.shape
-        extra = "".join(f", {type(item).__name__}" for item in self.constraints)
+        extra = "".join(f", {constraint_name(item)}" for item in self.constraints)
         return (
             f"AllocationProblem({clients} clients x {widths} widths, budget {self.budget:g}{extra})"
         )
+
+    def __rich__(self) -> Table:
+        table = new_table("", "allocation problem")
+        total = int(self.clients.samples.sum())
+        widths = listed(self.widths, lambda width: f"{width:g}")
+        table.add_row("clients", f"{len(self):,}, with {total:,} samples")
+        table.add_row("widths", widths)
+        table.add_row("choices", f"{np.count_nonzero(self.admissible):,} of {self.costs.size:,}")
+        table.add_row("budget", f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} cost units")
+        if self.constraints:
+            table.add_row("constraints", listed(self.constraints, constraint_name))
+        return table
 
     @cached_property
     def limits(self) -> tuple[Row, ...]:

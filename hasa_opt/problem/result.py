@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.registry import Registry
+from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import NoSolutionError
 from hasa_opt.problem.problem import AllocationProblem, Totals
 
-__all__ = ["Allocation", "Termination"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+__all__ = ["COLUMNS", "Allocation", "Termination"]
 
 
 class Termination(StrEnum):
@@ -31,7 +39,7 @@ class Termination(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Allocation:
+class Allocation(Shown):
     """A verified allocation, or the reason why there is none.
 
     Attributes
@@ -146,13 +154,53 @@ class Allocation:
             return float("inf")
         return relative_gap(self.problem, self.objective, self.bound)
 
-    def __repr__(self) -> str:
+    def table(self, beside: Mapping[str, FloatArray] | None = None) -> Table:
+        """One line per client, of many the first 20, with the columns of :data:`COLUMNS`.
+
+        Parameters
+        ----------
+        beside : mapping of str to (n_clients,) float64, optional
+            Heading to widths of another origin, shown with four digits.
+
+        Returns
+        -------
+        rich Table
+        """
+        columns = {heading: partial(text, self) for heading, text in COLUMNS.items()}
+        others = {name: partial(_rounded, widths) for name, widths in (beside or {}).items()}
+        return self.problem.clients.table(columns | others)
+
+    @property
+    def summary(self) -> str:
+        """Why the solver stopped and what the allocation is worth and spends, in one line."""
         if self.held is None:
-            return f"Allocation({self.solver}: {self.termination}, no solution)"
+            return f"{self.solver}: {self.termination}, no solution"
         return (
-            f"Allocation({self.solver}: {self.termination}, objective {self.objective:.9g}, "
-            f"gap {self.gap:.2g}, spends {self.spent_share:.4f} of {self.problem.budget:g})"
+            f"{self.solver}: {self.termination}, objective {self.objective:.9g}, "
+            f"gap {self.gap:.2g}, spends {self.spent_share:.4f} of {self.problem.budget:g}"
         )
+
+    def __repr__(self) -> str:
+        return f"Allocation({self.summary})"
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        summary = Text(self.summary)
+        return Group(self.table(), summary) if self.has_solution else summary
+
+
+def _width(allocation: Allocation, row: int) -> str:
+    return f"{allocation.problem.widths[allocation.choice[row]]:g}"
+
+
+def _rounded(widths: FloatArray, row: int) -> str:
+    return f"{widths[row]:.4f}"
+
+
+COLUMNS: Registry[Callable[[Allocation, int], str]] = Registry("columns", {"width": _width})
+"""Columns of the table of an allocation: heading to the text for the client of a row."""
 
 
 def relative_gap(problem: AllocationProblem, objective: float, bound: float) -> float:

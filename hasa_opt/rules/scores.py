@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, float_array, number
+from hasa_opt._utils.registry import Registry
 from hasa_opt.clients.counts import Counts, dense, validate_counts
 from hasa_opt.errors import InputError
 from hasa_opt.rules.chance import Method, moments
@@ -296,15 +297,18 @@ def explained_by_size(scores: npt.ArrayLike, sizes: npt.ArrayLike) -> float:
     return float(min(np.corrcoef(*ranks)[0, 1] ** 2, 1.0))
 
 
-SCORES: dict[str, Callable[..., FloatArray]] = {
-    "jensen_shannon": jensen_shannon,
-    "hellinger": hellinger,
-    "total_variation": total_variation,
-    "kl_divergence": kl_divergence,
-    "label_entropy": label_entropy,
-    "excess": excess,
-    "debiased": debiased,
-}
+SCORES: Registry[Callable[..., FloatArray]] = Registry(
+    "scores",
+    {
+        "jensen_shannon": jensen_shannon,
+        "hellinger": hellinger,
+        "total_variation": total_variation,
+        "kl_divergence": kl_divergence,
+        "label_entropy": label_entropy,
+        "excess": excess,
+        "debiased": debiased,
+    },
+)
 """The scores by name, as the command line offers them."""
 
 

@@ -1,4 +1,4 @@
-"""What runs inside the process of OR-tools, see :mod:`hasa_opt._utils.isolated`: arrays in and out.
+"""What runs inside the process of CP-SAT, see :mod:`hasa_opt._utils.isolated`: arrays in and out.
 
 Whole numbers only; this module imports neither the problem nor another solver.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from hasa_opt._utils.checks import IntArray
 from hasa_opt.errors import InputError
 
-__all__ = ["Program", "maximum", "min_cost_flow"]
+__all__ = ["Program", "maximum"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +93,3 @@ def _cp_model(program: Program) -> tuple[Any, list[Any]]:
         model.add_hint(column, value)
     model.maximize(cp_model.LinearExpr.weighted_sum(columns, program.objective.tolist()))
     return model, columns
-
-
-def min_cost_flow(
-    tails: IntArray, heads: IntArray, capacities: IntArray, costs: IntArray, supplies: IntArray
-) -> tuple[str, IntArray | None]:
-    """Status and flow of each arc."""
-    from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
-
-    flow = SimpleMinCostFlow()
-    arcs = flow.add_arcs_with_capacity_and_unit_cost(tails, heads, capacities, costs)
-    flow.set_nodes_supplies(np.arange(supplies.size), supplies)
-    status = flow.solve()
-    return str(status.name), flow.flows(arcs) if status == flow.OPTIMAL else None

@@ -2,61 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from itertools import pairwise
 from math import inf
 
 import numpy as np
 
-from hasa_opt._utils import isolated
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.deadline import Deadline
-from hasa_opt.errors import InputError, SolverNotInstalledError
+from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
 
-__all__ = ["TERMINATIONS", "FlowBackend"]
+__all__ = ["FlowBackend"]
 
-TERMINATIONS = {"OPTIMAL": Termination.OPTIMAL, "INFEASIBLE": Termination.INFEASIBLE}
-"""Native status to termination; every other status is FAILED."""
-
-_Flow = tuple[str, IntArray | None]
-
-_NETWORKX_CLIENTS = 3_000
 _LARGEST_COST = 2.0**60
+"""Largest sum of whole costs along a path: half of the int64 range, less one bit."""
 _CYCLES = 1_000
+"""Moves after which mending stops; a proof needs none where the costs tell utilities apart."""
 _ROUNDING = 2.0**-50
+"""Relative gain below which a cycle is taken for a rounding error: four times that of a float."""
 _PROOF = 1e-12
+"""Relative gap that counts as none: the rounding of sums over up to a million clients."""
 
 
 class FlowBackend:
     """Min-cost flow from clients through widths, each with its quota for a capacity.
 
-    Both libraries want whole costs: utilities lost against each client's best width are scaled
-    and rounded, which for many clients is coarse. What rounding spoiled is mended afterwards in
-    floats: as long as moving one client each along a cycle of widths gains, they move. Prices of
-    the quotas come from the same graph of few widths and give the bound, so the proof is as good
-    as floats whatever the scale was. networkx solves up to 3,000 clients, OR-tools more.
+    networkx wants whole costs: utilities lost against each client's best width are scaled and
+    rounded, which for many clients is coarse. What rounding spoiled is mended afterwards in floats:
+    as long as moving one client each along a cycle of widths gains, they move. Prices of the quotas
+    come from the same graph of few widths and give the bound, so the proof is as good as floats
+    whatever the scale was. Ten thousand clients take some ten seconds, HiGHS less than one.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Solve; ``library="networkx"`` or ``"ortools"`` is the one option, a gap has no effect.
-
-        Raises
-        ------
-        InputError, SolverNotInstalledError
-            About the library, before any work.
-        """
-        name = _library(problem, request)
+        """Solve; there are no options, and a gap has no effect."""
+        if request.options:
+            raise InputError(f"flow takes no options, {', '.join(request.options)} given")
         quotas = _quotas(problem)
-        costs = _whole_costs(problem)
-        status, choice = _LIBRARIES[name](costs, problem.admissible, quotas, request.deadline)
+        choice = _flow(_whole_costs(problem), problem.admissible, quotas, request.deadline)
         if choice is None:
-            ended = TERMINATIONS.get(status, Termination.FAILED)
-            return Answer(ended, native=f"{name}: {status}")
+            return Answer(Termination.INFEASIBLE, native="networkx: infeasible")
         choice, prices, cycles = _mended(problem, choice, quotas, request.deadline)
         chosen = problem.utilities[np.arange(len(problem)), choice]
         objective = float(chosen.sum())
@@ -64,28 +52,8 @@ class FlowBackend:
         proven = bound - objective <= _PROOF * float(np.abs(chosen).sum() + prices @ quotas)
         ended = Termination.TIME_LIMIT if request.deadline.passed else Termination.GAP_REACHED
         ended = Termination.OPTIMAL if proven else ended
-        native = f"{name}: {status}, then {cycles} cycles mended in floats"
+        native = f"networkx: optimal, then {cycles} cycles mended in floats"
         return Answer(ended, choice, objective, bound, native)
-
-
-def _library(problem: AllocationProblem, request: Request) -> str:
-    options = dict(request.options)
-    name = options.pop("library", None)
-    if options:
-        raise InputError(f"flow takes the option library alone, {', '.join(options)} given")
-    installed = find_spec("ortools") is not None
-    if name is None:
-        name = "ortools" if installed and len(problem) > _NETWORKX_CLIENTS else "networkx"
-    if name not in _LIBRARIES:
-        raise InputError(f"flow knows no library {name!r}: choose networkx or ortools")
-    if name == "ortools" and not installed:
-        raise SolverNotInstalledError("flow needs ortools, not installed here: pip install ortools")
-    if name == "networkx" and len(problem) > _NETWORKX_CLIENTS:
-        raise SolverNotInstalledError(
-            f"flow through networkx takes up to {_NETWORKX_CLIENTS} clients, not {len(problem)}: "
-            "pip install ortools, or choose solver='highs'"
-        )
-    return str(name)
 
 
 def _quotas(problem: AllocationProblem) -> IntArray:
@@ -100,8 +68,8 @@ def _quotas(problem: AllocationProblem) -> IntArray:
 def _whole_costs(problem: AllocationProblem) -> IntArray:
     """Utility lost against each client's best width, scaled to whole numbers and rounded.
 
-    OR-tools multiplies costs by the number of nodes and adds them up along paths, which visit
-    each width once.
+    The network simplex multiplies costs by the number of nodes and adds them up along paths, which
+    visit each width once.
     """
     known = np.where(problem.admissible, problem.utilities, -inf)
     loss = np.where(problem.admissible, known.max(axis=1, keepdims=True) - known, 0.0)
@@ -111,9 +79,10 @@ def _whole_costs(problem: AllocationProblem) -> IntArray:
     return scaled
 
 
-def _by_networkx(
+def _flow(
     costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
-) -> _Flow:
+) -> IntArray | None:
+    """Width of each client in a flow of least cost, or None if there is no flow."""
     import networkx as nx
 
     n_clients = costs.shape[0]
@@ -128,35 +97,10 @@ def _by_networkx(
     try:
         flows = deadline.wait_for(partial(nx.network_simplex, graph))[1]
     except nx.NetworkXUnfeasible:
-        return "INFEASIBLE", None
+        return None
     used = [max(flows[row], key=flows[row].__getitem__) for row in range(n_clients)]
-    return "OPTIMAL", np.array(used, dtype=np.int64) - n_clients
-
-
-def _by_ortools(
-    costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
-) -> _Flow:
-    n_clients, n_widths = costs.shape
-    client, width = np.nonzero(admissible)
-    sink = n_clients + n_widths
-    (status, flows), _ = isolated.call(
-        "hasa_opt.solvers.cpsat_process:min_cost_flow",
-        np.concatenate([client, np.arange(n_clients, sink)]),
-        np.concatenate([n_clients + width, np.full(n_widths, sink)]),
-        np.concatenate([np.ones_like(client), quotas]),
-        np.concatenate([costs[client, width], np.zeros_like(quotas)]),
-        np.append(np.repeat([1, 0], [n_clients, n_widths]), -n_clients),
-        deadline=deadline,
-    )
-    if flows is None:
-        return status, None
-    return status, width[flows[: client.size] > 0]
-
-
-_LIBRARIES: dict[str, Callable[[IntArray, BoolArray, IntArray, Deadline], _Flow]] = {
-    "networkx": _by_networkx,
-    "ortools": _by_ortools,
-}
+    chosen: IntArray = np.array(used, dtype=np.int64) - n_clients
+    return chosen
 
 
 def _mended(

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from hasa_opt._utils import isolated
 from hasa_opt._utils.checks import expect, several
+from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers import registry
-from hasa_opt.solving.fairness import fairness
+from hasa_opt.solving.fairness import fairness_of
 from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 __all__ = ["Comparison", "ComparisonRow", "compare"]
@@ -61,8 +63,14 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Result of :func:`compare`; print it, or read its rows."""
+class Comparison(Shown):
+    """Result of :func:`compare`; print it, or read its rows.
+
+    Attributes
+    ----------
+    rows : tuple of ComparisonRow
+        One per solver, in the order in which they ran.
+    """
 
     rows: tuple[ComparisonRow, ...]
 
@@ -101,31 +109,29 @@ class Comparison:
 
     def table(self) -> Table:
         """Rows as a rich table."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-
-        table = Table(title="Backends on the same problem", box=SIMPLE_HEAD)
+        table = new_table(title="Backends on the same problem")
         for name in ("solver", "termination"):
             table.add_column(name, no_wrap=True)
         for name in ("objective", "bound", "gap", "CPU s"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("claim", no_wrap=True)
+        table.add_column("claim")
         for row in self.rows:
-            held = {None: "-", True: "held", False: "FALSE"}[row.claim_held]
             numbers = (
                 _text(row.objective, ".7g"),
                 _text(row.bound, ".7g"),
                 _text(row.gap, ".1e"),
                 _text(row.cpu_seconds, ".3f"),
             )
-            table.add_row(row.solver, row.termination, *numbers, held)
-        notes = [f"{row.solver}: {row.message}" for row in self.rows if not row.claim_held]
-        table.caption = "\n".join([self.verdict, *notes])
-        table.caption_justify = "left"
+            claim = {None: "-", True: "held", False: "FALSE"}[row.claim_held]
+            table.add_row(row.solver, row.termination, *numbers, claim)
         return table
 
-    def __rich__(self) -> Table:
-        return self.table()
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        notes = [f"{row.solver}: {row.message}" for row in self.rows if not row.claim_held]
+        return Group(self.table(), Text("\n".join([self.verdict, *notes])))
 
 
 def compare(
@@ -158,12 +164,12 @@ def compare(
     UnknownSolverError, InfeasibleError
     """
     expect(problem, AllocationProblem, "problem")
-    names = [line.name for line in registry.solvers() if line.available]
+    names = [record.name for record in registry.solvers() if record.available]
     if solvers is not None:
         names = list(several(solvers, "solvers"))
     for name in names:
         if not (isinstance(name, str) and name == "auto"):
-            registry.record(name)
+            registry.find_solver(name)
     rows = []
     for name in names:
         if on_solver is not None:
@@ -185,7 +191,7 @@ def _row(
     except SolverError as error:
         return ComparisonRow(name, "not run", message=str(error))
     held = result.has_solution
-    fair = held and fairness(problem) is not None
+    fair = held and fairness_of(problem) is not None
     return ComparisonRow(
         solver=result.solver,
         termination=str(result.termination),

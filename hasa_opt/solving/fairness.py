@@ -26,16 +26,16 @@ from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.solvers.base import Request
 from hasa_opt.solvers.bounds.relaxation import relax
-from hasa_opt.solvers.registry import Capability, ask, load, record
+from hasa_opt.solvers.registry import Capability, ask, find_solver
 from hasa_opt.solving.leximin import Leximin
 from hasa_opt.solving.verdict import verify
 
-__all__ = ["SolveOnce", "fairness", "solve_fairly"]
+__all__ = ["SolveOnce", "fairness_of", "solve_fairly"]
 
 SolveOnce = Callable[[AllocationProblem, str, Request, tuple[str, ...]], Allocation]
 
 
-def fairness(problem: AllocationProblem) -> Fairness | None:
+def fairness_of(problem: AllocationProblem) -> Fairness | None:
     """Return the fairness preference of a problem, if it has one."""
     found = [item for item in problem.constraints if isinstance(item, Fairness)]
     return found[0] if found else None
@@ -67,8 +67,8 @@ def solve_fairly(
     Allocation
         Of the problem as it was given; optimal only if every stage was proven.
     """
-    load(name)
-    wanted = fairness(problem)
+    find_solver(name).load()
+    wanted = fairness_of(problem)
     leximin = wanted is not None and wanted.mode == "leximin"
     if leximin and problem.rows:
         raise UnsupportedConstraintError(
@@ -299,7 +299,7 @@ class _Stages:
     @property
     def _stoppable(self) -> bool:
         """Whether Ctrl-C ends with what is known; it is raised where the backend raises it."""
-        return Capability.INTERRUPT in record(self._name).capabilities
+        return Capability.INTERRUPT in find_solver(self._name).capabilities
 
 
 def _cheapest(problem: AllocationProblem) -> IntArray:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, number
+from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
@@ -19,6 +20,8 @@ from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["Change", "Frontier", "Sensitivity", "frontier", "sensitivity"]
 
@@ -43,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Sensitivity:
+class Sensitivity(Shown):
     """How an allocation would answer to another budget or to noise in the utilities.
 
     Attributes
@@ -80,7 +83,9 @@ class Sensitivity:
         rows = np.argsort(self.kept, kind="stable")[:n]
         return [(self.result.problem.clients.name(int(row)), float(self.kept[row])) for row in rows]
 
-    def __str__(self) -> str:
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
         lines = [f"price of the budget: {self.result.price:.4g} utility per unit of cost"]
         for words, changes in (
             ("more budget first widens", self.first_to_widen(3)),
@@ -90,7 +95,7 @@ class Sensitivity:
             lines.append(f"{words}: {', '.join(named) or 'nobody'}")
         named = (f"{name} (kept in {share:.0%})" for name, share in self.least_certain(3))
         lines.append(f"least certain under noise: {', '.join(named)}")
-        return "\n".join(lines)
+        return Text("\n".join(lines))
 
     def _changes(
         self, order: FloatArray, prices: FloatArray, then: IntArray, n: int
@@ -202,7 +207,7 @@ def _next(result: Allocation, costlier: bool) -> tuple[FloatArray, IntArray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Frontier:
+class Frontier(Shown):
     """Best allocations at increasing budgets.
 
     Attributes
@@ -230,6 +235,17 @@ class Frontier:
     def prices(self) -> FloatArray:
         """Shadow price at each budget: utility per unit of integer cost, ``(n_budgets,)``."""
         return np.array([allocation.price for allocation in self.allocations])
+
+    def __rich__(self) -> Table:
+        table = new_table()
+        for heading in ("budget", "utility", "bound", "gap", "price"):
+            table.add_column(heading, justify="right")
+        table.add_column("termination")
+        for budget, found in zip(self.budgets, self.allocations, strict=True):
+            worth = f"{found.objective:.7g}" if found.has_solution else "-"
+            numbers = (f"{budget:g}", worth, f"{found.bound:.7g}", f"{found.gap:.1e}")
+            table.add_row(*numbers, f"{found.price:.4g}", str(found.termination))
+        return table
 
     def plot(self) -> Figure:
         """Draw utility, with its bound, against the budget.

@@ -23,7 +23,7 @@ from hasa_opt.rules.widths import hasa as hasa_rule
 from hasa_opt.rules.widths import preliminary_widths
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solving.fairness import fairness, solve_fairly
+from hasa_opt.solving.fairness import fairness_of, solve_fairly
 from hasa_opt.solving.verdict import verify
 
 __all__ = ["choose_solver", "solve", "solve_continuous", "starting_choice"]
@@ -124,12 +124,12 @@ def solve(
     if not problem.rows:
         problem.check_budget()
     start = None if warm_start is None else starting_choice(problem, warm_start)
-    once = _solve_once if fairness(problem) is None else partial(solve_fairly, _solve_once)
+    once = _solve_once if fairness_of(problem) is None else partial(solve_fairly, _solve_once)
     tried: list[str] = []
     for at, name in enumerate(names):
         last = at == len(names) - 1
         own_options = options if at == 0 else {}
-        audited = registry.record(name).audited or bool(problem.rows)
+        audited = registry.find_solver(name).audited or bool(problem.rows)
         try:
             registry.load(name)
             request = Request(problem, limit_s, gap, start, own_options, audited)
@@ -173,7 +173,7 @@ def choose_solver(problem: AllocationProblem) -> str:
     able = [
         name
         for name in ("exact", "highs")
-        if registry.record(name).available and registry.supports(problem, name)
+        if registry.find_solver(name).available and registry.supports(problem, name)
     ]
     small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
     plain = all(isinstance(row, RobustRow) for row in problem.rows)

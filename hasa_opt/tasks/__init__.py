@@ -11,18 +11,22 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import Lazy, Split, Task
 from hasa_opt.tasks.text import text_csv, titles
 
 __all__ = ["TASKS", "Lazy", "Split", "Task", "load", "text_csv", "titles"]
 
-TASKS: dict[str, str] = {
-    "digits": "hasa_opt.tasks.digits:digits",
-    "docstrings": "hasa_opt.tasks.docstrings:docstrings",
-    "domains": "hasa_opt.tasks.images:domains",
-}
-"""Name of each embedded task to the function that builds it."""
+TASKS: Registry[str | Callable[..., Task]] = Registry(
+    "tasks",
+    {
+        "digits": "hasa_opt.tasks.digits:digits",
+        "docstrings": "hasa_opt.tasks.docstrings:docstrings",
+        "domains": "hasa_opt.tasks.images:domains",
+    },
+)
+"""Name of each task to the function that builds it; ours are imported on first use."""
 
 
 def load(name: str, **options: Any) -> Task:
@@ -45,6 +49,8 @@ def load(name: str, **options: Any) -> Task:
             f"unknown task {name!r}: choose one of {', '.join(sorted(TASKS))}, "
             "or read your own texts with hasa_opt.tasks.text_csv"
         )
-    module, function = TASKS[name].split(":")
-    maker: Callable[..., Task] = getattr(import_module(module), function)
+    maker = TASKS[name]
+    if isinstance(maker, str):
+        module, function = maker.split(":")
+        maker = getattr(import_module(module), function)
     return maker(**options)

@@ -198,7 +198,11 @@ def test_compare_shows_a_verdict(run, clients: Path) -> None:
         (("allocate", "CLIENTS", "--solver", "pulp", "--time-limit-s", "0"), 1, "no allocation"),
         (("allocate", "CLIENTS", "--solver", "magic"), 2, "solver 'magic' is not known"),
         (("allocate", "CLIENTS", "--widths", "a,b"), 2, "--widths 'a,b'"),
-        (("allocate", "CLIENTS", "--cost", "cubic"), 2, "--cost 'cubic'"),
+        (
+            ("allocate", "CLIENTS", "--cost", "cubic"),
+            2,
+            "cost 'cubic' is not known",
+        ),
         (("allocate", "CLIENTS", "--score", "magic"), 2, "--score 'magic'"),
         (("allocate", "CLIENTS", "--coverage", "0.8"), 2, "WIDTH=SHARE"),
         (("allocate", "CLIENTS", "--fairness", "utopian"), 2, "maxmin, leximin"),

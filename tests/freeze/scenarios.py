@@ -155,7 +155,7 @@ def registered_solvers() -> Any:
     return {
         line.name: {
             "capabilities": sorted(str(flag.name) for flag in line.capabilities),
-            "constraints": list(line.constraints),
+            "constraints": line.taken(),
             "install": line.install,
             "summary": line.summary,
         }

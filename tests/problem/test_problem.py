@@ -512,3 +512,14 @@ def test_huge_costs_are_not_mistaken_for_infeasibility():
     with pytest.raises(hasa.errors.PrecisionError, match="coarser unit"):
         hasa.solve(problem, "pulp")
     assert hasa.solve(problem, "pulp", fallback="exact").has_solution
+
+
+def test_resources_are_named_in_one_table() -> None:
+    assert set(cost.RESOURCES) == {"width", "quadratic", "flops", "parameters", "transfer_bytes"}
+    clients = Clients([2, 3])
+    units, denominator = np.array([1, 2]), 2
+    for name, family in (("width", cost.width), ("quadratic", cost.quadratic)):
+        table = cost.named(name)(clients, units, denominator)
+        np.testing.assert_array_equal(table.costs, family()(clients, units, denominator).costs)
+    with pytest.raises(InputError, match=r"cost 'flops' is not known: choose from width, quad"):
+        cost.named("flops")

@@ -340,8 +340,8 @@ def test_beside_other_rows_it_is_refused_by_name_before_any_work(others, monkeyp
     monkeypatch.setattr(ExactBackend, "solve", lambda *_: pytest.fail("worked"))
     with pytest.raises(hasa.errors.UnsupportedConstraintError, match="highs or pulp or cvxpy"):
         hasa.solve(both, "exact")
-    assert registry.record("exact").understands(problem, problem.constraints[0])
-    assert not registry.record("exact").understands(both, constraints[0])
+    assert registry.find_solver("exact").understands(problem, problem.constraints[0])
+    assert not registry.find_solver("exact").understands(both, constraints[0])
 
 
 def test_the_same_robust_budget_twice_is_two() -> None:

@@ -50,7 +50,8 @@ def raised(tree: ast.AST) -> list[tuple[int, str]]:
     return found
 
 
-# AttributeError is the protocol of module __getattr__; AssertionError marks the unreachable;
+# AttributeError is the protocol of module __getattr__, KeyError that of mappings;
+# AssertionError marks the unreachable;
 # KeyboardInterrupt is a Ctrl-C that waited for the end of a round;
 # OutOfTime and Unsolved never leave solve(), which makes them a termination; MismatchError never
 # leaves Supernet(), which makes it a refusal;
@@ -58,6 +59,7 @@ def raised(tree: ast.AST) -> list[tuple[int, str]]:
 ALLOWED = {
     "NotImplementedError",
     "AttributeError",
+    "KeyError",
     "AssertionError",
     "KeyboardInterrupt",
     "MismatchError",

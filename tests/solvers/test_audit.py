@@ -94,7 +94,7 @@ class Sly:
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_false_bound_is_no_proof_under_any_status(status, constrained, monkeypatch):
     monkeypatch.setattr(Sly, "status", status)
-    register(SolverRecord("sly", f"{__name__}:Sly", "lies", constraints=("Coverage",)))
+    register(SolverRecord("sly", f"{__name__}:Sly", "lies", constraints=(hasa.Coverage,)))
     rng = np.random.default_rng(11)
     try:
         for _ in range(40):

@@ -23,7 +23,7 @@ EACH = [
     )
     for line in registry.solvers()
 ]
-BUDGET_ONLY = [line.name for line in registry.solvers() if "Coverage" not in line.constraints]
+BUDGET_ONLY = [line.name for line in registry.solvers() if line.stance(hasa.Coverage) == "no"]
 EXACT = [
     line.name
     for line in registry.solvers()
@@ -36,16 +36,16 @@ SEEDS = dict.fromkeys(("cpsat", "scip", "cvxpy"), many(60)) | {"pulp": many(100)
 def _installed(request):
     """Skip, with the command that installs it, what an optional solver is missing."""
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("solver")
-    if name and not registry.record(name).available:
-        pytest.skip(registry.record(name).install)
+    if name and not registry.find_solver(name).available:
+        pytest.skip(registry.find_solver(name).install)
 
 
 def refuses(solver: str, problem: hasa.AllocationProblem) -> bool:
     """Whether a solver must refuse a problem: a constraint, or for a flow the budget."""
-    kinds = {type(item).__name__ for item in problem.constraints}
+    record = registry.find_solver(solver)
     most = np.where(problem.admissible, problem.costs, 0).max(axis=1).sum()
     binds = most > problem.limit and solver == "flow"
-    return binds or not kinds <= set(registry.record(solver).constraints)
+    return binds or any(record.stance(item) != "yes" for item in problem.constraints)
 
 
 def named(known: problems.Known) -> str:
@@ -188,7 +188,7 @@ def test_the_shadow_price_is_the_marginal_gain_at_the_budget():
     # Gains per unit of cost: 3, 2, 1. Room for one and a half items: the second is marginal.
     problem = problems.knapsack([(10, 30), (10, 20), (10, 10)], 15)
     for solver in BACKENDS:
-        if registry.record(solver).available and not refuses(solver, problem):
+        if registry.find_solver(solver).available and not refuses(solver, problem):
             assert solve(problem, solver).price == pytest.approx(2.0)
     assert solve(problems.knapsack([(10, 30)], 10), "highs").price == 0.0
     assert solve(problem, "greedy").bound == pytest.approx(40.0)

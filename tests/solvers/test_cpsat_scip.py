@@ -25,8 +25,8 @@ BEST = 1408.610467713543  # of hard(), by HiGHS and CBC at zero gap
 def _installed(request):
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     name = params.get("solver") or ("scip" if "scip" in request.node.name else "cpsat")
-    if not registry.record(name).available:
-        pytest.skip(registry.record(name).install)
+    if not registry.find_solver(name).available:
+        pytest.skip(registry.find_solver(name).install)
 
 
 # ----------------------------------------------------------------------------------- statuses

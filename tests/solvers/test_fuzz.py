@@ -137,7 +137,7 @@ def build(clients=None, **changed) -> AllocationProblem:
 
 def fitting(solver: str) -> dict:
     """What a problem needs for a solver to take it: a flow wants a budget that cannot bind."""
-    slack = Capability.SLACK_BUDGET in registry.record(solver).capabilities
+    slack = Capability.SLACK_BUDGET in registry.find_solver(solver).capabilities
     return {"budget": 1, "constraints": [Quota({1.0: 2})]} if slack else {}
 
 
@@ -212,7 +212,6 @@ ARGUMENTS = {
     "pulp_solver": lambda bad: hasa.solve(build(), "pulp", pulp_solver=bad),
     "cpsat num_workers": lambda bad: hasa.solve(build(), "cpsat", num_workers=bad),
     "scip nodes": lambda bad: hasa.solve(build(), "scip", **{"limits/nodes": bad}),
-    "flow library": lambda bad: hasa.solve(build(budget=1), "flow", library=bad),
     "highs threads": lambda bad: hasa.solve(build(), "highs", threads=bad),
     "evaluate": lambda bad: build().evaluate(bad),
     "frontier problem": lambda bad: hasa.frontier(bad, [0.5, 0.6]),

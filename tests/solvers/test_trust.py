@@ -31,6 +31,7 @@ from hasa_opt.errors import (
     UnknownSolverError,
     UnsupportedConstraintError,
 )
+from hasa_opt.problem.limits import Row
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.registry import Capability
@@ -270,7 +271,7 @@ def test_ctrl_c_ends_with_what_there_is(liar):
     name = liar(script)
     with pytest.raises(KeyboardInterrupt):
         solve(trap(), name)
-    registry.register(replace(registry.record(name), capabilities=Capability.INTERRUPT))
+    registry.register(replace(registry.find_solver(name), capabilities=Capability.INTERRUPT))
     result = solve(trap(), name, fallback="highs")
     assert result.solver == "highs"
     assert "interrupted" in result.fallback_from[0]
@@ -500,7 +501,7 @@ def test_the_facts_of_an_allocation():
 def absent():
     line = registry.SolverRecord(
         "absent", "x:Y", "", requires=("no_such_module",), install="pip install it-please",
-        constraints=("Coverage", "Quota"),
+        constraints=(Coverage, Quota),
     )  # fmt: skip
     registry.register(line)
     yield "absent"
@@ -531,13 +532,35 @@ def test_pulps_own_solvers_are_named():
         solve(trap(), "pulp", pulp_solver="GUROBI_CMD")
 
 
-def test_a_constraint_that_nobody_knows():
-    class Parity:
-        def rows(self, terms):
-            return ()
+class OneWide:
+    """A constraint of one's own: exactly one client at the widest width."""
 
-    with pytest.raises(UnsupportedConstraintError, match=r"Parity.*register"):
-        solve(trap(constraints=[Parity()]), "highs")
+    def rows(self, terms):
+        wide = np.zeros(terms.shape, dtype=np.int64)
+        wide[:, -1] = 1
+        return (Row("exactly one is wide", wide, lower=1, upper=1),)
+
+
+class Odd:
+    """A preference that nobody knows."""
+
+    feature = "Odd"
+
+
+@pytest.mark.parametrize("solver", ["exact", *EXACT])
+def test_rows_of_a_constraint_of_ones_own_are_taken(solver):
+    # Items worth 7, 5, 5: the first alone.
+    assert solve(trap(constraints=[OneWide()]), solver).choice.tolist() == [1, 0, 0]
+
+
+def test_who_does_not_translate_rows_refuses_them():
+    with pytest.raises(UnsupportedConstraintError, match=r"'greedy'.*OneWide: use exact or highs"):
+        solve(trap(constraints=[OneWide()]), "greedy")
+
+
+def test_a_preference_that_nobody_knows():
+    with pytest.raises(UnsupportedConstraintError, match=r"Odd: add a solver.*register"):
+        solve(trap(constraints=[Odd()]), "highs")
 
 
 def test_a_fallback_is_recorded(absent):
@@ -579,8 +602,8 @@ def test_auto_chooses_by_size_and_constraints(monkeypatch):
     assert solve(AllocationProblem.build(few, **arguments)).solver == "exact"
     covered = AllocationProblem.build(few, **arguments, constraints=[Quota({1.0: 1})])
     assert solve(covered).solver == "highs"
-    without = replace(registry.record("exact"), requires=("no_such_module",))
-    monkeypatch.setitem(registry._REGISTRY, "exact", without)
+    without = replace(registry.find_solver("exact"), requires=("no_such_module",))
+    monkeypatch.setitem(registry.SOLVERS, "exact", without)
     assert solve(AllocationProblem.build(few, **arguments)).solver == "highs"
     assert solve(AllocationProblem.build(many, **arguments)).solver == "greedy"
     result = solve(trap(), "highs", fallback="auto")
@@ -689,9 +712,8 @@ def test_every_refusal_is_a_hasa_error():
 
 
 def test_a_solver_that_cannot_be_loaded_leads_to_the_fallback(monkeypatch):
-    broken = replace(registry.record("exact"), target="hasa_opt.solvers.exact:Missing")
-    monkeypatch.setitem(registry._REGISTRY, "exact", broken)
-    monkeypatch.setattr(registry, "import_module", _raise_runtime_error)
+    broken = replace(registry.find_solver("exact"), target=_raise_runtime_error)
+    monkeypatch.setitem(registry.SOLVERS, "exact", broken)
     with pytest.raises(SolverNotInstalledError, match=r"cannot be loaded here \(no locator"):
         solve(trap(), "exact")
 
@@ -706,7 +728,7 @@ def test_auto_survives_a_broken_exact_solver(monkeypatch):
     assert result.fallback_from[0].startswith("exact: cannot be loaded")
 
 
-def _raise_runtime_error(name):
+def _raise_runtime_error():
     raise RuntimeError("no locator available")
 
 

@@ -126,7 +126,7 @@ def test_a_false_proof_beyond_the_audit_shows_as_a_disagreement(liar, monkeypatc
     monkeypatch.setattr("hasa_opt.solving.verdict.better_exists", lambda *_: None)
     monkeypatch.setattr(base, "repaired", lambda *_: None)
     name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
-    registry.register(replace(registry.record(name), constraints=("Quota",)))
+    registry.register(replace(registry.find_solver(name), constraints=(Quota,)))
     widest = trap().widths[-1]
     comparison = compare(trap(constraints=[hasa.Quota({widest: 3})]), [name, "highs"])
     assert comparison.verdict == "The proven optima DISAGREE: 7 and 10 (liar, highs)."

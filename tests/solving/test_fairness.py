@@ -320,7 +320,9 @@ def quota_problem() -> AllocationProblem:
 
 def scripted(liar: Callable[..., str], script: Callable[..., Answer]) -> str:
     name = liar(script)
-    registry.register(replace(registry.record(name), constraints=("Quota", "Fairness(maxmin)")))
+    registry.register(
+        replace(registry.find_solver(name), constraints=(hasa.Quota, Fairness("maxmin")))
+    )
     return name
 
 
@@ -402,7 +404,9 @@ def test_what_a_solver_cannot_do_is_refused(solver: str, constraints: list, word
 
 def test_leximin_without_the_rows_it_would_ignore(liar: Callable[..., str]) -> None:
     name = liar(lambda *_: Answer(Termination.FAILED))
-    registry.register(replace(registry.record(name), constraints=("Quota", "Fairness(leximin)")))
+    registry.register(
+        replace(registry.find_solver(name), constraints=(hasa.Quota, Fairness("leximin")))
+    )
     with pytest.raises(UnsupportedConstraintError, match="budget and masks alone"):
         hasa.solve(build([[1, 2]], [[3, 4]], 9, hasa.Quota({1.0: 1}), Fairness("leximin")), name)
 

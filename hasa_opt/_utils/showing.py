@@ -1,0 +1,73 @@
+"""How a noun shows itself: one rich table or text, as plain text and in a notebook."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["Shown", "as_html", "as_text", "new_table"]
+
+_WIDEST = 100
+"""Characters of a line: that of the code, which most terminals and notebooks have room for."""
+
+_NOTEBOOK = (
+    '<pre style="white-space:pre;overflow-x:auto;line-height:normal;'
+    "font-family:Menlo,'DejaVu Sans Mono',consolas,'Courier New',monospace\">{code}</pre>"
+)
+
+
+class Shown:
+    """A noun that prints as its rich form; ``repr`` stays its short form in one line."""
+
+    def __rich__(self) -> Any:
+        """A table or a text of :mod:`rich`."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return as_text(self.__rich__())
+
+    def _repr_html_(self) -> str:
+        return as_html(self.__rich__())
+
+
+def new_table(*columns: str, title: str | None = None) -> Table:
+    """An empty table in the style that all of ours share; the columns are aligned to the left."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, caption_justify="left")
+    for name in columns:
+        table.add_column(name)
+    return table
+
+
+def as_text(shown: Any) -> str:
+    """Plain text, without blanks at the ends of lines.
+
+    Lines are drawn with signs that standard output can encode.
+    """
+    console = _console()
+    with console.capture() as captured:
+        console.print(shown, highlight=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")
+
+
+def as_html(shown: Any) -> str:
+    """Text in its colours, for a notebook."""
+    console = _console(record=True)
+    console.print(shown, highlight=False)
+    return console.export_html(code_format=_NOTEBOOK, inline_styles=True)
+
+
+def _console(record: bool = False) -> Console:
+    from rich.console import Console
+
+    # The encoding of standard output decides with which signs rich draws lines.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    page = io.TextIOWrapper(io.BytesIO(), encoding, errors="replace")
+    return Console(file=page, width=_WIDEST, record=record, color_system=None, force_jupyter=False)
