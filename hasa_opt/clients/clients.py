@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray, widened
 from hasa_opt._utils.checks import array as any_array
+from hasa_opt._utils.names import distinct, name_list
 from hasa_opt._utils.showing import Shown, new_table
+from hasa_opt._utils.tables import Source
 from hasa_opt.clients.counts import Counts, Rows, array, checked_counts, frozen, whole
 from hasa_opt.clients.csv import read, write
-from hasa_opt.clients.names import distinct, name_list
 from hasa_opt.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,8 +123,28 @@ class Clients(Shown):
         )
 
     @classmethod
-    def read_csv(cls, path: str | PathLike[str]) -> Clients:
-        """Read clients from a CSV file; see :mod:`hasa_opt.clients.csv` for the two formats.
+    def read_csv(
+        cls, path: Source, *, encoding: str | None = None, delimiter: str | None = None
+    ) -> Clients:
+        """Read clients from delimited text.
+
+        One row per client, per client and label, or per sample; :mod:`hasa_opt.clients.csv`
+        describes the three formats.
+
+        Parameters
+        ----------
+        path : path, or file open for reading
+            In text or binary mode; gzipped or not.
+        encoding : str, optional
+            Default: UTF-8 where the bytes are that, or what a byte-order mark says; else the
+            likeliest, with a warning that says which.
+        delimiter : str, optional
+            One character. Default: a comma, or the semicolon, tab or bar that separates the
+            columns of the header, with a warning that says so.
+
+        Returns
+        -------
+        Clients
 
         Raises
         ------
@@ -130,14 +152,26 @@ class Clients(Shown):
             If the file is absent, empty, or holds a value that breaks a rule; the message names
             the line and the column.
         """
-        columns = read(path)
+        columns = read(path, encoding=encoding, delimiter=delimiter)
         return cls(columns.pop("samples"), **columns)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write the clients as CSV in the wide format; :meth:`read_csv` gives them back."""
-        names = [self.name(row) for row in range(len(self))]
+        """Write the clients as CSV in the wide format; :meth:`read_csv` gives them back.
+
+        Parameters
+        ----------
+        path : path of the file to write
+            Its folder must exist; a file that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            If there can be no such file.
+        StorageError
+            If the disk does not take it; the file of before is then intact.
+        """
         columns = {"samples": self.samples, "max_width": self.max_width, "site": self.site}
-        write(path, names, columns, self.counts, self.labels)
+        write(path, self.all_names, columns, self.counts, self.labels)
 
     def __len__(self) -> int:
         return int(self.samples.shape[0])
@@ -160,6 +194,11 @@ class Clients(Shown):
         if self.max_width is None:
             return np.full(len(self), widest)
         return np.minimum(self.max_width, widest)
+
+    @cached_property
+    def all_names(self) -> tuple[str, ...]:
+        """Name of each client, given or by default, ``(n_clients,)``."""
+        return self.names or tuple(map(self.name, range(len(self))))
 
     def name(self, row: int) -> str:
         """Name of the client in one row."""

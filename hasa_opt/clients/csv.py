@@ -1,4 +1,4 @@
-"""Clients as CSV, in a wide or a long format.
+"""Clients as delimited text, in one of three formats, which the header tells apart.
 
 Wide: one row per client. Columns ``name`` and ``samples``, then optionally ``max_width``,
 ``site`` and one column ``count:LABEL`` per label::
@@ -16,26 +16,35 @@ of a client::
     phone,dog,20
     laptop,dog,70
 
-Row numbers in messages are line numbers of the file; the header is line 1.
+Samples: one row per sample, as in the long format but without ``count``; the rows are counted::
+
+    name,label
+    phone,cat
+    phone,cat
+    laptop,dog
+
+Names, sites and labels that differ only in blanks around them or in how a character is composed
+are the same. Line numbers in messages are those of the file, and the first line is 1.
 """
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt._utils.checks import listed
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.files import writing
+from hasa_opt._utils.names import spelled, tidy
+from hasa_opt._utils.tables import Source, Table, read_table
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
 
@@ -43,64 +52,37 @@ __all__ = ["read", "write"]
 
 _PREFIX = "count:"
 _OPTIONAL = ("max_width", "site")
+_MOST = 2**62  # the largest total that the library works with
+_DIGITS = 19  # of 2**62: fewer are below it
+_THOUSANDS = re.compile(r"\d{1,3}(\.\d{3})+")
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True)
-class _Table:
-    path: Path
-    header: list[str]
-    rows: list[list[str]]
-    lines: list[int]
+def read(
+    path: Source, *, encoding: str | None = None, delimiter: str | None = None
+) -> dict[str, Any]:
+    """Read the columns of clients, named as the arguments of :class:`Clients` are.
 
-    def fail(self, row: int, column: str, message: str) -> InputError:
-        return InputError(f"{self.path}, line {self.lines[row]}, column {column!r}: {message}")
-
-    def has(self, column: str) -> bool:
-        return column in self._places
-
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {name: at for at, name in enumerate(self.header)}
-
-    def column(self, column: str) -> list[str]:
-        at = self._places[column]
-        return [row[at] for row in self.rows]
-
-    def whole(self, column: str) -> list[int]:
-        return [int(value) for value in self._parsed(column, int, "a whole number")]
-
-    def numbers(self, column: str) -> list[float]:
-        return list(self._parsed(column, float, "a number"))
-
-    def _parsed(self, column: str, kind: type, rule: str) -> Iterator[int | float]:
-        for row, text in enumerate(self.column(column)):
-            try:
-                value = kind(text)
-            except ValueError:
-                raise self.fail(row, column, f"{text!r} is not {rule}") from None
-            if isinstance(value, int) and value < 0:
-                raise self.fail(row, column, f"{value} is negative: counts start at 0")
-            if isinstance(value, int) and value >= 2**62:
-                raise self.fail(row, column, f"{value} exceeds 2**62: count in larger units")
-            yield value
-
-
-def read(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read the columns of clients from a CSV file in the wide or the long format.
-
-    The header tells which. The columns are named as the arguments of :class:`Clients` are.
+    Parameters
+    ----------
+    path, encoding, delimiter
+        As for :meth:`Clients.read_csv`.
 
     Raises
     ------
     InputError
-        If the file is absent, empty, or holds a value that breaks a rule; the message names
-        the line and the column.
+        If the file cannot be read, is empty, or holds a value that breaks a rule; the message
+        names the line and the column.
     """
-    table = _load(Path(path))
+    table = read_table(path, needed=("name",), encoding=encoding, delimiter=delimiter)
     if not table.has("name"):
-        raise InputError(f"{path}: no column 'name'; its columns are {listed(table.header)}")
-    return _read_long(table) if table.has("label") else _read_wide(table)
+        raise InputError(f"{table.name}: no column 'name'; its columns are {table.columns}")
+    if not table.rows:
+        raise InputError(f"{table.name} holds no client: give at least one row below the header")
+    columns = _read_long(table) if table.has("label") else _read_wide(table)
+    if columns["counts"] is not None and table.has("samples"):
+        _compare(table, columns)
+    return columns
 
 
 def write(
@@ -140,125 +122,177 @@ def _cell(value: object) -> str:
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
-def _load(path: Path) -> _Table:
+def _whole(table: Table, column: str) -> list[int]:
+    """Whole numbers from 0 of a column; 120.0 is one."""
+    return [
+        _whole_number(table, row, column, text.strip())
+        for row, text in enumerate(table.column(column))
+    ]
+
+
+def _whole_number(table: Table, row: int, column: str, text: str) -> int:
+    if text.isdecimal() and len(text) < _DIGITS:
+        return int(text)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            rows, lines = [], []
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    lines.append(reader.line_num)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a UTF-8 CSV file: {error}") from error
-    if not rows:
-        raise InputError(f"{path} holds no client: give a header and at least one row")
-    name, times = Counter(header).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{path}: column {name!r} stands twice in the header")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            lost = f"; column {header[len(row)]!r} is missing" if len(row) < len(header) else ""
-            raise InputError(
-                f"{path}, line {line}: {len(row)} fields, the header has {len(header)}{lost}"
-            )
-    return _Table(path, header, rows, lines)
+        value = Decimal("nan" if "_" in text else text)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not value.is_finite():
+        raise table.fail(row, column, f"{text!r} is not a whole number")
+    if value < 0:
+        raise table.fail(row, column, f"{text} is negative: counts start at 0")
+    if value >= _MOST:
+        raise table.fail(row, column, f"{text} exceeds 2**62: count in larger units")
+    if value != value.to_integral_value():
+        raise table.fail(row, column, f"{text!r} is not a whole number")
+    if table.delimiter != "," and _THOUSANDS.fullmatch(text):
+        short = text.split(".")[0]
+        raise table.fail(row, column, f"{text!r} may be thousands: write {short}000 or {short}")
+    return int(value)
+
+
+def _caps(table: Table) -> list[float]:
+    """Widths of the column ``max_width``; beside another delimiter, a decimal comma will do."""
+    caps = []
+    for row, text in enumerate(table.column("max_width")):
+        try:
+            cap = float("" if "_" in text else _with_point(table, text))
+        except ValueError:
+            raise table.fail(row, "max_width", f"{text!r} is not a number") from None
+        if not 0 < cap <= 1:
+            raise table.fail(row, "max_width", f"{cap} must lie in (0, 1]")
+        caps.append(cap)
+    return caps
+
+
+def _with_point(table: Table, text: str) -> str:
+    return text if table.delimiter == "," else text.replace(",", ".")
+
+
+def _samples(table: Table) -> list[int]:
+    samples = _whole(table, "samples")
+    if 0 in samples:
+        row = samples.index(0)
+        raise table.fail(row, "samples", "0: an empty client trains nothing; remove it")
+    return samples
 
 
 def _check_header(
-    table: _Table, known: set[str], required: tuple[str, ...], *, prefixed: bool
+    table: Table, known: set[str], required: tuple[str, ...], *, prefixed: bool
 ) -> None:
     for column in required:
-        if not table.has(column):
-            raise InputError(
-                f"{table.path}: no column {column!r}; its columns are {listed(table.header)}"
-            )
+        table.column(column)
     for column in table.header:
+        table.column(column)
         if column not in known and not (prefixed and column.startswith(_PREFIX)):
             more = f" and {_PREFIX}LABEL for the count of one label" if prefixed else ""
             names = ", ".join(sorted(known)) + more
-            raise InputError(f"{table.path}: unknown column {column!r}; known are {names}")
+            raise InputError(f"{table.name}: unknown column {column!r}; known are {names}")
 
 
-def _read_wide(table: _Table) -> dict[str, Any]:
+def _read_wide(table: Table) -> dict[str, Any]:
     _check_header(table, {"name", "samples", *_OPTIONAL}, ("samples",), prefixed=True)
-    _check_names(table, table.column("name"))
-    _check_cells(table)
-    labels = [column for column in table.header if column.startswith(_PREFIX)]
+    names = table.names("name")
+    _refuse_repeats(table, "name", names)
+    columns = [column for column in table.header if column.startswith(_PREFIX)]
+    labels = _labels(table, columns)
     return {
-        "samples": table.whole("samples"),
-        "counts": np.array([table.whole(label) for label in labels]).T if labels else None,
-        "max_width": table.numbers("max_width") if table.has("max_width") else None,
-        "names": table.column("name"),
-        "site": table.column("site") if table.has("site") else None,
-        "labels": [column.removeprefix(_PREFIX) for column in labels] or None,
+        "samples": _samples(table),
+        "counts": np.array([_whole(table, column) for column in columns]).T if columns else None,
+        "max_width": _caps(table) if table.has("max_width") else None,
+        "names": names,
+        "site": table.names("site") if table.has("site") else None,
+        "labels": labels or None,
     }
 
 
-def _check_names(table: _Table, names: list[str]) -> None:
-    first: dict[str, int] = {}
-    for row, name in enumerate(names):
-        if name in first:
-            where = table.lines[first[name]]
-            raise table.fail(row, "name", f"{name!r} already stands on line {where}")
-        first[name] = row
+def _labels(table: Table, columns: Sequence[str]) -> list[str]:
+    """Labels that columns of counts are named for."""
+    named: dict[str, str] = {}
+    for column in columns:
+        label = tidy(column.removeprefix(_PREFIX))
+        if not label:
+            raise InputError(f"{table.name}: column {column!r} has no label: write count:LABEL")
+        before = named.setdefault(label, column)
+        if before != column:
+            raise InputError(
+                f"{table.name}: columns {before!r} and {column!r} count one label: add them up"
+            )
+    return list(named)
 
 
-def _check_cells(table: _Table) -> None:
-    """Refuse what :class:`Clients` refuses, here where the line number is known."""
-    for row, name in enumerate(table.column("name")):
-        if not name.strip():
-            raise table.fail(row, "name", "empty: every client needs a name")
-    if table.has("samples"):
-        for empty in np.flatnonzero(np.array(table.whole("samples")) == 0):
-            raise table.fail(int(empty), "samples", "0: an empty client trains nothing; remove it")
-    if table.has("max_width"):
-        for row, cap in enumerate(table.numbers("max_width")):
-            if not 0 < cap <= 1:
-                raise table.fail(row, "max_width", f"{cap} must lie in (0, 1]")
+def _refuse_repeats(table: Table, column: str, keys: Sequence[Any]) -> None:
+    """Refuse two rows of one key, with the lines and the spellings of both."""
+    first: dict[Any, int] = {}
+    for row, key in enumerate(keys):
+        before = first.setdefault(key, row)
+        if before != row:
+            texts = table.column(column)
+            owner = "" if isinstance(key, str) else f" of {key[0]!r}"
+            raise table.fail(
+                row,
+                column,
+                f"{texts[row]!r}{owner} already stands on line {table.lines[before]}"
+                f"{spelled(texts[before], texts[row])}",
+            )
 
 
-def _read_long(table: _Table) -> dict[str, Any]:
-    known = {"name", "label", "count", "samples", *_OPTIONAL}
-    _check_header(table, known, ("label", "count"), prefixed=False)
-    _check_cells(table)
-    names, labels = table.column("name"), table.column("label")
+def _read_long(table: Table) -> dict[str, Any]:
+    """The long format; without counts, each row is one sample."""
+    counted = table.has("count")
+    known = {"name", "label", "samples", *_OPTIONAL} | ({"count"} if counted else set())
+    _check_header(table, known, ("label",), prefixed=False)
+    names, labels = table.names("name"), table.names("label")
+    if counted:
+        _refuse_repeats(table, "label", list(zip(names, labels, strict=True)))
     rows = {name: at for at, name in enumerate(dict.fromkeys(names))}
     columns = {label: at for at, label in enumerate(sorted(set(labels)))}
-    seen: dict[tuple[str, str], int] = {}
-    for at, key in enumerate(zip(names, labels, strict=True)):
-        if key in seen:
-            where = table.lines[seen[key]]
-            raise table.fail(
-                at, "label", f"{key[1]!r} of {key[0]!r} already stands on line {where}"
-            )
-        seen[key] = at
     at_row = np.array([rows[name] for name in names])
     at_column = np.array([columns[label] for label in labels])
+    values = _whole(table, "count") if counted else np.ones(len(names), dtype=np.int64)
     shape = (len(rows), len(columns))
-    counts = sp.csr_array((table.whole("count"), (at_row, at_column)), shape=shape)
-    samples = _one_per_client(table, "samples", names, table.whole)
+    counts = sp.csr_array((values, (at_row, at_column)), shape=shape, dtype=np.int64)
+    samples = _one_per_client(table, "samples", names, _samples)
     return {
         "counts": counts,
         "samples": counts.sum(axis=1) if samples is None else samples,
-        "max_width": _one_per_client(table, "max_width", names, table.numbers),
+        "max_width": _one_per_client(table, "max_width", names, _caps),
         "names": list(rows),
-        "site": _one_per_client(table, "site", names, table.column),
+        "site": _one_per_client(table, "site", names, lambda table: table.names("site")),
         "labels": list(columns),
     }
 
 
 def _one_per_client(
-    table: _Table, column: str, names: list[str], parse: Callable[[str], Iterable[_Value]]
+    table: Table, column: str, names: list[str], parse: Callable[[Table], Iterable[_Value]]
 ) -> list[_Value] | None:
     """Values of a column that is repeated on each row of a client, once per client."""
     if not table.has(column):
         return None
     values: dict[str, _Value] = {}
-    for row, (name, value) in enumerate(zip(names, parse(column), strict=True)):
+    for row, (name, value) in enumerate(zip(names, parse(table), strict=True)):
         if values.setdefault(name, value) != value:
             raise table.fail(row, column, f"{value!r} contradicts {values[name]!r} of {name!r}")
     return list(values.values())
+
+
+def _compare(table: Table, columns: Mapping[str, Any]) -> None:
+    """Warn where samples and counts cannot belong together.
+
+    A client may count many labels for a sample, as the words of a text, but hardly fewer than one.
+    Where most clients count exactly one, the others are likely mistakes; so are all where each row
+    is a sample.
+    """
+    samples: IntArray = np.asarray(columns["samples"])
+    counted: IntArray = np.asarray(columns["counts"].sum(axis=1)).ravel()
+    unequal, fewer = (samples != counted) & (counted > 0), (samples > counted) & (counted > 0)
+    one_each = table.has("label") and not table.has("count")
+    doubtful = unequal if one_each or 2 * unequal.sum() < len(samples) else fewer
+    if doubtful.any():
+        row = int(doubtful.argmax())
+        warnings.warn(
+            f"{table.name}: {columns['names'][row]!r} has {samples[row]} samples, but "
+            f"{counted[row]} labels were counted ({doubtful.sum()} such client(s)): budgets use "
+            "the samples, scores the counts; correct one of them",
+            stacklevel=4,
+        )

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import IntArray, listed
+from hasa_opt._utils.names import distinct
 from hasa_opt._utils.rational import rational, refuse_overflow
 from hasa_opt.clients.clients import Clients
-from hasa_opt.clients.names import distinct
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
 from hasa_opt.problem.limits import RobustRow, Row, Terms, items, whole

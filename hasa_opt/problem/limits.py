@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, IntArray, listed
+from hasa_opt._utils.names import tidy
 from hasa_opt._utils.rational import INT64_ROOM, rational
 from hasa_opt.clients.clients import Clients
-from hasa_opt.clients.names import default_names, tidy
 from hasa_opt.errors import InputError
 
 __all__ = [
@@ -139,8 +139,7 @@ class Terms:
     @cached_property
     def _rows(self) -> dict[str, int]:
         """Row of each client by its name."""
-        names = self.clients.names or default_names(len(self.clients))
-        return {name: row for row, name in enumerate(names)}
+        return {name: row for row, name in enumerate(self.clients.all_names)}
 
 
 @dataclass(frozen=True, eq=False)

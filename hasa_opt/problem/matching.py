@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
+from hasa_opt._utils.names import distinct
 from hasa_opt.clients.clients import Clients
-from hasa_opt.clients.names import default_names, distinct, matched
 from hasa_opt.errors import InputError
 from hasa_opt.problem.result import Allocation
 
-__all__ = ["client_widths", "earlier_rows"]
+__all__ = ["client_widths"]
 
 _NAMED = 3  # names that a message shows
 
@@ -56,12 +56,12 @@ def client_widths(
     """
     if isinstance(given, Allocation):
         widths, before = given.widths, given.problem.clients
-        rows = earlier_rows(before, clients, what)
+        rows = _earlier_rows(before, clients, what)
         known = _names(before)
     elif isinstance(given, Mapping):
         known = distinct(given, f"{what}: names")
         widths = float_array(list(given.values()), what)
-        rows = matched(known, _names(clients), what)
+        rows = _matched(known, _names(clients), what)
     else:
         return float_array(given, what, (len(clients),))
     if not newcomers:
@@ -69,26 +69,10 @@ def client_widths(
     return np.where(rows < 0, np.nan, widths[rows])
 
 
-def earlier_rows(before: Clients, now: Clients | tuple[str, ...], what: str) -> IntArray:
+def _earlier_rows(before: Clients, now: Clients | tuple[str, ...], what: str) -> IntArray:
     """Row of each client in an earlier fleet, by name; -1 for newcomers.
 
     Fleets of one size of which neither has names are taken to be the same clients in one order.
-
-    Parameters
-    ----------
-    before : Clients
-    now : Clients, or their names
-    what : str
-        What the earlier fleet belongs to, for messages.
-
-    Returns
-    -------
-    (n_clients,) int64
-
-    Raises
-    ------
-    InputError
-        If the fleets have no client in common, or only one of them has names.
     """
     unnamed = [isinstance(fleet, Clients) and fleet.names is None for fleet in (before, now)]
     if all(unnamed) and len(before) == len(now):
@@ -99,13 +83,11 @@ def earlier_rows(before: Clients, now: Clients | tuple[str, ...], what: str) -> 
             f"{what} has {len(before)} clients, here are {len(now)}, and not all of them have "
             "names: give Clients(names=...) in both, so that it is known who is who"
         )
-    return matched(old, new, what)
+    return _matched(old, new, what)
 
 
 def _names(clients: Clients | tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(clients, Clients):
-        return clients.names or default_names(len(clients))
-    return clients
+    return clients.all_names if isinstance(clients, Clients) else clients
 
 
 def _check_complete(
@@ -120,3 +102,15 @@ def _check_complete(
         left = sorted(set(before) - set(now))
         named = listed(left, repr, most=_NAMED)
         raise InputError(f"{what} is also for {named}, not among the clients: solve it anew")
+
+
+def _matched(before: tuple[str, ...], now: tuple[str, ...], what: str) -> IntArray:
+    """Row of each client of a fleet in an earlier one, by name; -1 for newcomers."""
+    rows = {name: row for row, name in enumerate(before)}
+    found = np.array([rows.get(name, -1) for name in now], dtype=np.int64)
+    if (found < 0).all():
+        raise InputError(
+            f"{what} is for other clients: none of {listed(now, repr, most=_NAMED)} is among "
+            f"{listed(before, repr, most=_NAMED)}; give one for these clients"
+        )
+    return found

@@ -5,20 +5,23 @@ from __future__ import annotations
 import csv
 import hashlib
 import html
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import regex
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from hasa_opt._utils.checks import IntArray, listed
+from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.names import distinct, tidy
 from hasa_opt._utils.streams import generator
+from hasa_opt._utils.tables import DELIMITERS, Source, Table, read_table
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import (
     IGNORED,
@@ -30,79 +33,153 @@ from hasa_opt.tasks.task import (
     split_rows,
 )
 
-__all__ = ["build", "check_options", "text_csv", "titles", "tokenize"]
+__all__ = ["TOKENIZERS", "Tokenizer", "build", "check_options", "text_csv", "titles", "tokenize"]
 
-_WORD = re.compile(r"\w+(?:'\w+)*")
-_TAG = re.compile(r"</?[a-z][^<>]*>")
+# A letter or digit, then letters, digits, joiners and marks; not those of emoji and keycaps.
+_RUN = r"[\p{L}\p{N}_][\w--[\p{Me}\ufe0e\ufe0f]]*"
+_JOINTS = "['\u00b7\u05f3\u05f4]"  # apostrophe, Catalan dot, Hebrew marks: inside a word alone
+_WORD = regex.compile(f"{_RUN}(?:{_JOINTS}{_RUN})*", regex.VERSION1)
+_CHARACTER = regex.compile(r"(?=[\p{L}\p{N}])\X")
+_TAG = regex.compile(r"</?[a-z][^<>]*>")
 _MIN_TOKENS = 2
 _MIN_TEXTS = 3
 
-Tokens = tuple[str, ...]
+Tokens: TypeAlias = tuple[str, ...]
+Tokenizer: TypeAlias = str | Callable[[str], Iterable[str]]
 
 
-def tokenize(text: str, *, max_tokens: int = 12) -> Tokens:
-    """Lower-case words of a text, without punctuation and HTML markup.
+def _plain(text: str) -> str:
+    """Lower-case text without HTML markup, in Unicode's compatible form."""
+    plain = unicodedata.normalize("NFKC", html.unescape(text)).replace("\u2019", "'").lower()
+    return str(_TAG.sub(" ", plain))
+
+
+TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
+    "words": lambda text: _WORD.findall(_plain(text)),
+    "characters": lambda text: _CHARACTER.findall(_plain(text)),
+}
+"""Name to function from a text to its tokens."""
+
+
+def tokenize(text: str, *, max_tokens: int = 12, tokenizer: Tokenizer = "words") -> Tokens:
+    """Split a text into lower-case tokens, without punctuation and HTML markup.
 
     Parameters
     ----------
     text : str
     max_tokens : int
-        Words after these are cut off.
+        Tokens after these are cut off.
+    tokenizer : {"words", "characters"} or function
+        Words are runs of letters and digits with their combining marks, of any script.
+        Characters, for texts without blanks between words, are single letters and digits with
+        their marks. A function is given the text as it is and returns its tokens.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    InputError
+        For another name, or a function that does not return strings.
 
     Examples
     --------
     >>> tokenize("A <em>Beginner\u2019s</em> Guide &amp; More")
     ('a', "beginner's", 'guide', 'more')
+    >>> tokenize("Tokyo 24", tokenizer="characters")
+    ('t', 'o', 'k', 'y', 'o', '2', '4')
+    >>> tokenize("a-b c", tokenizer=str.split)
+    ('a-b', 'c')
     """
-    plain = unicodedata.normalize("NFKC", html.unescape(text)).replace("\u2019", "'").lower()
-    return tuple(_WORD.findall(_TAG.sub(" ", plain))[:max_tokens])
+    if not callable(tokenizer):
+        if tokenizer not in TOKENIZERS:
+            known = ", ".join(map(repr, TOKENIZERS))
+            raise InputError(f"tokenizer {tokenizer!r} is not known: give {known} or a function")
+        return tuple(TOKENIZERS[tokenizer](text)[:max_tokens])
+    tokens = tokenizer(text)
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+        raise InputError(f"tokenizer gives {tokens!r} for {text!r}: it must return a list of str")
+    kept = tuple(tokens)[:max_tokens]
+    for token in kept:
+        if not isinstance(token, str) or not token or not _is_encodable(token):
+            raise InputError(f"tokenizer gives the token {token!r} for {text!r}: give strings")
+    return kept
+
+
+def _is_encodable(token: str) -> bool:
+    """False for half of a surrogate pair, which is no character."""
+    return not any(unicodedata.category(sign) == "Cs" for sign in token)
 
 
 def text_csv(
-    path: str | PathLike[str],
+    path: Source,
     *,
     text: str,
     client: str,
     seed: int = 0,
     min_count: int = 3,
     max_tokens: int = 12,
+    tokenizer: Tokenizer = "words",
+    encoding: str | None = None,
+    delimiter: str | None = None,
     name: str | None = None,
 ) -> Task:
-    """Build next-word prediction from a CSV file with one text per row.
+    """Build next-word prediction from delimited text, such as a CSV file, with one text per row.
 
     Parameters
     ----------
-    path : path of a UTF-8 CSV file with a header row
+    path : path, or file open for reading
+        With a header row; in text or binary mode, gzipped or not.
     text, client : str
         The columns that hold the text and the name of the client that owns it.
-    seed, min_count, max_tokens
+    seed, min_count, max_tokens, tokenizer
         As in :func:`build`.
+    encoding : str, optional
+        Default: UTF-8 where the bytes are that, or what a byte-order mark says; else the
+        likeliest, with a warning that says which.
+    delimiter : str, optional
+        One character. Default: a comma, or the semicolon, tab or bar that separates the columns
+        of the header, with a warning that says so.
     name : str, optional
         Name of the task. Default: the file's name without its ending.
+
+    Returns
+    -------
+    Task
 
     Raises
     ------
     InputError
-        If the file or a column is missing, the file is empty or not UTF-8, a row is cut short,
-        or the texts break a rule of :func:`build`. The message names file, row and column.
+        If the file or a column is missing, the file is empty or no text, a row is cut short, a
+        quote is never closed, or the texts break a rule of :func:`build`. The message names file,
+        row and column.
     """
-    path = Path(path)
+    columns = [tidy(column) for column in (client, text)]
+    table = read_table(path, needed=columns, encoding=encoding, delimiter=delimiter)
+    owners, contents = table.names(columns[0]), table.column(columns[1])
+    _refuse_swallowed(table, columns[0], set(owners))
     texts: dict[str, list[str]] = {}
-    for owner, content in _read(path, client, text):
+    for owner, content in zip(owners, contents, strict=True):
         texts.setdefault(owner, []).append(content)
-    source = {
-        "file": path.name,
-        "file sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    file = Path(table.name)
+    fingerprint = {
+        "file": file.name,
+        "file sha256": table.sha256,
         "columns": f"text={text}, client={client}",
-        "rows": str(sum(map(len, texts.values()))),
+        "rows": str(len(owners)),
     }
+    if table.encoding not in ("utf-8", "utf-8-sig", "text") or table.delimiter != ",":
+        words = DELIMITERS.get(table.delimiter, repr(table.delimiter))
+        fingerprint["read as"] = f"{table.encoding}, {words} between cells"
     return build(
-        name or path.stem,
+        name or file.name.removesuffix(".gz").rsplit(".", 1)[0],
         texts,
         seed=seed,
         min_count=min_count,
         max_tokens=max_tokens,
-        fingerprint=source,
+        tokenizer=tokenizer,
+        fingerprint=fingerprint,
     )
 
 
@@ -126,6 +203,7 @@ def build(
     seed: int = 0,
     min_count: int = 3,
     max_tokens: int = 12,
+    tokenizer: Tokenizer = "words",
     fingerprint: Mapping[str, str] | None = None,
 ) -> Task:
     """Build next-word prediction from the texts of each client.
@@ -146,6 +224,8 @@ def build(
         Words that occur less often in all training texts together become the unknown word.
     max_tokens : int
         Words that are kept of each text, at least 2.
+    tokenizer : {"words", "characters"} or function
+        What a word is, see :func:`tokenize`.
     fingerprint : dict of str to str, optional
         What identifies the source of the texts.
 
@@ -157,18 +237,20 @@ def build(
     Raises
     ------
     InputError
-        For an option outside its range, a single client, or a client with too few texts.
+        For an option outside its range, a single client, two names of one client, a client with
+        too few texts, or a text that is no string.
     """
     check_options(min_count, max_tokens)
-    usable = _deduplicate(texts, max_tokens)
-    _check_clients(name, texts, usable)
+    usable = _deduplicate(_checked(name, texts), max_tokens, tokenizer)
+    _check_clients(name, usable)
     rows = [
-        split_rows(len(own), generator(seed, index)) for index, own in enumerate(usable.values())
+        split_rows(len(known), generator(seed, index))
+        for index, known in enumerate(usable.values())
     ]
     train, validation, test = (
         [
-            [own[row] for row in chosen[part]]
-            for own, chosen in zip(usable.values(), rows, strict=True)
+            [known[row] for row in chosen[part]]
+            for known, chosen in zip(usable.values(), rows, strict=True)
         ]
         for part in range(3)
     )
@@ -178,9 +260,9 @@ def build(
     return Task(
         name=name,
         client_names=tuple(usable),
-        train=tuple(_encode(own, ids, length) for own in train),
-        validation=tuple(_encode(own, ids, length) for own in validation),
-        test=tuple(_encode(own, ids, length) for own in test),
+        train=tuple(_encode(texts_of, ids, length) for texts_of in train),
+        validation=tuple(_encode(texts_of, ids, length) for texts_of in validation),
+        test=tuple(_encode(texts_of, ids, length) for texts_of in test),
         counts=_count(train, ids),
         n_outputs=len(labels),
         labels=labels,
@@ -190,6 +272,7 @@ def build(
             "texts sha256": _checksum(usable),
             "vocabulary": f"{len(labels)} tokens (words with {min_count} or more occurrences)",
             "seed of the splits": str(seed),
+            **_named(tokenizer),
         },
     )
 
@@ -202,89 +285,79 @@ def check_options(min_count: int, max_tokens: int) -> None:
         raise InputError(f"max_tokens is {max_tokens}: a next word needs at least 2")
 
 
-def _read(path: Path, client: str, text: str) -> Iterator[tuple[str, str]]:
-    """Yield the client and the text of each row, with the row number in every error."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file: give the path of a CSV file")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            header = next(reader, [])
-            columns = _locate(path, header, (client, text))
-            for row in reader:
-                if row:
-                    yield _cells(path, reader.line_num, row, header, columns)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}: not UTF-8 text ({error.reason}): save it as UTF-8"
-            ) from error
-        except csv.Error as error:
-            raise InputError(
-                f"{path}, line {reader.line_num}: {error}: repair the quoting of this row"
-            ) from error
+def _named(tokenizer: Tokenizer) -> dict[str, str]:
+    """The tokenizer in the fingerprint, where it is not the default."""
+    if tokenizer == "words":
+        return {}
+    name = getattr(tokenizer, "__qualname__", type(tokenizer).__qualname__)
+    return {"tokenizer": f"function {name}" if callable(tokenizer) else tokenizer}
 
 
-def _locate(path: Path, header: Sequence[str], names: Sequence[str]) -> list[int]:
-    if not header:
-        raise InputError(f"{path}: the file is empty: the first row must name the columns")
-    for name in names:
-        if name not in header:
-            known = listed(header, repr)
-            raise InputError(f"{path}: no column {name!r}: the file has {known}")
-    return [header.index(name) for name in names]
+def _refuse_swallowed(table: Table, client: str, known: set[str]) -> None:
+    """Refuse a cell with a line that is itself a row of a known client: its quote is not closed."""
+    at = table.header.index(client)
+    for row, cells in enumerate(table.rows):
+        for column, cell in enumerate(cells):
+            inner = cell.splitlines()[1:] if "\n" in cell or "\r" in cell else ()
+            for parts in csv.reader(inner, delimiter=table.delimiter):
+                if len(parts) == len(table.header) and parts[at].strip() in known:
+                    raise table.fail(
+                        row,
+                        table.header[column],
+                        f"the cell holds a row of {parts[at]!r}: is a quote never closed?",
+                    )
 
 
-def _cells(
-    path: Path, line: int, row: Sequence[str], header: Sequence[str], columns: Sequence[int]
-) -> tuple[str, str]:
-    if len(row) != len(header):
-        raise InputError(
-            f"{path}, line {line}: {len(row)} cells in a table of {len(header)} columns: "
-            "complete the row, or quote the cells that hold a comma"
-        )
-    owner, content = (row[column] for column in columns)
-    if not owner.strip():
-        raise InputError(
-            f"{path}, line {line}, column {header[columns[0]]!r}: the client's name is empty: "
-            "name it or remove the row"
-        )
-    return owner.strip(), content
+def _checked(name: str, texts: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The texts by tidy names, each a string."""
+    if not isinstance(texts, Mapping):
+        raise InputError(f"{name}: texts are a {type(texts).__name__}: give a dict of client names")
+    names = distinct(texts, f"{name}: client names")
+    for client, lines in zip(names, texts.values(), strict=True):
+        if isinstance(lines, str):
+            raise InputError(f"{name}: client {client!r} has one string: give a list of texts")
+        for at, text in enumerate(lines):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"{name}: text {at} of client {client!r} is {text!r}: give strings"
+                )
+    return dict(zip(names, texts.values(), strict=True))
 
 
-def _deduplicate(texts: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, list[Tokens]]:
+def _deduplicate(
+    texts: Mapping[str, Sequence[str]], max_tokens: int, tokenizer: Tokenizer
+) -> dict[str, list[Tokens]]:
     seen: set[Tokens] = set()
     usable: dict[str, list[Tokens]] = {client: [] for client in texts}
-    for client, own in texts.items():
-        for text in own:
-            tokens = tokenize(text, max_tokens=max_tokens)
+    for client, lines in texts.items():
+        for text in lines:
+            tokens = tokenize(text, max_tokens=max_tokens, tokenizer=tokenizer)
             if len(tokens) >= _MIN_TOKENS and tokens not in seen:
                 seen.add(tokens)
                 usable[client].append(tokens)
     return usable
 
 
-def _check_clients(
-    name: str, texts: Mapping[str, Sequence[str]], usable: Mapping[str, Sequence[Tokens]]
-) -> None:
-    if not texts:
+def _check_clients(name: str, usable: Mapping[str, Sequence[Tokens]]) -> None:
+    if not usable:
         raise InputError(f"{name}: there are no texts: give rows for at least two clients")
-    if len(texts) == 1:
+    if len(usable) == 1:
         raise InputError(
-            f"{name}: all texts belong to one client, {next(iter(texts))!r}: "
+            f"{name}: all texts belong to one client, {next(iter(usable))!r}: "
             "federated training needs at least two; is this the right client column?"
         )
-    for client, own in usable.items():
-        if len(own) < _MIN_TEXTS:
+    for client, texts in usable.items():
+        if len(texts) < _MIN_TEXTS:
             raise InputError(
-                f"{name}: client {client!r} has {len(own)} distinct text(s) of two or more words: "
-                f"at least {_MIN_TEXTS} are needed, one for each split; "
-                "add texts or leave the client out"
+                f"{name}: client {client!r} has {len(texts)} distinct text(s) of two or more "
+                f"words: at least {_MIN_TEXTS} are needed, one for each split; add texts, leave "
+                'the client out, or take tokenizer="characters" where no blanks part the words'
             )
 
 
 def _vocabulary(train: Sequence[Sequence[Tokens]], min_count: int) -> list[str]:
     """Words of the training texts, the most frequent first, ties in alphabetical order."""
-    counts = Counter(word for own in train for tokens in own for word in tokens)
+    counts = Counter(word for texts in train for tokens in texts for word in tokens)
     kept = [word for word, count in counts.items() if count >= min_count]
     return sorted(kept, key=lambda word: (-counts[word], word))
 
@@ -292,11 +365,11 @@ def _vocabulary(train: Sequence[Sequence[Tokens]], min_count: int) -> list[str]:
 def _count(train: Sequence[Sequence[Tokens]], ids: Mapping[str, int]) -> sp.csr_array:
     """Training tokens of each client, ``(n_clients, vocabulary)``; unknown words count as id 1."""
     columns = [
-        Counter(ids.get(word, UNKNOWN) for tokens in own for word in tokens) for own in train
+        Counter(ids.get(word, UNKNOWN) for tokens in texts for word in tokens) for texts in train
     ]
-    owners = np.repeat(np.arange(len(train)), [len(own) for own in columns])
-    flat: list[int] = [column for own in columns for column in own]
-    values: IntArray = np.array([count for own in columns for count in own.values()], np.int64)
+    owners = np.repeat(np.arange(len(train)), [len(counted) for counted in columns])
+    flat: list[int] = [column for counted in columns for column in counted]
+    values: IntArray = np.array([n for counted in columns for n in counted.values()], np.int64)
     return sp.csr_array((values, (owners, flat)), shape=(len(train), len(ids)))
 
 
@@ -316,7 +389,7 @@ def _lookup(words: Sequence[str], ids: Mapping[str, int], missing: int) -> Tenso
 
 def _checksum(texts: Mapping[str, Sequence[Tokens]]) -> str:
     digest = hashlib.sha256()
-    for client, own in texts.items():
+    for client, lines in texts.items():
         digest.update(f"{client}\n".encode())
-        digest.update("".join(" ".join(tokens) + "\n" for tokens in own).encode())
+        digest.update("".join(" ".join(tokens) + "\n" for tokens in lines).encode())
     return digest.hexdigest()

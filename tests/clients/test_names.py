@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import hasa_opt as hasa
 from hasa_opt import Clients
-from hasa_opt.clients.names import distinct, matched, tidy
+from hasa_opt._utils.names import distinct, tidy
 from hasa_opt.errors import InputError
 
 BLANKS = [chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) == "Zs"]
@@ -62,18 +62,6 @@ def test_what_is_no_name_is_refused_by_row(value):
     for column in ("names", "site"):
         with pytest.raises(InputError, match=f"row 1, column '{column}'"):
             Clients([1, 1], **{column: ["phone", value]})
-
-
-@given(st.lists(st.integers(0, 50), unique=True, min_size=1), st.data())
-def test_a_client_is_found_in_the_row_of_its_name(before, data):
-    now = data.draw(st.lists(st.integers(0, 50), unique=True, min_size=1))
-    old, new = ([f"c{each}" for each in fleet] for fleet in (before, now))
-    if not set(old) & set(new):
-        with pytest.raises(InputError, match="is for other clients"):
-            matched(old, new, "it")
-        return
-    for name, row in zip(new, matched(old, new, "it"), strict=True):
-        assert (old[row] == name) if row >= 0 else (name not in old)
 
 
 # ------------------------------------------------------------------------------ keys of clients

@@ -1,17 +1,15 @@
-"""Names of clients, sites and labels: which spellings are one, and who is who in two fleets."""
+"""Names of clients, sites, labels and columns: which spellings are one name."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from numbers import Integral
 
-import numpy as np
-
-from hasa_opt._utils.checks import IntArray, listed, sequence
+from hasa_opt._utils.checks import sequence
 from hasa_opt.errors import InputError
 
-__all__ = ["default_names", "distinct", "matched", "name_list", "spelled", "tidy"]
+__all__ = ["distinct", "name_list", "spelled", "tidy"]
 
 _BLANK = "\t\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _INVISIBLE = "\u200b\u2060\ufeff"  # zero-width space, word joiner, byte-order mark
@@ -109,41 +107,7 @@ def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
 
 
 def spelled(first: object, second: object) -> str:
-    """What to add to a message about two spellings of one name; nothing if they are alike."""
+    """Words about two spellings of one name, to end a message with; none if they are alike."""
     if first == second:
         return ""
     return f" as {first!a} (here {second!a}; blanks and composed characters count as one)"
-
-
-def default_names(n_clients: int) -> tuple[str, ...]:
-    """Names of clients that were given none: ``client-0``, ``client-1``, ..."""
-    return tuple(f"client-{row}" for row in range(n_clients))
-
-
-def matched(before: Sequence[str], now: Sequence[str], what: str) -> IntArray:
-    """Find the clients of one fleet in another, by name.
-
-    Parameters
-    ----------
-    before, now : distinct tidy names
-    what : str
-        What the earlier fleet belongs to, for messages.
-
-    Returns
-    -------
-    (n_now,) int64
-        Row of each client in ``before``; -1 for newcomers.
-
-    Raises
-    ------
-    InputError
-        If the fleets have no client in common.
-    """
-    rows = {name: row for row, name in enumerate(before)}
-    found = np.array([rows.get(name, -1) for name in now], dtype=np.int64)
-    if (found < 0).all():
-        raise InputError(
-            f"{what} is for other clients: none of {listed(now, repr, most=3)} is among "
-            f"{listed(before, repr, most=3)}; give one for these clients"
-        )
-    return found
