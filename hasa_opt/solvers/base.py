@@ -13,7 +13,7 @@ from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers.bounds.dual import Dual, dual, promising
+from hasa_opt.solvers.bounds.dual import Dual, best_prices, promising
 from hasa_opt.solvers.bounds.relaxation import Relaxation, relax
 from hasa_opt.solvers.bounds.repair import repaired
 from hasa_opt.solvers.bounds.site_tree import SiteTree
@@ -70,7 +70,7 @@ class Request:
     def dual(self) -> Dual | None:
         """Prices of all limits and the bound that they prove; None if the limits conflict."""
         deadline = self.deadline.part(_DUAL_SHARE)
-        return dual(self.problem, self.tree, deadline, lambda: self.relaxation)
+        return best_prices(self.problem, self.tree, deadline, lambda: self.relaxation)
 
     @cached_property
     def relaxation(self) -> Relaxation:

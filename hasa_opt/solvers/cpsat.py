@@ -8,6 +8,7 @@ import numpy as np
 
 from hasa_opt._utils import isolated
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.registry import Registry
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
@@ -16,13 +17,16 @@ from hasa_opt.solvers.cpsat_process import Program
 
 __all__ = ["TERMINATIONS", "CpSatBackend"]
 
-TERMINATIONS = {
-    "OPTIMAL": Termination.OPTIMAL,
-    "INFEASIBLE": Termination.INFEASIBLE,
-    "FEASIBLE": Termination.TIME_LIMIT,
-    "UNKNOWN": Termination.TIME_LIMIT,
-    "MODEL_INVALID": Termination.FAILED,
-}
+TERMINATIONS = Registry(
+    "statuses.cpsat",
+    {
+        "OPTIMAL": Termination.OPTIMAL,
+        "INFEASIBLE": Termination.INFEASIBLE,
+        "FEASIBLE": Termination.TIME_LIMIT,
+        "UNKNOWN": Termination.TIME_LIMIT,
+        "MODEL_INVALID": Termination.FAILED,
+    },
+)
 """Native status to termination; every other status is FAILED."""
 
 _LARGEST_OBJECTIVE = 2.0**53

@@ -10,6 +10,7 @@ import cvxpy as cp
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import HasaError, InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
@@ -18,13 +19,16 @@ from hasa_opt.solvers.base import Answer, Request
 
 __all__ = ["TERMINATIONS", "CvxpyBackend", "proportional_fair"]
 
-TERMINATIONS = {
-    cp.OPTIMAL: Termination.OPTIMAL,
-    cp.OPTIMAL_INACCURATE: Termination.FAILED,
-    cp.INFEASIBLE: Termination.INFEASIBLE,
-    cp.INFEASIBLE_INACCURATE: Termination.FAILED,
-    cp.USER_LIMIT: Termination.TIME_LIMIT,
-}
+TERMINATIONS = Registry(
+    "statuses.cvxpy",
+    {
+        cp.OPTIMAL: Termination.OPTIMAL,
+        cp.OPTIMAL_INACCURATE: Termination.FAILED,
+        cp.INFEASIBLE: Termination.INFEASIBLE,
+        cp.INFEASIBLE_INACCURATE: Termination.FAILED,
+        cp.USER_LIMIT: Termination.TIME_LIMIT,
+    },
+)
 """Native status to termination; every other status is FAILED."""
 
 

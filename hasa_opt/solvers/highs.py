@@ -8,6 +8,7 @@ import highspy
 import numpy as np
 
 from hasa_opt._utils.deadline import Background, Deadline
+from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
@@ -18,13 +19,16 @@ from hasa_opt.solvers.bounds.programs import pass_model
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
 _LAST_WORD_S = 1.0
-_STATUS = highspy.HighsModelStatus
-TERMINATIONS = {
-    _STATUS.kOptimal: Termination.OPTIMAL,
-    _STATUS.kInfeasible: Termination.INFEASIBLE,
-    _STATUS.kTimeLimit: Termination.TIME_LIMIT,
-    _STATUS.kInterrupt: Termination.INTERRUPTED,
-}
+
+TERMINATIONS = Registry(
+    "statuses.highs",
+    {
+        "kOptimal": Termination.OPTIMAL,
+        "kInfeasible": Termination.INFEASIBLE,
+        "kTimeLimit": Termination.TIME_LIMIT,
+        "kInterrupt": Termination.INTERRUPTED,
+    },
+)
 """Native status to termination; every other status is FAILED."""
 
 
@@ -93,7 +97,7 @@ def _answer(solver: highspy.Highs, model: LinearModel) -> Answer:
     status = solver.getModelStatus()
     info = solver.getInfo()
     native = f"HiGHS: {solver.modelStatusToString(status)}"
-    termination = TERMINATIONS.get(status, Termination.FAILED)
+    termination = TERMINATIONS.get(status.name, Termination.FAILED)
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return Answer(termination, native=native)
     bound = info.mip_dual_bound

@@ -9,15 +9,20 @@ import numpy as np
 import pulp
 
 from hasa_opt._utils.deadline import Deadline
+from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
 
-__all__ = ["PulpBackend", "termination"]
+__all__ = ["TERMINATIONS", "PulpBackend", "termination"]
+
+TERMINATIONS = Registry("statuses.pulp", {"Optimal, Optimal Solution Found": Termination.OPTIMAL})
+"""PuLP's two statuses in words to termination; :func:`termination` judges all others."""
 
 _BLOCK = 1000
+"""Columns between two looks at the clock: making so many takes a few milliseconds."""
 _BUNDLED = "PULP_CBC_CMD"
 """PuLP's name for the CBC that it ships; it deprecates the class, not the program."""
 
@@ -54,10 +59,7 @@ class PulpBackend:
         except pulp.PulpSolverError as error:
             return Answer(Termination.FAILED, native=f"PuLP: {error}")
         ended = termination(program.status, program.sol_status, request)
-        native = (
-            f"PuLP {solver.name}: {pulp.LpStatus[program.status]}, "
-            f"{pulp.LpSolution[program.sol_status]}"
-        )
+        native = f"PuLP {solver.name}: {_words(program.status, program.sol_status)}"
         values = [column.varValue for column in columns]
         if program.sol_status not in _HOLDS_SOLUTION or None in values:
             return Answer(ended, native=native)
@@ -71,10 +73,15 @@ class PulpBackend:
 _HOLDS_SOLUTION = (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
 
 
+def _words(status: int, solution_status: int) -> str:
+    return f"{pulp.LpStatus[status]}, {pulp.LpSolution[solution_status]}"
+
+
 def termination(status: int, solution_status: int, request: Request) -> Termination:
     """Map PuLP's two statuses; a stop without a proof is put down to the time limit if any."""
-    if solution_status == pulp.LpSolutionOptimal and status == pulp.LpStatusOptimal:
-        return Termination.OPTIMAL
+    stated = TERMINATIONS.get(_words(status, solution_status))
+    if stated is not None:
+        return stated
     if status == pulp.LpStatusInfeasible or solution_status == pulp.LpSolutionInfeasible:
         return Termination.INFEASIBLE
     stopped = status in (pulp.LpStatusOptimal, pulp.LpStatusNotSolved)

@@ -6,6 +6,7 @@ import numpy as np
 import pyscipopt
 
 from hasa_opt._utils.deadline import Deadline, OutOfTime
+from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError, PrecisionError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
@@ -14,14 +15,17 @@ from hasa_opt.solvers.base import Answer, Request
 
 __all__ = ["TERMINATIONS", "ScipBackend"]
 
-TERMINATIONS = {
-    "optimal": Termination.OPTIMAL,
-    "gaplimit": Termination.GAP_REACHED,
-    "infeasible": Termination.INFEASIBLE,
-    "inforunbd": Termination.INFEASIBLE,
-    "timelimit": Termination.TIME_LIMIT,
-    "userinterrupt": Termination.INTERRUPTED,
-}
+TERMINATIONS = Registry(
+    "statuses.scip",
+    {
+        "optimal": Termination.OPTIMAL,
+        "gaplimit": Termination.GAP_REACHED,
+        "infeasible": Termination.INFEASIBLE,
+        "inforunbd": Termination.INFEASIBLE,
+        "timelimit": Termination.TIME_LIMIT,
+        "userinterrupt": Termination.INTERRUPTED,
+    },
+)
 """Native status to termination; every other status is FAILED.
 
 No utility is infinite: "infeasible or unbounded" can only be the former.

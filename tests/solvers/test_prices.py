@@ -20,7 +20,7 @@ from hasa_opt import AllocationProblem, SiteBudgets
 from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.solvers.bounds import dual as module
-from hasa_opt.solvers.bounds.dual import Dual, Prices, dual, priced, promising
+from hasa_opt.solvers.bounds.dual import Dual, Prices, best_prices, priced, promising
 from hasa_opt.solvers.bounds.programs import linear_program
 from hasa_opt.solvers.bounds.relaxation import hull_steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
@@ -192,12 +192,12 @@ def test_boxes_end_at_the_bound_of_the_linear_program(monkeypatch: pytest.Monkey
     """A sample of 25 clients and cores of few columns in place of one linear program."""
     kinds = ("budget", "budgets", "coverage", "coverages", "quota", "switches", "mix")
     problems = list(feasible_problems(kinds, 40, n_clients=(60, 80), n_widths=(2, 8)))
-    exact = [dual(problem) for problem, _ in problems]
+    exact = [best_prices(problem) for problem, _ in problems]
     monkeypatch.setattr(module, "_DIRECT", 30)
     monkeypatch.setattr(module, "_SAMPLE", 25)
     monkeypatch.setattr(module, "_CORE", 40)
     for (problem, best), direct in zip(problems, exact, strict=True):
-        found = dual(problem)
+        found = best_prices(problem)
         assert found is not None
         assert direct is not None
         assert found.bound >= best - tolerance(problem)
@@ -221,7 +221,7 @@ def test_some_optimum_is_among_the_promising(kind: str) -> None:
     kept_all = removed = 0
     sizes = {"n_clients": (2, 7), "n_widths": (2, 4)}
     for problem, best in feasible_problems((kind,), 20, **sizes):
-        prices = dual(problem)
+        prices = best_prices(problem)
         assert prices is not None
         known = hasa.solve(problem, "exact").choice
         for choice in (known, _without(problem, 0, known), _without(problem, 1, known)):
@@ -237,7 +237,7 @@ def test_some_optimum_is_among_the_promising(kind: str) -> None:
 def test_a_dual_of_true_regrets() -> None:
     """Bound less regrets less price x slack is the worth of every allocation."""
     for problem, _ in feasible_problems(KINDS, 30, n_clients=(2, 6), n_widths=(2, 4)):
-        found = dual(problem)
+        found = best_prices(problem)
         assert isinstance(found, Dual)
         rng, rows = np.random.default_rng(0), np.arange(len(problem))
         for _ in range(20):

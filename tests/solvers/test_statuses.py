@@ -64,7 +64,7 @@ def test_every_status_of_highs_is_listed_and_mapped():
     found = dict(highspy.HighsModelStatus.__members__)
     assert set(found) <= set(HIGHS), "a status that this table does not know"
     for name, status in found.items():
-        mapped = highs_backend.TERMINATIONS.get(status, Termination.FAILED)
+        mapped = highs_backend.TERMINATIONS.get(status.name, Termination.FAILED)
         assert mapped is HIGHS[name], name
 
 

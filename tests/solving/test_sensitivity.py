@@ -10,7 +10,7 @@ import pytest
 
 import hasa_opt as hasa
 from hasa_opt.errors import InputError
-from hasa_opt.solvers.bounds.dual import dual
+from hasa_opt.solvers.bounds.dual import best_prices
 from hasa_opt.solvers.bounds.relaxation import relax
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 
@@ -41,7 +41,7 @@ def fleet(seed: int, kind: str, n_clients: int = 40) -> hasa.AllocationProblem:
 
 
 def bound(problem: hasa.AllocationProblem) -> float:
-    found = dual(problem, SiteTree.of(problem))
+    found = best_prices(problem, SiteTree.of(problem))
     assert found is not None
     return found.bound
 

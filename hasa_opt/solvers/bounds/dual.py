@@ -26,7 +26,7 @@ from hasa_opt.solvers.bounds.programs import Unsolved, Vertex, linear_program
 from hasa_opt.solvers.bounds.relaxation import Relaxation, relax
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 
-__all__ = ["Dual", "Prices", "dual", "nearest", "priced", "promising"]
+__all__ = ["Dual", "Prices", "best_prices", "nearest", "priced", "promising"]
 
 _DIRECT = 3_000
 _SAMPLE = 2_000
@@ -75,7 +75,7 @@ class Dual:
     start: IntArray
 
 
-def dual(
+def best_prices(
     problem: AllocationProblem,
     tree: SiteTree | None = None,
     deadline: Deadline = UNLIMITED,

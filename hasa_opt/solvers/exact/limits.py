@@ -23,7 +23,7 @@ from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.audit import Thresholds
-from hasa_opt.solvers.bounds.dual import Dual, dual, promising
+from hasa_opt.solvers.bounds.dual import Dual, best_prices, promising
 from hasa_opt.solvers.bounds.programs import integer_program
 from hasa_opt.solvers.bounds.repair import searched
 from hasa_opt.solvers.bounds.site_tree import SiteTree
@@ -195,7 +195,7 @@ _FEW, _SMALL_GAP = 20, 1e-8
 def solve_sites(tree: SiteTree, request: Request) -> Answer:
     """Solve a problem whose further limits are one tree of site budgets."""
     problem = request.problem
-    at_prices = dual(problem, tree, request.deadline)
+    at_prices = best_prices(problem, tree, request.deadline)
     if at_prices is None:
         return Answer(Termination.INFEASIBLE, native="exact: a site cannot afford its clients")
     least = at_prices.bound

@@ -9,7 +9,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.solvers.exact.kernels import helper, kernel
 
-__all__ = ["Known", "hull", "nothing", "scan", "steps", "steps_within", "within"]
+__all__ = ["Known", "hull", "nothing", "scan", "steps_between", "steps_within", "within"]
 
 
 @helper
@@ -50,7 +50,7 @@ def hull(costs, utilities, admissible, order, vertex, slope):
 
 
 @helper
-def steps(costs, i, low, high, top, vertex, steep, slope, cost, client, width, count):
+def steps_between(costs, i, low, high, top, vertex, steep, slope, cost, client, width, count):
     """Append a client's steps of slope in [low, high); the first vertex, and the new count."""
     at = 1
     while at < top and steep[at] >= high:
@@ -78,7 +78,7 @@ def steps_within(costs, utilities, admissible, rows, low, high, choice):
     count, spent = 0, 0
     for i in rows:
         top = hull(costs[i], utilities[i], admissible[i], order, vertex, steep)
-        first, count = steps(
+        first, count = steps_between(
             costs, i, low, high, top, vertex, steep, slope, cost, client, width, count
         )
         choice[i] = vertex[first]
@@ -137,7 +137,7 @@ def scan(costs, utilities, admissible, choice, lowest, highest, step, low, high)
             lowest[i], highest[i], step[i] = _prices(costs, utilities, admissible, i, at)
         if not _best_at(lowest, highest, i, low, high):
             top = hull(costs[i], utilities[i], admissible[i], order, vertex, steep)
-            first, end = steps(
+            first, end = steps_between(
                 costs, i, low, high, top, vertex, steep, slope, cost, client, width, count
             )
             at = vertex[first]
