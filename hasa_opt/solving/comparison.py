@@ -103,6 +103,9 @@ class Comparison(Shown):
         lead = "agree on" if len(proven) > 1 else "proves"
         return f"{names} {lead} the optimum {best[1]:.9g}.{lies}"
 
+    def __repr__(self) -> str:
+        return f"Comparison({self.verdict})"
+
     def records(self) -> list[dict[str, Any]]:
         """Rows as dictionaries, for JSON."""
         return [asdict(row) for row in self.rows]

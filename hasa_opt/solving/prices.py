@@ -83,6 +83,9 @@ class Sensitivity(Shown):
         rows = np.argsort(self.kept, kind="stable")[:n]
         return [(self.result.problem.clients.name(int(row)), float(self.kept[row])) for row in rows]
 
+    def __repr__(self) -> str:
+        return f"Sensitivity({self.result!r})"
+
     def __rich__(self) -> Text:
         from rich.text import Text
 
@@ -246,6 +249,10 @@ class Frontier(Shown):
             numbers = (f"{budget:g}", worth, f"{found.bound:.7g}", f"{found.gap:.1e}")
             table.add_row(*numbers, f"{found.price:.4g}", str(found.termination))
         return table
+
+    def __repr__(self) -> str:
+        ends = f"{self.budgets[0]:g} to {self.budgets[-1]:g}"
+        return f"Frontier({len(self.allocations)} budgets from {ends})"
 
     def plot(self) -> Figure:
         """Draw utility, with its bound, against the budget.
