@@ -26,7 +26,8 @@ from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import extract, seeded_rng
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.task import Split, Task
+from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.task import Task
 
 _NAMES = ("running_mean", "running_var", "num_batches_tracked")
 _FAR = 2.0**20

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from hasa_opt.models.targets import counted, cross_entropy, known
-from hasa_opt.tasks.task import Split
+from hasa_opt.tasks.splits import Split
 
 
 def orders(samples: int, epochs: int, seed: int) -> Iterator[Tensor]:

@@ -11,7 +11,8 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.task import Lazy, Split, Task
+from hasa_opt.tasks.splits import Lazy, Split
+from hasa_opt.tasks.task import Task
 
 
 class Costs:

@@ -19,7 +19,8 @@ from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.targets import counted, cross_entropy, known
-from hasa_opt.tasks.task import Split, Task
+from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.task import Split
+from hasa_opt.tasks.splits import Split
 
 Draw = Callable[[float, Key], Iterator[float]]
 """Draws the width of each batch, without end, from the client's width and the key."""

@@ -23,7 +23,7 @@ from hasa_opt.models.cuts import Kept
 from hasa_opt.models.profile import OPTIMIZERS, scaled
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.task import Split
+from hasa_opt.tasks.splits import Split
 
 
 class Parts:

@@ -30,7 +30,8 @@ from hasa_opt.federated.units import SCHEMES, find_draw
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
-from hasa_opt.tasks.task import Split, Task
+from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.task import Task
 
 Row = dict[str, npt.NDArray[Any]]
 """One round of a history: column name -> array of shape (n_clients,)."""

@@ -25,7 +25,8 @@ from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
-from hasa_opt.tasks.task import Lazy, Split, Task, folds
+from hasa_opt.tasks.splits import Lazy, Split
+from hasa_opt.tasks.task import Task, folds
 
 __all__ = [
     "Judged",

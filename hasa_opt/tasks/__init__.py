@@ -13,7 +13,8 @@ from typing import Any
 
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.task import Lazy, Split, Task
+from hasa_opt.tasks.splits import Lazy, Split
+from hasa_opt.tasks.task import Task
 from hasa_opt.tasks.text import text_csv, titles
 
 __all__ = ["TASKS", "Lazy", "Split", "Task", "load", "text_csv", "titles"]

@@ -14,7 +14,8 @@ from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.streams import generator
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.images import FONTS, SIDE, Images, build, render, resize, scanned, split_of
-from hasa_opt.tasks.task import Split, Task, split_rows
+from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.task import Task, split_rows
 
 __all__ = ["digits"]
 

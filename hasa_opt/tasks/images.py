@@ -20,7 +20,8 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.streams import generator
-from hasa_opt.tasks.task import Split, Task, split_rows
+from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.task import Task, split_rows
 
 __all__ = ["FONTS", "SIDE", "Images", "build", "domains", "render", "resize", "scanned", "split_of"]
 

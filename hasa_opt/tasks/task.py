@@ -2,129 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
-from typing import NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.checks import IntArray, expect, listed, sequence, whole
 from hasa_opt._utils.files import sha256
 from hasa_opt._utils.streams import FOLDS, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
+from hasa_opt.clients.names import distinct
 from hasa_opt.errors import InputError
-from hasa_opt.models.targets import IGNORED, OUTSIDE
+from hasa_opt.models.targets import IGNORED, OUTSIDE, counted, known
+from hasa_opt.tasks.splits import Lazy, Split
 
-__all__ = [
-    "IGNORED",
-    "OUTSIDE",
-    "PADDING",
-    "UNKNOWN",
-    "Fold",
-    "Lazy",
-    "Split",
-    "Task",
-    "folds",
-    "split_rows",
-]
+__all__ = ["PADDING", "UNKNOWN", "Fold", "Loss", "Task", "folds", "split_rows"]
 
-
-class Lazy(Sequence["Split"]):
-    """One split per client, loaded anew each time that it is asked for and never kept.
-
-    Parameters
-    ----------
-    sizes : (n_clients,) integers
-        Samples in each client's split, at least 1.
-    load : callable
-        From the row of a client to its split, the same each time.
-
-    Raises
-    ------
-    InputError
-        If a size is not a whole number of at least 1; later, if a loaded split has another size.
-
-    Examples
-    --------
-    ``Lazy(sizes, lambda client: torch.load(f"{client}.pt"))``
-    """
-
-    def __init__(self, sizes: npt.ArrayLike, load: Callable[[int], Split]) -> None:
-        self.sizes = np.array(sizes)
-        if self.sizes.ndim != 1 or not np.issubdtype(self.sizes.dtype, np.integer):
-            raise InputError(
-                f"sizes has shape {self.sizes.shape} and type {self.sizes.dtype}: give one whole "
-                "number of samples per client"
-            )
-        if self.sizes.min(initial=1) < 1:
-            raise InputError(
-                f"client {int(self.sizes.argmin())} has {self.sizes.min()} samples: give it at "
-                "least one or leave the client out"
-            )
-        self._load = load
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    @overload
-    def __getitem__(self, client: int) -> Split: ...
-
-    @overload
-    def __getitem__(self, client: slice) -> Lazy: ...
-
-    def __getitem__(self, client: int | slice) -> Split | Lazy:
-        if isinstance(client, slice):
-            rows = range(len(self))[client]
-            return Lazy(self.sizes[client], lambda row: self._load(rows[row]))
-        size = self.sizes[client]
-        row = range(len(self))[client]
-        split = self._load(row)
-        if len(split) != size:
-            raise InputError(
-                f"the split of client {row} was loaded with {len(split)} samples, but its size is "
-                f"{size}: correct sizes or load"
-            )
-        return split
+Loss: TypeAlias = Literal["cross_entropy", "next_token"]
+"""What targets are: classes, or the token after each position."""
 
 
 PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word: a filled-up position and a word outside the vocabulary."""
 
 _SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Samples of one client with their targets.
-
-    Parameters
-    ----------
-    inputs : (n, T) int64 or (n, C, H, W) float32
-        Token ids, padded with 0, or images in [0, 1].
-    targets : (n, T) int64 or (n,) int64
-        The next token of each position, or the class of each image. -100: nothing to predict
-        (padding). -1: a word outside the vocabulary, which counts as an error in the accuracy
-        and is left out of the loss.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets):
-            raise InputError(
-                f"a split holds {len(self.inputs)} inputs and {len(self.targets)} targets: "
-                "give one target per input"
-            )
-
-    def __len__(self) -> int:
-        return self.inputs.shape[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,22 +43,29 @@ class Task:
         The name that tables and reports show.
     client_names : n_clients distinct strings
     train, validation, test : n_clients splits each
-        None may be empty. Tuples, or :class:`hasa_opt.tasks.Lazy`, whose splits are loaded when a
-        client is drawn.
-    counts : (n_clients, n_labels) int64 array or scipy CSR array
-        Tokens or labels that each client counted in its *training* split.
+        None may be empty. Sequences of :class:`Split`, or :class:`Lazy`, whose splits are loaded
+        when a client is drawn.
+    counts : (n_clients, n_labels) integers
+        Tokens or labels that each client counted in its *training* split: an array, lists, a sparse
+        matrix of scipy, or a data frame. The rows of a frame that is indexed by the names of the
+        clients are put into their order.
     n_outputs : int
         Classes that the model predicts: the vocabulary size of a language task.
     labels : n_outputs strings, optional
         The word or class behind each output.
     fingerprint : dict of str to str, optional
         What identifies the data: versions, checksums, seeds. Of lazy splits, nothing else does.
+    loss : "cross_entropy" or "next_token", optional
+        What the targets are: classes, or the token after each position, of which some are outside
+        the vocabulary (-1). Default: "next_token" for a split whose targets are its inputs moved on
+        by one position, "cross_entropy" for others.
 
     Raises
     ------
     InputError
-        If the parts disagree in length, a client has an empty split, or a target that is not lazy
-        is no output.
+        If the parts disagree in length, a client has an empty split, a target is neither an output
+        nor one of the numbers that stand for none (a lazy split says so when it is loaded), or no
+        training target has a label.
     """
 
     name: str
@@ -164,10 +77,19 @@ class Task:
     n_outputs: int
     labels: tuple[str, ...] = ()
     fingerprint: dict[str, str] = field(default_factory=dict)
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
-        _check_lengths(self)
-        _check_splits(self)
+        if self.loss not in (None, *get_args(Loss)):
+            raise InputError(f"loss {self.loss!r} is not known: use one of {get_args(Loss)}")
+        try:
+            n_outputs = whole(self.n_outputs, "n_outputs", least=1)
+            object.__setattr__(self, "n_outputs", n_outputs)
+            _take_clients(self)
+            _take_splits(self)
+        except InputError as error:
+            raise InputError(f"task {self.name!r}: {error}") from error
+        object.__setattr__(self, "labels", tuple(self.labels))
         if self.labels and len(self.labels) != self.n_outputs:
             raise InputError(
                 f"task {self.name!r} has {len(self.labels)} labels for {self.n_outputs} outputs: "
@@ -235,47 +157,100 @@ def _sizes(splits: Sequence[Split]) -> IntArray:
     return np.array([len(split) for split in splits], dtype=np.int64)
 
 
-def _check_lengths(task: Task) -> None:
-    n_clients = len(task.client_names)
-    if n_clients == 0:
-        raise InputError(f"task {task.name!r} has no clients: give at least one")
-    if len(set(task.client_names)) < n_clients:
-        raise InputError(f"task {task.name!r} names a client twice: names must be distinct")
-    lengths = {name: len(getattr(task, name)) for name in _SPLITS}
-    lengths["counts"] = task.counts.shape[0]
-    for name, length in lengths.items():
-        if length != n_clients:
-            raise InputError(
-                f"task {task.name!r}: {name!r} has {length} entries for {n_clients} clients: "
-                "give one per client"
-            )
-    if not np.issubdtype(task.counts.dtype, np.integer):
+def _take_clients(task: Task) -> None:
+    """Check names and counts as those of :class:`hasa_opt.Clients`, which they become."""
+    names = distinct(task.client_names, "client_names")
+    if not names:
+        raise InputError("there are no clients: give at least one")
+    ones = np.ones(len(names), dtype=np.int64)
+    clients = Clients(ones, counts=_in_order(task.counts, names), names=names)
+    object.__setattr__(task, "client_names", names)
+    object.__setattr__(task, "counts", clients.counts)
+
+
+def _in_order(counts: Any, names: tuple[str, ...]) -> Any:
+    """Put the rows of a data frame that is indexed by the clients' names into their order."""
+    if not hasattr(counts, "iloc"):
+        return counts
+    index = [str(label) for label in counts.index]
+    if index in ([str(row) for row in range(len(names))], list(names)):
+        return counts.to_numpy()
+    if sorted(index) != sorted(names):
         raise InputError(
-            f"task {task.name!r}: 'counts' holds {task.counts.dtype} values: give whole numbers"
+            f"the frame of counts has rows for {listed(index, repr)}, but the clients are "
+            f"{listed(names, repr)}: index it by the names of the clients"
         )
-    values = task.counts if isinstance(task.counts, np.ndarray) else task.counts.data
-    if values.min(initial=0) < 0:
-        raise InputError(f"task {task.name!r}: 'counts' holds {values.min()}: counts start at 0")
+    return counts.iloc[[index.index(name) for name in names]].to_numpy()
 
 
-def _check_splits(task: Task) -> None:
-    for name in _SPLITS:
-        for client in np.flatnonzero(_sizes(getattr(task, name)) == 0):
+def _take_splits(task: Task) -> None:
+    """Check every split that is there, and let lazy ones be checked when they are loaded."""
+    n_clients = len(task.client_names)
+    for part in _SPLITS:
+        splits = getattr(task, part)
+        check = partial(_check_split, part, task.client_names, task.n_outputs, task.loss)
+        splits = splits.checked(check) if isinstance(splits, Lazy) else sequence(splits, part)
+        if len(splits) != n_clients:
             raise InputError(
-                f"task {task.name!r}: the {name} split of client {task.client_names[client]!r} is "
-                "empty: give it at least one sample or leave the client out"
+                f"{part!r} has {len(splits)} entries for {n_clients} clients: give one per client"
             )
-        if not isinstance(splits := getattr(task, name), Lazy):
-            _check_targets(task, name, splits)
+        object.__setattr__(task, part, splits)
+        if not isinstance(splits, Lazy):
+            for row, split in enumerate(splits):
+                check(row, split)
+    if not isinstance(task.train, Lazy) and not any(map(_teaches, task.train)):
+        raise InputError(
+            "no training target has a known label, so there is nothing to learn: correct the "
+            "targets, or, where every word is too rare for the vocabulary, lower min_count"
+        )
 
 
-def _check_targets(task: Task, name: str, splits: Sequence[Split]) -> None:
-    for client, split in zip(task.client_names, splits, strict=True):
-        if split.targets.numel() and (largest := int(split.targets.max())) >= task.n_outputs:
-            raise InputError(
-                f"task {task.name!r}: the {name} split of client {client!r} has the target "
-                f"{largest} for {task.n_outputs} outputs: targets are below n_outputs"
-            )
+def _teaches(split: Split) -> bool:
+    return bool(known(split.targets).any())
+
+
+def _check_split(
+    part: str, names: Sequence[str], n_outputs: int, loss: Loss | None, row: int, split: Split
+) -> None:
+    """Refuse a split without samples, and targets that are neither an output nor stand for none."""
+    where = f"the {part} split of client {names[row]!r}"
+    expect(split, Split, where, package="hasa_opt.tasks")
+    if not len(split):
+        raise InputError(f"{where} is empty: give it at least one sample or leave the client out")
+    if not split.targets.numel():
+        raise InputError(f"{where} has targets of shape {tuple(split.targets.shape)}: give some")
+    if loss == "next_token" and split.targets.shape != split.inputs.shape:
+        raise InputError(
+            f"{where} has targets of shape {tuple(split.targets.shape)} for inputs of shape "
+            f"{tuple(split.inputs.shape)}: loss='next_token' takes one for each position"
+        )
+    lowest, highest = (int(value) for value in split.targets.aminmax())
+    if highest >= n_outputs:
+        raise InputError(
+            f"{where} has the target {highest} for {n_outputs} outputs: targets are below n_outputs"
+        )
+    if lowest >= 0:
+        return
+    is_outside = split.targets == OUTSIDE
+    wrong = ~known(split.targets) & counted(split.targets)
+    if loss == "next_token" or (loss is None and is_outside.any() and _moved_on(split)):
+        wrong &= ~is_outside
+    if bool(wrong.any()):
+        raise InputError(
+            f"{where} has the target {int(split.targets[wrong][0])}, which is no class: classes "
+            f"are numbered from 0, and {IGNORED} says that there is nothing to predict; {OUTSIDE}, "
+            "a word outside the vocabulary, needs loss='next_token'"
+        )
+
+
+def _moved_on(split: Split) -> bool:
+    """Whether targets with a label are the tokens that follow, wherever these are there to see."""
+    inputs, targets = split.inputs, split.targets
+    if inputs.is_floating_point() or inputs.shape != targets.shape:
+        return False
+    following, present = inputs[:, 1:], targets[:, :-1]
+    seen = known(present) & (following != PADDING)
+    return bool((following[seen] == present[seen]).all())
 
 
 class Fold(NamedTuple):

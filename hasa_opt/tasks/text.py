@@ -23,15 +23,9 @@ from hasa_opt._utils.names import distinct, tidy
 from hasa_opt._utils.streams import generator
 from hasa_opt._utils.tables import DELIMITERS, Source, Table, read_table
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.task import (
-    IGNORED,
-    OUTSIDE,
-    PADDING,
-    UNKNOWN,
-    Split,
-    Task,
-    split_rows,
-)
+from hasa_opt.models.targets import IGNORED, OUTSIDE
+from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.task import PADDING, UNKNOWN, Task, split_rows
 
 __all__ = ["TOKENIZERS", "Tokenizer", "build", "check_options", "text_csv", "titles", "tokenize"]
 
@@ -274,6 +268,7 @@ def build(
             "seed of the splits": str(seed),
             **_named(tokenizer),
         },
+        loss="next_token",
     )
 
 

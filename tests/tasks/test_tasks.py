@@ -175,15 +175,16 @@ def test_inputs_predict_the_next_word() -> None:
 
 
 def test_short_texts_are_padded_and_unknown_words_marked() -> None:
-    texts = {name: [f"common word{name}{row}" for row in range(3)] for name in "ab"}
+    texts = {
+        "a": [f"common word{row}" for row in range(3)],
+        "b": [f"other{row} common" for row in range(3)],
+    }
     task = build("t", texts, min_count=2, max_tokens=4)
     assert task.labels == ("<padding>", "<unknown>", "common")
     assert task.train[0].inputs.tolist() == [[2, 0, 0]]
     assert task.train[0].targets.tolist() == [[-1, -100, -100]]
-    flipped = {name: [f"word{name}{row} common" for row in range(3)] for name in "ab"}
-    split = build("t", flipped, min_count=2, max_tokens=4).train[0]
-    assert split.inputs.tolist() == [[1, 0, 0]]
-    assert split.targets.tolist() == [[2, -100, -100]]
+    assert task.train[1].inputs.tolist() == [[1, 0, 0]]
+    assert task.train[1].targets.tolist() == [[2, -100, -100]]
 
 
 def test_counts_are_the_training_tokens() -> None:
@@ -474,54 +475,3 @@ def test_an_unknown_task_lists_the_known_ones() -> None:
         HasaError, match="unknown task 'cifar': choose one of digits, docstrings, domains"
     ):
         tasks.load("cifar")
-
-
-# --- Task ---------------------------------------------------------------------------------------
-
-
-def make_task(**changes: object) -> Task:
-    split = Split(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int64))
-    parts: dict[str, object] = {
-        "name": "t",
-        "client_names": ("a", "b"),
-        **dict.fromkeys(SPLITS, (split, split)),
-        "counts": np.ones((2, 4), dtype=np.int64),
-        "n_outputs": 4,
-    }
-    return Task(**{**parts, **changes})  # type: ignore[arg-type]
-
-
-def test_a_task_hands_its_training_columns_to_clients() -> None:
-    clients = make_task().clients()
-    assert clients.samples.tolist() == [2, 2]
-    assert clients.names == ("a", "b")
-    assert np.array_equal(clients.counts, np.ones((2, 4)))
-
-
-EMPTY = Split(torch.zeros(0, 3), torch.zeros(0, 3))
-BEYOND = Split(torch.zeros(2, 3), torch.tensor([0, 4]))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"client_names": ()}, "no clients"),
-        ({"client_names": ("a", "a")}, "names a client twice"),
-        ({"test": ()}, "'test' has 0 entries for 2 clients"),
-        ({"validation": (make_task().train[0], EMPTY)}, "validation split of client 'b' is empty"),
-        ({"counts": np.ones((3, 4), dtype=np.int64)}, "'counts' has 3 entries"),
-        ({"counts": np.ones((2, 4))}, "give whole numbers"),
-        ({"counts": -np.ones((2, 4), dtype=np.int64)}, "'counts' holds -1"),
-        ({"counts": sp.csr_array([[1, -2], [1, 1]])}, "'counts' holds -2"),
-        ({"labels": ("x",)}, "1 labels for 4 outputs"),
-        ({"test": (make_task().train[0], BEYOND)}, "test split of client 'b' has the target 4 for"),
-    ],
-)
-def test_a_task_refuses_parts_that_disagree(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make_task(**changes)
-
-
-def test_a_split_refuses_unequal_lengths() -> None:
-    with pytest.raises(InputError, match="2 inputs and 3 targets"):
-        Split(torch.zeros(2, 3), torch.zeros(3))
