@@ -13,10 +13,10 @@ import torch
 
 from hasa_opt._utils.checks import IntArray, expect, listed, sequence, whole
 from hasa_opt._utils.files import sha256
+from hasa_opt._utils.names import distinct
 from hasa_opt._utils.streams import FOLDS, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
-from hasa_opt.clients.names import distinct
 from hasa_opt.errors import InputError
 from hasa_opt.models.targets import IGNORED, OUTSIDE, counted, known
 from hasa_opt.tasks.splits import Lazy, Split
