@@ -266,7 +266,7 @@ def _rule(problem: AllocationProblem, scores: FloatArray) -> PaperRule:
     """The paper's rule between the ends of the menu, under the same budget and caps."""
     clients, widths = problem.clients, (float(problem.widths[0]), float(problem.widths[-1]))
     return paper_rule(
-        scores, clients.samples, budget=problem.budget, widths=widths, caps=clients.caps(widths[1])
+        scores, clients.samples, budget=problem.share, widths=widths, caps=clients.caps(widths[1])
     )
 
 

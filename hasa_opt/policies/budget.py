@@ -119,7 +119,7 @@ def rule_widths(
     elif clients.counts is not None:
         ranked = jensen_shannon(clients.counts)
     menu = tuple(problem.widths.tolist())
-    setting = Setting(clients, ranked, problem.budget, menu, cost=cost or width_cost())
+    setting = Setting(clients, ranked, problem.share, menu, cost=cost or width_cost())
     found: dict[str, npt.ArrayLike] = {}
     for name, given in rules.items():
         if not isinstance(given, str):

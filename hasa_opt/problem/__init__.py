@@ -8,7 +8,16 @@ understands. :class:`Fairness` says which of the allocations within the limits i
 
 from hasa_opt._utils.registry import Registry
 from hasa_opt.problem.budgets import Budget, Robust, SiteBudgets
-from hasa_opt.problem.choices import Coverage, Fixed, Forbidden, MinWidth, Quota, Switches
+from hasa_opt.problem.choices import (
+    AtLeast,
+    Coverage,
+    Deadline,
+    Fixed,
+    Forbidden,
+    MinWidth,
+    Quota,
+    Switches,
+)
 from hasa_opt.problem.limits import (
     Constraint,
     Fairness,
@@ -20,6 +29,7 @@ from hasa_opt.problem.limits import (
     Terms,
     constraint_name,
 )
+from hasa_opt.problem.menu import Menu
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 
@@ -27,13 +37,16 @@ __all__ = [
     "CONSTRAINTS",
     "Allocation",
     "AllocationProblem",
+    "AtLeast",
     "Budget",
     "Constraint",
     "Coverage",
+    "Deadline",
     "Fairness",
     "Fixed",
     "Forbidden",
     "MaskConstraint",
+    "Menu",
     "MinWidth",
     "Preference",
     "Quota",

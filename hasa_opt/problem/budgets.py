@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,42 +13,74 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.names import distinct
-from hasa_opt._utils.rational import rational, refuse_overflow
+from hasa_opt._utils.rational import INT64_ROOM, rational, refuse_overflow
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
-from hasa_opt.problem.limits import RobustRow, Row, Terms, items, whole
+from hasa_opt.problem.limits import Constraint, RobustRow, Row, Terms, items, whole
+from hasa_opt.problem.menu import Menu, Priced
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Budget", "Robust", "SiteBudgets"]
+__all__ = ["Budget", "Budgets", "Robust", "SiteBudgets", "budget_share", "no_full"]
 
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """A further resource with a limit of its own: uplink bytes, energy, memory.
+    """A resource with an absolute limit: uplink bytes, energy, memory.
 
     Parameters
     ----------
-    resource : (n_widths,) or (n_clients, n_widths) whole numbers, or a cost
-        What each client takes at each width (one row serves all clients), or a cost family such
-        as :func:`~hasa_opt.problem.cost.quadratic`.
+    resource : str, whole numbers or a cost
+        Name of a resource of the menu; or what each client takes of each option, ``(m,)`` for all
+        alike or ``(n_clients, m)``; or a cost family such as
+        :func:`~hasa_opt.problem.cost.quadratic`.
     limit : int
         In the unit of the resource, over all clients.
-    name : str
-        For messages.
+    name : str, optional
+        For messages. Default: that of the resource, or "resource".
+    rounds : int
+        Rounds in which the limit is spent: each round may take ``limit // rounds``.
+
+    Examples
+    --------
+    >>> Budget("joules", 5_000).name
+    'joules'
     """
 
-    resource: npt.ArrayLike | Cost
+    resource: str | npt.ArrayLike | Cost
     limit: int
-    name: str = "resource"
+    name: str = ""
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            known = self.resource if isinstance(self.resource, str) else "resource"
+            object.__setattr__(self, "name", known)
+
+    @property
+    def per_round(self) -> int:
+        """What one round may take.
+
+        Raises
+        ------
+        InputError
+            If the limit is no whole number, or the rounds are not at least 1.
+        """
+        most = whole(self.limit, f"Budget limit {self.limit!r} of {self.name}")
+        rounds = whole(self.rounds, f"Budget rounds {self.rounds!r} of {self.name}")
+        if rounds < 1:
+            raise InputError(f"Budget rounds {self.rounds} of {self.name} must be at least 1")
+        return most // rounds
 
     def rows(self, terms: Terms) -> tuple[Row, ...]:
         """One row."""
-        most = whole(self.limit, f"Budget limit {self.limit!r} of {self.name}")
-        if callable(self.resource):
-            table = evaluated(self.resource, terms.clients, terms.units, terms.denominator).costs
+        most = self.per_round
+        if isinstance(self.resource, str):
+            table = terms.costs_of(self.resource, "Budget")
+        elif callable(self.resource):
+            table = _of_family(self.resource, terms, self.name)
         else:
             table = whole_costs(self.resource)
         if table.shape not in (terms.shape, terms.shape[1:]):
@@ -57,6 +91,132 @@ class Budget:
         spread = np.broadcast_to(table, terms.shape)
         refuse_overflow(spread, f"Budget of {self.name}")
         return (Row(f"Budget: {self.name} at most {most}", spread, upper=most),)
+
+
+def _of_family(cost: Cost, terms: Terms, name: str) -> IntArray:
+    if terms.menu.units is None:
+        raise InputError(
+            f"Budget of {name} is a cost family, which asks the width of each option, but the "
+            "menu has no widths: give whole numbers"
+        )
+    return evaluated(cost, terms.clients, *terms.menu.units).costs
+
+
+@dataclass(frozen=True, eq=False)
+class Budgets:
+    """The budgets of a menu's resources: shares as they were given, limits in whole units.
+
+    Attributes
+    ----------
+    first : str
+        The resource that solvers treat as the budget: the first one that is limited, or else the
+        first of the menu.
+    share : float or None
+        Its share, if it was given as one.
+    limits : dict of str to int
+        Limit of each limited resource, in its unit.
+    others : tuple of Constraint
+        The constraints, without an absolute budget of the first resource.
+    """
+
+    first: str
+    share: float | None
+    limits: Mapping[str, int]
+    others: tuple[Constraint, ...]
+
+    @classmethod
+    def read(
+        cls,
+        budget: float | Mapping[str, float] | None,
+        menu: Menu,
+        priced: Mapping[str, Priced],
+        constraints: tuple[Constraint, ...],
+    ) -> Budgets:
+        """Read the shares; a resource may have an absolute budget instead.
+
+        Raises
+        ------
+        InputError
+            For a share of a resource that has no full cost, one float for several resources, or
+            two limits of one resource.
+        """
+        shares = _shares(budget, menu.resources)
+        limits = {}
+        for resource, share in shares.items():
+            full = priced[resource].full
+            if full is None:
+                raise no_full(resource)
+            limits[resource] = min(floor(share * full), INT64_ROOM)
+        absolute = {
+            item.resource: item
+            for item in constraints
+            if isinstance(item, Budget) and isinstance(item.resource, str)
+        }
+        for resource in absolute.keys() & limits.keys():
+            raise InputError(
+                f"{resource!r} has a share in budget= and an absolute Budget: leave one out"
+            )
+        limited = [name for name in menu.resources if name in limits or name in absolute]
+        first = limited[0] if limited else menu.resources[0]
+        others = constraints
+        if first in absolute:
+            limits[first] = min(absolute[first].per_round, INT64_ROOM)
+            others = tuple(item for item in constraints if item is not absolute[first])
+        share_of_first = float(shares[first]) if first in shares else None
+        return cls(first, share_of_first, limits, others)
+
+    def rows(self, priced: Mapping[str, Priced]) -> list[Row]:
+        """Rows of the limited resources but the first."""
+        return [
+            Row(f"Budget: {name} at most {limit}", priced[name].costs, upper=limit)
+            for name, limit in self.limits.items()
+            if name != self.first
+        ]
+
+
+def _shares(
+    budget: float | Mapping[str, float] | None, resources: tuple[str, ...]
+) -> dict[str, Fraction]:
+    if budget is None:
+        return {}
+    if not isinstance(budget, Mapping):
+        if len(resources) > 1:
+            raise InputError(
+                f"budget {budget} is one number, but the menu has the resources "
+                f"{listed(resources)}: give a mapping such as {{{resources[0]!r}: {budget}}}"
+            )
+        return {resources[0]: budget_share(budget)}
+    for name in budget:
+        if name not in resources:
+            raise InputError(
+                f"budget names resource {name!r}, which is not in the menu ({listed(resources)})"
+            )
+    return {name: budget_share(budget[name]) for name in resources if name in budget}
+
+
+def budget_share(budget: float) -> Fraction:
+    """The share as it was written, above 0; rounding in floating point is mended.
+
+    Raises
+    ------
+    InputError
+        If it is not a number above 0.
+    """
+    share = rational(budget, "budget", snap=True)
+    if share <= 0:
+        raise InputError(
+            f"budget {budget} must be above 0: it is the share of the full width's cost "
+            "that all clients together may spend"
+        )
+    return share
+
+
+def no_full(resource: str) -> InputError:
+    """The error for a share of a resource that has no full cost."""
+    return InputError(
+        f"a share of {resource!r} has no reference: name the option that everybody would take at "
+        f'full cost, Menu(full=...), or give an absolute limit, Budget("{resource}", ...)'
+    )
 
 
 @dataclass(frozen=True, eq=False)

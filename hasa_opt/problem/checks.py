@@ -3,44 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
-from numbers import Integral
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, extremes
-from hasa_opt._utils.rational import INT64_ROOM, rational, refuse_overflow
+from hasa_opt._utils.checks import BoolArray, FloatArray, expect, extremes
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.problem.cost import Cost, CostTable, evaluated
+from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import Constraint, MaskConstraint, Preference, Terms
+from hasa_opt.problem.menu import WIDTH, Menu, owned
 from hasa_opt.problem.utility import Utility
 
 __all__ = [
     "BoolArray",
-    "budget_share",
-    "cost_table",
     "known_constraints",
     "masked",
+    "one_menu",
     "utility_table",
     "within_caps",
 ]
 
 
+_SAME_WIDTH = 1e-9  # rounding of widths in floating point, far below any step of a menu
 _LARGEST_SUM = float(np.finfo(np.float64).max)
 
 
-def budget_share(budget: float) -> Fraction:
-    """The share as it was written, above 0."""
-    share = rational(budget, "budget")
-    if share <= 0:
+def one_menu(
+    widths: Sequence[float] | FloatArray | None,
+    menu: Menu | None,
+    cost: Cost | None,
+    budget: object,
+) -> Menu:
+    """The menu, or the one that widths stand for.
+
+    Raises
+    ------
+    InputError
+        If both or neither are given, or widths come without a budget.
+    """
+    if menu is None:
+        if widths is None:
+            raise InputError("give widths=, or menu= with the options that clients choose from")
+        if budget is None:
+            raise InputError(
+                "budget is missing: give the share of the full width's cost that may be spent"
+            )
+        return Menu.of_widths(widths, cost=cost)
+    expect(menu, Menu, "menu")
+    if widths is not None or cost is not None:
         raise InputError(
-            f"budget {budget} must be above 0: it is the share of the full width's cost "
-            "that all clients together may spend"
+            "menu= already says widths and costs: leave widths= and cost= out, or leave menu= out"
         )
-    return share
+    return menu
 
 
 def known_constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
@@ -66,17 +80,36 @@ def _states_something(item: object) -> bool:
     return any(map(callable, stated)) or isinstance(getattr(item, "feature", None), str)
 
 
-def within_caps(clients: Clients, menu: FloatArray) -> BoolArray:
-    """Widths that each device can train, ``(n_clients, n_widths)``."""
+def within_caps(clients: Clients, menu: Menu) -> BoolArray:
+    """Options that each client has and its device can train, ``(n_clients, m)``.
+
+    Raises
+    ------
+    InputError
+        If a client has none, or caps on the width meet options without widths.
+    """
+    admissible = np.ones((len(clients), len(menu)), dtype=bool)
+    if menu.allowed is not None:
+        admissible &= menu.allowed
+        stuck = np.flatnonzero(~admissible.any(axis=1))
+        if stuck.size:
+            row = int(stuck[0])
+            raise InputError(
+                f"row {row} ({clients.name(row)!r}) has no option: allow it one, or leave the "
+                f"client out ({stuck.size} such row(s))"
+            )
     if clients.max_width is None:
-        return np.ones((len(clients), menu.size), dtype=bool)
-    admissible = menu[None, :] <= clients.caps(menu[-1])[:, None] + 1e-9
-    stuck = np.flatnonzero(~admissible[:, 0])
+        return admissible
+    admissible &= menu.widths[None, :] <= clients.max_width[:, None] + _SAME_WIDTH
+    stuck = np.flatnonzero(~admissible.any(axis=1))
     if stuck.size:
         row = int(stuck[0])
+        narrowest = menu.widths[
+            menu.allowed[row] if menu.allowed is not None else slice(None)
+        ].min()
         raise InputError(
             f"row {row} ({clients.name(row)!r}), column 'max_width': "
-            f"{clients.max_width[row]:g} is below the narrowest width {menu[0]:g}: add a narrower "
+            f"{clients.max_width[row]:g} is below the narrowest width {narrowest:g}: add a narrower "
             f"width or leave the client out ({stuck.size} such row(s))"
         )
     return admissible
@@ -100,24 +133,8 @@ def masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Term
     return admissible
 
 
-def cost_table(cost: Cost, clients: Clients, units: IntArray, denominator: int) -> CostTable:
-    """Costs as int64 from 0, with no total beyond 2**62."""
-    priced = evaluated(cost, clients, units, denominator)
-    costs = _owned(array(priced.costs, "cost table"))
-    shape = (len(clients), units.size)
-    if costs.shape != shape or costs.dtype != np.int64:
-        raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
-    least, largest = extremes(costs)
-    if least < 0:
-        raise InputError(f"cost {least} is negative: costs start at 0")
-    refuse_overflow(costs, "the cost table", int(largest))
-    if not (isinstance(priced.full, Integral) and 0 < priced.full <= INT64_ROOM):
-        raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
-    return CostTable(costs, priced.full)
-
-
 def utility_table(
-    utility: Utility, clients: Clients, menu: FloatArray, admissible: BoolArray
+    utility: Utility, clients: Clients, menu: Menu, admissible: BoolArray
 ) -> FloatArray:
     """Utilities as float64, finite where they are admissible, with a finite sum."""
     if not callable(utility):
@@ -126,7 +143,7 @@ def utility_table(
             "or wrap a table in utility.measured(table)"
         )
     try:
-        table = _owned(np.asarray(utility(clients, menu), dtype=np.float64))
+        table = owned(np.asarray(utility(clients, _levels(menu)), dtype=np.float64))
     except InputError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -143,9 +160,8 @@ def utility_table(
     if bad.any():
         row, column = (int(axis[0]) for axis in np.nonzero(bad))
         raise InputError(
-            f"utility of {clients.name(row)!r} (row {row}) at width {menu[column]:g} is "
-            f"{table[row, column]}: utilities must be finite; cap the client's max_width to "
-            "rule a width out"
+            f"utility of {clients.name(row)!r} (row {row}) at {menu.label(column)} is "
+            f"{table[row, column]}: utilities must be finite; {_finite(menu, column)}"
         )
     largest = np.abs(table, where=admissible, out=np.zeros_like(table)).max()
     if not largest < _LARGEST_SUM / len(clients):
@@ -153,6 +169,20 @@ def utility_table(
     return table
 
 
-def _owned(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The table itself if it is read-only and owns its memory, else a copy."""
-    return np.array(table) if table.flags.writeable or table.base is not None else table
+def _levels(menu: Menu) -> FloatArray:
+    """What a utility is a function of: the widths; NaN where the options have none."""
+    return menu.widths if WIDTH in menu.attributes else np.full(len(menu), np.nan)
+
+
+def _finite(menu: Menu, column: int) -> str:
+    if WIDTH not in menu.attributes:
+        return (
+            "the options have no widths, which the families are functions of: give "
+            'Menu(attributes={"width": ...}), or a table, utility.measured(table)'
+        )
+    if menu.widths[column] == 0:
+        return (
+            "a family that takes a logarithm has none at width 0: give the utility of "
+            f"{menu.names[column]!r} in a table, utility.measured(table)"
+        )
+    return "cap the client's max_width to rule a width out"

@@ -16,6 +16,7 @@ from hasa_opt._utils.names import tidy
 from hasa_opt._utils.rational import INT64_ROOM, rational
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
+from hasa_opt.problem.menu import Menu
 
 __all__ = [
     "BoolArray",
@@ -40,33 +41,40 @@ class Terms:
     Attributes
     ----------
     clients : Clients
-    units : (n_widths,) int64
-    denominator : int
-        ``units / denominator`` is the menu.
-    costs : (n_clients, n_widths) int64
+    menu : Menu
+    resources : dict of str to (n_clients, m) int64
+        Costs of every resource of the menu.
+    costs : (n_clients, m) int64
+        Of the resource that the budget is spent on.
     limit : int
         The budget in the unit of the costs.
     """
 
     clients: Clients
-    units: IntArray
-    denominator: int
+    menu: Menu
+    resources: Mapping[str, IntArray]
     costs: IntArray
     limit: int
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Clients and widths."""
-        return len(self.clients), self.units.size
+        """Clients and options."""
+        return len(self.clients), len(self.menu)
 
-    def menu_index(self, width: float, what: str) -> int:
-        """Index of a width, or an error that lists the menu."""
-        wanted = rational(width, f"{what} width", snap=True)
-        for index, unit in enumerate(self.units):
-            if Fraction(int(unit), self.denominator) == wanted:
-                return index
-        menu = listed(self.units, lambda unit: f"{unit / self.denominator:g}")
-        raise InputError(f"{what} names width {width}, which is not in the menu ({menu})")
+    def costs_of(self, resource: str, what: str) -> IntArray:
+        """Costs of a resource of the menu, ``(n_clients, m)``.
+
+        Raises
+        ------
+        InputError
+            If the menu has no such resource.
+        """
+        if resource not in self.resources:
+            raise InputError(
+                f"{what} names resource {resource!r}, which is not in the menu "
+                f"({listed(self.resources)})"
+            )
+        return self.resources[resource]
 
     def by_client(self, given: Any, what: str, value: str) -> Iterator[tuple[int, Any]]:
         """Rows of the clients that a mapping names, each with its value.
@@ -93,30 +101,30 @@ class Terms:
             keys[row] = key
             yield row, its_value
 
-    def by_width(self, given: Any, what: str, value: str) -> Iterator[tuple[int, Any, Any]]:
-        """Menu indices of the widths that a mapping names, each with the width and its value.
+    def by_option(self, given: Any, what: str, value: str) -> Iterator[tuple[BoolArray, Any, Any]]:
+        """Options that a mapping names, ``(m,)`` bools, each with its key and its value.
 
         Parameters
         ----------
-        given : mapping of width to a value
+        given : mapping of option name, or of width, to a value
         what, value : str
             The constraint and what it maps to, for messages.
 
         Raises
         ------
         InputError
-            For a key that is not in the menu, or for two keys of one width.
+            For a key that is not in the menu, or for two keys of one option.
         """
-        keys: dict[int, Any] = {}
-        for width, its_value in items(given, what, value):
-            index = self.menu_index(width, what)
-            if index in keys:
+        keys: dict[bytes, Any] = {}
+        for key, its_value in items(given, what, value):
+            chosen = self.menu.select(key, what)
+            first = keys.setdefault(chosen.tobytes(), key)
+            if first is not key:
                 raise InputError(
-                    f"{what} names width {self.units[index] / self.denominator:g} twice, by "
-                    f"{keys[index]!r} and {width!r}: leave one out"
+                    f"{what} names {self.menu.label(int(chosen.argmax()))} twice, by {first!r} "
+                    f"and {key!r}: leave one out"
                 )
-            keys[index] = width
-            yield index, width, its_value
+            yield chosen, key, its_value
 
     def _client_row(self, client: Any, what: str) -> int:
         """Row of a client, by name or number; a number that is another client's name is refused."""

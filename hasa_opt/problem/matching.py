@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
-from hasa_opt._utils.names import distinct
+from hasa_opt._utils.names import distinct, name_list
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
+from hasa_opt.problem.menu import Menu
 from hasa_opt.problem.result import Allocation
 
-__all__ = ["client_widths"]
+__all__ = ["by_name", "client_options", "client_widths"]
 
 _NAMED = 3  # names that a message shows
 
@@ -67,6 +68,36 @@ def client_widths(
     if not newcomers:
         _check_complete(rows, known, _names(clients), what)
     return np.where(rows < 0, np.nan, widths[rows])
+
+
+def by_name(given: object, menu: Menu) -> bool:
+    """Whether what clients had before is told by the names of options, and not by widths.
+
+    Widths tell where all options are widths, on either side; an allocation over other options is
+    matched by their names, and so is a mapping to strings.
+    """
+    if isinstance(given, Allocation):
+        return not (menu.only_widths and given.problem.menu.only_widths)
+    return isinstance(given, Mapping) and any(isinstance(value, str) for value in given.values())
+
+
+def client_options(
+    given: Allocation | Mapping[str, str], clients: Clients, what: str
+) -> npt.NDArray[np.object_]:
+    """Option that each client had before, by the client's name, ``(n_clients,)``; "": newcomer.
+
+    Raises
+    ------
+    InputError
+        If no client is in both, or a mapping does not name options.
+    """
+    if isinstance(given, Allocation):
+        options = list(given.options)
+        rows = _earlier_rows(given.problem.clients, clients, what)
+    else:
+        options = list(name_list(list(given.values()), what))
+        rows = _matched(distinct(given, f"{what}: names"), _names(clients), what)
+    return np.array([options[row] if row >= 0 else "" for row in rows], dtype=object)
 
 
 def _earlier_rows(before: Clients, now: Clients | tuple[str, ...], what: str) -> IntArray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from math import floor
@@ -13,20 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, listed
-from hasa_opt._utils.rational import INT64_ROOM, decimal_above, menu_units
+from hasa_opt._utils.rational import INT64_ROOM, decimal_above
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.problem.budgets import Budgets, budget_share, no_full
 from hasa_opt.problem.checks import (
-    budget_share,
-    cost_table,
     known_constraints,
     masked,
+    one_menu,
     utility_table,
     within_caps,
 )
 from hasa_opt.problem.cost import Cost
-from hasa_opt.problem.cost import width as width_cost
 from hasa_opt.problem.limits import (
     Constraint,
     RobustRow,
@@ -35,6 +34,7 @@ from hasa_opt.problem.limits import (
     Terms,
     constraint_name,
 )
+from hasa_opt.problem.menu import COST, Menu
 from hasa_opt.problem.utility import Utility
 
 if TYPE_CHECKING:
@@ -83,41 +83,50 @@ class AllocationProblem(Shown):
     Attributes
     ----------
     clients : Clients
-    widths : (n_widths,) float64
-        The menu, increasing.
-    costs : (n_clients, n_widths) int64
-    utilities : (n_clients, n_widths) float64
-    admissible : (n_clients, n_widths) bool
-        False where the device cannot train that width.
-    budget : float
-        Share of ``full_cost`` that may be spent, as it was given.
+    menu : Menu
+        The m options.
+    costs : (n_clients, m) int64
+        Of the resource that the budget is spent on.
+    utilities : (n_clients, m) float64
+    admissible : (n_clients, m) bool
+        False where a client cannot take that option.
+    budget : float or None
+        Share of ``full_cost`` that may be spent, as it was given; None for an absolute limit.
     limit : int
         The budget in the unit of the costs: ``floor(budget * full_cost)``.
-    full_cost : int
-        Cost of all clients at width 1, in the same unit.
+    full_cost : int or None
+        What everybody costs at the option that shares refer to (of widths: width 1), in the same
+        unit; None: there is none.
+    resource : str
+        Name of the resource that the budget is spent on.
+    resources : dict of str to (n_clients, m) int64
+        Costs of every resource of the menu, whether it is limited or not.
     rows : tuple of Row
         Integer rows of the constraints, without the budget.
     constraints : tuple of Constraint
     """
 
     clients: Clients
-    widths: FloatArray
+    menu: Menu
     costs: IntArray
     utilities: FloatArray
     admissible: BoolArray
-    budget: float
+    budget: float | None
     limit: int
-    full_cost: int
+    full_cost: int | None
     rows: tuple[Row, ...] = ()
     constraints: tuple[Constraint, ...] = ()
+    resource: str = COST
+    resources: Mapping[str, IntArray] = field(default_factory=dict)
 
     @classmethod
     def build(
         cls,
         clients: Clients,
         *,
-        widths: Sequence[float] | FloatArray,
-        budget: float,
+        widths: Sequence[float] | FloatArray | None = None,
+        menu: Menu | None = None,
+        budget: float | Mapping[str, float] | None = None,
         utility: Utility,
         cost: Cost | None = None,
         constraints: Sequence[Constraint] = (),
@@ -129,15 +138,18 @@ class AllocationProblem(Shown):
         clients : Clients
             Their ``max_width`` makes wider subnets inadmissible.
         widths : increasing floats in (0, 1]
-            The menu.
-        budget : float
-            Size-weighted mean cost as a share of the full width's cost: 0.5 is half the compute
-            of everybody training the whole supernet. The integer limit is
-            ``floor(budget * full_cost)`` in exact rationals.
+            The short form of ``menu=Menu.of_widths(widths, cost=cost)``.
+        menu : Menu
+            The options that clients choose from; not beside ``widths``.
+        budget : float, or mapping of resource to float
+            Share of what everybody costs at the menu's option ``full`` (of widths: at width 1):
+            0.5 is half the compute of everybody training the whole supernet. The integer limit
+            is ``floor(budget * full_cost)`` in exact rationals. An absolute limit is a
+            constraint, ``Budget("joules", 5_000)``. May be left out with a menu.
         utility : Utility
             For example :func:`~hasa_opt.problem.utility.hasa`.
         cost : Cost, optional
-            Default: :func:`~hasa_opt.problem.cost.width`.
+            With ``widths``; default: :func:`~hasa_opt.problem.cost.width`.
         constraints : sequence of Constraint
             For example ``[Coverage({0.8: 0.1})]``.
 
@@ -147,32 +159,51 @@ class AllocationProblem(Shown):
             For any value that breaks a rule, before any work starts.
         """
         expect(clients, Clients, "clients")
-        units, denominator = menu_units(widths)
-        menu = units / denominator
-        share = budget_share(budget)
-        priced = cost_table(width_cost() if cost is None else cost, clients, units, denominator)
+        options = one_menu(widths, menu, cost, budget)
         kept = known_constraints(constraints)
-        limit = min(floor(share * priced.full), INT64_ROOM)
-        terms = Terms(clients, units, denominator, priced.costs, limit)
-        rows = [row for item in kept if isinstance(item, RowConstraint) for row in item.rows(terms)]
-        admissible = masked(within_caps(clients, menu), kept, terms)
-        utilities = utility_table(utility, clients, menu, admissible)
-        frozen = (menu, priced.costs, utilities, admissible)
-        for table in frozen:
+        priced = options.priced(clients)
+        budgets = Budgets.read(budget, options, priced, kept)
+        costs, first = priced[budgets.first].costs, budgets.limits.get(budgets.first, INT64_ROOM)
+        terms = Terms(clients, options, {name: own.costs for name, own in priced.items()},
+                      costs, first)  # fmt: skip
+        rows = budgets.rows(priced)
+        rows += [row for item in budgets.others if isinstance(item, RowConstraint)
+                 for row in item.rows(terms)]  # fmt: skip
+        admissible = masked(within_caps(clients, options), kept, terms)
+        utilities = utility_table(utility, clients, options, admissible)
+        for table in (costs, utilities, admissible, *terms.resources.values()):
             table.flags.writeable = False
         return cls(
             clients,
-            *frozen,
-            budget=float(share),
-            limit=limit,
-            full_cost=priced.full,
+            options,
+            costs,
+            utilities,
+            admissible,
+            budget=budgets.share,
+            limit=first,
+            full_cost=priced[budgets.first].full,
             rows=tuple(rows),
             constraints=kept,
+            resource=budgets.first,
+            resources=terms.resources,
         )
+
+    @property
+    def widths(self) -> FloatArray:
+        """Width of each option, ``(m,)``.
+
+        Raises
+        ------
+        InputError
+            If the options of the menu have none.
+        """
+        return self.menu.widths
 
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
         share = budget_share(budget)
+        if self.full_cost is None:
+            raise no_full(self.resource)
         limit = min(floor(share * self.full_cost), INT64_ROOM)
         rows = tuple(
             replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
@@ -186,23 +217,58 @@ class AllocationProblem(Shown):
         return int(self.costs.shape[0])
 
     def __repr__(self) -> str:
-        clients, widths = self.costs.shape
+        clients, size = self.costs.shape
         extra = "".join(f", {constraint_name(item)}" for item in self.constraints)
-        return (
-            f"AllocationProblem({clients} clients x {widths} widths, budget {self.budget:g}{extra})"
-        )
+        what = f"{self.menu.noun}s"
+        return f"AllocationProblem({clients} clients x {size} {what}, {self.budget_words}{extra})"
+
+    @property
+    def share(self) -> float:
+        """The budget as a share of ``full_cost``.
+
+        Raises
+        ------
+        InputError
+            If the budget is an absolute limit.
+        """
+        if self.budget is None:
+            raise no_full(self.resource)
+        return self.budget
+
+    def share_of(self, cost: int) -> float:
+        """A cost in the unit of the budget, as a share of ``full_cost``.
+
+        Raises
+        ------
+        InputError
+            If there is no full cost.
+        """
+        if self.full_cost is None:
+            raise no_full(self.resource)
+        return cost / self.full_cost
+
+    @property
+    def budget_words(self) -> str:
+        """The budget as it was given, in words."""
+        if self.budget is not None:
+            return f"budget {self.budget:g}"
+        return "no budget" if self.limit >= INT64_ROOM else f"{self.limit} {self.resource}"
 
     def __rich__(self) -> Table:
         table = new_table("", "allocation problem")
         total = int(self.clients.samples.sum())
-        widths = listed(self.widths, lambda width: f"{width:g}")
         table.add_row("clients", f"{len(self):,}, with {total:,} samples")
-        table.add_row("widths", widths)
+        table.add_row(f"{self.menu.noun}s", listed(self.menu.names))
         table.add_row("choices", f"{np.count_nonzero(self.admissible):,} of {self.costs.size:,}")
-        table.add_row("budget", f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} cost units")
+        table.add_row("budget", self._budget_cell())
         if self.constraints:
             table.add_row("constraints", listed(self.constraints, constraint_name))
         return table
+
+    def _budget_cell(self) -> str:
+        if self.budget is None or self.full_cost is None:
+            return self.budget_words
+        return f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} {self.resource} units"
 
     @cached_property
     def limits(self) -> tuple[Row, ...]:
@@ -268,14 +334,14 @@ class AllocationProblem(Shown):
             If the shape is wrong or an index is not a whole number within the menu.
         """
         chosen = self.checked(choice)
-        entries = np.arange(0, self.costs.size, self.widths.size) + chosen
+        entries = np.arange(0, self.costs.size, len(self.menu)) + chosen
         violations = []
         banned = np.flatnonzero(~self.admissible.reshape(-1)[entries])
         if banned.size:
             row = int(banned[0])
             violations.append(
-                f"{self.clients.name(row)} cannot train width {self.widths[chosen[row]]:g} "
-                f"({banned.size} client(s) at an inadmissible width)"
+                f"{self.clients.name(row)} cannot train {self.menu.label(int(chosen[row]))} "
+                f"({banned.size} client(s) at an inadmissible {self.menu.noun})"
             )
         spent = int(self.costs.reshape(-1)[entries].sum())
         if spent > self.limit:
@@ -304,6 +370,13 @@ class AllocationProblem(Shown):
         least = int(self.cheapest.sum())
         if least <= self.limit:
             return
+        if self.budget is None or self.full_cost is None:
+            raise InfeasibleError(
+                f"{self.limit} {self.resource} are below the cheapest possible allocation "
+                f"({least}), short by {least - self.limit}: raise the limit to at least {least} "
+                "or add a cheaper option",
+                limits=("budget",),
+            )
         needed = Fraction(least, self.full_cost)
         raise InfeasibleError(
             f"budget {self.budget:g} is below the narrowest possible allocation "
@@ -325,11 +398,11 @@ class AllocationProblem(Shown):
             raise InputError(f"choice of shape {given.shape}: {len(self)} clients expected")
         if given.dtype.kind not in "iu":
             raise InputError(f"choice of {given.dtype}: give integer indices into the menu")
-        if given.min() < 0 or given.max() >= self.widths.size:
-            bad = np.flatnonzero((given < 0) | (given >= self.widths.size))
+        if given.min() < 0 or given.max() >= len(self.menu):
+            bad = np.flatnonzero((given < 0) | (given >= len(self.menu)))
             raise InputError(
                 f"choice {given[bad[0]]} of row {bad[0]} is outside the menu "
-                f"(0 to {self.widths.size - 1})"
+                f"(0 to {len(self.menu) - 1})"
             )
         return given.astype(np.int64, copy=False)
 

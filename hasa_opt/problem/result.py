@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.registry import Registry
@@ -118,9 +119,29 @@ class Allocation(Shown):
         return self.held
 
     @property
+    def options(self) -> npt.NDArray[np.str_]:
+        """Name of the option of each client, ``(n_clients,)``."""
+        return np.array(self.problem.menu.names)[self.choice]
+
+    @property
     def widths(self) -> FloatArray:
-        """Width of each client, ``(n_clients,)``."""
+        """Width of each client, ``(n_clients,)``; 0 for those that are left out.
+
+        Raises
+        ------
+        InputError
+            If the options of the menu have no widths.
+        """
         return self.problem.widths[self.choice]
+
+    @property
+    def spending(self) -> dict[str, int]:
+        """What the allocation takes of each resource of the menu, in exact integer units."""
+        choice = self.choice
+        rows = np.arange(choice.size)
+        return {
+            name: int(table[rows, choice].sum()) for name, table in self.problem.resources.items()
+        }
 
     @cached_property
     def _known_totals(self) -> Totals:
@@ -139,13 +160,16 @@ class Allocation(Shown):
 
     @property
     def spent(self) -> int:
-        """Cost of the allocation in exact integer units; at most ``problem.limit``."""
-        return self._known_totals.spent
+        """Cost of the allocation in exact integer units, of the first resource of the menu.
+
+        At most ``problem.limit`` where that is the resource of the budget.
+        """
+        return next(iter(self.spending.values()), self._known_totals.spent)
 
     @property
     def spent_share(self) -> float:
         """Cost as a share of the full width's cost, comparable with ``budget``."""
-        return self.spent / self.problem.full_cost
+        return self.problem.share_of(self._known_totals.spent)
 
     @property
     def gap(self) -> float:

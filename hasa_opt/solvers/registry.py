@@ -226,10 +226,13 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
                 f"{constraint_name(constraint)}{beside}: {_remedy(problem, constraint)}"
             )
     if Capability.SLACK_BUDGET in record.capabilities and problem.dearest > problem.limit:
-        enough = -(-(10**4) * problem.dearest // problem.full_cost) / 10**4
+        enough = f"{problem.dearest} {problem.resource}"
+        if problem.full_cost is not None:
+            enough = f"{-(-(10**4) * problem.dearest // problem.full_cost) / 10**4:g}"
         raise UnsupportedConstraintError(
-            f"solver {name!r} does not support the budget {problem.budget:g}, which may bind: use "
-            f"highs, or raise the budget to {enough:g}, where every client affords any width"
+            f"solver {name!r} does not support the {problem.budget_words}, which may bind: use "
+            f"highs, or raise the budget to {enough}, where every client affords any "
+            f"{problem.menu.noun}"
         )
 
 

@@ -295,6 +295,8 @@ def _relaxed(
 def _remedy(problem: AllocationProblem, limit: Row, excess: int) -> str:
     bound = limit.bound
     if limit.label == "budget" or isinstance(limit, RobustRow):
+        if problem.budget is None or problem.full_cost is None:
+            return f"raise the limit of {problem.resource} from {bound} to {bound + excess}"
         share = decimal_above(Fraction(bound + excess, problem.full_cost))
         return f"raise the budget from {problem.budget:g} to {share}"
     if limit.upper is None:

@@ -91,10 +91,10 @@ def _check_budget(study: Study) -> None:
     number(study.budget, "budget")
     problem = study.setting_for(study.seeds[0]).problem()
     problem.check_budget()
-    widest = problem.dearest / problem.full_cost
-    if problem.budget > widest * (1 + BUDGET_TOLERANCE):
+    widest = problem.share_of(problem.dearest)
+    if problem.share > widest * (1 + BUDGET_TOLERANCE):
         raise InputError(
-            f"budget {problem.budget:g} is above the widest possible allocation ({widest:.4g}): "
+            f"budget {problem.share:g} is above the widest possible allocation ({widest:.4g}): "
             "policies are compared where they spend it. Lower the budget or add a wider width"
         )
 

@@ -35,7 +35,7 @@ def problem_of(costs, utilities, limit, admissible=None):
     full = max(1, int(costs.max(axis=1).sum()))
     return AllocationProblem(
         hasa.Clients(np.ones(n_clients, dtype=np.int64)),
-        np.arange(1, n_widths + 1) / n_widths,
+        hasa.Menu.of_widths(np.arange(1, n_widths + 1) / n_widths),
         costs,
         utilities,
         admissible,

@@ -1,0 +1,455 @@
+"""Menus: the options that a client chooses from, what each is, and what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import lcm
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    array,
+    extremes,
+    float_array,
+    listed,
+)
+from hasa_opt._utils.names import distinct, tidy
+from hasa_opt._utils.rational import (
+    INT64_ROOM,
+    menu_units,
+    outer_product,
+    rational,
+    refuse_overflow,
+)
+from hasa_opt.clients.clients import Clients
+from hasa_opt.errors import InputError
+from hasa_opt.problem.cost import Cost, CostTable, evaluated, whole_costs
+from hasa_opt.problem.cost import width as width_cost
+
+__all__ = ["COST", "SKIP", "WIDTH", "Menu"]
+
+SKIP = "skip"
+"""Name of the option that leaves a client out of training, in menus made of widths."""
+
+WIDTH = "width"
+"""Attribute that says which share of the supernet an option trains; 0: none."""
+
+COST = "cost"
+"""Name of the only resource of a menu of widths."""
+
+_DENOMINATOR = 10**9
+_SAME = 1e-9
+
+Per = Literal["client", "sample"]
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Menu:
+    """Named options, their attributes, and what each costs of every resource.
+
+    Costs need not grow with anything, and a client may lack options. Give them to
+    :meth:`hasa_opt.AllocationProblem.build`.
+
+    Parameters
+    ----------
+    names : m distinct strings
+        The options.
+    costs : mapping of resource to whole numbers
+        ``(n_clients, m)`` for each client; ``(m,)`` with ``per="client"``, the same for all, or
+        ``per="sample"``, to be multiplied by each client's samples; a mapping of device class to
+        ``(m,)``, with ``device``; or a cost family such as :func:`~hasa_opt.problem.cost.width`,
+        which asks the attribute "width".
+    per : {"client", "sample"} or mapping of resource to one of them, optional
+        What a cost of shape ``(m,)`` is for. It has no default: a factor of the samples is not
+        guessed.
+    attributes : mapping of attribute to (m,) floats, optional
+        What each option is: "width", "epochs", "depth", "rank" or any other number.
+    allowed : (n_clients, m) bools, optional
+        False where a client does not have an option. Default: all have all.
+    full : str, optional
+        The option that a budget share is a share of: 0.5 is half of what everybody would cost at
+        this one. Default: cost families take width 1; other costs have no shares.
+    device : (n_clients,) strings, optional
+        Device class of each client, for costs by class.
+
+    Raises
+    ------
+    InputError
+        For a value that breaks one of these rules. What depends on the clients is checked when
+        the problem is built.
+
+    Examples
+    --------
+    >>> menu = Menu(
+    ...     ["skip", "narrow", "wide"],
+    ...     costs={"joules": [0, 3, 10]},
+    ...     per="client",
+    ...     attributes={"width": [0, 0.5, 1]},
+    ...     full="wide",
+    ... )
+    >>> len(menu), menu.attributes["width"].tolist()
+    (3, [0.0, 0.5, 1.0])
+    """
+
+    names: tuple[str, ...]
+    costs: Mapping[str, Any]
+    per: Mapping[str, Per]
+    attributes: Mapping[str, FloatArray]
+    allowed: BoolArray | None
+    full: str | None
+    device: tuple[str, ...] | None
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        costs: Mapping[str, Any],
+        per: Per | Mapping[str, Per] | None = None,
+        attributes: Mapping[str, npt.ArrayLike] | None = None,
+        allowed: npt.ArrayLike | None = None,
+        full: str | None = None,
+        device: Sequence[str] | None = None,
+    ) -> None:
+        options = distinct(names, "names of options")
+        if not options:
+            raise InputError("the menu is empty: give at least one option")
+        resources = _resources(costs)
+        fields = {
+            "names": options,
+            "costs": resources,
+            "per": _per(per, resources),
+            "attributes": _attributes(attributes or {}, len(options)),
+            "allowed": None if allowed is None else _allowed(allowed, len(options)),
+            "full": None if full is None else _known(full, options, "full"),
+            "device": None if device is None else tuple(tidy(name) for name in device),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def of_widths(
+        cls,
+        widths: Sequence[float] | FloatArray,
+        *,
+        skip: bool = False,
+        cost: Cost | None = None,
+    ) -> Menu:
+        """Make a menu of widths: the shortest form.
+
+        Parameters
+        ----------
+        widths : increasing floats in (0, 1]
+        skip : bool
+            Whether a client may be left out: an option "skip" of width 0 comes first.
+        cost : Cost, optional
+            Default: :func:`~hasa_opt.problem.cost.width`.
+
+        Examples
+        --------
+        >>> Menu.of_widths([0.25, 0.5], skip=True).names
+        ('skip', '0.25', '0.5')
+        """
+        units, denominator = menu_units(widths)
+        values = (units / denominator).tolist()
+        names = [f"{width:g}" if float(f"{width:g}") == width else repr(width) for width in values]
+        if skip:
+            names, values = [SKIP, *names], [0.0, *values]
+        return cls(
+            names,
+            costs={COST: width_cost() if cost is None else cost},
+            attributes={WIDTH: values},
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Names of the resources, in their order."""
+        return tuple(self.costs)
+
+    @property
+    def widths(self) -> FloatArray:
+        """Width of each option, ``(m,)``.
+
+        Raises
+        ------
+        InputError
+            If the options have none.
+        """
+        return self.attribute(WIDTH)
+
+    def attribute(self, name: str) -> FloatArray:
+        """Values of an attribute, ``(m,)``.
+
+        Raises
+        ------
+        InputError
+            If the options do not have it.
+        """
+        if name not in self.attributes:
+            known = listed(self.attributes, repr) or "none"
+            raise InputError(
+                f"the options have no attribute {name!r} (they have: {known}): give "
+                f"Menu(attributes={{{name!r}: ...}})"
+            )
+        return self.attributes[name]
+
+    @cached_property
+    def units(self) -> tuple[IntArray, int] | None:
+        """Widths as whole numbers and their common denominator; None without widths."""
+        if WIDTH not in self.attributes:
+            return None
+        exact = [rational(width, WIDTH, snap=True) for width in self.attributes[WIDTH].tolist()]
+        denominator = lcm(*(width.denominator for width in exact))
+        if denominator > _DENOMINATOR:
+            raise InputError(
+                "the widths have no common denominator up to 10**9: round them to 6 decimals"
+            )
+        return np.array([int(width * denominator) for width in exact], dtype=np.int64), denominator
+
+    @cached_property
+    def only_widths(self) -> bool:
+        """Whether the options are widths and nothing else: named by their numbers."""
+        return self.attributes.keys() == {WIDTH} and all(
+            name == SKIP if width == 0 else name in (f"{width:g}", repr(width))
+            for name, width in zip(self.names, self.widths.tolist(), strict=True)
+        )
+
+    @property
+    def noun(self) -> str:
+        """What an option is called in messages: "width" or "option"."""
+        return "width" if self.only_widths else "option"
+
+    def label(self, index: int) -> str:
+        """One option in words."""
+        if self.only_widths and self.names[index] != SKIP:
+            return f"width {self.names[index]}"
+        return f"option {self.names[index]!r}"
+
+    def priced(self, clients: Clients) -> dict[str, Priced]:
+        """Cost of each option for each client, by resource.
+
+        Raises
+        ------
+        InputError
+            If a table does not fit the clients, or a total would overflow.
+        """
+        if self.allowed is not None and len(self.allowed) != len(clients):
+            raise InputError(
+                f"allowed has {len(self.allowed)} rows, there are {len(clients)} clients"
+            )
+        return {name: self._priced(name, clients) for name in self.costs}
+
+    def _priced(self, resource: str, clients: Clients) -> Priced:
+        given = self.costs[resource]
+        if callable(given):
+            table = self._of_family(given, resource, clients)
+            return Priced(table.costs, int(table.full))
+        values = self._of_classes(given, resource, clients)
+        at = None if self.full is None else self.names.index(self.full)
+        if values.ndim == 1:
+            values, full = self._of_row(values, resource, clients, at)
+        else:
+            if values.shape != (len(clients), len(self)):
+                raise InputError(
+                    f"costs of {resource!r} have shape {values.shape}: give {(len(self),)} with "
+                    f'per="client" or per="sample", or {(len(clients), len(self))}'
+                )
+            full = None if at is None else int(values[:, at].sum(dtype=object))
+        refuse_overflow(values, f"costs of {resource!r}")
+        return Priced(values, _checked_full(full, resource, self.full))
+
+    def _of_family(self, cost: Cost, resource: str, clients: Clients) -> CostTable:
+        if self.units is None:
+            raise InputError(
+                f"costs of {resource!r} are a cost family, which asks the width of each option: "
+                f'give Menu(attributes={{"{WIDTH}": ...}}), or whole numbers'
+            )
+        return _checked(evaluated(cost, clients, *self.units), (len(clients), len(self)))
+
+    def _of_classes(self, given: Any, resource: str, clients: Clients) -> IntArray:
+        """A table of numbers, or one made from the rows of the device classes."""
+        if not isinstance(given, Mapping):
+            return whole_costs(given, f"cost of {resource!r}")
+        if self.device is None or len(self.device) != len(clients):
+            raise InputError(
+                f"costs of {resource!r} are given by device class: give Menu(device=...), one "
+                f"class for each of the {len(clients)} clients"
+            )
+        rows = {
+            tidy(name): whole_costs(row, f"cost of {resource!r}") for name, row in given.items()
+        }
+        for name, row in rows.items():
+            if row.shape != (len(self),):
+                raise InputError(
+                    f"costs of {resource!r} for {name!r} have shape {row.shape}: give "
+                    f"{(len(self),)}"
+                )
+        unknown = sorted(set(self.device) - set(rows))
+        if unknown:
+            raise InputError(
+                f"costs of {resource!r} are not given for device class {listed(unknown, repr)}"
+            )
+        table = np.stack([rows[name] for name in self.device])
+        if self.per.get(resource) == "sample":
+            refuse_overflow(table, f"costs of {resource!r}", int(clients.samples.max()))
+            table = table * clients.samples[:, None]
+        return table
+
+    def _of_row(
+        self, values: IntArray, resource: str, clients: Clients, at: int | None
+    ) -> tuple[IntArray, int | None]:
+        """A cost that is the same for all clients, or for each of their samples."""
+        if values.shape != (len(self),):
+            raise InputError(
+                f"costs of {resource!r} have shape {values.shape}, but there are {len(self)} "
+                "options"
+            )
+        each = None if at is None else int(values[at])
+        if self.per.get(resource) == "sample":
+            table = outer_product(clients.samples, values, f"costs of {resource!r}")
+            return table, None if each is None else each * int(clients.samples.sum())
+        if self.per.get(resource) == "client":
+            table = np.tile(values, (len(clients), 1))
+            return table, None if each is None else each * len(clients)
+        raise InputError(
+            f'costs of {resource!r} are one row for all clients: say per="client" (the same for '
+            'each) or per="sample" (multiplied by each client\'s samples)'
+        )
+
+    def select(self, key: object, what: str) -> BoolArray:
+        """Which options a name, or a width, stands for; ``(m,)`` bools.
+
+        Raises
+        ------
+        InputError
+            If there is none, with the options that there are.
+        """
+        if isinstance(key, str):
+            name = tidy(key)
+            if name in self.names:
+                return np.array([option == name for option in self.names])
+            raise InputError(
+                f"{what} names option {key!r}, which is not in the menu ({listed(self.names)})"
+            )
+        wanted = rational(key, f"{what} width", snap=True)  # type: ignore[arg-type]
+        if self.units is not None:
+            units, denominator = self.units
+            found = np.array([Fraction(int(unit), denominator) == wanted for unit in units])
+            if found.any():
+                return found
+        values = listed(self.attributes.get(WIDTH, ()), lambda width: f"{width:g}")
+        raise InputError(
+            f"{what} names width {key}, which is not in the menu ({values or 'it has no widths'})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """What the options cost of one resource.
+
+    Attributes
+    ----------
+    costs : (n_clients, m) int64
+        At least 0.
+    full : int or None
+        Cost of all clients at the option that shares refer to; None: there is none.
+    """
+
+    costs: IntArray
+    full: int | None
+
+
+def _checked(priced: CostTable, shape: tuple[int, int]) -> CostTable:
+    """Costs as int64 from 0, with no total beyond 2**62, and a full cost above 0."""
+    costs = owned(array(priced.costs, "cost table"))
+    if costs.shape != shape or costs.dtype != np.int64:
+        raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
+    least, largest = extremes(costs)
+    if least < 0:
+        raise InputError(f"cost {least} is negative: costs start at 0")
+    refuse_overflow(costs, "the cost table", int(largest))
+    if not (isinstance(priced.full, Integral) and 0 < priced.full <= INT64_ROOM):
+        raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
+    return CostTable(costs, priced.full)
+
+
+def owned(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The table itself if it is read-only and owns its memory, else a copy."""
+    return np.array(table) if table.flags.writeable or table.base is not None else table
+
+
+def _resources(costs: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(costs, Mapping) or not costs:
+        raise InputError(
+            f"costs {costs!r}: give a mapping of at least one resource to whole numbers, such as "
+            '{"joules": [3, 10]}'
+        )
+    names = distinct(list(costs), "resources")
+    return dict(zip(names, costs.values(), strict=True))
+
+
+def _per(per: Per | Mapping[str, Per] | None, resources: Mapping[str, Any]) -> dict[str, Per]:
+    if per is None:
+        return {}
+    given = per if isinstance(per, Mapping) else dict.fromkeys(resources, per)
+    for resource, kind in given.items():
+        if resource not in resources:
+            raise InputError(
+                f"per names {resource!r}, which is not among {listed(resources, repr)}"
+            )
+        if kind not in ("client", "sample"):
+            raise InputError(f'per={kind!r} must be "client" or "sample"')
+    return dict(given)
+
+
+def _attributes(given: Mapping[str, npt.ArrayLike], size: int) -> dict[str, FloatArray]:
+    found = {}
+    for name, values in given.items():
+        found[tidy(name)] = float_array(values, f"attribute {name!r}", (size,)).copy()
+        found[tidy(name)].flags.writeable = False
+    widths = found.get(WIDTH)
+    if widths is not None:
+        for row in np.flatnonzero(~((widths >= 0) & (widths <= 1))):
+            raise InputError(
+                f"width {widths[row]} of option {row} must lie in [0, 1]: 1 is the whole supernet, "
+                "0 leaves the client out"
+            )
+    return found
+
+
+def _allowed(given: npt.ArrayLike, size: int) -> BoolArray:
+    table = array(given, "allowed")
+    if table.dtype != np.bool_ or table.ndim != 2 or table.shape[1] != size:
+        raise InputError(
+            f"allowed of {table.dtype}{table.shape}: give bools of shape (n_clients, {size})"
+        )
+    return table.copy()
+
+
+def _known(name: str, options: tuple[str, ...], what: str) -> str:
+    if tidy(name) not in options:
+        raise InputError(f"{what}={name!r} is no option: choose one of {listed(options, repr)}")
+    return tidy(name)
+
+
+def _checked_full(full: int | None, resource: str, option: str | None) -> int | None:
+    """A full cost that a share can refer to: above 0."""
+    if full is None or full == 0:
+        return None
+    if full > INT64_ROOM:
+        raise InputError(
+            f"costs of {resource!r}: {full} for everybody at {option!r} exceeds 2**62: choose a "
+            "larger unit"
+        )
+    return full
