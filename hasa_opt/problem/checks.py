@@ -109,8 +109,8 @@ def within_caps(clients: Clients, menu: Menu) -> BoolArray:
         ].min()
         raise InputError(
             f"row {row} ({clients.name(row)!r}), column 'max_width': "
-            f"{clients.max_width[row]:g} is below the narrowest width {narrowest:g}: add a narrower "
-            f"width or leave the client out ({stuck.size} such row(s))"
+            f"{clients.max_width[row]:g} is below the narrowest width {narrowest:g}: add a "
+            f"narrower width or leave the client out ({stuck.size} such row(s))"
         )
     return admissible
 
