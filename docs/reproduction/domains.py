@@ -22,6 +22,7 @@ from run import POLICIES as REPEATED
 import hasa_opt as hasa
 from hasa_opt import models, tasks
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt.federated import LocalTraining
 from hasa_opt.policies import POLICIES, Policy, Setting
 from hasa_opt.study.inference import paired as paired_difference
 
@@ -33,7 +34,7 @@ COMPARED = (
 )  # fmt: skip
 REFERENCES = ("uniform", "hasa", "uniform+personal")
 PROBE_ROUNDS, ROUNDS = 30, 30
-LEARNING_RATE, LOCAL_EPOCHS = 0.01, 1
+TRAINING = LocalTraining(epochs=1, learning_rate=0.01)
 CHANNELS = (8, 16)
 
 
@@ -45,9 +46,7 @@ def network() -> models.CNN:
 def predict(task: tasks.Task, budget: float, seed: int) -> hasa.Headroom:
     """Probe the task on training data and ask what allocation would gain."""
     model = models.fresh(network(), seed)
-    found = hasa.probe(
-        model, task, WIDTHS, PROBE_ROUNDS, seed, budget=budget, learning_rate=LEARNING_RATE
-    )
+    found = hasa.probe(model, task, WIDTHS, PROBE_ROUNDS, seed, budget=budget, training=TRAINING)
     Console().print(found, f"The probe costs {found.cost(ROUNDS, budget):.0%} of one run.")
     return hasa.headroom(found, task.clients(), budget)
 
@@ -70,7 +69,7 @@ def study(task: tasks.Task, budget: float, policies: Sequence[str], seeds: range
         budget=budget,
         widths=WIDTHS,
         rounds=ROUNDS,
-        learning_rate=LEARNING_RATE,
+        training=TRAINING,
     )
 
 
@@ -80,7 +79,7 @@ def paired(done: hasa.Study) -> Table:
     table = Table(title=f"{title} {done.budget:g}", box=SIMPLE_HEAD)
     for name in ("policy", "against", "difference", "95 % interval", "wins"):
         table.add_column(name, justify="left" if name in ("policy", "against") else "right")
-    means = dict(zip(done.policies, done.results.measure(), strict=True))
+    means = dict(zip(done.results.policies, done.results.measure(), strict=True))
     references = [other for other in REFERENCES if other in means]
     contrasts = [
         (own, other)
@@ -105,7 +104,7 @@ def by_client(done: hasa.Study) -> Table:
     table = Table(title="Own-width test accuracy of each client, %", box=SIMPLE_HEAD)
     for name in ("policy", *done.task.client_names):
         table.add_column(name, justify="left" if name == "policy" else "right")
-    for policy, own in zip(done.policies, done.results.own.mean(axis=1), strict=True):
+    for policy, own in zip(done.results.policies, done.results.own.mean(axis=1), strict=True):
         table.add_row(policy, *(f"{100 * accuracy:.1f}" for accuracy in own))
     return table
 

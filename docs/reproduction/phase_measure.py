@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from domains import LEARNING_RATE, LOCAL_EPOCHS, PROBE_ROUNDS, network
+from domains import PROBE_ROUNDS, TRAINING, network
 from phase import WIDTHS
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
+from hasa_opt.federated import LocalTraining
 
 __all__ = ["RECIPES", "measure"]
 
@@ -25,7 +25,7 @@ class Recipe:
     task: Callable[[Path | None], tasks.Task]
     model: Callable[[tasks.Task], models.SupernetModel]
     rounds: int
-    options: dict[str, Any]
+    training: LocalTraining | None = None
 
 
 def _recurrent(task: tasks.Task) -> models.SupernetModel:
@@ -33,14 +33,14 @@ def _recurrent(task: tasks.Task) -> models.SupernetModel:
 
 
 RECIPES = {
-    "titles": Recipe(tasks.titles, _recurrent, 10, {}),
-    "docstrings": Recipe(lambda _: tasks.load("docstrings"), _recurrent, 10, {}),
-    "digits": Recipe(lambda _: tasks.load("digits"), lambda task: models.CNN(10), 10, {}),
+    "titles": Recipe(tasks.titles, _recurrent, 10),
+    "docstrings": Recipe(lambda _: tasks.load("docstrings"), _recurrent, 10),
+    "digits": Recipe(lambda _: tasks.load("digits"), lambda task: models.CNN(10), 10),
     "domains": Recipe(
         lambda _: tasks.load("domains"),
         lambda task: network(),
         PROBE_ROUNDS,
-        {"learning_rate": LEARNING_RATE, "local_epochs": LOCAL_EPOCHS},
+        TRAINING,
     ),
 }
 
@@ -54,7 +54,7 @@ def measure(titles: Path | None, names: list[str]) -> Iterator[dict[str, str]]:
         recipe = RECIPES[name]
         task = recipe.task(titles)
         model = models.fresh(recipe.model(task), SEED)
-        found = hasa.probe(model, task, WIDTHS, recipe.rounds, SEED, **recipe.options)
+        found = hasa.probe(model, task, WIDTHS, recipe.rounds, SEED, training=recipe.training)
         for row, client in enumerate(task.client_names):
             points = found.utility[row] * len(task)
             yield {

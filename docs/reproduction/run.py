@@ -22,6 +22,7 @@ from records import keep, keep_choices, reasons, rounded
 from rich.progress import track
 
 from hasa_opt import tasks
+from hasa_opt.federated import Execution, LocalTraining
 from hasa_opt.models import GRULanguageModel
 from hasa_opt.study import Results, Study
 from hasa_opt.study.outcome import gather
@@ -66,11 +67,8 @@ class Setting:
             budget=self.budget,
             widths=WIDTHS,
             rounds=ROUNDS,
-            local_epochs=1,
-            batch_size=32,
-            learning_rate=0.02,
-            optimizer="adam",
-            engine="auto" if self.hidden < 64 else "sequential",
+            training=LocalTraining(epochs=1, batch_size=32, learning_rate=0.02, optimizer="adam"),
+            execution=Execution(engine="auto" if self.hidden < 64 else "sequential", workers=1),
         )
 
 
@@ -119,7 +117,7 @@ def measured(
     """Results of one seed, and why it chose what is recommended."""
     follow(parent)
     study = setting.study(load(seed=seed), seed, tuple(policies))
-    done = study.run(workers=1, directory=directory / str(setting), compare_solvers=False)
+    done = study.run(directory=directory / str(setting), compare_solvers=False)
     results = gather(done.outcomes, done.task.client_names, done.task.samples)
     return rounded(results), reasons(done.outcomes)
 

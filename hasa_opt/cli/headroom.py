@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -27,13 +29,20 @@ from hasa_opt.cli.options import (
     split_numbers,
 )
 from hasa_opt.cli.study import build_model, load_task, require_learning_side
+from hasa_opt.cli.training import BatchSize, LearningRate, settings
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.prediction import Headroom
 from hasa_opt.forecast.prediction import headroom as predict
 from hasa_opt.forecast.probing import Probe, probe
-from hasa_opt.forecast.recommendation import Recommendation, recommend
+from hasa_opt.forecast.recommendation import Recommendation, advise
+from hasa_opt.policies.policy import LOCAL_BIAS, PERSONAL
+
+if TYPE_CHECKING:
+    from hasa_opt.federated import LocalTraining
+    from hasa_opt.models import SupernetModel
+    from hasa_opt.tasks import Task
 
 __all__ = ["headroom"]
 
@@ -43,58 +52,77 @@ _TABLE = (
 )
 
 
+ClientsTable = Annotated[
+    Path | None, typer.Argument(metavar="[CLIENTS.csv]", help="One row per client.")
+]
+Utilities = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="CSV", help="Columns: name, then one per width. Twice: two halves of the data."
+    ),
+]
+Noise = Annotated[
+    float | None, typer.Option(help="Standard error of the entries of a single --utilities.")
+]
+DataFile = Annotated[Path | None, typer.Option(help="CSV of texts to probe.")]
+TaskName = Annotated[
+    str | None, typer.Option(help="Embedded task to probe: docstrings, digits or domains.")
+]
+Menu = Annotated[
+    str | None,
+    typer.Option(help="Menu of widths, comma-separated; a table has its own.", show_default=MENU),
+]
+RuleNames = Annotated[
+    str | None, typer.Option(help="Comma-separated; default: hasa,reverse if labels count.")
+]
+PilotRepeats = Annotated[
+    int,
+    typer.Option(
+        "--pilot", min=0, help="Repetitions of a pilot of what the probe proposes; 0: none."
+    ),
+]
+Deploy = Annotated[
+    float | None,
+    typer.Option(
+        help="Widest subnet that devices can deploy, if wider than what they train; asks for "
+        "a recommendation too."
+    ),
+]
+RunRounds = Annotated[
+    int, typer.Option(min=1, help="Rounds of the real run, to compare the cost with.")
+]
+
+
+@dataclass(frozen=True, eq=False)
+class _Forecast:
+    """What was measured and predicted; without data, the prediction alone."""
+
+    headroom: Headroom
+    probe: Probe | None = None
+    advice: Recommendation | None = None
+    pilot: Pilot | None = None
+
+
 def headroom(
-    clients: Annotated[
-        Path | None, typer.Argument(metavar="[CLIENTS.csv]", help="One row per client.")
-    ] = None,
-    utilities: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="CSV", help="Columns: name, then one per width. Twice: two halves of the data."
-        ),
-    ] = None,
-    noise: Annotated[
-        float | None, typer.Option(help="Standard error of the entries of a single --utilities.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="CSV of texts to probe.")] = None,
+    clients: ClientsTable = None,
+    utilities: Utilities = None,
+    noise: Noise = None,
+    data: DataFile = None,
     text_column: TextOption = "text",
     client_column: ClientOption = "client",
-    task: Annotated[
-        str | None, typer.Option(help="Embedded task to probe: docstrings, digits or domains.")
-    ] = None,
+    task: TaskName = None,
     model: ModelName = None,
     hidden: Hidden = 64,
     embedding: Embedding = 64,
     budget: Budget = 0.5,
-    widths: Annotated[
-        str | None,
-        typer.Option(
-            help="Menu of widths, comma-separated; a table has its own.",
-            show_default=MENU,
-        ),
-    ] = None,
-    rules: Annotated[
-        str | None, typer.Option(help="Comma-separated; default: hasa,reverse if labels count.")
-    ] = None,
+    widths: Menu = None,
+    rules: RuleNames = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe.")] = 10,
-    pilot_repeats: Annotated[
-        int,
-        typer.Option(
-            "--pilot", min=0, help="Repetitions of a pilot of what the probe proposes; 0: none."
-        ),
-    ] = 0,
-    deploy: Annotated[
-        float | None,
-        typer.Option(
-            help="Widest subnet that devices can deploy, if wider than what they train; asks for "
-            "a recommendation too."
-        ),
-    ] = None,
-    run_rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds of the real run, to compare the cost with.")
-    ] = 100,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[float, typer.Option()] = 0.02,
+    pilot_repeats: PilotRepeats = 0,
+    deploy: Deploy = None,
+    run_rounds: RunRounds = 100,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     as_json: AsJson = False,
@@ -105,25 +133,21 @@ def headroom(
     the probe proposes is trained as well, for as many rounds, and a recommendation is made; with
     --deploy, ordered dropout may be recommended.
     """
-    options: dict[str, Any] = {"confidence": confidence, "seed": seed}
+    options: dict[str, Any] = {"budget": budget, "confidence": confidence, "seed": seed}
     if rules is not None:
         options["rules"] = split_names(rules)
-    probed: Probe | None = None
-    advice: Recommendation | None = None
-    tried: Pilot | None = None
-    recommending = bool(pilot_repeats) or deploy is not None
     if utilities:
         if clients is None or data is not None or task is not None:
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
         if widths is not None:
             raise InputError("a table of --utilities has its own widths: leave --widths out")
-        if recommending:
+        if pilot_repeats or deploy is not None:
             raise InputError(
                 "--pilot and --deploy need data to train on: give --data or --task, not a table"
             )
         read = Clients.read_csv(clients)
         menu, values = _tables(utilities, read)
-        found = predict(values, read, budget, widths=menu, noise=noise, **options)
+        found = _Forecast(predict(values, read, widths=menu, noise=noise, **options))
     else:
         if clients is not None or (data is None) == (task is None):
             raise InputError(
@@ -132,70 +156,99 @@ def headroom(
             )
         if noise is not None:
             raise InputError("--noise is that of a table: a probe measures its own, leave it out")
+        menu = _menu(widths, deploy)
         require_learning_side()
+        loaded = load_task(data, text_column, client_column, task or "")
+        supernet = build_model(loaded, model, hidden, embedding)
+        training = settings(batch_size=batch_size, learning_rate=learning_rate)["training"]
+        lab = _Lab(supernet, loaded, training, rounds, seed)
+        found = _measured(lab, menu, pilot_repeats, deploy, options)
+    _show(found, run_rounds, as_json)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lab:
+    """What is probed and piloted, and how."""
+
+    model: SupernetModel
+    task: Task
+    training: LocalTraining
+    rounds: int
+    seed: int
+
+    def probe(self, menu: Sequence[float], budget: float | None) -> Probe:
+        """Measure what widths are worth."""
+        name, rounds = self.task.name, self.rounds
+        with busy(f"probing {name}: {rounds} rounds on each half of the training data"):
+            return probe(
+                self._fresh, self.task, menu, rounds, self.seed,
+                budget=budget, training=self.training,
+            )  # fmt: skip
+
+    def pilot(self, advice: Recommendation, repeats: int) -> Pilot:
+        """Try what is proposed."""
+        names = ", ".join(own.policy.rule for own in advice.proposals)
+        with busy(f"piloting {names}: {self.rounds} rounds, {repeats} times"):
+            return pilot(
+                self._fresh, self.task, advice.to_pilot, self.rounds, self.seed,
+                repeats=repeats, training=advice.policy.changed("training", self.training),
+            )  # fmt: skip
+
+    @property
+    def _fresh(self) -> SupernetModel:
         from hasa_opt.models import fresh
 
-        loaded = load_task(data, text_column, client_column, task or "")
-        supernet = fresh(build_model(loaded, model, hidden, embedding), seed)
-        menu = split_numbers(widths or MENU, "--widths")
-        if deploy is not None and not min(menu) <= deploy <= 1:
-            raise InputError(
-                f"--deploy {deploy:g} must lie between the narrowest width, {min(menu):g}, and 1: "
-                "deploy a wider subnet or add a narrower width"
-            )
-        training: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate}
-        with busy(f"probing {loaded.name}: {rounds} rounds on each half of the training data"):
-            probed = probe(
-                supernet,
-                loaded,
-                menu,
-                rounds,
-                seed,
-                budget=budget if recommending else None,
-                **training,
-            )
-        found = predict(probed, loaded.clients(), budget, **options)
-        if recommending:
-            decide = partial(
-                recommend, probed, loaded.clients(), budget, deploy=deploy, confidence=confidence
-            )
-            advice = decide()
-            if advice.proposals and pilot_repeats:
-                ways = {str(own.policy): own.widths for own in advice.proposals}
-                with busy(f"piloting {', '.join(ways)}: {rounds} rounds, {pilot_repeats} times"):
-                    tried = pilot(
-                        supernet,
-                        loaded,
-                        {"uniform": found.uniform, **ways},
-                        rounds,
-                        seed,
-                        repeats=pilot_repeats,
-                        output_bias=advice.output_bias,
-                        **training,
-                    )
-                advice = decide(pilot=tried)
-    _show(found, probed, advice, tried, run_rounds, as_json)
+        return fresh(self.model, self.seed)
 
 
-def _show(
-    found: Headroom,
-    probed: Probe | None,
-    advice: Recommendation | None,
-    tried: Pilot | None,
-    run_rounds: int,
-    as_json: bool,
-) -> None:
+def _measured(
+    lab: _Lab,
+    menu: Sequence[float],
+    pilot_repeats: int,
+    deploy: float | None,
+    options: Mapping[str, Any],
+) -> _Forecast:
+    """Probe, predict and, where that is asked for, recommend."""
+    recommending = bool(pilot_repeats) or deploy is not None
+    clients, budget = lab.task.clients(), options["budget"]
+    probed = lab.probe(menu, budget if recommending else None)
+    found = predict(probed, clients, **options)
+    if not recommending:
+        return _Forecast(found, probed)
+    advice, tried = advise(
+        probed,
+        clients,
+        budget,
+        pilot=partial(lab.pilot, repeats=pilot_repeats) if pilot_repeats else None,
+        deploy=deploy,
+        confidence=options["confidence"],
+    )
+    return _Forecast(found, probed, advice, tried)
+
+
+def _menu(widths: str | None, deploy: float | None) -> list[float]:
+    menu = split_numbers(widths or MENU, "--widths")
+    if deploy is not None and not min(menu) <= deploy <= 1:
+        raise InputError(
+            f"--deploy {deploy:g} must lie between the narrowest width, {min(menu):g}, and 1: "
+            "deploy a wider subnet or add a narrower width"
+        )
+    return menu
+
+
+def _show(found: _Forecast, run_rounds: int, as_json: bool) -> None:
     """Print the probe, the rules and the verdict, the pilot and what is recommended."""
-    cost = None if probed is None else probed.cost(run_rounds, found.budget)
+    room, probed, advice, tried = found.headroom, found.probe, found.advice, found.pilot
+    cost = None if probed is None else probed.cost(run_rounds, room.budget)
     if as_json:
-        record = found.record() | ({} if probed is None else {"probe": _record(probed, cost)})
+        record = room.record() | ({} if probed is None else {"probe": _record(probed, cost)})
         print_json(record | ({} if advice is None else {"recommended": _advised(advice)}))
         return
     console = Console()
     if probed is not None:
         console.print(probed)
-    console.print(found.table())
-    console.print(found.sentence, highlight=False, soft_wrap=True, markup=False)
+    console.print(room.table())
+    console.print(room.sentence, highlight=False, soft_wrap=True, markup=False)
     if cost is not None:
         note = f"the probe cost {cost:.1%} of the training of {run_rounds} rounds at this budget"
         console.print(note, highlight=False, soft_wrap=True)
@@ -209,12 +262,12 @@ def _show(
 
 def _advised(advice: Recommendation) -> dict[str, Any]:
     return {
-        "policy": advice.policy,
-        "scheme": advice.scheme,
-        "personal": advice.personal,
-        "output_bias": advice.output_bias,
-        "widths": advice.widths.tolist(),
-        "proposals": [own.policy for own in advice.proposals],
+        "policy": advice.policy.rule,
+        "scheme": advice.subnets.scheme,
+        "personal": PERSONAL in advice.policy.options,
+        "output_bias": "local" if LOCAL_BIAS in advice.policy.options else "shared",
+        "widths": advice.subnets.widths.tolist(),
+        "proposals": [own.policy.rule for own in advice.proposals],
         "reason": advice.reason,
     }
 

@@ -13,12 +13,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hasa_opt import policies
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
 
-MENU = "0.2,0.35,0.5,0.65,0.8"
-"""Widths where none are given."""
+MENU = ",".join(map(str, policies.MENU))
+"""Widths where none are given, as an option takes them."""
 
 ClientsFile = Annotated[Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client.")]
 Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]

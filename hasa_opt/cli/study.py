@@ -28,6 +28,22 @@ from hasa_opt.cli.options import (
     split_numbers,
     training_bar,
 )
+from hasa_opt.cli.training import (
+    Aggregation,
+    BatchSize,
+    ClientsPerRound,
+    Engine,
+    EvaluateOn,
+    Executor,
+    Interpolation,
+    LearningRate,
+    LocalEpochs,
+    Optimizer,
+    OutputBias,
+    WeightPower,
+    Workers,
+    settings,
+)
 from hasa_opt.errors import InputError, MissingExtraError
 from hasa_opt.policies import POLICIES
 
@@ -44,52 +60,50 @@ _OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
 
 _NAMES = ", ".join(POLICIES)
 
+DataFile = Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")]
+TaskName = Annotated[str, typer.Option(help="docstrings, digits or domains.")]
+Policies = Annotated[
+    str, typer.Option(help=f"Comma-separated: {_NAMES}; with options as in hasa+personal.")
+]
+RoundsBy = Annotated[str, typer.Option(help="Which round counts: fixed (the last) or validation.")]
+PilotRepeats = Annotated[
+    int,
+    typer.Option(min=0, help="Repetitions of the pilot that recommended asks for; 0: none."),
+]
+
 
 def study(
-    data: Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")] = None,
+    data: DataFile = None,
     text_column: TextOption = "text",
     client_column: ClientOption = "client",
-    task: Annotated[str, typer.Option(help="docstrings, digits or domains.")] = "docstrings",
+    task: TaskName = "docstrings",
     model: ModelName = None,
     hidden: Hidden = 64,
     embedding: Embedding = 64,
-    policies: Annotated[
-        str, typer.Option(help=f"Comma-separated: {_NAMES}; with options as in hasa+personal.")
-    ] = "uniform,hasa,reverse,optimal",
+    policies: Policies = "uniform,hasa,reverse,optimal",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     rounds: Annotated[int, typer.Option(min=1)] = 10,
-    rounds_by: Annotated[
-        str, typer.Option(help="Which round counts: fixed (the last) or validation.")
-    ] = "fixed",
+    rounds_by: RoundsBy = "fixed",
     budget: Budget = 0.5,
     budget_in: Annotated[str, typer.Option(help="width or flops.")] = "width",
     widths: Widths = MENU,
     score: Score = "jensen_shannon",
-    local_epochs: Annotated[int, typer.Option(min=1)] = 1,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[float, typer.Option()] = 0.02,
-    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    aggregation: Annotated[str, typer.Option(help="full or selective.")] = "full",
-    evaluate: Annotated[str, typer.Option(help="subnet or supernet.")] = "subnet",
-    engine: Annotated[str, typer.Option(help="sequential, batched or auto.")] = "sequential",
-    weight_power: Annotated[
-        float, typer.Option(help="Clients weigh by their samples to this power.")
-    ] = 1.0,
-    output_bias: Annotated[str, typer.Option(help="shared or local.")] = "shared",
-    mix: Annotated[
-        str, typer.Option(help="Share of the local model in a personal one, or validation.")
-    ] = "0.75",
+    local_epochs: LocalEpochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    optimizer: Optimizer = None,
+    output_bias: OutputBias = None,
+    aggregation: Aggregation = None,
+    weight_power: WeightPower = None,
+    evaluate_on: EvaluateOn = None,
+    interpolation: Interpolation = None,
+    clients_per_round: ClientsPerRound = None,
+    engine: Engine = None,
+    executor: Executor = None,
+    workers: Workers = None,
     probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 6,
-    pilot_repeats: Annotated[
-        int,
-        typer.Option(min=0, help="Repetitions of the pilot that recommended asks for; 0: none."),
-    ] = 4,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Clients drawn in each round; default: all.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="local, or ray: on a Ray cluster.")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
+    pilot_repeats: PilotRepeats = 4,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
     as_json: AsJson = False,
 ) -> None:
@@ -100,9 +114,6 @@ def study(
     require_learning_side()
     from hasa_opt.study import Study
 
-    console = Console(stderr=as_json)
-    if not console.is_terminal:
-        console.width = _COLUMNS
     with busy("reading the data"):
         loaded = load_task(data, text_column, client_column, task)
     prepared = Study(
@@ -115,63 +126,66 @@ def study(
         budget_in=budget_in,  # type: ignore[arg-type]
         widths=split_numbers(widths, "--widths"),
         rounds=rounds,
-        local_epochs=local_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,  # type: ignore[arg-type]
-        aggregation=aggregation,  # type: ignore[arg-type]
-        evaluate=evaluate,  # type: ignore[arg-type]
-        engine=engine,
-        weight_power=weight_power,
-        output_bias=output_bias,  # type: ignore[arg-type]
-        mix=_mix(mix),  # type: ignore[arg-type]
         probe_rounds=probe_rounds,
         pilot_repeats=pilot_repeats,
-        sample=sample,
         score=score,
-        backend=backend,  # type: ignore[arg-type]
         command=shlex.join(["hasa-opt", *sys.argv[1:]]),
+        **settings(
+            local_epochs=local_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            optimizer=optimizer,
+            output_bias=output_bias,
+            aggregation=aggregation,
+            weight_power=weight_power,
+            evaluate_on=evaluate_on,
+            interpolation=interpolation,
+            clients_per_round=clients_per_round,
+            engine=engine,
+            executor=executor,
+            workers=workers,
+        ),
     )
+    _run(prepared, output, as_json)
+
+
+def _run(prepared: Study, output: Path, as_json: bool) -> None:
+    """Train, and write and print what was measured."""
+    console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = _COLUMNS
     made_directory(output)
     for name in _OUTPUTS:
         if (output / name).is_dir():
             raise InputError(f"{output / name} is a folder: choose another --output")
-    console.print(_fingerprint_lines(loaded), highlight=False, soft_wrap=True, markup=False)
+    console.print(_fingerprint_lines(prepared.task), highlight=False, soft_wrap=True, markup=False)
+    runs = output / "runs"
     try:
         with busy("finding the widths of all policies"):
-            prepared.prepare(output / "runs", workers=workers)
+            prepared.prepare(runs)
         console.print(prepared.allocation_table())
         with training_bar(console) as callbacks:
-            done = prepared.run(workers=workers, directory=output / "runs", **callbacks)
+            done = prepared.run(directory=runs, **callbacks)
     except KeyboardInterrupt:
-        notice = f"interrupted; the same command goes on where it was, from {output / 'runs'}"
+        notice = f"interrupted; the same command goes on where it was, from {runs}"
         Console(stderr=True, soft_wrap=True, highlight=False).print(notice, markup=False)
         raise typer.Exit(130) from None
-    _finish_study(done, output, console, as_json)
+    _finish(done, output, console, as_json)
 
 
-def _mix(text: str) -> float | str:
-    """A number, or a name that the study knows or refuses."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _finish_study(done: Study, output: Path, console: Console, as_json: bool) -> None:
-    from hasa_opt.study.plots import overview
-    from hasa_opt.study.report import headline
+def _finish(done: Study, output: Path, console: Console, as_json: bool) -> None:
+    from hasa_opt.study.claims import headline
 
     rounds, numbers, picture, report = (output / name for name in _OUTPUTS)
     done.to_csv(rounds)
     done.write_results(numbers)
     with writing(picture, "wb") as file:
-        overview(done).savefig(file, dpi=110)
+        done.plot().savefig(file, dpi=110)
     done.report(report)
     console.print(done.comparison)
     console.print(done.table(), done.costs_table())
     lines = (
-        headline(done),
+        headline(done.results, done.budget),
         "",
         f"report: {report}",
         f"numbers and picture: {numbers}, {rounds}, {picture}",
@@ -235,10 +249,10 @@ def _group() -> None:
 @flower.command()
 def new(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")],
-    data: Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")] = None,
+    data: DataFile = None,
     text_column: TextOption = "text",
     client_column: ClientOption = "client",
-    task: Annotated[str, typer.Option(help="docstrings, digits or domains.")] = "docstrings",
+    task: TaskName = "docstrings",
     model: ModelName = None,
     hidden: Hidden = 64,
     embedding: Embedding = 64,

@@ -8,7 +8,7 @@ torch; :func:`pilot` needs it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,19 +16,20 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, whole
 from hasa_opt.errors import InputError, MissingExtraError
-from hasa_opt.forecast.prediction import Gain, interval
+from hasa_opt.forecast.gains import Gain
+from hasa_opt.policies import Subnets
+from hasa_opt.policies.policy import PERSONAL, full_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hasa_opt.federated import History
+    from hasa_opt.federated import Evaluation, Execution, LocalTraining, Participation, Server
     from hasa_opt.models import SupernetModel
     from hasa_opt.tasks import Task
-    from hasa_opt.tasks.task import Fold
 
-__all__ = ["PERSONAL", "Pilot", "pilot"]
+__all__ = ["ENDING", "Pilot", "pilot"]
 
-PERSONAL = "+personal"
+ENDING = full_name("", (PERSONAL,))
 """What the name of an allocation ends with where clients deploy personal models."""
 
 
@@ -85,17 +86,17 @@ class Pilot:
             If a name is not among the allocations, or the confidence is none.
         """
         level = confidence_level(confidence)
-        other = self.names[0] + PERSONAL if over is None else over
+        other = self.names[0] + ENDING if over is None else over
         gains = 100 * (self._reached(name) - self._reached(other))
         gains = gains[np.isfinite(gains).any(axis=1)]
         return _mean_gain(gains[:, np.isfinite(gains).all(axis=0)], level)
 
     def _reached(self, name: str) -> FloatArray:
         """Accuracy in each repetition, ``(n_repeats, n_clients)``."""
-        own = name.removesuffix(PERSONAL)
-        if own not in self.names:
+        allocation = name.removesuffix(ENDING)
+        if allocation not in self.names:
             raise InputError(f"{name!r} is not in the pilot: choose from {', '.join(self.names)}")
-        return self.accuracy[:, self.names.index(own), int(own != name)]
+        return self.accuracy[:, self.names.index(allocation), int(allocation != name)]
 
     def __rich__(self) -> Table:
         from rich.box import SIMPLE_HEAD
@@ -108,13 +109,13 @@ class Pilot:
             box=SIMPLE_HEAD,
         )
         table.add_column("policy", no_wrap=True)
-        for column in ("%", f"over {first}", f"over {first}{PERSONAL}", "repetitions"):
+        for column in ("%", f"over {first}", f"over {first}{ENDING}", "repetitions"):
             table.add_column(column, justify="right")
-        for name in (each + ending for each in self.names for ending in ("", PERSONAL)):
+        for name in (each + ending for each in self.names for ending in ("", ENDING)):
             own = self._reached(name)
             cells = (
                 "" if name == over else str(self.gain(name, over))
-                for over in (first, first + PERSONAL)
+                for over in (first, first + ENDING)
             )
             done = int(np.isfinite(own).any(axis=1).sum())
             table.add_row(escape(name), f"{100 * np.nanmean(own):.2f}", *cells, str(done))
@@ -125,13 +126,16 @@ class Pilot:
 def pilot(
     model: SupernetModel,
     task: Task,
-    allocations: Mapping[str, npt.ArrayLike],
+    allocations: Mapping[str, npt.ArrayLike | Subnets],
     rounds: int,
     seed: int,
     *,
-    mean_widths: Mapping[str, npt.ArrayLike] | None = None,
     repeats: int = 4,
-    **options: Any,
+    training: LocalTraining | None = None,
+    server: Server | None = None,
+    evaluation: Evaluation | None = None,
+    participation: Participation | None = None,
+    execution: Execution | None = None,
 ) -> Pilot:
     """Train under each allocation on a part of the training data and judge on the rest.
 
@@ -149,21 +153,22 @@ def pilot(
         Architecture and initial weights; it is not changed.
     task : Task
         Only its training splits are read.
-    allocations : mapping of str to (n_clients,) floats in (0, 1]
-        Width that each client trains and deploys, by name. The first one, usually "uniform", is
-        what the others are compared with.
+    allocations : mapping of str to Subnets or (n_clients,) floats in (0, 1]
+        What each client trains and deploys, by name. The first one, usually "uniform", is what the
+        others are compared with.
     rounds : int
         Rounds of each training.
     seed : int
         Drives parts and sample order; at least 0.
-    mean_widths : mapping of str to (n_clients,) floats, optional
-        Mean of the widths that batches train, for those allocations that ordered dropout trains.
     repeats : int
         At least 2, and at most the samples of the smallest client.
-    **options
-        As for :func:`hasa_opt.federated.run`: ``sample``, ``local_epochs``, ``batch_size``,
-        ``learning_rate``, ``optimizer``, ``aggregation``, ``weight_power``, ``output_bias``,
-        ``mix`` (a number), ``engine``.
+    training : LocalTraining, optional
+    server : Server, optional
+    evaluation : Evaluation, optional
+        Its ``interpolation`` makes the personal models; a number.
+    participation : Participation, optional
+    execution : Execution, optional
+        As for :func:`hasa_opt.federated.run`.
 
     Returns
     -------
@@ -176,46 +181,24 @@ def pilot(
     MissingExtraError
         If torch is not installed.
     """
-    means = dict(mean_widths or {})
-    _check(allocations, means, whole(repeats, "repeats"), options)
+    _check(allocations, whole(repeats, "repeats"))
     try:
-        from hasa_opt.federated.costs import Costs
-        from hasa_opt.federated.loop import read_subnets
-        from hasa_opt.federated.settings import check_run
-        from hasa_opt.tasks.task import folds
+        from hasa_opt.forecast.trial_runs import TrialRuns
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"a pilot needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
         ) from error
-    check_run(model, task, rounds, seed)
-    widths = {name: read_subnets(own, task).widths for name, own in allocations.items()}
-    costs = Costs(model, options.get("local_epochs", 1))
-    names = tuple(widths)
-    reached = np.full((repeats, len(names), 2, len(task)), np.nan)
-    flops, left = 0, set(names)
-    passes = 2 * rounds + 1  # validation and test of each round, personal models of the last one
-    for repeat, fold in enumerate(folds(task, seed, repeats)):
-        for row, name in enumerate(names):
-            if name in left:
-                history = _trained(
-                    model, task, fold, widths[name], means.get(name), rounds, seed + repeat, options
-                )
-                reached[repeat, row] = history.test_accuracy[-1], history.personal_accuracy[-1]
-                flops += int(history.flops.sum())
-                flops += costs.judging(fold.held, widths[name], passes)
-        if repeat:
-            left = {names[0], *(name for name in left if _is_ahead(reached, names.index(name)))}
-        if len(left) == 1:
-            break
-    return Pilot(names, reached, rounds, flops, float(costs.round(task, widths[names[0]])))
+    how: dict[str, Any] = {"training": training, "server": server, "evaluation": evaluation}
+    how |= {"participation": participation, "execution": execution}
+    given = {name: own for name, own in how.items() if own is not None}
+    runs = TrialRuns(model=model, rounds=rounds, **given)
+    tried = runs.read(task, allocations, seed)
+    reached, flops = runs.repeated(task, tried, seed, repeats)
+    first, *_ = tried.values()
+    return Pilot(tuple(tried), reached, rounds, flops, runs.round_flops(task, first))
 
 
-def _check(
-    allocations: Mapping[str, Any],
-    means: Mapping[str, Any],
-    repeats: int,
-    options: Mapping[str, Any],
-) -> None:
+def _check(allocations: Mapping[str, Any], repeats: int) -> None:
     """Refuse what cannot be compared."""
     if not isinstance(allocations, Mapping):
         raise InputError(
@@ -228,62 +211,13 @@ def _check(
             "beat first"
         )
     for name in allocations:
-        if PERSONAL in name:
+        if ENDING in name:
             raise InputError(
-                f"allocation {name!r} ends with {PERSONAL!r}: leave it out, personal models are "
+                f"allocation {name!r} ends with {ENDING!r}: leave it out, personal models are "
                 "judged for all"
             )
-    if unknown := means.keys() - allocations.keys():
-        raise InputError(f"mean_widths name {sorted(unknown)}, which are no allocations: add them")
     if repeats < 2:
         raise InputError(f"repeats {repeats} leave no noise to see: give at least 2")
-    if unknown := options.keys() - _OPTIONS:
-        raise InputError(f"unknown options {sorted(unknown)}: use some of {sorted(_OPTIONS)}")
-    if options.get("mix") == "validation":
-        raise InputError(
-            "mix 'validation' would be chosen on the samples that judge: give a number"
-        )
-
-
-_OPTIONS = frozenset(
-    {
-        "sample", "local_epochs", "batch_size", "learning_rate", "optimizer", "aggregation",
-        "weight_power", "output_bias", "mix", "engine",
-    }
-)  # fmt: skip
-
-
-def _trained(
-    model: SupernetModel,
-    task: Task,
-    fold: Fold,
-    widths: FloatArray,
-    means: npt.ArrayLike | None,
-    rounds: int,
-    seed: int,
-    options: Mapping[str, Any],
-) -> History:
-    """Train on the kept part; the held-back part is the test."""
-    from hasa_opt.federated.loop import run_flat
-
-    part = replace(task, train=fold.kept, validation=fold.held, test=fold.held)
-    return run_flat(
-        model,
-        part,
-        widths,
-        rounds=rounds,
-        seed=seed,
-        scheme="prefix" if means is None else "ordered_dropout",
-        mean_widths=means,
-        other_deployments="last",
-        **options,
-    )
-
-
-def _is_ahead(reached: FloatArray, row: int) -> bool:
-    """Whether common or personal models are ahead of both of the first allocation."""
-    means = np.nanmean(reached[:, [0, row]], axis=(0, 3))
-    return bool(means[1].max() > means[0].max())
 
 
 def _mean_gain(gains: FloatArray, confidence: float) -> Gain:
@@ -292,6 +226,6 @@ def _mean_gain(gains: FloatArray, confidence: float) -> Gain:
     own = gains.var(axis=0, ddof=1) / (repeats * clients**2)
     apart, together = float(own.sum()), float(gains.mean(axis=1).var(ddof=1) / repeats)
     if together >= apart:
-        return interval(float(gains.mean()), together, repeats - 1, confidence)
+        return Gain.measured(float(gains.mean()), together, repeats - 1, confidence)
     degrees = (repeats - 1) * apart**2 / float((own**2).sum())
-    return interval(float(gains.mean()), apart, degrees, confidence)
+    return Gain.measured(float(gains.mean()), apart, degrees, confidence)

@@ -18,6 +18,7 @@ from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_a
 from hasa_opt.clients.clients import Clients
 from hasa_opt.forecast.curves import hat_weights, smoothed
 from hasa_opt.forecast.evidence import Evidence, read_evidence
+from hasa_opt.forecast.gains import Gain
 from hasa_opt.forecast.probing import Probe
 from hasa_opt.policies.budget import Rules, rule_widths
 from hasa_opt.problem import utility
@@ -30,33 +31,15 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-__all__ = ["Gain", "Headroom", "headroom", "interval"]
+__all__ = ["OPTIMUM", "Headroom", "headroom"]
 
 OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
 _UNIFORM = "uniform"
-_COARSE = 0.2
+
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A gain over uniform in points, with its interval.
-
-    Attributes
-    ----------
-    value, low, high : float
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        digits = 1 if self.high - self.low >= _COARSE else 2
-        value, low, high = (round(own, digits) + 0.0 for own in (self.value, self.low, self.high))
-        return f"{value:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+"""Share of the largest entry of a table below which a difference is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,7 +337,7 @@ class _Judge:
         return np.asarray(np.einsum("ik,ikl,il->i", moved, self.evidence.covariance, moved))
 
     def _gain(self, value: float, variance: float) -> Gain:
-        return interval(value, variance, self.evidence.degrees, self.confidence)
+        return Gain.measured(value, variance, self.evidence.degrees, self.confidence)
 
     def read(self, name: str, widths: npt.ArrayLike) -> FloatArray:
         """Weights of a rule's widths."""
@@ -368,16 +351,6 @@ class _Judge:
     def spent(self, allocation: FloatArray) -> float:
         """Cost as a share of the full width's cost."""
         return float((allocation * self.problem.costs).sum() / self.problem.full_cost)
-
-
-def interval(value: float, variance: float, degrees: float, confidence: float) -> Gain:
-    """Two-sided interval of a mean, by Student's t."""
-    from scipy.special import ndtri, stdtrit
-
-    tail = (1 + confidence) / 2
-    quantile = ndtri(tail) if np.isinf(degrees) else stdtrit(max(degrees, 1.0), tail)
-    reach = float(quantile) * max(variance, 0.0) ** 0.5
-    return Gain(value, value - reach, value + reach)
 
 
 def _name(rule: str) -> str:

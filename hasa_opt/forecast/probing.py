@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,15 +21,21 @@ from hasa_opt.forecast.curves import pooled_covariance, smoothed
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from hasa_opt.federated import Evaluation, LocalTraining, Participation
     from hasa_opt.forecast.warm_up import Judged, Measured, Plan
     from hasa_opt.models import SupernetModel
     from hasa_opt.tasks import Task
 
-__all__ = ["Control", "Probe", "probe"]
+__all__ = ["Control", "Probe", "known_interpolation", "probe"]
 
 _SHOWN_ROWS = 20
+"""Clients of whom a table shows a row."""
+
 _STEEPEST = 1e3
+"""Slope of the log-odds of two widths at which only an end of the menu is drawn."""
+
 _ROUNDING = 1e-12
+"""Least variance by which something is divided."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +158,9 @@ def probe(
     seed: int,
     *,
     budget: float | None = None,
-    sample: int | None = None,
-    local_epochs: int = 1,
-    batch_size: int = 32,
-    learning_rate: float = 0.02,
-    optimizer: Literal["adam", "sgd"] = "adam",
-    mix: float = 0.75,
+    training: LocalTraining | None = None,
+    participation: Participation | None = None,
+    evaluation: Evaluation | None = None,
 ) -> Probe:
     """Measure what each client gains from width, on training data alone.
 
@@ -183,14 +186,14 @@ def probe(
         Mean width of the real run: widths are drawn with this mean, and a control is warmed up at
         this width, and once more with output biases that the clients keep to themselves, which
         :func:`~hasa_opt.forecast.recommendation.recommend` needs. Default: all widths are drawn
-        equally often, and
-        there is no control.
-    sample : int, optional
-        Clients that are drawn in each round. Default: all.
-    local_epochs, batch_size, learning_rate, optimizer
-        As for :func:`hasa_opt.federated.run`.
-    mix : float in [0, 1]
-        Share of the local model in personal deployment.
+        equally often, and there is no control.
+    training : LocalTraining, optional
+        How clients train. Output biases are measured both ways whatever it says, and running
+        statistics are always re-estimated.
+    participation : Participation, optional
+        How many clients are drawn in each round. Faults are refused.
+    evaluation : Evaluation, optional
+        Its ``interpolation`` is the share of the local model in personal deployment.
 
     Returns
     -------
@@ -206,10 +209,8 @@ def probe(
     units, denominator = menu_units(widths)
     menu = units / denominator
     shares = _shares(menu, budget)
-    if not 0 <= number(mix, "mix") <= 1:
-        raise InputError(f"mix {mix} must lie in [0, 1]: 0 is the common model, 1 the local one")
     try:
-        from hasa_opt.federated import LocalTraining, Participation
+        from hasa_opt.federated import Evaluation, LocalTraining, Participation
         from hasa_opt.federated.settings import check_run
         from hasa_opt.forecast.warm_up import Plan, measure
     except ModuleNotFoundError as error:
@@ -217,15 +218,43 @@ def probe(
             f"a probe needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
         ) from error
     check_run(model, task, rounds, seed)
-    Participation(clients_per_round=sample).check(task)
-    training = LocalTraining(
-        epochs=local_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
+    taking_part = participation or Participation()
+    taking_part.check(task)
+    if taking_part.faults is not None:
+        raise InputError("a probe knows no faults: leave faults out of its participation")
+    plan = Plan(
+        menu,
+        shares,
+        rounds,
+        training=training or LocalTraining(),
+        participation=taking_part,
+        seed=seed,
+        budget=budget,
+        interpolation=known_interpolation(evaluation or Evaluation()),
     )
-    plan = Plan(menu, shares, rounds, training, sample, seed, budget, mix)
     return _summary(measure(model, task, plan), plan, task.client_names)
+
+
+def known_interpolation(evaluation: Evaluation) -> float:
+    """Share of the local model in a personal one, where it is known beforehand.
+
+    Raises
+    ------
+    InputError
+        If it is chosen by validation data, which no forecast reads, or the uncut supernet is to be
+        tested.
+    """
+    if evaluation.on == "supernet":
+        raise InputError(
+            'on = "supernet" tests the uncut supernet, but a forecast judges subnets at their '
+            'deployed width: use on="subnet"'
+        )
+    if not isinstance(evaluation.interpolation, (int, float)):
+        raise InputError(
+            f"interpolation = {evaluation.interpolation!r} would be chosen on the samples that "
+            "judge: give a number"
+        )
+    return float(evaluation.interpolation)
 
 
 def _shares(menu: FloatArray, budget: float | None) -> FloatArray:

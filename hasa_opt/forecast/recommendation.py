@@ -5,10 +5,10 @@ A pure decision on measurements: nothing is trained here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +16,22 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array, number
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.forecast.piloting import PERSONAL, Pilot
-from hasa_opt.forecast.prediction import Gain, Headroom, headroom, interval
+from hasa_opt.forecast.gains import Gain
+from hasa_opt.forecast.piloting import ENDING, Pilot
+from hasa_opt.forecast.prediction import Headroom, headroom
 from hasa_opt.forecast.probing import Control, Probe
+from hasa_opt.policies import POLICIES, Policy, Subnets
 from hasa_opt.policies.catalogue import COVERED_SHARE
+from hasa_opt.policies.policy import LOCAL_BIAS, PERSONAL
 from hasa_opt.problem.choices import Coverage
 from hasa_opt.rules.difficulty import by_difficulty, easy_clients, falls_in_two
 
-__all__ = ["Proposal", "Recommendation", "recommend"]
+__all__ = ["Proposal", "Recommendation", "advise", "recommend"]
 
-PolicyName = Literal["uniform", "measured", "measured_covered", "by_difficulty", "fjord"]
-Scheme = Literal["prefix", "ordered_dropout"]
-OutputBias = Literal["shared", "local"]
+_UNIFORM = POLICIES["uniform"]
 
-_UNIFORM: PolicyName = "uniform"
 _ROUNDING = 1e-9
+"""Widths that differ by less are the same."""
 
 
 class Proposal(NamedTuple):
@@ -38,55 +39,79 @@ class Proposal(NamedTuple):
 
     Attributes
     ----------
-    policy : str
-        Name of the policy that trains it in a study, and of the allocation in a pilot.
-    widths : (n_clients,) floats
-    scheme : "prefix" or "ordered_dropout"
+    policy : Policy
+    subnets : Subnets
+        On the menu of the probe.
     reason : str
     """
 
-    policy: PolicyName
-    widths: FloatArray
-    scheme: Scheme
+    policy: Policy
+    subnets: Subnets
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """Which allocation to train, and how to deploy it.
+    """Which policy to train, with its subnets.
 
     Attributes
     ----------
-    widths : (n_clients,) floats
-        Under ``"prefix"`` the width that each client trains and deploys. Under
-        ``"ordered_dropout"`` the width that it holds and deploys: its batches train narrower ones,
-        whose mean is the budget.
-    scheme : "prefix" or "ordered_dropout"
-        As for :func:`hasa_opt.federated.run`.
-    personal : bool
-        Whether clients deploy a mixture of the common and their last local model.
+    policy : Policy
+        Its options say whether clients deploy personal models ("personal") and whether each trains
+        an output bias of its own ("local_bias"); the bias holds for the pilot, too.
+    subnets : Subnets
+        Under the scheme "ordered_dropout", batches train narrower widths than those given, and
+        their mean is the budget.
     reason : str
     headroom : Headroom
-    policy : str
-        Name of the policy that trains it in a study.
     proposals : tuple of Proposal
         What a pilot should compare with uniform, or has compared.
-    output_bias : "shared" or "local"
-        Whether each client trains an output bias of its own, as for
-        :func:`hasa_opt.federated.run`; also in the pilot.
     """
 
-    widths: FloatArray
-    scheme: Scheme
-    personal: bool
+    policy: Policy
+    subnets: Subnets
     reason: str
     headroom: Headroom
-    policy: PolicyName = _UNIFORM
     proposals: tuple[Proposal, ...] = ()
-    output_bias: OutputBias = "shared"
+
+    @property
+    def to_pilot(self) -> dict[str, Subnets]:
+        """What a pilot is to train, by the names of rules: uniform, and all proposals."""
+        tried = {own.policy.rule: own.subnets for own in self.proposals}
+        return {_UNIFORM.rule: Subnets(self.headroom.uniform), **tried}
 
     def __str__(self) -> str:
         return self.reason
+
+
+def advise(
+    probe: Probe,
+    clients: Clients,
+    budget: float,
+    *,
+    pilot: Callable[[Recommendation], Pilot] | None = None,
+    **options: Any,
+) -> tuple[Recommendation, Pilot | None]:
+    """Recommend by a probe and, where it proposes something, by a pilot of that.
+
+    Parameters
+    ----------
+    probe, clients, budget, **options
+        As for :func:`recommend`.
+    pilot : callable, optional
+        From what is recommended without a pilot to the pilot of its proposals. Default: none is
+        made.
+
+    Returns
+    -------
+    tuple of Recommendation and Pilot or None
+    """
+    decide = partial(recommend, probe, clients, budget, **options)
+    found = decide()
+    if pilot is None or not found.proposals:
+        return found, None
+    tried = pilot(found)
+    return decide(pilot=tried), tried
 
 
 def recommend(
@@ -94,6 +119,7 @@ def recommend(
     clients: Clients,
     budget: float,
     *,
+    subnets: Callable[[Policy], Subnets] | None = None,
     deploy: npt.ArrayLike | None = None,
     coverage: Mapping[float, float] | None = None,
     pilot: Pilot | None = None,
@@ -127,6 +153,9 @@ def recommend(
     clients : Clients
     budget : float
         Mean width.
+    subnets : callable, optional
+        Gives the subnets of a policy in whole units of a network. Default: they are left on the
+        menu of the probe.
     deploy : float or (n_clients,) floats, optional
         Widest subnet that devices can deploy, where it may be wider than what they spend in
         training on average. Default: no wider, and ordered dropout is left out.
@@ -134,8 +163,8 @@ def recommend(
         What the measured optimum must keep trained; see :class:`Coverage`. Default: a tenth of the
         samples at the widest width, where that is feasible. ``{}``: nothing.
     pilot : Pilot, optional
-        Of "uniform", first, and of the ``proposals`` that this function gives without one, with
-        its ``output_bias``.
+        Of "uniform", first, and of the ``proposals`` that this function gives without one, trained
+        with what its policy changes in the training.
     confidence, pilot_confidence : float in (0, 1)
         Of each two-sided interval of the probe, and of the pilot.
 
@@ -162,26 +191,28 @@ def recommend(
             "is measured too"
         )
     room, covered = _headroom(probe, clients, budget, coverage, confidence)
-    own = _mean_gain(control.personal, control.personal_error, probe, confidence)
+    alone = _mean_gain(control.personal, control.personal_error, probe, confidence)
     bias = _bias_gain(control, probe, confidence)
-    output_bias: OutputBias = "shared" if bias is None or bias.high < 0 else "local"
     ordered = _ordered(probe, control, clients, deploy, confidence)
     proposals = [] if ordered else [*_optimum(room, covered), *_grouped(probe, clients, budget)]
     ways = [] if pilot is None else _tried(proposals, pilot, pilot_level)
     sure = [way for way in ways if way.surely_ahead]
-    personal = own.high >= 0
-    if ordered:
-        policy, widths, scheme, why = ordered
-    elif sure:
+    personal, chosen = alone.high >= 0, ordered
+    if sure and chosen is None:
         best = max(sure, key=lambda way: way.over_personal.value)
-        personal, (policy, widths, scheme, why) = best.personal, best.proposal
-        why = f"{why}; in the pilot {best}"
-    else:
-        policy, widths, scheme = _UNIFORM, room.uniform, "prefix"
+        why = f"{best.proposal.reason}; in the pilot {best}"
+        personal, chosen = best.personal, best.proposal._replace(reason=why)
+    if chosen is None:
         why = f"uniform: {_untaken(proposals, ways) if proposals else room.sentence}"
-    reason = f"{why}; {_deployed(personal, output_bias, own, bias)}"
+        chosen = Proposal(_UNIFORM, Subnets(room.uniform), why)
+    local_bias = bias is not None and bias.high >= 0
+    options = [PERSONAL] * personal + [LOCAL_BIAS] * local_bias
     return Recommendation(
-        widths, scheme, personal, reason, room, policy, tuple(proposals), output_bias
+        chosen.policy.having(*options),
+        chosen.subnets if subnets is None else subnets(chosen.policy),
+        f"{chosen.reason}; {_deployed(personal, local_bias, alone, bias)}",
+        room,
+        tuple(proposals),
     )
 
 
@@ -192,12 +223,12 @@ def _bias_gain(control: Control, probe: Probe, confidence: float) -> Gain | None
     return _mean_gain(control.local_bias, control.local_bias_error, probe, confidence)
 
 
-def _deployed(personal: bool, output_bias: OutputBias, own: Gain, bias: Gain | None) -> str:
+def _deployed(personal: bool, local_bias: bool, alone: Gain, bias: Gain | None) -> str:
     """Which models to deploy, and what the probe has measured of them."""
     worn = "personal" if personal else "common"
-    local = " with an output bias of the client's own" if output_bias == "local" else ""
+    local = " with an output bias of the client's own" if local_bias else ""
     beside = "" if bias is None else f", with an output bias of their own {bias} more"
-    return f"deploy {worn} models{local} (personal ones: {own}{beside} in the probe)"
+    return f"deploy {worn} models{local} (personal ones: {alone}{beside} in the probe)"
 
 
 class _Way(NamedTuple):
@@ -214,18 +245,20 @@ class _Way(NamedTuple):
         return min(self.over_common.low, self.over_personal.low) > 0
 
     def __str__(self) -> str:
-        name = self.proposal.policy + (PERSONAL if self.personal else "")
+        policy, uniform = self.proposal.policy, _UNIFORM.having(PERSONAL)
+        name = policy.having(PERSONAL) if self.personal else policy
         return (
-            f"{name} gains {self.over_common} points over uniform and {self.over_personal} over "
-            f"{_UNIFORM}{PERSONAL} ({self.confidence:.0%} intervals)"
+            f"{name} gains {self.over_common} points over {_UNIFORM} and {self.over_personal} over "
+            f"{uniform} ({self.confidence:.0%} intervals)"
         )
 
 
 def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> list[_Way]:
     """What the pilot says about each proposal under each deployment."""
     expect(pilot, Pilot, "pilot")
-    missing = [own.policy for own in proposals if own.policy not in pilot.names]
-    if pilot.names[0] != _UNIFORM or missing:
+    uniform = _UNIFORM.rule
+    missing = [own.policy.rule for own in proposals if own.policy.rule not in pilot.names]
+    if pilot.names[0] != uniform or missing:
         lacking = f"lacks {', '.join(missing)}" if missing else f"begins with {pilot.names[0]!r}"
         raise InputError(
             f"the pilot {lacking}: give it 'uniform', first, and all proposals of "
@@ -236,12 +269,12 @@ def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> li
         _Way(
             own,
             bool(ending),
-            gain(own.policy + ending, _UNIFORM),
-            gain(own.policy + ending, _UNIFORM + PERSONAL),
+            gain(own.policy.rule + ending, uniform),
+            gain(own.policy.rule + ending, uniform + ENDING),
             confidence,
         )
         for own in proposals
-        for ending in ("", PERSONAL)
+        for ending in ("", ENDING)
     ]
 
 
@@ -249,7 +282,7 @@ def _untaken(proposals: Sequence[Proposal], ways: Sequence[_Way]) -> str:
     """Why none of the proposals is taken."""
     if not ways:
         reasons = "; ".join(own.reason for own in proposals)
-        return f"a pilot could try {', '.join(own.policy for own in proposals)} ({reasons})"
+        return f"a pilot could try {', '.join(own.policy.rule for own in proposals)} ({reasons})"
     best = max(ways, key=lambda way: min(way.over_common.value, way.over_personal.value))
     return f"the pilot confirms no proposal; the best, {best}"
 
@@ -265,8 +298,8 @@ def _headroom(
     wanted = {float(probe.widths[-1]): COVERED_SHARE} if coverage is None else coverage
     limits = [Coverage(wanted)] if wanted else []
     try:
-        own = headroom(probe, clients, budget, constraints=limits, confidence=confidence)
-        return own, bool(limits)
+        found = headroom(probe, clients, budget, constraints=limits, confidence=confidence)
+        return found, bool(limits)
     except InfeasibleError:
         if coverage is not None:
             raise
@@ -277,8 +310,8 @@ def _optimum(room: Headroom, covered: bool) -> list[Proposal]:
     """The measured optimum, if the whole interval of its predicted gain is above zero."""
     if not room.worthwhile:
         return []
-    name: PolicyName = "measured_covered" if covered else "measured"
-    return [Proposal(name, room.widths, "prefix", f"measured optimum: {room.sentence}")]
+    policy = POLICIES["measured_covered" if covered else "measured"]
+    return [Proposal(policy, Subnets(room.widths), f"measured optimum: {room.sentence}")]
 
 
 def _grouped(probe: Probe, clients: Clients, budget: float) -> list[Proposal]:
@@ -299,7 +332,7 @@ def _grouped(probe: Probe, clients: Clients, budget: float) -> list[Proposal]:
         widths=(narrowest, widest),
         caps=clients.caps(widest),
     )
-    return [Proposal("by_difficulty", widths, "prefix", reason)]
+    return [Proposal(POLICIES["by_difficulty"], Subnets(widths), reason)]
 
 
 def _ordered(
@@ -341,7 +374,8 @@ def _ordered(
         f"ordered dropout deployed at width {widths.mean():.2g}: the probe, trained that way, "
         f"gains {gain} points over uniform"
     )
-    return Proposal("fjord", widths, "ordered_dropout", reason)
+    policy = POLICIES["fjord"]
+    return Proposal(policy, Subnets(widths, policy.scheme), reason)
 
 
 def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: float) -> Gain:
@@ -349,4 +383,4 @@ def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: 
     known = np.isfinite(gains)
     count = max(int(known.sum()), 1)
     value, variance = gains[known].sum() / count, (errors[known] ** 2).sum() / count**2
-    return interval(100 * float(value), 1e4 * float(variance), probe.degrees, confidence)
+    return Gain.measured(100 * float(value), 1e4 * float(variance), probe.degrees, confidence)

@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
+"""Step by which places in a unit interval are spread evenly, however many there are."""
+
 JUDGED_AT_ONCE = 64
 """Samples of one forward pass where models are judged."""
 
@@ -56,12 +58,11 @@ class Plan:
         Widths, and how often each is drawn for a batch.
     rounds : int
     training : LocalTraining
-    sample : int or None
-        Clients that are drawn in each round; None: all.
+    participation : Participation
     seed : int
     budget : float or None
         Width of the control; None: there is none.
-    mix : float
+    interpolation : float
         Share of the local model in personal deployment.
     """
 
@@ -69,10 +70,10 @@ class Plan:
     shares: FloatArray
     rounds: int
     training: LocalTraining
-    sample: int | None
+    participation: Participation
     seed: int
     budget: float | None
-    mix: float
+    interpolation: float
 
 
 @dataclass(eq=False)
@@ -121,8 +122,8 @@ class Measured:
     outcomes : two lists of n_clients Judged
         Columns: the widths of the menu, then the control where there is one.
     personal : two dicts of client to Judged
-        With a control: the common model, the client's mixture, and the mixture of another control,
-        in which each client has an output bias of its own, if there can be one.
+        With a control: the common model, the client's personal one, and that of another control, in
+        which each client has an output bias of its own, if there can be one.
     flops : int
         Operations of training and judging.
     round_flops : (n_widths,) floats
@@ -164,7 +165,7 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
             ways = [control]
             if local_bias:
                 ways.append(warm_up(model, half, plan.budget, plan, local_bias=True))
-            found.personal.append(personal(ways, plan.budget, plan.mix, held))
+            found.personal.append(personal(ways, plan.budget, plan.interpolation, held))
             found.flops += sum(way.flops for way in ways)
             found.flops += _judging(costs, held, [plan.budget] * (2 + len(ways)))
         found.outcomes.append(judgements)
@@ -248,7 +249,7 @@ def warm_up(
         half.samples,
         training=replace(plan.training, output_bias="local" if local_bias else "shared"),
         server=Server(max_update_norm=None),
-        participation=Participation(clients_per_round=plan.sample),
+        participation=plan.participation,
         seed=plan.seed,
         statistics=Static(model, half.train, JUDGED_AT_ONCE),
         keep_models=True,

@@ -5,10 +5,13 @@ To add one, write a function from a :class:`Setting` to widths, and a line in :d
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hasa_opt import rules
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import Policy, split_name
 from hasa_opt.policies.setting import Measured, Setting, at_widest
@@ -104,35 +107,34 @@ def _recommended(setting: Setting) -> FloatArray:
     )
 
 
-POLICIES: dict[str, Policy] = {
-    policy.rule: policy
-    for policy in (
-        Policy("uniform", _uniform),
-        Policy("hasa", _hasa, scored=True),
-        Policy("hasa_two_passes", _hasa_two_passes, scored=True),
-        Policy("reverse", _reverse, scored=True),
-        Policy("random", _random),
-        Policy("capacity", _capacity),
-        Policy("inverse_size", _inverse_size),
-        Policy("optimal", _optimal, is_program=True, scored=True),
-        Policy("covered", _covered, is_program=True, coverage=COVERED_SHARE, scored=True),
-        Policy("measured", _measured, is_program=True, probes=True),
-        Policy(
-            "measured_covered",
-            _measured_covered,
-            is_program=True,
-            coverage=COVERED_SHARE,
-            probes=True,
-        ),
-        Policy("by_difficulty", _by_difficulty, probes=True),
-        Policy("heterofl", _tiers),
-        Policy("fedrolex", _uniform, scheme="rolling"),
-        Policy("federated_dropout", _uniform, scheme="random"),
-        Policy("fjord", _uniform, scheme="ordered_dropout"),
-        Policy(RECOMMENDED, _recommended, probes=True),
-    )
-}
-"""Name of the rule to policy."""
+_OURS = (
+    Policy("uniform", _uniform),
+    Policy("hasa", _hasa, scored=True),
+    Policy("hasa_two_passes", _hasa_two_passes, scored=True),
+    Policy("reverse", _reverse, scored=True),
+    Policy("random", _random),
+    Policy("capacity", _capacity),
+    Policy("inverse_size", _inverse_size),
+    Policy("optimal", _optimal, is_program=True, scored=True),
+    Policy("covered", _covered, is_program=True, coverage=COVERED_SHARE, scored=True),
+    Policy("measured", _measured, is_program=True, probes=True),
+    Policy(
+        "measured_covered",
+        _measured_covered,
+        is_program=True,
+        coverage=COVERED_SHARE,
+        probes=True,
+    ),
+    Policy("by_difficulty", _by_difficulty, probes=True),
+    Policy("heterofl", _tiers),
+    Policy("fedrolex", _uniform, scheme="rolling"),
+    Policy("federated_dropout", _uniform, scheme="random"),
+    Policy("fjord", _uniform, scheme="ordered_dropout"),
+    Policy(RECOMMENDED, _recommended, probes=True),
+)
+
+POLICIES: Registry[Policy] = Registry("policies", {policy.rule: policy for policy in _OURS})
+"""Policies by the names of their rules, those that other packages add among them."""
 
 
 def read_policy(given: str | Policy) -> Policy:
@@ -143,16 +145,17 @@ def read_policy(given: str | Policy) -> Policy:
     InputError
         Naming the known policies or options.
     """
-    known = ", ".join(POLICIES)
     if isinstance(given, Policy):
         policy = given
     elif isinstance(given, str):
         rule, options = split_name(given)
         if rule not in POLICIES:
-            raise InputError(f"policy {rule!r} is not known: choose from {known}")
-        policy = POLICIES[rule].having(*options)
+            raise InputError(f"policy {rule!r} is not known: choose from {', '.join(POLICIES)}")
+        policy = replace(POLICIES[rule], rule=rule, options=options)
     else:
-        raise InputError(f"policy {given!r} is neither a name nor a Policy: choose from {known}")
+        raise InputError(
+            f"policy {given!r} is neither a name nor a Policy: choose from {', '.join(POLICIES)}"
+        )
     if policy.rule == RECOMMENDED and policy.options:
         raise InputError(
             f"policy {policy.name!r} has options, about which {policy.rule!r} decides: leave them "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.errors import InputError
@@ -12,7 +12,8 @@ from hasa_opt.policies.setting import Setting
 
 __all__ = ["LOCAL_BIAS", "OPTIONS", "PERSONAL", "Policy", "full_name", "split_name"]
 
-PERSONAL, LOCAL_BIAS = "personal", "local_bias"
+PERSONAL: Final = "personal"
+LOCAL_BIAS: Final = "local_bias"
 
 Change = tuple[str, str, Any]
 """Group of settings, its field, and the value."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hasa_opt._utils.checks import listed
+from hasa_opt.policies.policy import split_name
 from hasa_opt.study.inference import Difference, family
 from hasa_opt.study.results import Kind, Results
-from hasa_opt.study.summary import SummaryRow, left_out
-
-if TYPE_CHECKING:
-    from hasa_opt.study.study import Study
+from hasa_opt.study.summary import SummaryRow, left_out, summarise
 
 __all__ = [
     "REFERENCE",
@@ -71,7 +68,7 @@ class Hinge:
 
 def plain_of(policy: str) -> str:
     """Name of a policy's allocation without its loop options: "hasa" of "hasa+personal"."""
-    return policy.partition("+")[0]
+    return split_name(policy)[0]
 
 
 def reference_of(policy: str, policies: Sequence[str]) -> str | None:
@@ -89,10 +86,10 @@ def reference_of(policy: str, policies: Sequence[str]) -> str | None:
         "uniform+personal" for "hasa+personal"; "uniform" for a policy without options. None where
         there is none, or it is the policy itself.
     """
-    options = set(policy.split("+")[1:])
+    options = set(split_name(policy)[1])
     for other in policies:
-        first, *rest = other.split("+")
-        if first == REFERENCE and set(rest) == options and other != policy:
+        rule, others = split_name(other)
+        if rule == REFERENCE and set(others) == options and other != policy:
             return other
     return None
 
@@ -127,7 +124,7 @@ def against_same_options(
     Holm's correction is over these comparisons. Parameters as for :func:`against`.
     """
     found = ((policy, reference_of(policy, results.policies)) for policy in results.policies)
-    pairs = [(policy, other) for policy, other in found if "+" in policy and other is not None]
+    pairs = [(policy, other) for policy, other in found if split_name(policy)[1] and other]
     return _contrasts(results, pairs, measure, kind)
 
 
@@ -175,7 +172,7 @@ _MAX_NAMED = 6
 _MINUS = "\N{MINUS SIGN}"
 
 
-def headline(study: Study) -> str:
+def headline(results: Results, budget: float) -> str:
     """State in one sentence which policy came first and how sure that is.
 
     Policies that miss the budget are left out. The word "better" needs an interval over seeds
@@ -184,16 +181,18 @@ def headline(study: Study) -> str:
 
     Parameters
     ----------
-    study : Study
-        With outcomes.
+    results : Results
+    budget : float
+        What each policy should have spent.
     """
-    if not study.results.measured().size:
+    if not results.measured().size:
         return "No client has test data under every policy and seed: nothing can be compared."
-    ranked = sorted((row for row in study.summary() if not row.flagged), key=lambda row: -row.mean)
+    ranked = sorted(
+        (row for row in summarise(results, budget) if not row.flagged), key=lambda row: -row.mean
+    )
     if not ranked:
         return (
-            f"No policy meets the budget of {study.budget:g}, "
-            "so the accuracies below cannot be compared."
+            f"No policy meets the budget of {budget:g}, so the accuracies below cannot be compared."
         )
     first = ranked[0]
     top = f"{first.policy} has the highest mean client accuracy measured, {first.mean:.2f} %"
@@ -201,10 +200,10 @@ def headline(study: Study) -> str:
         return f"{top}; there is no {REFERENCE} policy within the budget to compare it with."
     if len(ranked) == 1:
         return f"{top}; no other policy meets the budget."
-    contrasts = {own.policy: own.difference for own in against(study.results)}
+    contrasts = {own.policy: own.difference for own in against(results)}
     clear = [row for row in ranked if row.policy in contrasts and _gains(contrasts[row.policy])]
     if clear:
-        return _gain(study, clear[0], first, contrasts)
+        return _gain(results, clear[0], first, contrasts)
     if first.policy != REFERENCE:
         gap = contrasts[first.policy]
         return f"{top}, {signed(gap.mean)} points from {REFERENCE}{_certainty(gap, contrasts)}."
@@ -220,7 +219,7 @@ def _gains(difference: Difference) -> bool:
 
 
 def _gain(
-    study: Study, row: SummaryRow, first: SummaryRow, contrasts: Mapping[str, Difference]
+    results: Results, row: SummaryRow, first: SummaryRow, contrasts: Mapping[str, Difference]
 ) -> str:
     """Say by how much a policy is above the reference, and what of that is allocation."""
     gap = contrasts[row.policy]
@@ -228,7 +227,7 @@ def _gain(
         f"{row.policy} is better than {REFERENCE} by {gap.mean:.2f} points of mean client accuracy "
         f"({row.mean:.2f} %; {_interval(gap, contrasts)})"
     )
-    same = {own.policy: own for own in against_same_options(study.results)}
+    same = {own.policy: own for own in against_same_options(results)}
     if row.policy in same:
         part = same[row.policy]
         own = part.difference

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from hasa_opt._utils.checks import FloatArray, array
+from hasa_opt._utils.intervals import t_reach
 from hasa_opt.errors import InputError
 
 __all__ = ["LEVEL", "Difference", "detectable", "family", "holm", "paired"]
@@ -281,7 +282,7 @@ def _interval(mean: float, std: float, n: int, level: float, p_t: float) -> tupl
         return math.nan, math.nan
     if n == 1 or (std == 0 and mean != 0 and p_t >= 1 - level):
         return -math.inf, math.inf
-    reach = std / math.sqrt(n) * float(stats.t.isf((1 - level) / 2, n - 1))
+    reach = t_reach(std / math.sqrt(n), n - 1, level)
     return mean - reach, mean + reach
 
 

@@ -1,5 +1,7 @@
 """Figures of a study: who trains which width, and what that is worth.
 
+Most are drawn from :class:`Results` alone, so that those of a file will do.
+
 The functions build :class:`matplotlib.figure.Figure` objects directly: they touch neither pyplot's
 list of open figures nor the backend. Save one with ``figure.savefig(path)``.
 """
@@ -7,7 +9,7 @@ list of open figures nor the backend. Save one with ``figure.savefig(path)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -16,12 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.study.claims import REFERENCE, Contrast, against, plain_of
-from hasa_opt.study.outcome import Outcome, mean_of_known, pooled_validation, validation_targets
-from hasa_opt.study.results import MEASURES
-
-if TYPE_CHECKING:
-    from hasa_opt.study.study import Study
+from hasa_opt.policies.policy import split_name
+from hasa_opt.study.claims import REFERENCE, Contrast, against
+from hasa_opt.study.outcome import Outcome, mean_of_known, pooled_validation
+from hasa_opt.study.results import MEASURES, Results
 
 __all__ = [
     "MANY",
@@ -46,13 +46,13 @@ _MAX_NAME = 26
 _WIDTH_IN = 5.2
 
 
-def allocation(study: Study) -> Figure:
+def allocation(results: Results) -> Figure:
     """Mean width that each client trained, by policy.
 
     Parameters
     ----------
-    study : Study
-        With outcomes. Error bars show the standard deviation over seeds where widths vary.
+    results : Results
+        Error bars show the standard deviation over seeds where widths vary.
 
     Returns
     -------
@@ -60,16 +60,16 @@ def allocation(study: Study) -> Figure:
         One marker per policy and client, or a matrix of more than six policies. Of more than 30
         clients, the 30 with the most training samples are shown.
     """
-    return _alone(study, _draw_allocation, _client_height(study))
+    return _alone(results, _draw_allocation, _client_height(results))
 
 
-def differences(study: Study) -> Figure:
+def differences(results: Results) -> Figure:
     """Difference of each policy's mean client accuracy to uniform, with its intervals.
 
     Parameters
     ----------
-    study : Study
-        With outcomes of two or more seeds, one policy being "uniform".
+    results : Results
+        Of two or more seeds, one policy being "uniform".
 
     Returns
     -------
@@ -77,11 +77,11 @@ def differences(study: Study) -> Figure:
         A second panel shows the full supernet, where it was measured.
     """
     panels = {
-        "Minus uniform: what clients deploy": against(study.results),
-        "Minus uniform: the full supernet": against(study.results, kind="supernet"),
+        "Minus uniform: what clients deploy": against(results),
+        "Minus uniform: the full supernet": against(results, kind="supernet"),
     }
     panels = {title: contrasts for title, contrasts in panels.items() if contrasts}
-    height = 1.1 + 0.26 * len(study.policies)
+    height = 1.1 + 0.26 * len(results.policies)
     figure = Figure(figsize=(_WIDTH_IN, height * len(panels)), layout="constrained")
     for axes, (title, contrasts) in zip(
         figure.subplots(len(panels), squeeze=False).flat, panels.items(), strict=True
@@ -90,13 +90,13 @@ def differences(study: Study) -> Figure:
     return figure
 
 
-def accuracy_by_client(study: Study) -> Figure:
+def accuracy_by_client(results: Results) -> Figure:
     """Test accuracy of what each client deploys, by policy.
 
     Parameters
     ----------
-    study : Study
-        With outcomes. Error bars show the standard deviation over seeds.
+    results : Results
+        Error bars show the standard deviation over seeds.
 
     Returns
     -------
@@ -104,128 +104,133 @@ def accuracy_by_client(study: Study) -> Figure:
         One marker per policy and client, or a matrix of more than six policies. Of more than 30
         clients, the 30 with the most training samples are shown.
     """
-    return _alone(study, _draw_accuracy_by_client, _client_height(study))
+    return _alone(results, _draw_accuracy_by_client, _client_height(results))
 
 
-def accuracy_by_round(study: Study) -> Figure:
+def accuracy_by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -> Figure:
     """Pooled validation and mean client test accuracy after each round, one line per policy.
 
     Parameters
     ----------
-    study : Study
-        With outcomes. The band is one standard deviation over seeds to either side; a star is the
-        mean round that was chosen, where that is not the last.
+    results : Results
+    outcomes : sequence of Outcome
+        Their histories. The band is one standard deviation over seeds to either side; a star is
+        the mean round that was chosen, where that is not the last.
+    targets : (n_clients,) ints
+        Validation targets of each client.
 
     Returns
     -------
     matplotlib Figure
     """
-    figure = Figure(figsize=(_WIDTH_IN, 6 + 0.1 * len(study.policies)), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_IN, 6 + 0.1 * len(results.policies)), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    targets = validation_targets(study.task)
     pooled = {
         policy: np.stack([pooled_validation(own.history, targets) for own in runs])
-        for policy, runs in _runs(study).items()
+        for policy, runs in _runs(results, outcomes).items()
     }
-    _draw_curves(above, study, pooled, "Pooled validation accuracy (%)")
+    _draw_curves(above, outcomes, pooled, "Pooled validation accuracy (%)")
     above.set_xlabel("")
     _finish(above, "Accuracy during training")
-    _draw_accuracy_by_round(below, study)
+    _draw_accuracy_by_round(below, results, outcomes)
     _finish(below, "")
     _legend(figure, below)
     return figure
 
 
-def overview(study: Study) -> Figure:
+def overview(results: Results, outcomes: Sequence[Outcome]) -> Figure:
     """Allocation, accuracy by client and accuracy by round side by side.
 
     Parameters
     ----------
-    study : Study
-        With outcomes.
+    results : Results
+    outcomes : sequence of Outcome
+        Their histories.
 
     Returns
     -------
     matplotlib Figure
     """
-    figure = Figure(figsize=(2.6 * _WIDTH_IN, _client_height(study)), layout="constrained")
+    figure = Figure(figsize=(2.6 * _WIDTH_IN, _client_height(results)), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    _draw_allocation(left, study)
-    _draw_accuracy_by_client(middle, study)
+    _draw_allocation(left, results)
+    _draw_accuracy_by_client(middle, results)
     middle.tick_params(labelleft=False)
-    _draw_accuracy_by_round(right, study)
+    _draw_accuracy_by_round(right, results, outcomes)
     _finish(right, "Accuracy during training")
     _legend(figure, right, middle)
     return figure
 
 
-def _alone(study: Study, draw: Callable[[Axes, Study], None], height: float) -> Figure:
+def _alone(results: Results, draw: Callable[[Axes, Results], None], height: float) -> Figure:
     figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained")
     axes = figure.add_subplot()
-    draw(axes, study)
+    draw(axes, results)
     _legend(figure, axes)
     return figure
 
 
-def _draw_allocation(axes: Axes, study: Study) -> None:
-    results = study.results
+def _draw_allocation(axes: Axes, results: Results) -> None:
     widths = dict(zip(results.policies, results.trained, strict=True))
     title, label = "Mean width that each client trained", "Width (share of the supernet)"
     if len(widths) > MANY:
-        _draw_matrix(axes, study, results.trained, title, label, "Blues", (0.0, 1.0))
+        _draw_matrix(axes, results, results.trained, title, label, "Blues", (0.0, 1.0))
     else:
-        _draw_per_client(axes, study, widths, title, label)
+        _draw_per_client(axes, results, widths, title, label)
         axes.set_xlim(0, 1.02)
 
 
-def _draw_accuracy_by_client(axes: Axes, study: Study) -> None:
-    results, title = study.results, "Test accuracy of each client"
+def _draw_accuracy_by_client(axes: Axes, results: Results) -> None:
+    title = "Test accuracy of each client"
     values = 100 * results.own
     if len(results.policies) <= MANY:
         final = dict(zip(results.policies, values, strict=True))
-        _draw_per_client(axes, study, final, title, "Test accuracy (%)")
+        _draw_per_client(axes, results, final, title, "Test accuracy (%)")
         return
     known = REFERENCE in results.policies
     base = values[results.row(REFERENCE)] if known else values.mean(axis=0)
     gaps = (values - base).mean(axis=1)
     reach = max(float(np.nanmax(np.abs(gaps), initial=0)), 1e-9)
     label = f"Test accuracy (%); blue: above {REFERENCE if known else 'the mean'}, red: below"
-    _draw_matrix(axes, study, values, title, label, "RdBu", (-reach, reach), gaps)
+    _draw_matrix(axes, results, values, title, label, "RdBu", (-reach, reach), gaps)
 
 
-def _draw_accuracy_by_round(axes: Axes, study: Study) -> None:
+def _draw_accuracy_by_round(axes: Axes, results: Results, outcomes: Sequence[Outcome]) -> None:
     means = {
         policy: np.stack([mean_of_known(own.history.test_accuracy, axis=1) for own in runs])
-        for policy, runs in _runs(study).items()  # clients not drawn in a round are NaN there
+        for policy, runs in _runs(results, outcomes).items()  # clients not drawn are NaN there
     }
-    _draw_curves(axes, study, means, "Mean client test accuracy (%)")
+    _draw_curves(axes, outcomes, means, "Mean client test accuracy (%)")
 
 
-def _runs(study: Study) -> dict[str, list[Outcome]]:
+def _runs(results: Results, outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     """Outcomes of each policy, but of those that share their runs only the first's."""
     found: dict[tuple[int, ...], str] = {}
-    for policy in study.policies:
-        found.setdefault(tuple(id(own.history) for own in _of(study, policy)), policy)
-    return {policy: _of(study, policy) for policy in found.values()}
+    for policy in results.policies:
+        found.setdefault(tuple(id(own.history) for own in _of(outcomes, policy)), policy)
+    return {policy: _of(outcomes, policy) for policy in found.values()}
 
 
-def _draw_curves(axes: Axes, study: Study, curves: Mapping[str, FloatArray], label: str) -> None:
+def _draw_curves(
+    axes: Axes, outcomes: Sequence[Outcome], curves: Mapping[str, FloatArray], label: str
+) -> None:
     """Draw one line per policy; each array is ``(n_seeds, rounds)``, shares in [0, 1]."""
+    policies = list(dict.fromkeys(own.policy for own in outcomes))
     for policy, shares in curves.items():
         means = 100 * shares
         rounds = np.arange(1, means.shape[1] + 1)
         centre, spread = means.mean(axis=0), _spread(means)
-        style = _style(policy, study.policies)
+        style = _style(policy, policies)
         if len(curves) <= MANY:
             ends = (centre - spread, centre + spread)
             axes.fill_between(rounds, *ends, color=style["color"], alpha=0.15, lw=0)
         every = max(1, len(rounds) // 10)
         axes.plot(rounds, centre, label=policy, markevery=every, markersize=4.5, lw=1.5, **style)
-        chosen = float(np.mean([own.rounds for own in _of(study, policy)]))
+        chosen = float(np.mean([own.rounds for own in _of(outcomes, policy)]))
         if chosen < len(rounds):
             height = np.interp(chosen, rounds, centre)
             axes.plot(chosen, height, marker="*", markersize=13, color=style["color"])
-    axes.set_xlim(0, study.outcomes[0].history.rounds + 1)
+    axes.set_xlim(0, outcomes[0].history.rounds + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Round")
     axes.set_ylabel(label)
@@ -251,23 +256,23 @@ def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str) -> 
     axes.grid(axis="x", color="0.9")
 
 
-def _of(study: Study, policy: str) -> list[Outcome]:
-    return [own for own in study.outcomes if own.policy == policy]
+def _of(outcomes: Sequence[Outcome], policy: str) -> list[Outcome]:
+    return [own for own in outcomes if own.policy == policy]
 
 
-def _client_height(study: Study) -> float:
+def _client_height(results: Results) -> float:
     """Height in inches of a plot by client: markers in rows, or a matrix of many policies."""
-    if len(study.policies) > MANY:
-        return 2.1 + 0.21 * len(study.policies)
-    return 1.2 + len(_shown(study.task.samples)) * (0.16 + 0.09 * len(study.policies))
+    if len(results.policies) > MANY:
+        return 2.1 + 0.21 * len(results.policies)
+    return 1.2 + len(_shown(results.samples)) * (0.16 + 0.09 * len(results.policies))
 
 
 def _draw_per_client(
-    axes: Axes, study: Study, values: Mapping[str, FloatArray], title: str, label: str
+    axes: Axes, results: Results, values: Mapping[str, FloatArray], title: str, label: str
 ) -> None:
     """Draw one row per client; each value array is ``(n_seeds, n_clients)``."""
-    shown = _shown(study.task.samples)
-    names = [_short(study.task.client_names[row]) for row in shown]
+    shown = _shown(results.samples)
+    names = [_short(results.clients[row]) for row in shown]
     offsets = np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else np.zeros(1)
     for index, (policy, seeds) in enumerate(values.items()):
         own = seeds[:, shown]
@@ -278,7 +283,7 @@ def _draw_per_client(
             label=policy,
             markersize=5,
             elinewidth=1,
-            **(_style(policy, study.policies) | {"linestyle": "none"}),
+            **(_style(policy, results.policies) | {"linestyle": "none"}),
         )
     for row in range(0, len(shown), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="0.96", lw=0, zorder=0)
@@ -287,12 +292,12 @@ def _draw_per_client(
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.85")
     axes.set_xlabel(label)
-    _finish(axes, title + _left_away(study, shown))
+    _finish(axes, title + _left_away(results, shown))
 
 
 def _draw_matrix(
     axes: Axes,
-    study: Study,
+    results: Results,
     values: FloatArray,
     title: str,
     label: str,
@@ -305,7 +310,7 @@ def _draw_matrix(
     Values are ``(n_policies, n_seeds, n_clients)``; colours, if they show something else,
     ``(n_policies, n_clients)``.
     """
-    shown = _shown(study.task.samples)
+    shown = _shown(results.samples)
     means = values.mean(axis=1)[:, shown]
     shades = means if colours is None else colours[:, shown]
     axes.imshow(shades, cmap=palette, vmin=limits[0], vmax=limits[1], aspect="auto", alpha=0.75)
@@ -313,19 +318,19 @@ def _draw_matrix(
         for (row, column), value in np.ndenumerate(means):
             text = f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
             axes.text(column, row, text, ha="center", va="center", fontsize=7.5)
-    names = [_short(study.task.client_names[row]) for row in shown]
+    names = [_short(results.clients[row]) for row in shown]
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(np.arange(len(shown)), names, parse_math=False, fontsize=8, **turned)
-    policies = [_short(policy) for policy in study.policies]
+    policies = [_short(policy) for policy in results.policies]
     axes.set_yticks(np.arange(len(means)), policies, parse_math=False, fontsize=8.5)
     axes.tick_params(length=0)
     axes.set_xlabel(label)
-    _finish(axes, title + _left_away(study, shown))
+    _finish(axes, title + _left_away(results, shown))
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
-def _left_away(study: Study, shown: IntArray) -> str:
-    hidden = len(study.task.client_names) - len(shown)
+def _left_away(results: Results, shown: IntArray) -> str:
+    hidden = len(results.clients) - len(shown)
     return f" ({len(shown)} largest clients)" if hidden else ""
 
 
@@ -350,10 +355,11 @@ def _spread(values: FloatArray) -> FloatArray:
 
 def _style(policy: str, policies: Sequence[str]) -> dict[str, Any]:
     """One colour and marker per allocation; one dash and filling per set of loop options."""
-    plain = list(dict.fromkeys(plain_of(name) for name in policies))
-    options = list(dict.fromkeys(["", *(name.removeprefix(plain_of(name)) for name in policies)]))
-    index = plain.index(plain_of(policy))
-    dash = options.index(policy.removeprefix(plain_of(policy))) % len(_DASHES)
+    parts = [split_name(name) for name in policies]
+    rules = list(dict.fromkeys(rule for rule, _ in parts))
+    options = list(dict.fromkeys([(), *(changes for _, changes in parts)]))
+    rule, changes = split_name(policy)
+    index, dash = rules.index(rule), options.index(changes) % len(_DASHES)
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "marker": _MARKERS[index % len(_MARKERS)],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.files import file_target, write_text
-from hasa_opt.errors import InputError
+from hasa_opt.solving.comparison import Comparison
 from hasa_opt.study import plots
 from hasa_opt.study.claims import (
     REFERENCE,
@@ -33,57 +33,36 @@ from hasa_opt.study.claims import (
     span,
     verdict,
 )
-from hasa_opt.study.outcome import measuring_of
+from hasa_opt.study.outcome import Outcome, measuring_of, validation_targets
 from hasa_opt.study.results import MEASURES, Results
-from hasa_opt.study.summary import by_width, left_out
+from hasa_opt.study.settings import SetUp
+from hasa_opt.study.summary import by_width, left_out, summarise
 from hasa_opt.study.tables import scaled
 
-if TYPE_CHECKING:
-    from hasa_opt.study.study import Study
-
-__all__ = ["describe", "headline", "write_report"]
-
-
-_WORDS = {"fixed": "the last one counts", "validation": "the best on validation data counts"}
-
-
-def describe(study: Study) -> dict[str, str]:
-    """Lines that describe how a study trains and deploys, by title."""
-    return {
-        "Supernet": f"{type(study.model).__name__} ({_sizes(study)})",
-        "Local training": f"{study.local_epochs} epoch(s), batches of {study.batch_size}",
-        "Rounds": f"{study.rounds}, {_WORDS[study.rounds_by]}",
-        "Budget": f"{study.budget:g} of the supernet's {study.budget_in}",
-        "Optimiser": f"{study.optimizer}, learning rate {study.learning_rate:g}",
-        "Aggregation": f"{study.aggregation}, clients weigh by samples^{study.weight_power:g}",
-        "Output bias": study.output_bias,
-        "Personal models": f"mix {study.mix}",
-        "Engine": study.engine,
-        "Clients a round": "all" if study.sample is None else str(study.sample),
-        "Caps": "none" if study.max_width is None else "given",
-        "Faults": "none" if study.faults is None else str(study.faults),
-        "Evaluation": f"each client's test data on the {study.evaluate}",
-        "Score": study.score,
-        **{f"Recommended for seed {own.seed}": own.reason for own in study.outcomes if own.reason},
-        "Version": f"hasa_opt {VERSION}",
-    }
-
-
-def _sizes(study: Study) -> str:
-    return ", ".join(f"{group} {size}" for group, size in study.model.sizes.items())
+__all__ = ["write_report"]
 
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 _MAX_LEFT_OUT = 12
 
 
-def write_report(study: Study, path: str | PathLike[str]) -> Path:
-    """Write a study as one self-contained HTML file.
+def write_report(
+    setup: SetUp,
+    results: Results,
+    outcomes: Sequence[Outcome],
+    comparison: Comparison | None,
+    path: str | PathLike[str],
+) -> Path:
+    """Write what a study compared and measured as one self-contained HTML file.
 
     Parameters
     ----------
-    study : Study
-        With outcomes, that is, after ``run()``.
+    setup : SetUp
+    results : Results
+    outcomes : sequence of Outcome
+        What the results are made of.
+    comparison : Comparison or None
+        Of the solvers.
     path : path of the file to write
         Its folder must exist; a file that is there is replaced.
 
@@ -95,12 +74,11 @@ def write_report(study: Study, path: str | PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        If the study has not been run, or the folder does not exist.
+        If the folder does not exist.
     """
-    if not study.outcomes:
-        raise InputError("the study has no outcomes to report: call run() first")
     target = file_target(path)
-    write_text(target, _template().render(_content(study)))
+    content = _content(setup, results, outcomes, comparison)
+    write_text(target, _template().render(content))
     return target
 
 
@@ -121,17 +99,22 @@ def _template() -> Template:
     return environment.get_template("report.html.jinja")
 
 
-def _content(study: Study) -> dict[str, Any]:
+def _content(
+    setup: SetUp, results: Results, outcomes: Sequence[Outcome], comparison: Comparison | None
+) -> dict[str, Any]:
     """All that the template shows."""
-    results, rows = study.results, study.summary()
+    rows = summarise(results, setup.budget)
     flagged = {row.policy for row in rows if row.flagged}
     differences = {own.policy: own for own in against(results)}
     found = hinges(results)
     return {
-        "study": study,
+        "setup": setup,
+        "results": results,
+        "comparison": comparison,
+        "description": setup.description | _recommended(outcomes),
         "rows": rows,
         "measures": {name: words for name, words in MEASURES.items() if name != "mean"},
-        "headline": headline(study),
+        "headline": headline(results, setup.budget),
         "reference": REFERENCE,
         "has_supernet": bool(results.measured("supernet").size),
         "unmeasured": [
@@ -145,12 +128,18 @@ def _content(study: Study) -> dict[str, Any]:
         "warnings": hinge_sentences(
             [own for own in found if differences[own.policy].difference.clear]
         ),
-        "measuring": measuring_of(study.outcomes),
+        "measuring": measuring_of(outcomes),
         "left_out": _left_out(results),
-        "by_width": _by_width(results, study.widths),
-        "chosen": any(own.rounds < own.history.rounds for own in study.outcomes),
-        "figures": _figures(study),
+        "by_width": _by_width(results, setup.widths),
+        "chosen": any(own.rounds < own.history.rounds for own in outcomes),
+        "figures": _figures(setup, results, outcomes),
     }
+
+
+def _recommended(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """What was recommended under each seed, and the version that did it all."""
+    reasons = {f"Recommended for seed {own.seed}": own.reason for own in outcomes if own.reason}
+    return reasons | {"Version": f"hasa_opt {VERSION}"}
 
 
 def _families(results: Results) -> dict[str, list[Contrast]]:
@@ -210,27 +199,32 @@ def _by_width(results: Results, menu: Sequence[float]) -> dict[str, Any]:
     return {"widths": widths[used], "accuracy": accuracy[:, used], "share": share[:, used]}
 
 
-def _figures(study: Study) -> list[dict[str, str]]:
+def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
     """Each figure as a data URI, with what it shows."""
-    spread = "one standard deviation over seeds" if len(study.seeds) > 1 else ""
-    many = len(study.policies) > plots.MANY
+    several = len(results.seeds) > 1
+    spread = "one standard deviation over seeds" if several else ""
+    many = len(results.policies) > plots.MANY
     bars, bands = (
         f". {what}: {spread}" if spread and not many else "" for what in ("Bars, if any", "Bands")
     )
-    drawn = [
-        ("Difference in mean client accuracy of each policy to uniform. Thick: 95 % interval; "
-         "thin: after Holm's correction. Filled: the thin line leaves zero out",
-         plots.differences),
-        (f"Mean width that each client trained{bars}", plots.allocation),
-        ("Accuracy after each round, before any personal model is made: pooled validation data "
-         f"above, mean client test accuracy below{bands}. Policies of one run share a line. A "
-         "star, if any: the mean round that was chosen", plots.accuracy_by_round),
-        (f"Test accuracy of what each client deploys{bars}", plots.accuracy_by_client),
-    ]  # fmt: skip
-    compared = REFERENCE in study.policies and len(study.policies) > 1
-    if len(study.seeds) < 2 or not compared or not study.results.measured().size:
-        drawn = drawn[1:]
-    return [{"alt": alt, "source": _data_uri(draw(study))} for alt, draw in drawn]
+    targets = validation_targets(setup.task)
+    drawn = {
+        f"Mean width that each client trained{bars}": plots.allocation(results),
+        "Accuracy after each round, before any personal model is made: pooled validation data "
+        f"above, mean client test accuracy below{bands}. Policies of one run share a line. A "
+        "star, if any: the mean round that was chosen": plots.accuracy_by_round(
+            results, outcomes, targets
+        ),
+        f"Test accuracy of what each client deploys{bars}": plots.accuracy_by_client(results),
+    }
+    compared = REFERENCE in results.policies and len(results.policies) > 1
+    if several and compared and results.measured().size:
+        first = (
+            "Difference in mean client accuracy of each policy to uniform. Thick: 95 % interval; "
+            "thin: after Holm's correction. Filled: the thin line leaves zero out"
+        )
+        drawn = {first: plots.differences(results), **drawn}
+    return [{"alt": alt, "source": _data_uri(figure)} for alt, figure in drawn.items()]
 
 
 def _data_uri(figure: Figure) -> str:

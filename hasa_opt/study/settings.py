@@ -1,95 +1,285 @@
-"""What a study refuses before any work starts."""
+"""What a study compares and how it trains: all that is known, and checked, before any work."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
-from hasa_opt._utils.checks import listed, number, whole
+from torch import Tensor
+
+from hasa_opt._utils.checks import FloatArray, expect, listed, number, several, whole
+from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.federated import ENGINES, LocalTraining
+from hasa_opt.federated.engines import Execution
 from hasa_opt.federated.participation import Participation
-from hasa_opt.federated.settings import Evaluation, Server, check_choice, check_run
-from hasa_opt.policies import RECOMMENDED, read_policy
+from hasa_opt.federated.settings import Evaluation, LocalTraining, Server, check_choice, check_run
+from hasa_opt.models import SupernetModel, training_flops, units
+from hasa_opt.policies import MENU, RECOMMENDED, Policy, Setting, read_policy
 from hasa_opt.policies.budget import BUDGET_TOLERANCE
 from hasa_opt.policies.policy import PERSONAL
+from hasa_opt.policies.setting import Measured
+from hasa_opt.policies.whole_units import Meter
+from hasa_opt.problem import cost
+from hasa_opt.problem.cost import Cost
 from hasa_opt.rules.scores import SCORES
-from hasa_opt.study.planner import RESOURCES
-from hasa_opt.study.trials import BACKENDS
+from hasa_opt.tasks import Task
 
-if TYPE_CHECKING:
-    from hasa_opt.study.study import Study
+__all__ = ["SetUp"]
 
-__all__ = ["check"]
+METERS: dict[str, Callable[[SupernetModel, Tensor], Callable[[float], int]]] = {
+    "width": lambda model, sample: partial(units, model),
+    "flops": lambda model, sample: partial(training_flops, model, sample=sample),
+}
+"""What a budget can be spent on, and the cost of training a sample at a width."""
 
-_ROUNDS_BY = ("fixed", "validation")
+ROUNDS_BY = {
+    "fixed": "the last one counts",
+    "validation": "the best on validation data counts",
+}
+"""Which round counts, in words."""
+
+_GROUPS = {
+    "training": LocalTraining,
+    "server": Server,
+    "evaluation": Evaluation,
+    "participation": Participation,
+    "execution": Execution,
+}
 
 
-def check(study: Study) -> None:
-    """Refuse what a run, a probe or a pilot of the study would refuse later.
+@dataclass(frozen=True, eq=False)
+class SetUp:
+    """What a study compares and how it trains.
+
+    Attributes
+    ----------
+    task : Task
+    model : SupernetModel
+        Gives the architecture; each seed draws its own initial weights.
+    policies : sequence of str or Policy
+        Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the training:
+        ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``,
+        ``"uniform+local_bias"``. ``"recommended"`` stands for what a probe and a pilot choose,
+        personal models and output bias included, and takes no options. They are read: the study
+        holds policies.
+    seeds : sequence of int
+    budget : float
+        Sample-weighted mean cost, as a share of the whole supernet's.
+    budget_in : {"width", "flops"}
+        What the budget is spent on; the paper's is "width".
+    widths : sequence of float
+        Menu of the integer program; its ends bound the continuous rules.
+    rounds : int
+    training : LocalTraining
+    server : Server
+    evaluation : Evaluation
+        A study measures the supernet and the personal models of all runs, whatever ``also`` says;
+        which policies deploy personal models is part of their names.
+    participation : Participation
+        As for :func:`hasa_opt.federated.run`.
+    execution : Execution
+        How and where the runs are trained. Probes and pilots are measured on this machine. All
+        machines of a Ray cluster must share the ``directory`` of :meth:`Study.run`, if one is
+        given. The numbers do not depend on ``executor`` and ``workers``.
+    max_width : sequence of float, optional
+        Widest subnet of each client's device, for training and deployment. Default: no caps, so
+        that the policy ``"capacity"`` is ``"uniform"``.
+    rounds_by : {"fixed", "validation"}
+        Which round counts: the last one, or the one with the best pooled validation accuracy of
+        what the run deploys before any personal model is made.
+    probe_rounds : int
+        Rounds of the probe, for the policies that need one. It knows no faults, averages all
+        coordinates by samples, and interpolates personal models as :class:`Evaluation` does by
+        default where validation data are to choose.
+    pilot_repeats : int
+        Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
+        and proposals are not followed. Else from 2 to the samples of the smallest client.
+    score : str
+        Name in :data:`~hasa_opt.rules.scores.SCORES`.
+    command : str, optional
+        Command line that repeats the study, for the report.
 
     Raises
     ------
     InputError
-        Naming the value, the rule and the remedy.
+        For an unknown name or a value that breaks a rule, before any work starts.
     """
-    for policy in study.policies:
-        _check_policy(study, policy)
-    LocalTraining(
-        epochs=study.local_epochs,
-        batch_size=study.batch_size,
-        learning_rate=study.learning_rate,
-        optimizer=study.optimizer,
-        output_bias=study.output_bias,
-    )
-    Server(aggregation=study.aggregation)
-    for seed in study.seeds:
-        check_run(study.model, study.task, study.rounds, seed)
-    _check_repeated(study)
-    Participation(clients_per_round=study.sample, faults=study.faults).check(study.task)
-    _check_deployment(study, "global")
-    check_choice("engine", study.engine, ENGINES)
-    check_choice("budget_in", study.budget_in, RESOURCES)
-    check_choice("rounds_by", study.rounds_by, _ROUNDS_BY)
-    if study.rounds_by == "validation" and study.draws:
-        raise InputError(
-            f'rounds_by="validation" needs all clients in each round, not sample = {study.sample}: '
-            "of sampled ones only the last round measures all. Leave one of them out"
+
+    task: Task
+    model: SupernetModel
+    policies: Sequence[str | Policy] = ("uniform", "hasa", "reverse", "optimal")
+    seeds: Sequence[int] = (0, 1, 2)
+    budget: float = 0.5
+    budget_in: Literal["width", "flops"] = "width"
+    widths: Sequence[float] = MENU
+    rounds: int = 10
+    training: LocalTraining = LocalTraining()
+    server: Server = Server()
+    evaluation: Evaluation = Evaluation()
+    participation: Participation = Participation()
+    execution: Execution = Execution()
+    max_width: Sequence[float] | None = None
+    rounds_by: Literal["fixed", "validation"] = "fixed"
+    probe_rounds: int = 6
+    pilot_repeats: int = 4
+    score: str = "jensen_shannon"
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        given = (self.policies,) if isinstance(self.policies, Policy) else self.policies
+        values = {"policies": given, "seeds": self.seeds, "widths": self.widths}
+        for name, value in values.items():
+            read = several(value, name)
+            if not read:
+                raise InputError(f"{name} is empty: give at least one")
+            object.__setattr__(self, name, read)
+        object.__setattr__(self, "policies", tuple(map(read_policy, self.policies)))
+        _check(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was given, without what can be computed again: not all of it can be sent."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def compared(self) -> dict[str, Policy]:
+        """The policies by their names."""
+        return {policy.name: policy for policy in map(read_policy, self.policies)}
+
+    @cached_property
+    def clients(self) -> Clients:
+        """Columns of the clients, from training data, with the caps of their devices."""
+        known = self.task.clients()
+        if self.max_width is None:
+            return known
+        return Clients(
+            known.samples, counts=known.counts, names=known.names, max_width=self.max_width
         )
-    check_choice("backend", study.backend, BACKENDS)
-    if study.score not in SCORES:
-        raise InputError(f"score {study.score!r} is not known: choose from {', '.join(SCORES)}")
-    whole(study.probe_rounds, "probe_rounds", least=1)
-    _check_repeats(study)
-    _check_budget(study)
+
+    @property
+    def partial(self) -> bool:
+        """Whether not all clients take part in all rounds."""
+        return self.participation.draws(len(self.task)) or self.participation.faults is not None
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """How heterogeneous each client's training data are, ``(n_clients,)``."""
+        return SCORES[self.score](self.task.counts)
+
+    @cached_property
+    def meter(self) -> Meter:
+        """What the network charges for training a sample."""
+        sample = self.task.train[0].inputs[:1]
+        return Meter.of(self.model.sizes, METERS[self.budget_in](self.model, sample))
+
+    @cached_property
+    def menu_cost(self) -> Cost:
+        """What the widths of the menu cost."""
+        if not cost.RESOURCES[self.budget_in].profiled:
+            return cost.named(self.budget_in)
+        charges = [self.meter.cost(width) for width in self.widths]
+        return cost.table(charges, full=self.meter.cost(1.0))
+
+    @property
+    def description(self) -> dict[str, str]:
+        """Lines that describe how the study trains and deploys, by title."""
+        training, server, evaluation = self.training, self.server, self.evaluation
+        drawn, faults = self.participation.clients_per_round, self.participation.faults
+        sizes = ", ".join(f"{group} {size}" for group, size in self.model.sizes.items())
+        aggregation = f"{server.aggregation}, clients weigh by samples^{server.weight_power:g}"
+        return {
+            "Supernet": f"{type(self.model).__name__} ({sizes})",
+            "Local training": f"{training.epochs} epoch(s), batches of {training.batch_size}",
+            "Rounds": f"{self.rounds}, {ROUNDS_BY[self.rounds_by]}",
+            "Budget": f"{self.budget:g} of the supernet's {self.budget_in}",
+            "Optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g}",
+            "Aggregation": aggregation,
+            "Output bias": training.output_bias,
+            "Personal models": f"interpolation {evaluation.interpolation}",
+            "Engine": self.execution.engine,
+            "Clients per round": "all" if drawn is None else str(drawn),
+            "Caps": "none" if self.max_width is None else "given",
+            "Faults": "none" if faults is None else str(faults),
+            "Evaluation": f"each client's test data on the {evaluation.on}",
+            "Score": self.score,
+        }
+
+    def setting_for(self, seed: int, probe: Callable[[], Measured] | None = None) -> Setting:
+        """What the policies may look at: clients and scores from training data, budget, menu.
+
+        Parameters
+        ----------
+        seed : int
+        probe : callable, optional
+            Measures what each client gains from width.
+        """
+        menu = tuple(self.widths)
+        return Setting(self.clients, self.scores, self.budget, menu, seed, self.menu_cost, probe)
 
 
-def _check_policy(study: Study, policy: str) -> None:
-    """Refuse a name that is not known, and options that do not fit the study."""
-    chosen = read_policy(policy)
-    Server(weight_power=chosen.changes.get("server", {}).get("weight_power", study.weight_power))
-    personal = chosen.rule == RECOMMENDED or PERSONAL in chosen.options
-    _check_deployment(study, "personal" if personal else "global")
+def _check(setup: SetUp) -> None:
+    """Refuse what a run, a probe or a pilot of the study would refuse later."""
+    for name, kind in _GROUPS.items():
+        expect(getattr(setup, name), kind, name, package="hasa_opt.federated")
+    for seed in setup.seeds:
+        check_run(setup.model, setup.task, setup.rounds, seed)
+    _check_repeated(setup)
+    for policy in setup.compared.values():
+        _check_policy(setup, policy)
+    setup.participation.check(setup.task)
+    check_choice("budget_in", setup.budget_in, METERS)
+    check_choice("rounds_by", setup.rounds_by, ROUNDS_BY)
+    if setup.rounds_by == "validation" and setup.participation.draws(len(setup.task)):
+        raise InputError(
+            'rounds_by="validation" needs all clients in each round, not clients_per_round = '
+            f"{setup.participation.clients_per_round}: of drawn ones only the last round measures "
+            "all. Leave one of them out"
+        )
+    if setup.score not in SCORES:
+        raise InputError(f"score {setup.score!r} is not known: choose from {', '.join(SCORES)}")
+    whole(setup.probe_rounds, "probe_rounds", least=1)
+    _check_repeats(setup)
+    _check_budget(setup)
 
 
-def _check_repeated(study: Study) -> None:
+def _check_policy(setup: SetUp, policy: Policy) -> None:
+    """Refuse options that do not fit the study."""
+    policy.changed("server", setup.server)
+    policy.changed("training", setup.training)
+    on = setup.evaluation.on
+    if on == "personal":
+        raise InputError(
+            'on = "personal" is no setting of a study, which measures common and personal models '
+            f'of every run: name policies that deploy these, such as "{policy}+{PERSONAL}"'
+        )
+    if on == "supernet" and (policy.rule == RECOMMENDED or PERSONAL in policy.options):
+        raise InputError(
+            f'policy {policy.name!r} deploys personal subnets, which on = "supernet" does not '
+            'test: use Evaluation(on="subnet"), or leave the policy out'
+        )
+
+
+def _check_repeated(setup: SetUp) -> None:
     """Refuse what would count twice, also the same policy with its options in another order."""
-    for name in ("policies", "seeds"):
-        counted = Counter(getattr(study, name))
-        if again := [value for value, times in counted.items() if times > 1]:
-            raise InputError(f"{name} repeat a value ({listed(again)}): give each once")
-    for first, second in combinations(map(read_policy, study.policies), 2):
+    names = [policy.name for policy in map(read_policy, setup.policies)]
+    for what, values in (("policies", names), ("seeds", setup.seeds)):
+        again = [value for value, times in Counter(values).items() if times > 1]
+        if again:
+            raise InputError(f"{what} repeat a value ({listed(again)}): give each once")
+    for first, second in combinations(setup.compared.values(), 2):
         if first.same_as(second):
             raise InputError(
                 f"policies {first.name!r} and {second.name!r} are the same: give one of them"
             )
 
 
-def _check_budget(study: Study) -> None:
+def _check_budget(setup: SetUp) -> None:
     """Refuse a budget that no widths of the menu can spend, or that is not enough for any."""
-    number(study.budget, "budget")
-    problem = study.setting_for(study.seeds[0]).problem()
+    number(setup.budget, "budget")
+    problem = setup.setting_for(setup.seeds[0]).problem()
     problem.check_budget()
     widest = problem.share_of(problem.dearest)
     if problem.share > widest * (1 + BUDGET_TOLERANCE):
@@ -99,19 +289,10 @@ def _check_budget(study: Study) -> None:
         )
 
 
-def _check_deployment(study: Study, deploy: str) -> None:
-    Evaluation(on=study.evaluate, interpolation=study.mix)
-    if deploy == "personal" and study.evaluate == "supernet":
-        raise InputError(
-            'deploy="personal" mixes subnets, which evaluate="supernet" does not test: '
-            'use evaluate="subnet"'
-        )
-
-
-def _check_repeats(study: Study) -> None:
-    repeats = whole(study.pilot_repeats, "pilot_repeats")
-    smallest = int(study.task.samples.min())
-    if RECOMMENDED in study.policies and (repeats == 1 or repeats > smallest):
+def _check_repeats(setup: SetUp) -> None:
+    repeats = whole(setup.pilot_repeats, "pilot_repeats")
+    smallest = int(setup.task.samples.min())
+    if RECOMMENDED in setup.compared and (repeats == 1 or repeats > smallest):
         raise InputError(
             f"pilot_repeats {repeats} must be 0 or from 2 to {smallest}, the training samples of "
             "the smallest client"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from hasa_opt._utils.checks import FloatArray, IntArray, several, whole
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import made_directory
-from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.federated import Faults, History
-from hasa_opt.models import SupernetModel
+from hasa_opt.federated import History
 from hasa_opt.models.profile import training_bytes
-from hasa_opt.policies import RECOMMENDED, Setting, Subnets, read_policy
+from hasa_opt.policies import RECOMMENDED, Policy, Subnets, read_policy
 from hasa_opt.policies.policy import PERSONAL
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.study.claims import against
@@ -31,65 +29,27 @@ from hasa_opt.study.outcome import (
     write_outcomes,
 )
 from hasa_opt.study.planner import Planner
-from hasa_opt.study.report import describe
 from hasa_opt.study.results import Results
-from hasa_opt.study.settings import check
+from hasa_opt.study.settings import SetUp
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
 from hasa_opt.study.tables import allocation_table, costs_table, results_table
-from hasa_opt.study.trials import Trial, shared_counts
-from hasa_opt.study.trials import histories as trained
-from hasa_opt.tasks import Task
+from hasa_opt.study.trials import Trial, histories, shared_counts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Study"]
 
 _COMPARE_SECONDS = 20.0
+"""Time of each solver on the integer program, which most solve in milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Study(SetUp):
     """Policies compared on one task: same split, initial weights and batches for each seed.
 
-    Parameters
-    ----------
-    task : Task
-    model : SupernetModel
-        Gives the architecture; each seed draws its own initial weights.
-    policies : sequence of str
-        Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the loop:
-        ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``, ``"uniform+local_bias"``.
-        ``"recommended"`` stands for what a probe and a pilot choose, personal
-        models and output bias included, and takes no options.
-    seeds : sequence of int
-    budget : float
-        Sample-weighted mean cost, as a share of the whole supernet's.
-    budget_in : str
-        What the budget is spent on: "width" (the paper) or "flops".
-    widths : sequence of float
-        Menu of the integer program; its ends bound the continuous rules.
-    rounds, local_epochs, batch_size, learning_rate, optimizer, aggregation, evaluate, engine, \
-    weight_power, output_bias, mix, sample, faults
-        As for :func:`hasa_opt.federated.run`.
-    max_width : sequence of float, optional
-        Widest subnet of each client's device, for training and deployment. Default: no caps, so
-        that the policy ``"capacity"`` is ``"uniform"``.
-    rounds_by : str
-        Which round counts: "fixed", the last one, or "validation", the one with the best pooled
-        validation accuracy of what the run deploys before any personal model is made.
-    probe_rounds : int
-        Rounds of the probe, for the policies that need one. It knows no faults, averages all
-        coordinates by samples, and takes a mix of 0.75 where validation data are to choose it.
-    pilot_repeats : int
-        Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
-        and proposals are not followed. Else from 2 to the samples of the smallest client.
-    score : str
-        Name in :data:`~hasa_opt.rules.scores.SCORES`.
-    backend : str
-        Where the runs are trained: "local", in processes of this machine, or "ray", on the Ray
-        cluster that RAY_ADDRESS names (without one, on this machine). The numbers are the same.
-        Probes and pilots are measured on this machine.
-        All machines of a cluster must share the ``directory`` of :meth:`run`, if one is given.
-    command : str, optional
-        Command line that repeats the study, for the report.
+    It takes what :class:`~hasa_opt.study.settings.SetUp` lists, checks it at once, and trains when
+    it is told to :meth:`run`.
 
     Attributes
     ----------
@@ -104,100 +64,36 @@ class Study:
         For an unknown name or a value that breaks a rule, before any work starts.
     """
 
-    task: Task
-    model: SupernetModel
-    policies: Sequence[str] = ("uniform", "hasa", "reverse", "optimal")
-    seeds: Sequence[int] = (0, 1, 2)
-    budget: float = 0.5
-    budget_in: Literal["width", "flops"] = "width"
-    widths: Sequence[float] = (0.2, 0.35, 0.5, 0.65, 0.8)
-    rounds: int = 10
-    local_epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 0.02
-    optimizer: Literal["adam", "sgd"] = "adam"
-    aggregation: Literal["full", "selective"] = "full"
-    evaluate: Literal["subnet", "supernet"] = "subnet"
-    engine: str = "sequential"
-    weight_power: float = 1.0
-    output_bias: Literal["shared", "local"] = "shared"
-    mix: float | Literal["validation"] = 0.75
-    rounds_by: Literal["fixed", "validation"] = "fixed"
-    sample: int | None = None
-    faults: Faults | None = None
-    max_width: Sequence[float] | None = None
-    probe_rounds: int = 6
-    pilot_repeats: int = 4
-    score: str = "jensen_shannon"
-    backend: Literal["local", "ray"] = "local"
-    command: str | None = None
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
     comparison: Comparison | None = field(default=None, repr=False)
 
-    def __post_init__(self) -> None:
-        for name in ("policies", "seeds", "widths"):
-            object.__setattr__(self, name, several(getattr(self, name), name))
-            if not getattr(self, name):
-                raise InputError(f"{name} is empty: give at least one")
-        check(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What was given, without what can be computed again: not all of it can be sent."""
-        return {own.name: getattr(self, own.name) for own in fields(self)}
-
-    @cached_property
-    def clients(self) -> Clients:
-        """Columns of the clients, from training data, with the caps of their devices."""
-        own = self.task.clients()
-        if self.max_width is None:
-            return own
-        return Clients(own.samples, counts=own.counts, names=own.names, max_width=self.max_width)
-
-    @property
-    def draws(self) -> bool:
-        """Whether some of the clients are drawn in each round."""
-        return self.sample not in (None, len(self.task))
-
-    @property
-    def partial(self) -> bool:
-        """Whether not all clients take part in all rounds."""
-        return self.draws or self.faults is not None
-
     @cached_property
     def planner(self) -> Planner:
-        """Finds the plan of each policy; it remembers probes."""
+        """Finds the subnets of each policy; it remembers probes."""
         return Planner(self)
 
-    def setting_for(self, seed: int) -> Setting:
-        """What the policies may look at: clients and scores from training data, budget, menu."""
-        return self.planner.setting(seed)
+    def subnets(self, policy: str | Policy, seed: int = 0) -> Subnets:
+        """What each client trains and deploys under a policy, in whole units of the model."""
+        known = self.compared.get(str(policy)) or read_policy(policy)
+        return self.planner.subnets(known, seed)
 
-    def plan(self, policy: str, seed: int = 0) -> Subnets:
-        """What each client trains and deploys under a policy."""
-        return self.planner.plan(policy, seed)
-
-    def allocate(self, policy: str, seed: int = 0) -> FloatArray:
+    def allocate(self, policy: str | Policy, seed: int = 0) -> FloatArray:
         """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""
-        return self.plan(policy, seed).widths
+        return self.subnets(policy, seed).widths
 
-    def prepare(
-        self, directory: str | PathLike[str] | None = None, *, workers: int | None = None
-    ) -> None:
+    def prepare(self, directory: str | PathLike[str] | None = None) -> None:
         """Measure the probes and pilots that the policies ask for, as :meth:`run` does first.
 
         Parameters
         ----------
-        directory, workers
+        directory : path, optional
             As for :meth:`run`.
         """
-        if workers is not None:
-            whole(workers, "workers", least=1)
-        self.planner.prepare(None if directory is None else made_directory(directory), workers)
+        self.planner.prepare(None if directory is None else made_directory(directory))
 
     def run(
         self,
         *,
-        workers: int | None = None,
         directory: str | PathLike[str] | None = None,
         compare_solvers: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
@@ -207,9 +103,6 @@ class Study:
 
         Parameters
         ----------
-        workers : int, optional
-            Processes, of one torch thread each. Default: one per core, of the whole cluster on
-            Ray. The numbers are the same for any.
         directory : path, optional
             Finished runs, probes and pilots are kept here, and the rounds of the other runs. A
             study that was interrupted or killed repeats nothing that is finished, and goes on with
@@ -231,79 +124,81 @@ class Study:
         Study
             The same study with its outcomes.
         """
-        store = None if directory is None else Path(directory)
-        self.prepare(directory, workers=workers)
-        plans = {
-            (policy, seed): self.plan(policy, seed)
-            for policy in self.policies
+        self.prepare(directory)
+        trials = {
+            (policy, seed): self._trial(policy, seed)
+            for policy in self.compared.values()
             for seed in self.seeds
         }
-        trials = {key: self._trial(*key, plan) for key, plan in plans.items()}
-        distinct: dict[str, Trial] = {}
-        for trial in trials.values():
-            distinct.setdefault(trial.digest, trial)
         comparison = None
         if compare_solvers:
             problem = self.setting_for(self.seeds[0]).problem()
             comparison = compare(problem, time_limit_s=_COMPARE_SECONDS)
-        histories: dict[str, History] = {}
-        rounds = self.rounds * len(distinct)
-        tell = None if on_round is None else lambda finished: on_round(finished, rounds)
-        with shared_counts(len(distinct), tell) as finished:
-            for digest, history in trained(distinct, store, workers, finished, self.backend):
-                histories[digest] = history
-                if on_progress is not None:
-                    on_progress(len(histories), len(distinct))
+        store = None if directory is None else Path(directory)
+        trained = self._trained(list(trials.values()), store, on_progress, on_round)
         outcomes = [
-            self._outcome(*key, plan, histories[trials[key].digest]) for key, plan in plans.items()
+            self._outcome(*key, trial.subnets, trained[trial.digest])
+            for key, trial in trials.items()
         ]
         done = replace(self, outcomes=tuple(outcomes), comparison=comparison)
         vars(done)["planner"] = self.planner
         return done
 
-    def _trial(self, policy: str, seed: int, plan: Subnets) -> Trial:
-        changes = read_policy(self.planner.resolved(policy, seed)).changes
-        chosen = {name: value for own in changes.values() for name, value in own.items()}
+    def _trained(
+        self,
+        trials: Sequence[Trial],
+        store: Path | None,
+        on_progress: Callable[[int, int], None] | None,
+        on_round: Callable[[int, int], None] | None,
+    ) -> dict[str, History]:
+        """Histories by the digests of their trials; what several policies share is trained once."""
+        distinct: dict[str, Trial] = {}
+        for trial in trials:
+            distinct.setdefault(trial.digest, trial)
+        rounds = self.rounds * len(distinct)
+        tell = None if on_round is None else lambda finished: on_round(finished, rounds)
+        found: dict[str, History] = {}
+        with shared_counts(len(distinct), tell) as finished:
+            for digest, history in histories(distinct, store, self.execution, finished):
+                found[digest] = history
+                if on_progress is not None:
+                    on_progress(len(found), len(distinct))
+        return found
+
+    def _trial(self, policy: Policy, seed: int) -> Trial:
+        chosen = self.planner.resolved(policy, seed)
         return Trial(
-            self.task,
-            self.model,
-            plan.widths,
-            seed,
-            {
-                "rounds": self.rounds,
-                "local_epochs": self.local_epochs,
-                "batch_size": self.batch_size,
-                "learning_rate": self.learning_rate,
-                "optimizer": self.optimizer,
-                "aggregation": chosen.get("aggregation", self.aggregation),
-                "evaluate": self.evaluate,
-                "scheme": plan.scheme,
-                "mean_widths": None if plan.mean_widths is None else plan.mean_widths.tolist(),
-                "engine": self.engine,
-                "weight_power": chosen.get("weight_power", self.weight_power),
-                "output_bias": chosen.get("output_bias", self.output_bias),
-                "mix": self.mix,
-                "other_deployments": "last" if self.rounds_by == "fixed" else "every",
-                "sample": self.sample,
-                "faults": self.faults,
-            },
-            policy.partition("+")[0],
+            task=self.task,
+            model=self.model,
+            subnets=self.planner.subnets(policy, seed),
+            seed=seed,
+            rounds=self.rounds,
+            training=chosen.changed("training", self.training),
+            server=chosen.changed("server", self.server),
+            evaluation=replace(
+                self.evaluation,
+                also=("supernet", PERSONAL),
+                also_after="every" if self.rounds_by == "validation" else "last",
+            ),
+            participation=self.participation,
+            engine=self.execution.engine,
+            name=policy.rule,
         )
 
-    def _outcome(self, policy: str, seed: int, plan: Subnets, history: History) -> Outcome:
+    def _outcome(self, policy: Policy, seed: int, subnets: Subnets, history: History) -> Outcome:
         number = self._chosen_round(history)
-        personal = PERSONAL in read_policy(self.planner.resolved(policy, seed)).options
-        own = history.personal_accuracy if personal else history.test_accuracy
+        personal = PERSONAL in self.planner.resolved(policy, seed).options
+        tested = history.personal_accuracy if personal else history.test_accuracy
         return Outcome(
-            policy,
+            policy.name,
             seed,
-            plan.widths,
-            self.planner.spent(plan, history),
+            subnets.widths,
+            self.planner.spent(subnets, history),
             history,
-            own=own[number - 1],
+            own=tested[number - 1],
             supernet=history.supernet_accuracy[number - 1],
             rounds=number,
-            reason=self.planner.reason(seed) if policy == RECOMMENDED else "",
+            reason=self.planner.reason(seed) if policy.rule == RECOMMENDED else "",
             measuring=self.planner.measuring(policy, seed),
         )
 
@@ -316,11 +211,6 @@ class Study:
     def _validation_targets(self) -> IntArray:
         """Targets by which rounds are chosen; it loads lazy splits."""
         return validation_targets(self.task)
-
-    @property
-    def setting(self) -> dict[str, str]:
-        """Lines that describe the training, for the report."""
-        return describe(self)
 
     @cached_property
     def results(self) -> Results:
@@ -339,7 +229,8 @@ class Study:
     def _memory(self, width: float) -> int:
         """Peak bytes of a training step with a batch of the largest client."""
         inputs = self.task.train[int(self.task.samples.argmax())].inputs
-        return training_bytes(self.model, width, inputs[: self.batch_size], self.optimizer)
+        batch = inputs[: self.training.batch_size]
+        return training_bytes(self.model, width, batch, self.training.optimizer)
 
     def summary(self) -> list[SummaryRow]:
         """One row per policy, in their order.
@@ -361,23 +252,53 @@ class Study:
 
     def allocation_table(self) -> Table:
         """Score and width of each client under every policy, for the first seed."""
-        plans = {policy: self.plan(policy, self.seeds[0]) for policy in self.policies}
+        found = {name: self.subnets(name, self.seeds[0]) for name in self.compared}
         return allocation_table(
             f"Widths at budget {self.budget:g}, {self.score} scores",
             self.clients,
-            self.setting_for(self.seeds[0]).scores,
-            {policy: own.widths for policy, own in plans.items()},
-            {policy: own.share or 0.0 for policy, own in plans.items()},
+            self.scores,
+            {name: subnets.widths for name, subnets in found.items()},
+            {name: self.planner.planned(subnets) for name, subnets in found.items()},
         )
 
     def __rich__(self) -> Table:
         return self.table()
 
+    def plot(self, name: str = "overview") -> Figure:
+        """Draw a figure of what was measured.
+
+        Parameters
+        ----------
+        name : str
+            "overview", "allocation", "differences", "accuracy_by_client" or "accuracy_by_round";
+            see :mod:`hasa_opt.study.plots`.
+
+        Raises
+        ------
+        InputError
+            Before :meth:`run`, or for another name.
+        """
+        from hasa_opt.study import plots
+
+        results, outcomes = self.results, self.outcomes
+        figures = {
+            "overview": lambda: plots.overview(results, outcomes),
+            "allocation": lambda: plots.allocation(results),
+            "differences": lambda: plots.differences(results),
+            "accuracy_by_client": lambda: plots.accuracy_by_client(results),
+            "accuracy_by_round": lambda: plots.accuracy_by_round(
+                results, outcomes, self._validation_targets
+            ),
+        }
+        if name not in figures:
+            raise InputError(f"figure {name!r} is not known: choose from {', '.join(figures)}")
+        return figures[name]()
+
     def report(self, path: str | PathLike[str]) -> Path:
         """Write the report as one self-contained HTML file; see :mod:`hasa_opt.study.report`."""
         from hasa_opt.study.report import write_report
 
-        return write_report(self, path)
+        return write_report(self, self.results, self.outcomes, self.comparison, path)
 
     def record(self) -> dict[str, Any]:
         """Summary, differences to uniform, allocations and solver comparison, ready for JSON."""

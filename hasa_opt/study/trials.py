@@ -10,9 +10,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, cached_property
-from operator import methodcaller
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -23,15 +22,24 @@ import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from hasa_opt._utils import VERSION
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import IntArray
 from hasa_opt.errors import InputError, MissingExtraError
-from hasa_opt.federated import Checkpoint, Faults, History
-from hasa_opt.federated.loop import run_flat
+from hasa_opt.federated import (
+    Checkpoint,
+    Evaluation,
+    Execution,
+    History,
+    LocalTraining,
+    Participation,
+    Server,
+    run,
+)
+from hasa_opt.federated.checkpoint import describe_model, describe_settings, describe_task
 from hasa_opt.models import SupernetModel, fresh
+from hasa_opt.policies import Subnets
 from hasa_opt.tasks import Task
 
 __all__ = [
-    "BACKENDS",
     "Trial",
     "canonical",
     "follow",
@@ -89,7 +97,7 @@ def _watch(counts: IntArray, tell: Callable[[int], None], ended: Event) -> None:
 _ROUNDS = "-rounds"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Trial:
     """One allocation, trained under one seed.
 
@@ -98,19 +106,29 @@ class Trial:
     task : Task
     model : SupernetModel
         Gives the architecture; the seed draws the initial weights.
-    widths : (n_clients,) floats
+    subnets : Subnets
     seed : int
-    options : mapping
-        Keyword arguments of :func:`hasa_opt.federated.run`.
+    rounds : int
+    training : LocalTraining
+    server : Server
+    evaluation : Evaluation
+    participation : Participation
+    engine : str
+        As for :func:`hasa_opt.federated.run`.
     name : str
         Begins the name of the directory in which the result is kept.
     """
 
     task: Task
     model: SupernetModel
-    widths: FloatArray
+    subnets: Subnets
     seed: int
-    options: Mapping[str, Any]
+    rounds: int
+    training: LocalTraining
+    server: Server
+    evaluation: Evaluation
+    participation: Participation
+    engine: str
     name: str = "run"
 
     def run(
@@ -121,18 +139,20 @@ class Trial:
         With a place, every round is kept beside it until the result is, and a trial that was
         interrupted goes on after its last one.
         """
-        rounds = None if place is None else _rounds_of(place)
+        rounds = None if place is None else Checkpoint(_rounds_of(place), resume=True)
         with one_thread():
-            history = run_flat(
+            history = run(
                 fresh(self.model, self.seed),
                 self.task,
-                self.widths,
-                seed=self.seed,
-                checkpoint=None if rounds is None else Checkpoint(rounds, resume=True),
+                self.subnets,
+                rounds=self.rounds,
+                execution=Execution(engine=self.engine),
+                checkpoint=rounds,
                 on_round=on_round,
-                **self.options,
+                seed=self.seed,
+                **self._settings,
             )
-        history = replace(history, metadata={**history.metadata, **self._identity()})
+        history = replace(history, metadata={**history.metadata, **self._identity})
         if place is not None:
             history.save(place)
             shutil.rmtree(_rounds_of(place))
@@ -147,8 +167,8 @@ class Trial:
         except InputError:
             return None
         known = history.metadata
-        same = all(known.get(name) == value for name, value in self._identity().items())
-        if not (same and np.array_equal(history.widths, self.widths)):
+        same = all(known.get(name) == value for name, value in self._identity.items())
+        if not (same and np.array_equal(history.widths, self.subnets.widths)):
             return None
         shutil.rmtree(_rounds_of(place), ignore_errors=True)
         return history
@@ -163,33 +183,41 @@ class Trial:
     @cached_property
     def digest(self) -> str:
         """Eight characters that tell this trial from those of other settings."""
-        identity = canonical([self._identity(), self.widths.tolist()])
-        return hashlib.sha256(identity.encode()).hexdigest()[:8]
+        told = canonical([self._identity, self.subnets.widths.tolist()])
+        return hashlib.sha256(told.encode()).hexdigest()[:8]
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        names = ("training", "server", "evaluation", "participation")
+        return {name: getattr(self, name) for name in names}
+
+    @cached_property
     def _identity(self) -> dict[str, Any]:
         """Metadata by which a stored history is recognised."""
-        plain = {
-            name: value.record() if isinstance(value, Faults) else value
-            for name, value in self.options.items()
-        }
-        return {**plain, "seed": self.seed, **identity(self.model, self.task)}
+        means = self.subnets.mean_widths
+        told = identity(self.model, self.task) | describe_settings(**self._settings)
+        told |= {"rounds": self.rounds, "seed": self.seed, "engine": self.engine}
+        told |= {"scheme": self.subnets.scheme}
+        return told | {"mean_widths": None if means is None else means.tolist()}
 
 
 def canonical(value: Any) -> str:
-    """Write what tells settings apart as JSON; a number of numpy is as Python's."""
-    return json.dumps(value, sort_keys=True, default=methodcaller("item"))
+    """Write what tells settings apart as JSON, be they numbers of numpy, arrays or objects."""
+    return json.dumps(value, sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and numbers as Python's, dataclasses as their fields."""
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return value.tolist()
 
 
 def identity(model: SupernetModel, task: Task) -> dict[str, Any]:
-    """What tells a network and its data from others, in terms that JSON can hold."""
-    return {
-        "sizes": dict(model.sizes),
-        "model": type(model).__name__,
-        "architecture sha256": model.architecture,
-        "fingerprint": dict(task.fingerprint),
-        "data sha256": task.checksum,
-        "version": VERSION,
-    }
+    """What tells a network and its data from others; the initial weights are the seed's."""
+    told = describe_model(model) | describe_task(task) | {"version": VERSION}
+    del told["initial weights sha256"]
+    return told
 
 
 @contextmanager
@@ -208,15 +236,11 @@ def _rounds_of(place: Path) -> Path:
     return place.with_name(place.name + _ROUNDS)
 
 
-BACKENDS = ("local", "ray")
-
-
 def histories(
     trials: Mapping[str, Trial],
     store: Path | None,
-    workers: int | None,
+    execution: Execution,
     finished: IntArray,
-    backend: str = "local",
 ) -> Iterator[tuple[str, History]]:
     """Yield the history of every trial: stored ones at once, the others as they finish.
 
@@ -226,11 +250,12 @@ def histories(
     Raises
     ------
     MissingExtraError
-        If the backend is "ray", which is not installed.
+        If the executor is "ray", which is not installed.
     """
     rows = {key: row for row, key in enumerate(trials)}
+    local = execution.executor == "local"
     jobs: list[Any] = []
-    counts = finished if backend == "local" else None
+    counts = finished if local else None
     for key, trial in trials.items():
         place = None if store is None else trial.place(store)
         stored = trial.stored(place)
@@ -239,11 +264,11 @@ def histories(
         else:
             finished[rows[key]] = stored.rounds
             yield key, stored
-    if backend == "local":
-        n_jobs = min(workers or cpu_count(), max(1, len(jobs)))
+    if local:
+        n_jobs = min(execution.workers or cpu_count(), max(1, len(jobs)))
         yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
         return
-    for key, history in _on_ray(jobs, workers):
+    for key, history in _on_ray(jobs, execution.workers):
         finished[rows[key]] = history.rounds
         yield key, history
 
@@ -254,7 +279,7 @@ def _on_ray(jobs: Sequence[Any], workers: int | None) -> list[tuple[str, History
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise MissingExtraError(
-            "backend='ray' needs ray, not installed here: pip install 'hasa-opt[flower]'"
+            "executor='ray' needs ray, not installed here: pip install 'hasa-opt[flower]'"
         ) from error
     register_ray()
     with parallel_config(backend="ray"):

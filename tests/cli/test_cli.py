@@ -221,7 +221,7 @@ def test_compare_shows_a_verdict(run, clients: Path) -> None:
         (("study", "--task", "digits", "--budget", "0.1"), 1, "budget 0.1 is below"),
         (("study", "--task", "digits", "--learning-rate", "0"), 2, "learning_rate"),
         (("study", "--task", "digits", "--aggregation", "magic"), 2, "magic"),
-        (("study", "--task", "digits", "--sample", "9"), 2, "from 1 to the 7 clients"),
+        (("study", "--task", "digits", "--clients-per-round", "9"), 2, "from 1 to the 7 clients"),
         (
             ("study", "--task", "digits", "--policies", "recommended", "--pilot-repeats", "1"),
             2,

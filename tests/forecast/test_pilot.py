@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 import hasa_opt as hasa
 from hasa_opt import federated, models
 from hasa_opt.cli import app
+from hasa_opt.forecast.gains import Gain
 from hasa_opt.forecast.piloting import Pilot, pilot
-from hasa_opt.forecast.prediction import Gain
-from hasa_opt.forecast.recommendation import Recommendation, recommend
+from hasa_opt.forecast.recommendation import advise
+from hasa_opt.policies import POLICIES, Subnets, read_policy
 from hasa_opt.rules.difficulty import by_difficulty, easy_clients, falls_in_two
 from hasa_opt.tasks import Split, Task
 from hasa_opt.tasks.task import folds
@@ -55,12 +56,13 @@ def small_model() -> models.SupernetModel:
     return models.fresh(models.MLP(3, 3, hidden=(8,)), 0)
 
 
+SMALL = federated.LocalTraining(batch_size=8)
 WAYS = {"uniform": [0.5, 0.5, 0.5], "wide first": [1.0, 0.5, 0.25], "same": [0.5, 0.5, 0.5]}
 
 
 @pytest.fixture(scope="module")
 def piloted() -> Pilot:
-    return pilot(small_model(), small_task(), WAYS, 3, 0, batch_size=8, repeats=3)
+    return pilot(small_model(), small_task(), WAYS, 3, 0, training=SMALL, repeats=3)
 
 
 # ------------------------------------------------------------------------------------ what it runs
@@ -75,9 +77,14 @@ def test_it_is_the_federated_run_on_the_kept_parts(piloted: Pilot) -> None:
         )
         for row, widths in enumerate(WAYS.values()):
             own = federated.run(
-                small_model(), part, widths, rounds=3, seed=repeat, batch_size=8,
-                other_deployments="last",
-            )  # fmt: skip
+                small_model(),
+                part,
+                widths,
+                rounds=3,
+                training=SMALL,
+                evaluation=federated.Evaluation(also=["personal"]),
+                seed=repeat,
+            )
             np.testing.assert_array_equal(piloted.accuracy[repeat, row, 0], own.test_accuracy[-1])
             wanted = own.personal_accuracy[-1]
             np.testing.assert_array_equal(piloted.accuracy[repeat, row, 1], wanted)
@@ -115,7 +122,7 @@ def test_its_compute_is_counted() -> None:
     # judging 9 forward passes of the other half is as much again as 1.5 epochs of training it.
     task = small_task((40, 24, 64))
     ways = {"uniform": [0.5] * 3, "same": [0.5] * 3}
-    found = pilot(small_model(), task, ways, 4, 0, repeats=2, batch_size=8)
+    found = pilot(small_model(), task, ways, 4, 0, repeats=2, training=SMALL)
     step = small_model().profile((0.5,), task.train[0].inputs[:1]).flops[0]
     assert found.round_flops == pytest.approx(128 * step)
     assert found.flops == pytest.approx(128 * step * 2 * (4 + 9 / 3), rel=0.01)
@@ -123,10 +130,20 @@ def test_its_compute_is_counted() -> None:
 
 
 def test_ordered_dropout_deploys_wider_than_it_trains() -> None:
-    ways = {"uniform": [0.5] * 3, "fjord": [0.75] * 3}
-    given = {"mean_widths": {"fjord": [0.5] * 3}, "repeats": 2, "batch_size": 8}
-    drawn = pilot(small_model(), small_task(), ways, 2, 0, **given)
-    fixed = pilot(small_model(), small_task(), ways, 2, 0, **(given | {"mean_widths": None}))
+    wide = [0.75] * 3
+    ordered = Subnets(wide, scheme="ordered_dropout", mean_widths=[0.5] * 3)
+    drawn, fixed = (
+        pilot(
+            small_model(),
+            small_task(),
+            {"uniform": [0.5] * 3, "fjord": fjord},
+            2,
+            0,
+            repeats=2,
+            training=SMALL,
+        )
+        for fjord in (ordered, wide)
+    )
     assert drawn.flops < fixed.flops
     assert (drawn.accuracy[:, 0] == fixed.accuracy[:, 0]).all()
     assert (drawn.accuracy[:, 1] != fixed.accuracy[:, 1]).any()
@@ -158,15 +175,15 @@ def test_it_shows_a_table(piloted: Pilot) -> None:
         ({"allocations": [[0.5] * 3] * 2}, "allocations are a list: name them"),
         ({"allocations": WAYS | {"hasa+personal": [0.5] * 3}}, "leave it out"),
         ({"allocations": WAYS | {"hasa": [0.5, 0.5]}}, "one width per client"),
-        ({"mean_widths": {"fjord": [0.5] * 3}}, "no allocations"),
         ({"repeats": 1}, "at least 2"),
         ({"repeats": 2.5}, "repeats"),
         ({"repeats": 26}, "'c1' has 25 training sample"),
         ({"rounds": 0}, "rounds"),
         ({"seed": -1}, "seed"),
-        ({"deploy": "personal"}, "unknown options"),
-        ({"sample": 4}, "sample"),
-        ({"mix": "validation"}, "mix"),
+        ({"participation": federated.Participation(clients_per_round=4)}, "clients_per_round"),
+        ({"evaluation": federated.Evaluation(interpolation="validation")}, "give a number"),
+        ({"execution": federated.Execution(workers=2)}, "leave them out"),
+        ({"allocations": WAYS | {"odd": Subnets([0.5] * 3, "magic")}}, "unknown scheme"),
         ({"model": models.MLP(3, 4)}, "outputs"),
     ],
 )
@@ -200,29 +217,33 @@ def grouped_task() -> Task:
     return Task("grouped", ("a", "b", "c", "d"), train, train, train, counts, 3)
 
 
-def study(**changes: object) -> hasa.Study:
-    given = {"policies": ("uniform", "recommended"), "seeds": (0,), "rounds": 6, "batch_size": 8}
+def study(workers: int | None = 1, **changes: object) -> hasa.Study:
+    given = {"policies": ("uniform", "recommended"), "seeds": (0,), "rounds": 6, "training": SMALL}
     given |= {"widths": (0.25, 0.5, 0.75), "probe_rounds": 6, "pilot_repeats": 2}
+    given |= {"execution": federated.Execution(workers=workers)}
     return hasa.Study(grouped_task(), small_model(), **(given | changes))
 
 
 def test_a_study_pilots_what_the_probe_proposes() -> None:
     planner = study().planner
     found = planner.recommendation(0)
-    assert "by_difficulty" in [own.policy for own in found.proposals]
+    assert "by_difficulty" in [own.policy.rule for own in found.proposals]
     assert "of a run's training, the pilot " in planner.reason(0)
     assert "in the pilot" in found.reason or "the pilot confirms no proposal" in found.reason
-    before = [planner.measuring(name, 0) for name in ("uniform", "measured", "recommended")]
+    named = [read_policy(name) for name in ("uniform", "measured", "recommended")]
+    before = [planner.measuring(policy, 0) for policy in named]
     assert 0 == before[0] < before[1] < before[2], "nothing, a probe, a probe and a pilot"
-    ending = "+personal" * found.personal + "+local_bias" * (found.output_bias == "local")
-    assert planner.resolved("recommended", 0) == found.policy + ending
-    assert planner.plan("by_difficulty", 0).widths.tolist() == [0.25, 0.25, 0.75, 0.75]
+    assert planner.resolved(POLICIES["recommended"], 0) == found.policy
+    assert planner.subnets(POLICIES["recommended"], 0) is found.subnets
+    assert planner.subnets(POLICIES[found.policy.rule], 0) is found.subnets, "in whole units"
+    easy_first = planner.subnets(POLICIES["by_difficulty"], 0)
+    assert easy_first.widths.tolist() == [0.25, 0.25, 0.75, 0.75]
 
 
 def test_without_a_pilot_a_study_trains_uniform() -> None:
     planner = study(pilot_repeats=0).planner
     found = planner.recommendation(0)
-    assert (found.policy, len(found.proposals) > 0) == ("uniform", True)
+    assert (found.policy.rule, len(found.proposals) > 0) == ("uniform", True)
     assert "a pilot could try" in planner.reason(0)
     assert "the pilot " not in planner.reason(0)
 
@@ -230,7 +251,7 @@ def test_without_a_pilot_a_study_trains_uniform() -> None:
 def test_probe_and_pilot_are_kept_in_the_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    first = study(seeds=(0, 1)).run(directory=tmp_path, workers=2, compare_solvers=False)
+    first = study(2, seeds=(0, 1)).run(directory=tmp_path, compare_solvers=False)
 
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("measured again")
@@ -238,19 +259,19 @@ def test_probe_and_pilot_are_kept_in_the_directory(
     monkeypatch.setattr("hasa_opt.study.planner.probe", forbidden)
     monkeypatch.setattr("hasa_opt.study.planner.pilot", forbidden)
     with pytest.raises(AssertionError, match="measured again"):
-        study(probe_rounds=5).run(directory=tmp_path, workers=1, compare_solvers=False)
+        study(probe_rounds=5).run(directory=tmp_path, compare_solvers=False)
     with pytest.raises(AssertionError, match="measured again"):
-        study(pilot_repeats=3).run(directory=tmp_path, workers=1, compare_solvers=False)
-    again = study(seeds=(0, 1)).run(directory=tmp_path, workers=1, compare_solvers=False)
+        study(pilot_repeats=3).run(directory=tmp_path, compare_solvers=False)
+    again = study(seeds=(0, 1)).run(directory=tmp_path, compare_solvers=False)
     assert [own.reason for own in again.outcomes] == [own.reason for own in first.outcomes]
     assert np.array_equal(again.results.own, first.results.own)
 
 
 def test_workers_measure_what_one_process_does() -> None:
-    alone, together = study(seeds=(0, 1)), study(seeds=(0, 1))
-    together.plan("uniform", 0)  # what has been looked at before need not go to the workers
-    alone = alone.run(workers=1, compare_solvers=False)
-    together = together.run(workers=2, compare_solvers=False)
+    alone, together = study(seeds=(0, 1)), study(2, seeds=(0, 1))
+    together.allocate("uniform", 0)  # what has been looked at before need not go to the workers
+    alone = alone.run(compare_solvers=False)
+    together = together.run(compare_solvers=False)
     assert [own.reason for own in alone.outcomes] == [own.reason for own in together.outcomes]
 
 
@@ -267,16 +288,19 @@ def test_a_table_beforehand_keeps_what_it_measures_and_what_follows_uses_it(
     first = study(pilot_repeats=0)
     first.prepare(tmp_path)
     first.allocation_table()
-    done = first.run(directory=tmp_path, workers=1, compare_solvers=False)
+    done = first.run(directory=tmp_path, compare_solvers=False)
     done.allocation_table()
     study(pilot_repeats=0).prepare(tmp_path)
     assert calls == ["probe"]
 
 
 def test_seeds_are_probed_in_parallel_under_a_budget_of_flops() -> None:
-    done = study(seeds=(0, 1), budget_in="flops", pilot_repeats=0)
-    done.prepare(workers=2)
+    done = study(2, seeds=(0, 1), budget_in="flops", pilot_repeats=0)
+    done.prepare()
     assert sorted(done.planner._probes) == [0, 1]
+
+
+ON_SUPERNET = federated.Evaluation(on="supernet")
 
 
 @pytest.mark.parametrize(
@@ -286,8 +310,8 @@ def test_seeds_are_probed_in_parallel_under_a_budget_of_flops() -> None:
         ({"pilot_repeats": 61}, "pilot_repeats 61 must be 0 or from 2 to 60"),
         ({"pilot_repeats": -1}, "pilot_repeats -1 must be a whole number"),
         ({"probe_rounds": 0}, "probe_rounds 0 must be a whole number"),
-        ({"evaluate": "supernet"}, 'use evaluate="subnet"'),
-        ({"evaluate": "supernet", "policies": ("uniform+personal",)}, 'use evaluate="subnet"'),
+        ({"evaluation": ON_SUPERNET}, "'recommended' deploys personal subnets"),
+        ({"evaluation": ON_SUPERNET, "policies": ("uniform+personal",)}, "'uniform.personal' dep"),
         ({"policies": ("recommended+n^0.5",)}, "about which 'recommended' decides"),
     ],
 )
@@ -314,12 +338,12 @@ def test_command_pilots_and_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_command_recommends_by_what_devices_can_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float | None] = []
 
-    def remembered(*given: object, deploy: float | None, **options: float) -> Recommendation:
+    def remembered(*given: object, deploy: float | None, **options: object) -> object:
         asked.append(deploy)
-        return recommend(*given, deploy=deploy, **options)
+        return advise(*given, deploy=deploy, **options)
 
     monkeypatch.setattr("hasa_opt.cli.headroom.load_task", lambda *given: grouped_task())
-    monkeypatch.setattr("hasa_opt.cli.headroom.recommend", remembered)
+    monkeypatch.setattr("hasa_opt.cli.headroom.advise", remembered)
     command = ["headroom", "--task", "digits", "--model", "mlp", "--hidden", "8", "--rounds", "1"]
     command += ["--widths", "0.25,0.5,0.75", "--batch-size", "8", "--json", "--deploy"]
     done = CliRunner().invoke(app, [*command, "0.8"])

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.cli import app
-from hasa_opt.federated import LocalTraining
-from hasa_opt.federated.evaluation import find_output_bias
+from hasa_opt.federated import Evaluation, Faults, LocalTraining, Participation
 from hasa_opt.forecast.probing import Probe, _between_runs, _shares
-from hasa_opt.forecast.warm_up import Plan, halves, judge, measure, menu_draw
+from hasa_opt.forecast.warm_up import Judged, Plan, halves, judged, measure, menu_draw
 from hasa_opt.tasks import Split, Task
 
 MENU = (0.25, 0.5, 1.0)
+SMALL = LocalTraining(batch_size=8)
 
 
 def split(size: int, rng: np.random.Generator) -> Split:
@@ -49,9 +49,22 @@ def small_model(seed: int = 0) -> models.SupernetModel:
     return models.fresh(models.MLP(3, 3, hidden=(8,)), seed)
 
 
+def plan_of(rounds: int, budget: float | None) -> Plan:
+    return Plan(
+        np.array(MENU),
+        np.full(3, 1 / 3),
+        rounds,
+        training=SMALL,
+        participation=Participation(),
+        seed=0,
+        budget=budget,
+        interpolation=0.75,
+    )
+
+
 @pytest.fixture(scope="module")
 def probed() -> Probe:
-    return hasa.probe(small_model(), small_task(), MENU, 4, 0, budget=0.5, batch_size=8)
+    return hasa.probe(small_model(), small_task(), MENU, 4, 0, budget=0.5, training=SMALL)
 
 
 def test_shapes_and_ranges(probed: Probe) -> None:
@@ -62,7 +75,7 @@ def test_shapes_and_ranges(probed: Probe) -> None:
 
 
 def test_it_learns_what_can_be_learned() -> None:
-    found = hasa.probe(small_model(), small_task(), MENU, 40, 0, batch_size=8)
+    found = hasa.probe(small_model(), small_task(), MENU, 40, 0, training=SMALL)
     assert found.accuracy.min() > 0.8
     assert found.loss.max() < 0.6
 
@@ -98,7 +111,7 @@ def test_halves_are_disjoint_and_together_everything() -> None:
 
 def test_nothing_of_the_held_back_half_is_trained_on() -> None:
     task = small_task()
-    plan = Plan(np.array(MENU), np.full(3, 1 / 3), 2, LocalTraining(batch_size=8), None, 0, None, 0)
+    plan = plan_of(2, None)
     _, second = halves(task, 0)
     changed = list(task.train)
     rows = torch.tensor(np.isin(task.train[0].inputs[:, 0], second[0].inputs[:, 0]))
@@ -115,15 +128,15 @@ def test_nothing_of_the_held_back_half_is_trained_on() -> None:
 def test_outcomes_of_samples_add_up_to_the_evaluation() -> None:
     task = tasks.load("docstrings", seed=0)
     model = models.fresh(models.GRULanguageModel(task.n_outputs, embedding=8, hidden=8), 0)
-    own = judge(model, [0.5], task.train[:1], task.test[:1])[0]
-    wanted = federated.evaluate(models.extract(model, 0.5), task.test[0])
+    subnet = models.extract(model, 0.5)
+    own = judged([subnet], task.test[0])
+    wanted = federated.evaluate(subnet, task.test[0])
     assert own.correct[:, 0].sum() / own.targets.sum() == pytest.approx(wanted.accuracy)
     assert own.loss[:, 0].sum() / own.known.sum() == pytest.approx(wanted.loss, rel=1e-5)
 
 
 def test_covariance_is_that_of_a_bootstrap_over_samples() -> None:
     from hasa_opt.forecast.probing import _ratios
-    from hasa_opt.forecast.warm_up import Judged
 
     rng = np.random.default_rng(0)
     targets = rng.integers(1, 8, 400).astype(float)
@@ -153,12 +166,12 @@ def test_cost_is_that_of_what_was_done() -> None:
     task, model = small_task(), small_model()
     one = model.profile(MENU, task.train[0].inputs[:1]).flops  # a sample, forward and backward
     samples = int(task.samples.sum())
-    found = hasa.probe(model, task, (0.5, 1.0), 3, 0, batch_size=8)
+    found = hasa.probe(model, task, (0.5, 1.0), 3, 0, training=SMALL)
     trained = found.flops - samples * (one[1] + one[2]) // 3
     assert 3 * samples * one[1] <= trained + 4 <= 3 * samples * one[2] + 8
     assert found.round_flops.tolist() == [samples * one[1], samples * one[2]]
     assert found.cost(10, 0.5) == pytest.approx(found.flops / (10 * samples * one[1]))
-    budgeted = hasa.probe(model, task, (0.5, 1.0), 3, 0, batch_size=8, budget=0.5)
+    budgeted = hasa.probe(model, task, (0.5, 1.0), 3, 0, training=SMALL, budget=0.5)
     assert budgeted.flops > samples * one[1] * 3 * 2
 
 
@@ -173,43 +186,40 @@ def test_control_is_a_run_at_the_budget(probed: Probe) -> None:
 
 
 def test_personal_deployment_without_a_local_share_gains_nothing() -> None:
-    found = hasa.probe(small_model(), small_task(), MENU, 2, 0, budget=0.5, mix=0.0)
+    found = hasa.probe(
+        small_model(),
+        small_task(),
+        MENU,
+        2,
+        0,
+        budget=0.5,
+        evaluation=Evaluation(interpolation=0.0),
+    )
     assert found.control is not None
     assert (found.control.personal == 0).all()
-    sampled = hasa.probe(small_model(), small_task(), MENU, 2, 0, budget=0.5, sample=1)
+    one = Participation(clients_per_round=1)
+    sampled = hasa.probe(small_model(), small_task(), MENU, 2, 0, budget=0.5, participation=one)
     assert sampled.control is not None
     assert np.isfinite(sampled.control.personal).sum() <= 1
 
 
 def test_personal_models_are_those_of_a_federated_run() -> None:
-    task, training = small_task(), LocalTraining(batch_size=8)
-    plan = Plan(np.array(MENU), np.full(3, 1 / 3), 3, training, None, 0, 0.5, 0.75)
+    task = small_task()
+    plan = plan_of(3, 0.5)
     found = measure(small_model(), task, plan).personal[0]
     train, held = halves(task, 0)
     part = replace(task, train=train, validation=held, test=held)
     for column, bias in ((1, "shared"), (2, "local")):
         history = federated.run(
-            small_model(), part, [0.5] * 3, rounds=3, seed=0, batch_size=8,
-            deploy="personal", mix=0.75, output_bias=bias,
-        )  # fmt: skip
+            small_model(),
+            part,
+            [0.5] * 3,
+            rounds=3,
+            training=replace(SMALL, output_bias=bias),
+            evaluation=Evaluation(on="personal", interpolation=0.75),
+        )
         reached = [own.correct[:, column].sum() / own.targets.sum() for own in found.values()]
         assert reached == pytest.approx(history.test_accuracy[-1].tolist())
-
-
-def test_running_statistics_are_no_part_of_a_mixture() -> None:
-    from hasa_opt.forecast.warm_up import _mixture
-
-    network = torch.nn.Sequential(
-        torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
-    )
-    common = models.Supernet(network, torch.zeros(4, 3))
-    state = {name: value + 1 for name, value in common.state_dict().items()}
-    bias = find_output_bias(common)
-    mixed, before = _mixture(common, state, bias, 0.25).state_dict(), common.state_dict()
-    learned = dict(common.named_parameters())
-    for name, value in mixed.items():
-        moved = 0.0 if name not in learned else 1.0 if name == bias else 0.25
-        assert torch.allclose(value - before[name], torch.full_like(value, moved).to(value.dtype))
 
 
 def test_without_an_output_bias_there_is_none_of_its_own() -> None:
@@ -239,10 +249,10 @@ def test_it_depends_on_the_seed_alone_and_leaves_the_model(probed: Probe) -> Non
     model = small_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(1)
-    again = hasa.probe(model, small_task(), MENU, 4, 0, budget=0.5, batch_size=8)
+    again = hasa.probe(model, small_task(), MENU, 4, 0, budget=0.5, training=SMALL)
     assert (again.accuracy == probed.accuracy).all()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    other = hasa.probe(model, small_task(), MENU, 4, 1, budget=0.5, batch_size=8)
+    other = hasa.probe(model, small_task(), MENU, 4, 1, budget=0.5, training=SMALL)
     assert (other.accuracy != probed.accuracy).any()
 
 
@@ -278,9 +288,10 @@ def test_it_shows_a_table(probed: Probe) -> None:
         ({"seed": -1}, "seed"),
         ({"budget": 0.1}, "outside the menu"),
         ({"budget": "a"}, "budget"),
-        ({"mix": 2.0}, "mix"),
-        ({"sample": 4}, "sample"),
-        ({"batch_size": 0}, "batch_size"),
+        ({"evaluation": Evaluation(interpolation="validation")}, "give a number"),
+        ({"evaluation": Evaluation(on="supernet")}, 'use on="subnet"'),
+        ({"participation": Participation(clients_per_round=4)}, "clients_per_round"),
+        ({"participation": Participation(faults=Faults(dropout=0.1))}, "knows no faults"),
         ({"task": small_task((1, 9, 9))}, "1 training sample"),
         ({"model": models.MLP(3, 4)}, "outputs"),
         ({"model": 3}, r"model is a int: give a hasa_opt\.models\.SupernetModel"),
@@ -306,7 +317,7 @@ def test_a_network_with_batch_norm_is_judged_by_the_statistics_of_its_width() ->
         torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
     )
     model = models.Supernet(network, torch.zeros(4, 3))
-    found = hasa.probe(model, small_task((41, 26, 61)), MENU, 20, 0, batch_size=8)
+    found = hasa.probe(model, small_task((41, 26, 61)), MENU, 20, 0, training=SMALL)
     assert found.accuracy[:, -1].min() > 0.8
 
 

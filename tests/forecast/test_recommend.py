@@ -68,13 +68,18 @@ def tried(gains: dict[str, float], common: float = 0.0, noise: float = 0.0005) -
 
 
 def names(found: Recommendation) -> list[str]:
-    return [own.policy for own in found.proposals]
+    return [own.policy.rule for own in found.proposals]
+
+
+def told(found: Recommendation) -> tuple[str, str, bool]:
+    """Rule, scheme, and whether personal models are deployed."""
+    return found.policy.rule, found.subnets.scheme, "personal" in found.policy.options
 
 
 def test_uniform_where_clients_are_alike() -> None:
     found = recommend(written(ALIKE), CLIENTS, 0.5)
-    assert (found.policy, found.scheme, found.personal) == ("uniform", "prefix", True)
-    assert found.widths == pytest.approx([0.5] * 4)
+    assert told(found) == ("uniform", "prefix", True)
+    assert found.subnets.widths == pytest.approx([0.5] * 4)
     assert found.reason.startswith("uniform: allocation is worth")
     assert found.proposals == ()
 
@@ -82,22 +87,22 @@ def test_uniform_where_clients_are_alike() -> None:
 def test_a_table_alone_proposes_and_decides_nothing() -> None:
     found = recommend(written(DIVERSE), CLIENTS, 0.5)
     assert found.headroom.worthwhile
-    assert (found.policy, found.personal) == ("uniform", True)
-    assert found.widths == pytest.approx([0.5] * 4)
+    assert told(found) == ("uniform", "prefix", True)
+    assert found.subnets.widths == pytest.approx([0.5] * 4)
     assert names(found) == ["measured_covered"]
-    assert found.proposals[0].widths.tolist() == [0.2, 0.8, 0.2, 0.8]
+    assert found.proposals[0].subnets.widths.tolist() == [0.2, 0.8, 0.2, 0.8]
     assert "a pilot could try measured_covered" in found.reason
 
 
 def test_what_a_pilot_confirms_is_taken() -> None:
     ways = {"measured_covered": 2.0, "measured_covered+personal": 3.0}
     found = recommend(written(DIVERSE), CLIENTS, 0.5, pilot=tried(ways, common=1.0))
-    assert (found.policy, found.scheme, found.personal) == ("measured_covered", "prefix", True)
-    assert found.widths.tolist() == [0.2, 0.8, 0.2, 0.8]
+    assert told(found) == ("measured_covered", "prefix", True)
+    assert found.subnets.widths.tolist() == [0.2, 0.8, 0.2, 0.8]
     assert "in the pilot measured_covered+personal gains +" in found.reason
     worse = {"measured_covered": 2.0, "measured_covered+personal": 1.5}
     common = recommend(written(DIVERSE), CLIENTS, 0.5, pilot=tried(worse, common=1.0))
-    assert (common.policy, common.personal) == ("measured_covered", False)
+    assert told(common) == ("measured_covered", "prefix", False)
     assert "deploy common models" in common.reason
 
 
@@ -105,7 +110,7 @@ def test_what_a_pilot_confirms_is_taken() -> None:
 def test_both_deployments_of_uniform_must_be_beaten(common: float) -> None:
     ways = {"measured_covered": -1.0, "measured_covered+personal": 1.0 if common > 0 else -0.5}
     found = recommend(written(DIVERSE), CLIENTS, 0.5, pilot=tried(ways, common=common))
-    assert (found.policy, found.personal) == ("uniform", True)
+    assert told(found) == ("uniform", "prefix", True)
     assert "the pilot confirms no proposal; the best, measured_covered" in found.reason
 
 
@@ -113,8 +118,8 @@ def test_a_gain_within_the_noise_of_a_pilot_is_not_taken() -> None:
     ways = {"measured_covered": 0.1, "measured_covered+personal": 0.1}
     noisy = tried(ways, noise=0.05)
     found = recommend(written(DIVERSE), CLIENTS, 0.5, pilot=noisy)
-    assert found.policy == "uniform"
-    assert recommend(written(DIVERSE), CLIENTS, 0.5, pilot=tried(ways)).policy != "uniform"
+    assert found.policy.rule == "uniform"
+    assert recommend(written(DIVERSE), CLIENTS, 0.5, pilot=tried(ways)).policy.rule != "uniform"
 
 
 def test_the_confidence_of_the_pilot_decides_how_much_proof_is_wanted() -> None:
@@ -129,9 +134,9 @@ def test_the_confidence_of_the_pilot_decides_how_much_proof_is_wanted() -> None:
     ]
     assert low[0] > 0 > low[1]
     probe = written(DIVERSE)
-    assert recommend(probe, CLIENTS, 0.5, pilot=pilot).policy == "measured_covered"
+    assert recommend(probe, CLIENTS, 0.5, pilot=pilot).policy.rule == "measured_covered"
     strict = recommend(probe, CLIENTS, 0.5, pilot=pilot, pilot_confidence=0.999)
-    assert strict.policy == "uniform"
+    assert strict.policy.rule == "uniform"
 
 
 def planted(gain: float, rng: np.random.Generator) -> Pilot:
@@ -176,22 +181,22 @@ def test_groups_by_difficulty_are_proposed() -> None:
     probe = hard_and_easy(written(ALIKE))
     found = recommend(probe, CLIENTS, 0.5)
     assert names(found) == ["by_difficulty"]
-    assert found.proposals[0].widths == pytest.approx([0.2, 0.2, 0.8, 0.8])
+    assert found.proposals[0].subnets.widths == pytest.approx([0.2, 0.2, 0.8, 0.8])
     assert "2 of 4 have a loss of 0.2" in found.proposals[0].reason
     capped = hasa.Clients([100] * 4, max_width=[0.8, 0.8, 0.5, 0.8])
     under = recommend(hard_and_easy(written(ALIKE, budget=0.4)), capped, 0.4)
-    assert under.proposals[0].widths == pytest.approx([0.2, 0.2, 0.5, 0.7])
+    assert under.proposals[0].subnets.widths == pytest.approx([0.2, 0.2, 0.5, 0.7])
     few = hasa.Clients([5, 5, 100, 100])
     assert names(recommend(probe, few, 0.5)) == []
     taken = recommend(probe, CLIENTS, 0.5, pilot=tried({"by_difficulty": 2.0}))
-    assert (taken.policy, taken.personal) == ("by_difficulty", False)
+    assert told(taken) == ("by_difficulty", "prefix", False)
 
 
 def test_the_larger_of_two_confirmed_gains_wins() -> None:
     probe = hard_and_easy(written(DIVERSE))
     ways = {"measured_covered": 2.0, "by_difficulty": 1.0, "by_difficulty+personal": 4.0}
     found = recommend(probe, CLIENTS, 0.5, pilot=tried(ways))
-    assert (found.policy, found.personal) == ("by_difficulty", True)
+    assert told(found) == ("by_difficulty", "prefix", True)
 
 
 def test_coverage_is_kept_by_default_and_can_be_chosen() -> None:
@@ -205,37 +210,39 @@ def test_coverage_is_kept_by_default_and_can_be_chosen() -> None:
     with pytest.raises(hasa.InfeasibleError):
         recommend(written(DIVERSE), clients, 0.5, coverage={0.8: 1.0})
     capped = hasa.Clients([100] * 4, max_width=[0.5] * 4)
-    assert recommend(written(DIVERSE), capped, 0.5).widths.max() == 0.5
+    assert recommend(written(DIVERSE), capped, 0.5).subnets.widths.max() == 0.5
 
 
 def test_ordered_dropout_is_taken_where_it_beat_uniform_and_may_be_deployed() -> None:
     steep = written(ALIKE, uniform=0.5)  # at the widest width 0.56
     found = recommend(steep, CLIENTS, 0.5, deploy=0.8)
-    assert (found.policy, found.scheme, found.personal) == ("fjord", "ordered_dropout", True)
-    assert found.widths.tolist() == [0.8] * 4
+    assert told(found) == ("fjord", "ordered_dropout", True)
+    assert found.subnets.widths.tolist() == [0.8] * 4
     assert "gains +6.0" in found.reason
     assert found.proposals == ()
-    assert recommend(steep, CLIENTS, 0.5).policy == "uniform"
-    assert recommend(steep, CLIENTS, 0.5, deploy=0.5).policy == "uniform"
+    assert recommend(steep, CLIENTS, 0.5).policy.rule == "uniform"
+    assert recommend(steep, CLIENTS, 0.5, deploy=0.5).policy.rule == "uniform"
 
 
 def test_ordered_dropout_is_left_where_it_did_not_beat_uniform() -> None:
-    assert recommend(written(ALIKE, uniform=0.56), CLIENTS, 0.5, deploy=0.8).policy == "uniform"
+    assert (
+        recommend(written(ALIKE, uniform=0.56), CLIENTS, 0.5, deploy=0.8).policy.rule == "uniform"
+    )
     noisy = written(ALIKE, uniform=0.55, error=0.05)  # + 1 point with an interval of 5
-    assert recommend(noisy, CLIENTS, 0.5, deploy=0.8).policy == "fjord"
+    assert recommend(noisy, CLIENTS, 0.5, deploy=0.8).policy.rule == "fjord"
 
 
 def test_nothing_is_proposed_to_a_pilot_where_ordered_dropout_is_taken() -> None:
     diverse = written(DIVERSE, uniform=0.4)
     assert names(recommend(diverse, CLIENTS, 0.5)) == ["measured_covered"]
     found = recommend(diverse, CLIENTS, 0.5, deploy=0.8)
-    assert (found.policy, names(found)) == ("fjord", [])
+    assert (found.policy.rule, names(found)) == ("fjord", [])
 
 
 def test_deployed_widths_are_within_the_caps() -> None:
     capped = hasa.Clients([100] * 4, max_width=[0.5, 0.8, 0.8, 0.8])
     found = recommend(written(ALIKE, uniform=0.4), capped, 0.5, deploy=[0.8, 0.79, 0.8, 1.0])
-    assert found.widths.tolist() == [0.5, 0.5, 0.8, 0.8]
+    assert found.subnets.widths.tolist() == [0.5, 0.5, 0.8, 0.8]
 
 
 def test_a_pilot_of_something_else_is_refused() -> None:
@@ -253,7 +260,7 @@ def test_a_pilot_of_something_else_is_refused() -> None:
 )
 def test_personal_deployment_unless_it_clearly_loses(gain: float, chosen: bool) -> None:
     found = recommend(written(ALIKE, personal=gain), CLIENTS, 0.5)
-    assert found.personal is chosen
+    assert told(found)[2] is chosen
     assert str(found) == found.reason
 
 
@@ -282,9 +289,10 @@ def test_an_output_bias_of_its_own_unless_it_clearly_loses_or_there_is_none(
     gain: float, chosen: str
 ) -> None:
     found = recommend(written(ALIKE, local_bias=gain), CLIENTS, 0.5)
-    assert (found.output_bias, found.personal) == (chosen, True)
+    local = "local_bias" in found.policy.options
+    assert (local, told(found)[2]) == (chosen == "local", True)
     assert ("with an output bias of the client's own" in found.reason) == (chosen == "local")
     assert ("with an output bias of their own" in found.reason) == np.isfinite(gain)
     ways = {"measured_covered": 2.0, "measured_covered+personal": 3.0}
     taken = recommend(written(DIVERSE, local_bias=gain), CLIENTS, 0.5, pilot=tried(ways))
-    assert (taken.policy, taken.output_bias) == ("measured_covered", chosen)
+    assert taken.policy.name == "measured_covered+personal" + "+local_bias" * local

@@ -46,7 +46,7 @@ GROUPS = {
     "server": (federated.Server, "aggregation weight_power max_update_norm"),
     "evaluation": (federated.Evaluation, "on also also_after interpolation"),
     "participation": (federated.Participation, "clients_per_round faults"),
-    "execution": (federated.Execution, "engine"),
+    "execution": (federated.Execution, "engine executor workers"),
 }
 RENAMED = {
     "local_epochs": "epochs",
@@ -79,10 +79,7 @@ def train(
         allocation, flat.pop("scheme", "prefix"), flat.pop("mean_widths", None)
     )
     place, resume = flat.pop("checkpoint", None), flat.pop("resume", False)
-    grouped = {
-        group: kind(**{name: flat.pop(name) for name in names.split() if name in flat})
-        for group, (kind, names) in GROUPS.items()
-    }
+    groups = grouped(flat)
     return federated.run(
         model,
         task,
@@ -90,14 +87,23 @@ def train(
         rounds=rounds,
         seed=seed,
         checkpoint=None if place is None else federated.Checkpoint(place, resume),
-        **grouped,
+        **groups,
         **flat,
     )
 
 
+def grouped(flat: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of settings objects out of flat keywords, and make these."""
+    return {
+        group: kind(**{name: flat.pop(name) for name in names.split() if name in flat})
+        for group, (kind, names) in GROUPS.items()
+    }
+
+
 def study(task: tasks.Task, model: models.SupernetModel, **keywords: Any) -> hasa.Study:
     """Run a study in this process; the only place that makes one."""
-    return hasa.Study(task, model, **keywords).run(workers=1, compare_solvers=False)
+    flat = {RENAMED.get(name, name): value for name, value in keywords.items()} | {"workers": 1}
+    return hasa.Study(task, model, **grouped(flat), **flat).run(compare_solvers=False)
 
 
 def faults(dropout: float, straggle: float, corrupt: float) -> federated.Faults:

@@ -18,7 +18,7 @@ SHORTER = {
     "00_quickstart": {
         "rounds=2": "rounds=1",
         '"uniform", "hasa", "reverse", "optimal"': '"uniform", "optimal"',
-        "run(workers=1)": "run(workers=1, compare_solvers=False)",
+        ").run()": ").run(compare_solvers=False)",
     },
     "04_your_own_model": {"rounds=10": "rounds=2", "range(1, 11)": "range(1, 3)"},
     "06_is_allocation_worth_it": {"rounds=20": "rounds=6", "range(5)": "range(2)"},

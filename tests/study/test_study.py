@@ -20,8 +20,9 @@ from torch import nn
 
 import hasa_opt as hasa
 from hasa_opt import federated
+from hasa_opt.federated.rounds import Round
 from hasa_opt.models import MLP, LSTMLanguageModel, Supernet, units
-from hasa_opt.policies import POLICIES
+from hasa_opt.policies import POLICIES, Policy, Setting
 from hasa_opt.study import Study
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
@@ -54,14 +55,15 @@ def blobs(seed: int = 0, test_seed: int = 7) -> Task:
     )
 
 
-def small_study(**options: object) -> Study:
-    settings = {"policies": ("uniform", "reverse"), "seeds": (0, 1), "rounds": 2} | options
+def small_study(workers: int | None = 1, **options: object) -> Study:
+    settings = {"policies": ("uniform", "reverse"), "seeds": (0, 1), "rounds": 2}
+    settings |= {"execution": federated.Execution(workers=workers)} | options
     return Study(blobs(), MLP(6, 3, hidden=(16, 16)), **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def done() -> Study:
-    return small_study().run(workers=1)
+    return small_study().run()
 
 
 def test_each_policy_and_seed_is_trained_once(done: Study) -> None:
@@ -89,16 +91,16 @@ def test_seeds_are_matched_and_differ(done: Study) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_meets_the_realised_budget(policy: str, budget: float) -> None:
     study = small_study(budget=budget, policies=(policy,), seeds=(0,))
-    plan = study.plan(policy)
-    trained = plan.widths if plan.mean_widths is None else plan.mean_widths
+    subnets = study.subnets(policy)
+    trained = subnets.widths if subnets.mean_widths is None else subnets.mean_widths
     costs = [size * units(study.model, own) for size, own in zip(SIZES, trained, strict=True)]
     full = sum(SIZES) * units(study.model, 1.0)
-    assert plan.share == pytest.approx(sum(costs) / full)
+    assert subnets.share == pytest.approx(sum(costs) / full)
     assert sum(costs) <= budget * full
     largest_step = max(SIZES) * 2 / full
-    assert plan.share > budget - largest_step
-    (outcome,) = study.run(workers=1, compare_solvers=False).outcomes
-    assert outcome.realised == pytest.approx(plan.share)
+    assert subnets.share > budget - largest_step
+    (outcome,) = study.run(compare_solvers=False).outcomes
+    assert outcome.realised == pytest.approx(subnets.share)
 
 
 def test_policy_that_misses_the_budget_is_flagged(done: Study) -> None:
@@ -121,6 +123,21 @@ def test_summary_is_what_numpy_says(done: Study) -> None:
     assert row.worst_third == pytest.approx(30.0)
 
 
+def test_a_policy_of_your_own_is_compared_like_the_others(tmp_path: Path) -> None:
+    def choose(setting: Setting) -> np.ndarray:
+        return np.where(setting.clients.samples > 30, 0.5, 0.2)
+
+    widest = Policy("largest_first", choose)
+    study = small_study(policies=[widest, "uniform", widest.having("personal")], budget=0.4)
+    assert list(study.compared) == ["largest_first", "uniform", "largest_first+personal"]
+    assert np.array_equal(study.allocate(widest), study.allocate("largest_first"))
+    done = study.run(directory=tmp_path, compare_solvers=False)
+    assert done.results.policies == ("largest_first", "uniform", "largest_first+personal")
+    first, _, third = (done.outcomes[row] for row in (0, 2, 4))
+    assert first.history is third.history, "personal models are those of the same run"
+    assert np.array_equal(third.own, first.history.personal_accuracy[-1])
+
+
 def test_test_data_changes_no_allocation() -> None:
     other = replace(blobs(), test=blobs(test_seed=8).test)
     assert not torch.equal(other.test[0].inputs, blobs().test[0].inputs)
@@ -130,7 +147,7 @@ def test_test_data_changes_no_allocation() -> None:
 
 
 def test_parallel_runs_give_the_same_numbers(done: Study) -> None:
-    parallel = small_study().run(workers=2, compare_solvers=False)
+    parallel = small_study(workers=2).run(compare_solvers=False)
     for own, other in zip(done.outcomes, parallel.outcomes, strict=True):
         assert np.array_equal(own.history.test_accuracy, other.history.test_accuracy)
         assert all(
@@ -153,10 +170,9 @@ def test_interrupted_study_goes_on(
 
     monkeypatch.setattr(Trial, "run", counted)
     with pytest.raises(KeyboardInterrupt):
-        small_study().run(workers=1, directory=tmp_path, compare_solvers=False)
+        small_study().run(directory=tmp_path, compare_solvers=False)
     finished: list[tuple[int, int]] = []
     resumed = small_study().run(
-        workers=1,
         directory=tmp_path,
         compare_solvers=False,
         on_progress=lambda *step: finished.append(step),
@@ -213,8 +229,8 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
 ) -> None:
     program = (
         "from test_study import small_study\n"
-        f"small_study(rounds=20).run(\n"
-        f"    workers=2, directory={str(tmp_path)!r}, compare_solvers=False\n"
+        f"small_study(workers=2, rounds=20).run(\n"
+        f"    directory={str(tmp_path)!r}, compare_solvers=False\n"
         ")\n"
     )
     started = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent)
@@ -244,16 +260,13 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
     assert 1 <= len(finished) < 4
 
     trained: list[int] = []
-    original = federated.aggregate
-    monkeypatch.setattr(
-        "hasa_opt.federated.rounds.aggregate",
-        lambda *arguments: trained.append(1) or original(*arguments),
-    )
-    resumed = small_study(rounds=20).run(workers=1, directory=tmp_path, compare_solvers=False)
+    original = Round.close
+    monkeypatch.setattr(Round, "close", lambda now: trained.append(1) or original(now))
+    resumed = small_study(rounds=20).run(directory=tmp_path, compare_solvers=False)
     assert len(trained) == 20 * (4 - len(finished)) - kept
     assert {name: (tmp_path / name).stat().st_ino for name in finished} == finished
     assert not list(tmp_path.glob("*-rounds")), "what a finished run kept is removed"
-    whole = small_study(rounds=20).run(workers=1, compare_solvers=False)
+    whole = small_study(rounds=20).run(compare_solvers=False)
     for own, other in zip(whole.outcomes, resumed.outcomes, strict=True):
         assert np.array_equal(own.history.test_accuracy, other.history.test_accuracy)
         assert np.array_equal(own.history.train_loss, other.history.train_loss)
@@ -293,20 +306,21 @@ def test_ctrl_c_in_the_command_line_says_how_to_go_on(tmp_path: Path, workers: i
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_rounds_are_told_from_every_process(tmp_path: Path, workers: int) -> None:
-    how = {"workers": workers, "directory": tmp_path, "compare_solvers": False}
+    how = {"directory": tmp_path, "compare_solvers": False}
     told: list[tuple[int, int]] = []
-    small_study().run(**how, on_round=lambda *step: told.append(step))
+    small_study(workers).run(**how, on_round=lambda *step: told.append(step))
     assert told[-1] == (8, 8)
     assert told == sorted(set(told))
     told.clear()
-    small_study().run(**how, on_round=lambda *step: told.append(step))
+    small_study(workers).run(**how, on_round=lambda *step: told.append(step))
     assert told[-1] == (8, 8)
     assert {finished for finished, _ in told} <= {0, 2, 4, 6, 8}, "stored runs count as a whole"
 
 
 def test_study_with_faults_and_sampled_clients(tmp_path: Path) -> None:
-    options = {"sample": 3, "faults": federated.Faults(dropout=0.3), "seeds": (0,), "rounds": 4}
-    studied = small_study(**options).run(workers=1, directory=tmp_path, compare_solvers=False)
+    failing = federated.Participation(clients_per_round=3, faults=federated.Faults(dropout=0.3))
+    options = {"participation": failing, "seeds": (0,), "rounds": 4}
+    studied = small_study(**options).run(directory=tmp_path, compare_solvers=False)
     dropped = [{(e.round, e.client) for e in own.history.events} for own in studied.outcomes]
     assert dropped[0]
     assert dropped[0] == dropped[1], "the same clients fail under every policy"
@@ -315,18 +329,25 @@ def test_study_with_faults_and_sampled_clients(tmp_path: Path) -> None:
     report = studied.report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Not all clients took part" in report
     (tmp_path / "report.html").unlink()
-    stored = small_study(**options).run(workers=1, directory=tmp_path, compare_solvers=False)
+    stored = small_study(**options).run(directory=tmp_path, compare_solvers=False)
     assert stored.outcomes[0].history.events == studied.outcomes[0].history.events
     assert len(list(tmp_path.iterdir())) == 2
-    with pytest.raises(hasa.InputError, match="sample = 5"):
-        small_study(sample=5)
+    with pytest.raises(hasa.InputError, match="clients_per_round = 5"):
+        small_study(participation=federated.Participation(clients_per_round=5))
 
 
-@pytest.mark.parametrize("change", [{"rounds": 3}, {"learning_rate": 0.01}, {"budget": 0.4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rounds": 3},
+        {"training": federated.LocalTraining(learning_rate=0.01)},
+        {"budget": 0.4},
+    ],
+)
 def test_stored_run_of_another_setting_is_not_taken(
-    tmp_path: Path, change: dict[str, float]
+    tmp_path: Path, change: dict[str, object]
 ) -> None:
-    how = {"workers": 1, "compare_solvers": False}
+    how = {"compare_solvers": False}
     small_study(seeds=(0,)).run(directory=tmp_path, **how)
     fresh = small_study(seeds=(0,), **change).run(**how)
     resumed = small_study(seeds=(0,), **change).run(directory=tmp_path, **how)
@@ -339,7 +360,7 @@ def test_stored_run_of_an_equal_model_with_another_activation_is_not_taken(tmp_p
         module = nn.Sequential(nn.Linear(6, 8), activation, nn.Linear(8, 3))
         model = Supernet(module, torch.randn(2, 6))
         study = Study(blobs(), model, policies=("uniform",), seeds=(0,), rounds=1)
-        done = study.run(workers=1, directory=tmp_path, compare_solvers=False)
+        done = study.run(directory=tmp_path, compare_solvers=False)
         return done.outcomes[0].history.train_loss
 
     first = losses(nn.ReLU())
@@ -348,7 +369,7 @@ def test_stored_run_of_an_equal_model_with_another_activation_is_not_taken(tmp_p
 
 
 def test_another_study_in_the_same_folder_keeps_the_runs_of_the_first(tmp_path: Path) -> None:
-    how = {"workers": 1, "directory": tmp_path, "compare_solvers": False}
+    how = {"directory": tmp_path, "compare_solvers": False}
     small_study(seeds=(0,)).run(**how)
     small_study(seeds=(0,), rounds=3).run(**how)
     kept = [federated.History.load(place).rounds for place in tmp_path.glob("uniform-seed0-*")]
@@ -356,7 +377,7 @@ def test_another_study_in_the_same_folder_keeps_the_runs_of_the_first(tmp_path: 
 
 
 def test_damaged_stored_run_is_trained_again(done: Study, tmp_path: Path) -> None:
-    how = {"workers": 1, "directory": tmp_path, "compare_solvers": False}
+    how = {"directory": tmp_path, "compare_solvers": False}
     small_study().run(**how)
     (stored,) = tmp_path.glob("uniform-seed0-*")
     (stored / "arrays.safetensors").write_bytes(b"broken")
@@ -429,9 +450,19 @@ def test_record_is_ready_for_json(done: Study) -> None:
         ({"budget": 0.9}, r"budget 0.9 is above the widest possible allocation \(0.8\)"),
         ({"max_width": (0.5, 0.5, 0.3, 0.5)}, "above the widest possible allocation"),
         ({"max_width": (0.5, 0.5)}, "max_width"),
-        ({"faults": 0.1}, "give Faults"),
-        ({"faults": federated.Faults(absent=(9,))}, "names client 9"),
-        ({"rounds_by": "validation", "sample": 3}, "only the last round measures all"),
+        ({"training": {"epochs": 2}}, r"give a hasa_opt\.federated\.LocalTraining"),
+        ({"evaluation": federated.Evaluation(on="personal")}, r'such as "uniform\+personal"'),
+        (
+            {"participation": federated.Participation(faults=federated.Faults(absent=(9,)))},
+            "names client 9",
+        ),
+        (
+            {
+                "rounds_by": "validation",
+                "participation": federated.Participation(clients_per_round=3),
+            },
+            "only the last round measures all",
+        ),
     ],
 )
 def test_bad_settings_are_refused_at_once(change: dict[str, object], words: str) -> None:
@@ -441,7 +472,7 @@ def test_bad_settings_are_refused_at_once(change: dict[str, object], words: str)
 
 def test_numbers_of_numpy_are_numbers(done: Study) -> None:
     study = small_study(seeds=np.arange(2), rounds=np.int64(2), budget=np.float32(0.5))
-    study = study.run(workers=1, compare_solvers=False)
+    study = study.run(compare_solvers=False)
     assert np.array_equal(study.results.own, done.results.own)
 
 
@@ -451,7 +482,7 @@ def test_devices_cap_what_every_policy_trains() -> None:
     for policy in ("uniform", "reverse", "optimal", "capacity", "fjord", "heterofl"):
         assert (study.allocate(policy) <= caps).all(), policy
     assert not np.array_equal(study.allocate("capacity"), study.allocate("uniform"))
-    assert study.setting["Caps"] == "given"
+    assert study.description["Caps"] == "given"
 
 
 def test_what_cannot_be_met_is_refused_before_a_probe(
@@ -466,8 +497,6 @@ def test_what_cannot_be_met_is_refused_before_a_probe(
     measured = small_study(policies=("uniform", "measured"))
     with pytest.raises(hasa.errors.StorageError, match="cannot be made"):
         measured.run(directory=taken)
-    with pytest.raises(hasa.InputError, match="workers 0"):
-        measured.run(workers=0)
 
 
 def test_files_that_cannot_be_written_are_named(done: Study, tmp_path: Path) -> None:
@@ -482,7 +511,7 @@ def test_a_study_without_test_data_has_a_report(tmp_path: Path) -> None:
     task = blobs()
     blank = tuple(Split(own.inputs, torch.full_like(own.targets, -100)) for own in task.test)
     study = replace(small_study(), task=replace(task, test=blank))
-    study = study.run(workers=1, compare_solvers=False)
+    study = study.run(compare_solvers=False)
     assert "nothing can be compared" in study.report(tmp_path / "report.html").read_text("utf-8")
 
 
@@ -515,5 +544,5 @@ def test_language_model_study_runs() -> None:
     )
     model = LSTMLanguageModel(12, embedding=8, hidden=16)
     study = Study(task, model, policies=("uniform", "optimal"), seeds=(0,), rounds=1)
-    study = study.run(workers=1, compare_solvers=False)
+    study = study.run(compare_solvers=False)
     assert all(abs(row.realised - 0.5) < 0.05 for row in study.summary())
