@@ -16,7 +16,7 @@ from hasa_opt import cli
 CLIENTS = """name,samples,max_width,count:cat,count:dog,count:bird
 phone,120,0.5,100,20,0
 laptop,80,1.0,10,70,3
-[tablet],500,0.7,30,70,200
+[tablet],500,0.7,60,140,400
 """
 
 
