@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from decimal import Decimal
 from itertools import islice
-from numbers import Integral
+from numbers import Integral, Rational
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,11 @@ __all__ = [
     "listed",
     "number",
     "outer",
+    "real_array",
     "sequence",
     "several",
     "whole",
+    "whole_numbers",
     "widened",
 ]
 
@@ -35,7 +38,9 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-_BLOCK = 1 << 13
+_BLOCK = 1 << 13  # rows of a table that a processor's cache holds
+_EXACT_FLOAT = 2**53  # from here on float64 skips whole numbers
+_LARGEST = int(np.iinfo(np.int64).max)
 _CONVERSION = (TypeError, ValueError, OverflowError, ArithmeticError)
 
 
@@ -113,13 +118,7 @@ def float_array(
     InputError
         For what is not numeric, of another shape, or not finite; the message names the place.
     """
-    given = array(values, what)
-    if given.dtype.kind not in "iufbO":
-        raise InputError(f"{what} are of type {given.dtype}: give numbers")
-    try:
-        floats = widened(given)
-    except _CONVERSION as error:
-        raise InputError(f"{what} are not numbers: {error}") from error
+    floats = real_array(values, what)
     if shape is not None and floats.shape != shape:
         raise InputError(f"{what} have shape {floats.shape}: {shape} expected")
     bad = ~np.isfinite(floats)
@@ -128,6 +127,103 @@ def float_array(
         place = f" of row {at[0] if len(at) == 1 else at}" if at else ""
         raise InputError(f"{what}{place} is {floats[at]}: it must be finite")
     return floats
+
+
+def real_array(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:
+    """Return float64 values, finite or not; see :func:`float_array`.
+
+    Raises
+    ------
+    InputError
+        For what is not numeric.
+    """
+    given = array(values, what)
+    if given.dtype.kind not in "iufbO":
+        raise InputError(f"{what} are of type {given.dtype}: give numbers")
+    try:
+        return widened(given)
+    except _CONVERSION as error:
+        raise InputError(f"{what} are not numbers: {error}") from error
+
+
+def whole_numbers(
+    values: npt.NDArray[Any],
+    place: Callable[[tuple[int, ...], Any], str],
+    *,
+    negative: str = "is negative",
+    remedy: str = "",
+) -> IntArray:
+    """Return numbers as int64, if each is known to be a whole number from 0.
+
+    A float is known to be one only below the power of two from which its type skips whole numbers:
+    2**53 for float64, 2**24 for float32, 2**11 for float16.
+
+    Parameters
+    ----------
+    values : array of numbers or objects
+    place : callable
+        From the position of an entry and the entry to the beginning of a message about it.
+    negative : str
+        What to say of an entry below 0.
+    remedy : str
+        What ends each message.
+
+    Returns
+    -------
+    int64 array of the same shape
+
+    Raises
+    ------
+    InputError
+        About the first entry that is none.
+    """
+    if values.dtype.kind == "O":
+        values = _unboxed(values, place, remedy)
+    if values.dtype.kind == "f":
+        exact = np.finfo(values.dtype).nmant + 1
+        with np.errstate(invalid="ignore"):
+            bad = ~np.isfinite(values) | (values != np.floor(values)) | (abs(values) >= 2.0**exact)
+        rule = (
+            f"must be a finite whole number ({values.dtype} is exact below 2**{exact} only: give "
+            "int64 for more)"
+        )
+    else:
+        bad, rule = values > _LARGEST, "exceeds the largest 64-bit integer"
+    if not bad.any():
+        bad, rule = values < 0, negative
+    if bad.any():
+        at = tuple(np.argwhere(bad)[0].tolist())
+        raise InputError(f"{place(at, values[at])} {rule}{remedy}")
+    return values.astype(np.int64)
+
+
+def _unboxed(
+    values: npt.NDArray[Any], place: Callable[[tuple[int, ...], Any], str], remedy: str
+) -> IntArray:
+    """Whole numbers among objects, such as those of nullable columns and big integers."""
+    numbers = np.zeros(values.shape, dtype=np.int64)
+    for at, value in np.ndenumerate(values):
+        number = _as_whole(value)
+        if number is None:
+            raise InputError(f"{place(at, value)} is no whole number that is known{remedy}")
+        if abs(number) > _LARGEST:
+            raise InputError(f"{place(at, value)} exceeds the largest 64-bit integer{remedy}")
+        numbers[at] = number
+    return numbers
+
+
+def _as_whole(value: Any) -> int | None:
+    """The whole number that an object is known to be, or None."""
+    if not isinstance(value, Rational | Decimal | float | np.floating):
+        return None
+    is_float = isinstance(value, float | np.floating)
+    given: Any = value
+    try:
+        number = int(given)
+        same = bool(number == given)
+    except _CONVERSION:  # NaN, infinity
+        return None
+    return number if same and not (is_float and abs(number) >= _EXACT_FLOAT) else None
 
 
 def widened(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
-from hasa_opt._utils.checks import FloatArray, IntArray, widened
+from hasa_opt._utils.checks import FloatArray, IntArray, whole_numbers, widened
 from hasa_opt._utils.checks import array as any_array
 from hasa_opt._utils.names import distinct, name_list
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt._utils.tables import Source
-from hasa_opt.clients.counts import Counts, Rows, array, checked_counts, frozen, whole
+from hasa_opt.clients.counts import NEGATIVE, Counts, Rows, array, checked_counts, frozen
 from hasa_opt.clients.csv import read, write
 from hasa_opt.errors import InputError
 
@@ -116,8 +116,8 @@ class Clients(Shown):
             As in :class:`Clients`.
         """
         if samples is None:
-            rows: Any = counts if sp.issparse(counts) else array(counts, "counts", 2)
-            samples = np.asarray(rows.sum(axis=1)).ravel()
+            counts = checked_counts(counts, Rows(None))
+            samples = np.asarray(counts.sum(axis=1)).ravel()
         return cls(
             samples, counts=counts, max_width=max_width, names=names, site=site, labels=labels
         )
@@ -253,7 +253,11 @@ def _length(samples: npt.ArrayLike) -> int:
 
 
 def _samples(values: npt.ArrayLike, label: Rows) -> IntArray:
-    samples = whole(array(values, "samples", 1), lambda at: f"{label(at[0])}, column 'samples'")
+    samples = whole_numbers(
+        array(values, "samples", 1),
+        lambda at, value: f"{label(at[0])}, column 'samples': {value}",
+        negative=NEGATIVE,
+    )
     empty = np.flatnonzero(samples == 0)
     if empty.size:
         raise InputError(
@@ -266,7 +270,12 @@ def _samples(values: npt.ArrayLike, label: Rows) -> IntArray:
 
 
 def _caps(values: npt.ArrayLike, length: int, label: Rows) -> FloatArray:
-    caps = widened(array(values, "max_width", 1))
+    given = array(values, "max_width", 1)
+    if given.dtype.kind == "O":
+        for row, value in enumerate(given):
+            if not isinstance(value, Real):
+                raise InputError(f"{label(row)}, column 'max_width': {value!r} is no number")
+    caps = widened(given)
     if caps.shape[0] != length:
         raise InputError(f"column 'max_width' has {caps.shape[0]} rows, 'samples' has {length}")
     bad = np.flatnonzero(~((caps > 0) & (caps <= 1)))

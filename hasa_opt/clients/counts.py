@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.checks import IntArray, whole_numbers
 from hasa_opt._utils.checks import array as any_array
 from hasa_opt.errors import InputError
 
@@ -21,12 +20,11 @@ __all__ = [
     "dense",
     "frozen",
     "validate_counts",
-    "whole",
 ]
 
 Counts: TypeAlias = npt.NDArray[np.int64] | sp.csr_array
 
-_EXACT_FLOAT = 2.0**53
+NEGATIVE = "is negative: counts start at 0"
 
 
 class Rows:
@@ -62,7 +60,11 @@ def checked_counts(values: Any, label: Rows, length: int | None = None) -> Count
         result: Counts = _sparse_counts(values, label)
     else:
         table = array(values, "counts", 2)
-        result = frozen(whole(table, lambda at: f"{label(at[0])}, column 'counts[{at[1]}]'"))
+
+        def place(at: tuple[int, ...], value: Any) -> str:
+            return f"{label(at[0])}, column 'counts[{at[1]}]': {value}"
+
+        result = frozen(whole_numbers(table, place, negative=NEGATIVE))
     shape = result.shape
     if length is not None and shape[0] != length:
         raise InputError(f"column 'counts' has {shape[0]} rows, 'samples' has {length}")
@@ -83,10 +85,11 @@ def _sparse_counts(values: Any, label: Rows) -> sp.csr_array:
     """CSR copy in int64; entries are checked before duplicates are summed."""
     entries = values.tocoo()
     at_row, at_column = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
-    entries64 = whole(
-        array(entries.data, "counts", 1),
-        lambda at: f"{label(int(at_row[at[0]]))}, column 'counts[{at_column[at[0]]}]'",
-    )
+
+    def place(at: tuple[int, ...], value: Any) -> str:
+        return f"{label(int(at_row[at[0]]))}, column 'counts[{at_column[at[0]]}]': {value}"
+
+    entries64 = whole_numbers(array(entries.data, "counts", 1), place, negative=NEGATIVE)
     matrix = sp.csr_array((entries64, (at_row, at_column)), shape=values.shape)
     frozen(matrix.data)
     return matrix
@@ -95,32 +98,11 @@ def _sparse_counts(values: Any, label: Rows) -> sp.csr_array:
 def array(values: npt.ArrayLike, column: str, ndim: int) -> npt.NDArray[Any]:
     """Numbers of a column with so many dimensions, or an error that names it."""
     array = any_array(values, f"column {column!r}")
-    if array.dtype.kind not in "iufb":
+    if array.dtype.kind not in "iufbO":
         raise InputError(f"column {column!r} holds {array.dtype} values: give numbers")
     if array.ndim != ndim:
         raise InputError(f"column {column!r} has {array.ndim} dimensions: {ndim} expected")
     return array
-
-
-def whole(array: npt.NDArray[Any], place: Callable[[tuple[int, ...]], str]) -> IntArray:
-    """Convert to int64, refusing negative, fractional, non-finite and oversized entries.
-
-    ``place`` puts the position of an entry into words.
-    """
-    if array.dtype.kind == "f":
-        wide = array.astype(np.float64)
-        bad = ~np.isfinite(wide) | (wide != np.floor(wide)) | (np.abs(wide) > _EXACT_FLOAT)
-        rule = "must be a finite whole number (floats are exact up to 2**53 only)"
-    elif array.dtype.kind == "u":
-        bad, rule = array > np.iinfo(np.int64).max, "exceeds the largest 64-bit integer"
-    else:
-        bad, rule = np.zeros(array.shape, dtype=bool), ""
-    if not bad.any():
-        bad, rule = array < 0, "is negative: counts start at 0"
-    if bad.any():
-        at = tuple(int(axis[0]) for axis in np.nonzero(bad))
-        raise InputError(f"{place(at)}: {array[at]} {rule}")
-    return array.astype(np.int64)
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

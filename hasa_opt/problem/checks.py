@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, expect, extremes
+from hasa_opt._utils.checks import BoolArray, FloatArray, array, expect, extremes, real_array
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.cost import Cost
@@ -143,7 +143,7 @@ def utility_table(
             "or wrap a table in utility.measured(table)"
         )
     try:
-        table = owned(np.asarray(utility(clients, _levels(menu)), dtype=np.float64))
+        given = array(utility(clients, _levels(menu)), "utility table")
     except InputError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -151,6 +151,8 @@ def utility_table(
             f"utility does not give a table of floats ({error}): call a family, such as "
             "utility.alpha_fair(), or give a function of the clients and the menu"
         ) from error
+    as_floats = given if given.dtype == np.float64 else real_array(given, "utility table")
+    table = owned(as_floats)
     if table.shape != admissible.shape:
         raise InputError(f"utility table of shape {table.shape}: {admissible.shape} expected")
     least, largest = extremes(table)

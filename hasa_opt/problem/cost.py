@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, IntArray, array, listed
+from hasa_opt._utils.checks import FloatArray, IntArray, array, listed, whole_numbers
 from hasa_opt._utils.rational import INT64_ROOM, outer_product
 from hasa_opt._utils.registry import Registry
 from hasa_opt.clients.clients import Clients
@@ -296,16 +296,13 @@ def _power(exponent: int, what: str) -> Cost:
 
 def whole_costs(costs: npt.ArrayLike, what: str = "cost") -> IntArray:
     """Return a table of whole numbers from 0 to 2**62 as int64, or say which entry is not one."""
-    values = array(costs, "cost table")
-    if values.dtype.kind not in "iuf":
+    values = array(costs, f"{what} table")
+    if values.dtype.kind not in "iufO":
         raise InputError(f"{what} table of {values.dtype}: give whole numbers")
-    wide = values.astype(np.float64)
-    bad = ~np.isfinite(wide) | (wide < 0) | (values != np.floor(values))
-    bad |= wide > float(INT64_ROOM)
-    if bad.any():
-        at = tuple(np.argwhere(bad)[0].tolist())
-        raise InputError(
-            f"{what} {values[at]} at {at}: {what}s are whole numbers from 0 to 2**62; "
-            "choose an integer unit, for example kFLOPs"
-        )
-    return values.astype(np.int64)
+    remedy = (
+        f"; {what}s are whole numbers from 0 to 2**62: choose an integer unit, for example kFLOPs"
+    )
+    whole = whole_numbers(values, lambda at, value: f"{what} {value} at {at}", remedy=remedy)
+    if whole.max(initial=0) > INT64_ROOM:
+        raise InputError(f"{what} {whole.max()} is too large{remedy}")
+    return whole

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, float_array, number, outer
+from hasa_opt._utils.checks import FloatArray, float_array, number, outer, real_array
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.rules.scores import rank_normalize
@@ -114,7 +114,7 @@ def measured(values: npt.ArrayLike | Utility) -> Utility:
         return values
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
-        table = np.array(values, dtype=np.float64)
+        table = real_array(values, "utility table").copy()
         table.flags.writeable = False
         return table
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from hasa_opt import AllocationProblem, Clients, utility
+from hasa_opt import AllocationProblem, Clients, cost, utility
 from hasa_opt.errors import HasaError, InputError
 
 NAMES = ["phone", "laptop", "server"]
@@ -143,6 +148,60 @@ def test_any_numeric_dtype_is_stored_as_int64(dtype):
     assert clients.samples.tolist() == [1, 1]
 
 
+WHOLE = st.one_of(st.integers(1, 2**62 - 1), st.integers(0, 60).flatmap(
+    lambda power: st.integers(max(1, 2**power - 2), 2**power + 2)
+))  # fmt: skip
+KINDS = [np.float16, np.float32, np.float64, np.longdouble, np.int64, np.uint64, object]
+
+
+@given(value=WHOLE, kind=st.sampled_from(KINDS))
+@example(value=2**24 + 1, kind=np.float32)
+@example(value=2**11 + 1, kind=np.float16)
+@example(value=2**53 + 1, kind=np.float64)
+def test_a_count_is_exact_or_refused(value, kind):
+    with np.errstate(over="ignore"):
+        column = np.array([value]).astype(kind)
+    table = np.array([[column[0], 0]], dtype=kind)
+    builds = [
+        lambda: Clients(column).samples[0],
+        lambda: Clients([1], counts=table).counts[0, 0],
+        lambda: Clients.from_counts(table).samples[0],
+        lambda: cost.table(column, full=1)(Clients([1]), np.array([1]), 1).costs[0, 0],
+    ]
+    if kind in (np.float32, np.float64):
+        builds.append(lambda: Clients([1], counts=sp.csr_array(table)).counts[0, 0])
+    for build_it in builds:
+        with contextlib.suppress(InputError):
+            assert build_it() == value
+
+
+def test_floats_below_their_precision_and_any_integer_are_taken():
+    for kind, most in ((np.float16, 2**11 - 1), (np.float32, 2**24 - 1), (np.float64, 2**53 - 1)):
+        assert Clients(np.array([most], dtype=kind)).samples.tolist() == [most]
+    assert Clients([2**60, 2**60 + 1]).samples.tolist() == [2**60, 2**60 + 1]
+
+
+def test_sums_of_counts_lose_nothing():
+    counts = np.full((1, 3), 2**24 - 1, dtype=np.float32)
+    assert Clients.from_counts(counts).samples.tolist() == [3 * (2**24 - 1)]
+    assert Clients.from_counts(sp.csr_array(counts)).samples.tolist() == [3 * (2**24 - 1)]
+
+
+def test_nullable_and_big_integers_are_numbers():
+    pandas = pytest.importorskip("pandas")
+    column = pandas.Series([2**53 + 1, 7], dtype="Int64", name="n")
+    assert Clients(column).samples.tolist() == [2**53 + 1, 7]
+    frame = pandas.DataFrame({"x": column, "y": pandas.Series([1, 2], dtype="UInt8")})
+    assert Clients([1, 1], counts=frame).counts.tolist() == [[2**53 + 1, 1], [7, 2]]
+    with pytest.raises(InputError, match=r"row 1, column 'max_width': <NA> is no number"):
+        Clients([1, 1], max_width=np.array([0.5, pandas.NA], dtype=object))
+    with pytest.raises(InputError, match=r"row 1, column 'samples': <NA> is no whole number"):
+        Clients(np.array([3, pandas.NA], dtype=object))
+    assert Clients([Decimal(3), Fraction(4), 5.0]).samples.tolist() == [3, 4, 5]
+    with pytest.raises(InputError, match="row 1, column 'samples': 1180591620717411303424 exceeds"):
+        Clients([120, 2**70])
+
+
 def test_inputs_are_neither_modified_nor_aliased_and_what_is_stored_is_read_only():
     samples, caps = np.array([3, 4, 5]), np.array([0.5, 0.6, 1.0])
     counts = np.array([[1, 2], [3, 4], [5, 6]])
@@ -160,10 +219,10 @@ def test_inputs_are_neither_modified_nor_aliased_and_what_is_stored_is_read_only
         with_sparse.counts.indices,
         with_sparse.counts.indptr,
     ]
-    for given, copy, own in zip(inputs, before, stored, strict=True):
-        assert given.flags.writeable
-        np.testing.assert_array_equal(given, copy)
-        assert not np.shares_memory(given, own)
+    for handed, copy, kept in zip(inputs, before, stored, strict=True):
+        assert handed.flags.writeable
+        np.testing.assert_array_equal(handed, copy)
+        assert not np.shares_memory(handed, kept)
     samples[0] = 99
     assert with_dense.samples[0] == 3
     for own in stored[:4]:
