@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, whole_numbers, widened
 from hasa_opt._utils.checks import array as any_array
+from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, name_list
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt._utils.tables import Source
 from hasa_opt.clients.counts import NEGATIVE, Counts, Rows, array, checked_counts, frozen
-from hasa_opt.clients.csv import read, write
+from hasa_opt.clients.csv import framed, read, write
 from hasa_opt.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,6 +122,24 @@ class Clients(Shown):
         return cls(
             samples, counts=counts, max_width=max_width, names=names, site=site, labels=labels
         )
+
+    @classmethod
+    def from_frame(cls, frame: Any) -> Clients:
+        """Build clients from a data frame of any library: one row per client.
+
+        Parameters
+        ----------
+        frame : data frame, or mapping of column to values
+            Columns as in the wide format of :mod:`hasa_opt.clients.csv`: "name" and "samples",
+            then optionally "max_width", "site" and one "count:LABEL" per label.
+
+        Raises
+        ------
+        InputError
+            For a column that is missing or unknown, or a value that breaks a rule.
+        """
+        columns = framed(columns_of(frame, "the frame of clients"))
+        return cls(columns.pop("samples"), **columns)
 
     @classmethod
     def read_csv(

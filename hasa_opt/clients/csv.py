@@ -41,14 +41,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.files import writing
 from hasa_opt._utils.names import spelled, tidy
 from hasa_opt._utils.tables import Source, Table, read_table
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
 
-__all__ = ["read", "write"]
+__all__ = ["framed", "read", "write"]
 
 _PREFIX = "count:"
 _OPTIONAL = ("max_width", "site")
@@ -83,6 +83,34 @@ def read(
     if columns["counts"] is not None and table.has("samples"):
         _compare(table, columns)
     return columns
+
+
+def framed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Columns of a frame in the wide format, named as the arguments of :class:`Clients` are.
+
+    Raises
+    ------
+    InputError
+        For a column that is missing or unknown, with those that there are.
+    """
+    for name in ("name", "samples"):
+        if name not in columns:
+            raise InputError(f"the frame has no column {name!r}; it has {listed(columns, repr)}")
+    labels = [name for name in columns if name.startswith(_PREFIX)]
+    unknown = [name for name in columns if name not in ("name", "samples", *_OPTIONAL, *labels)]
+    if unknown:
+        raise InputError(
+            f"unknown column {unknown[0]!r}: known are name, samples, {', '.join(_OPTIONAL)} and "
+            f"{_PREFIX}LABEL"
+        )
+    return {
+        "samples": columns["samples"],
+        "names": columns["name"],
+        "max_width": columns.get("max_width"),
+        "site": columns.get("site"),
+        "counts": np.array([columns[name] for name in labels]).T if labels else None,
+        "labels": [name.removeprefix(_PREFIX) for name in labels] or None,
+    }
 
 
 def write(

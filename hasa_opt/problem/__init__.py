@@ -18,6 +18,7 @@ from hasa_opt.problem.choices import (
     Quota,
     Switches,
 )
+from hasa_opt.problem.clock import Clock
 from hasa_opt.problem.limits import (
     Constraint,
     Fairness,
@@ -39,6 +40,7 @@ __all__ = [
     "AllocationProblem",
     "AtLeast",
     "Budget",
+    "Clock",
     "Constraint",
     "Coverage",
     "Deadline",

@@ -177,12 +177,7 @@ def _levels(menu: Menu) -> FloatArray:
 
 
 def _finite(menu: Menu, column: int) -> str:
-    if WIDTH not in menu.attributes:
-        return (
-            "the options have no widths, which the families are functions of: give "
-            'Menu(attributes={"width": ...}), or a table, utility.measured(table)'
-        )
-    if menu.widths[column] == 0:
+    if WIDTH in menu.attributes and menu.widths[column] == 0:
         return (
             "a family that takes a logarithm has none at width 0: give the utility of "
             f"{menu.names[column]!r} in a table, utility.measured(table)"

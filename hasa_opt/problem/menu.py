@@ -22,6 +22,7 @@ from hasa_opt._utils.checks import (
     float_array,
     listed,
 )
+from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, tidy
 from hasa_opt._utils.rational import (
     INT64_ROOM,
@@ -80,6 +81,9 @@ class Menu:
         this one. Default: cost families take width 1; other costs have no shares.
     device : (n_clients,) strings, optional
         Device class of each client, for costs by class.
+    clients : (n_clients,) strings, optional
+        Whose the rows of costs, ``allowed`` and ``device`` are: they are matched by name.
+        Default: the rows are in the order of the problem's clients.
 
     Raises
     ------
@@ -107,6 +111,7 @@ class Menu:
     allowed: BoolArray | None
     full: str | None
     device: tuple[str, ...] | None
+    clients: tuple[str, ...] | None
 
     def __init__(
         self,
@@ -118,6 +123,7 @@ class Menu:
         allowed: npt.ArrayLike | None = None,
         full: str | None = None,
         device: Sequence[str] | None = None,
+        clients: Sequence[str] | None = None,
     ) -> None:
         options = distinct(names, "names of options")
         if not options:
@@ -131,6 +137,7 @@ class Menu:
             "allowed": None if allowed is None else _allowed(allowed, len(options)),
             "full": None if full is None else _known(full, options, "full"),
             "device": None if device is None else tuple(tidy(name) for name in device),
+            "clients": None if clients is None else distinct(clients, "clients of the menu"),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -169,8 +176,83 @@ class Menu:
             attributes={WIDTH: values},
         )
 
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        option: str = "option",
+        client: str | None = None,
+        costs: Sequence[str],
+        per: Per | Mapping[str, Per] | None = None,
+        full: str | None = None,
+    ) -> Menu:
+        """Read a menu from a data frame of any library: a row for each option.
+
+        Parameters
+        ----------
+        frame : data frame, or mapping of column to values
+        option : str
+            Column with the names of the options.
+        client : str, optional
+            Column with the names of the clients, where a row is a client's option: costs may
+            differ between clients, and what has no row is not allowed.
+        costs : sequence of str
+            Columns of whole numbers, one for each resource. All other columns are attributes.
+        per, full
+            As for :class:`Menu`.
+
+        Raises
+        ------
+        InputError
+            For a column that is missing, a row that stands twice, or an attribute that differs
+            between the clients.
+        """
+        columns = columns_of(frame, "the menu")
+        needed = [option, *costs] if client is None else [option, client, *costs]
+        if missing := [name for name in needed if name not in columns]:
+            raise InputError(
+                f"the frame has no column {listed(missing, repr)}; its columns are "
+                f"{listed(columns, repr)}"
+            )
+        return _framed(columns, option, client, tuple(costs), per, full)
+
     def __len__(self) -> int:
         return len(self.names)
+
+    def ordered(self, clients: Clients) -> Menu:
+        """The menu with its rows in the order of the clients, matched by name.
+
+        Raises
+        ------
+        InputError
+            If the menu is for other clients.
+        """
+        if self.clients is None:
+            return self
+        here = [clients.name(row) for row in range(len(clients))]
+        if set(here) != set(self.clients):
+            alone = listed(sorted(set(here) ^ set(self.clients)), repr)
+            raise InputError(
+                f"the menu is for other clients than the problem: see {alone}; give a menu with "
+                "the same clients"
+            )
+        at = {name: row for row, name in enumerate(self.clients)}
+        rows = np.array([at[name] for name in here])
+        device = None if self.device is None else [self.device[row] for row in rows]
+        costs = {
+            name: table[rows] if isinstance(table, np.ndarray) and table.ndim == 2 else table
+            for name, table in self.costs.items()
+        }
+        return Menu(
+            self.names,
+            costs=costs,
+            per=self.per,
+            attributes=self.attributes,
+            allowed=None if self.allowed is None else self.allowed[rows],
+            full=self.full,
+            device=device,
+        )
 
     @property
     def resources(self) -> tuple[str, ...]:
@@ -280,7 +362,8 @@ class Menu:
     def _of_classes(self, given: Any, resource: str, clients: Clients) -> IntArray:
         """A table of numbers, or one made from the rows of the device classes."""
         if not isinstance(given, Mapping):
-            return whole_costs(given, f"cost of {resource!r}")
+            table: IntArray = given
+            return table
         if self.device is None or len(self.device) != len(clients):
             raise InputError(
                 f"costs of {resource!r} are given by device class: give Menu(device=...), one "
@@ -300,11 +383,12 @@ class Menu:
             raise InputError(
                 f"costs of {resource!r} are not given for device class {listed(unknown, repr)}"
             )
-        table = np.stack([rows[name] for name in self.device])
+        joined = np.stack([rows[name] for name in self.device])
         if self.per.get(resource) == "sample":
-            refuse_overflow(table, f"costs of {resource!r}", int(clients.samples.max()))
-            table = table * clients.samples[:, None]
-        return table
+            most = int(joined.max()) * int(clients.samples.max())
+            refuse_overflow(joined, f"costs of {resource!r}", most)
+            return joined * clients.samples[:, None]
+        return joined
 
     def _of_row(
         self, values: IntArray, resource: str, clients: Clients, at: int | None
@@ -396,7 +480,67 @@ def _resources(costs: Mapping[str, Any]) -> dict[str, Any]:
             '{"joules": [3, 10]}'
         )
     names = distinct(list(costs), "resources")
-    return dict(zip(names, costs.values(), strict=True))
+    tables = [_numbers(name, given) for name, given in costs.items()]
+    return dict(zip(names, tables, strict=True))
+
+
+def _numbers(resource: str, given: Any) -> Any:
+    """Whole numbers as an array; a cost family, or rows by device class, as they are."""
+    if callable(given) or isinstance(given, Mapping):
+        return given
+    return whole_costs(given, f"cost of {resource!r}")
+
+
+def _framed(
+    columns: Mapping[str, list[Any]],
+    option: str,
+    client: str | None,
+    costs: tuple[str, ...],
+    per: Per | Mapping[str, Per] | None,
+    full: str | None,
+) -> Menu:
+    """A menu from the columns of a frame."""
+    names = list(dict.fromkeys(tidy(name) for name in columns[option]))
+    others = [name for name in columns if name not in (option, client, *costs)]
+    at = {name: row for row, name in enumerate(names)}
+    column = np.array([at[tidy(name)] for name in columns[option]])
+    owners = [tidy(name) for name in columns[client]] if client is not None else []
+    fleet = list(dict.fromkeys(owners))
+    row_of = {name: row for row, name in enumerate(fleet)}
+    row = np.array([row_of[name] for name in owners]) if owners else np.zeros(len(column), int)
+    shape = (max(1, len(fleet)), len(names))
+    allowed = np.zeros(shape, dtype=bool)
+    for first, second in zip(row.tolist(), column.tolist(), strict=True):
+        if allowed[first, second]:
+            whose = "" if client is None else f" of {fleet[first]!r}"
+            raise InputError(f"option {names[second]!r}{whose} stands twice: leave one row out")
+        allowed[first, second] = True
+    tables = {name: np.zeros(shape, dtype=np.int64) for name in costs}
+    for name, table in tables.items():
+        table[row, column] = whole_costs(columns[name], f"cost of {name!r}")
+    attributes = {name: _one_per_option(columns[name], name, column, names) for name in others}
+    if client is None:
+        rows = {name: table[0] for name, table in tables.items()}
+        return Menu(names, costs=rows, per=per, attributes=attributes, full=full)
+    return Menu(
+        names, costs=tables, attributes=attributes, allowed=allowed, full=full, clients=fleet
+    )
+
+
+def _one_per_option(
+    values: Sequence[Any], attribute: str, column: IntArray, names: Sequence[str]
+) -> FloatArray:
+    """An attribute, which must be the same in all rows of an option."""
+    given = float_array(values, f"attribute {attribute!r}")
+    found = np.full(len(names), np.nan)
+    for value, at in zip(given.tolist(), column.tolist(), strict=True):
+        if not np.isnan(found[at]) and found[at] != value:
+            raise InputError(
+                f"option {names[at]!r} has {attribute} {found[at]:g} and {value:g}: an attribute "
+                "is the same for all clients; name the options apart"
+            )
+        found[at] = value
+    return found
 
 
 def _per(per: Per | Mapping[str, Per] | None, resources: Mapping[str, Any]) -> dict[str, Per]:

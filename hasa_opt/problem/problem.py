@@ -159,7 +159,7 @@ class AllocationProblem(Shown):
             For any value that breaks a rule, before any work starts.
         """
         expect(clients, Clients, "clients")
-        options = one_menu(widths, menu, cost, budget)
+        options = one_menu(widths, menu, cost, budget).ordered(clients)
         kept = known_constraints(constraints)
         priced = options.priced(clients)
         budgets = Budgets.read(budget, options, priced, kept)

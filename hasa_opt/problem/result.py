@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.frames import frame_of
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import NoSolutionError
+from hasa_opt.problem.menu import WIDTH
 from hasa_opt.problem.problem import AllocationProblem, Totals
 
 if TYPE_CHECKING:
@@ -190,9 +192,42 @@ class Allocation(Shown):
         -------
         rich Table
         """
-        columns = {heading: partial(text, self) for heading, text in COLUMNS.items()}
+        columns: dict[str, Callable[[int], str]] = {
+            heading: partial(text, self) for heading, text in COLUMNS.items()
+        }
+        if not self.problem.menu.only_widths:
+            columns = {"option": lambda row: str(self.options[row])} | columns
+            if WIDTH not in self.problem.menu.attributes:
+                del columns[WIDTH]
         others = {name: partial(_rounded, widths) for name, widths in (beside or {}).items()}
         return self.problem.clients.table(columns | others)
+
+    def frame(self, library: str | None = None) -> Any:
+        """The allocation as a data frame: client, samples, option, attributes, costs, utility.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}, optional
+            Default: the first of them that is installed.
+
+        Raises
+        ------
+        MissingExtraError
+            If no such library is installed.
+        """
+        problem, choice = self.problem, self.choice
+        rows = np.arange(choice.size)
+        columns: dict[str, Sequence[Any]] = {
+            "client": [problem.clients.name(row) for row in rows.tolist()],
+            "samples": problem.clients.samples.tolist(),
+            "option": self.options.tolist(),
+        }
+        for name, values in problem.menu.attributes.items():
+            columns[name] = values[choice].tolist()
+        for name, table in problem.resources.items():
+            columns[name] = table[rows, choice].tolist()
+        columns["utility"] = problem.utilities[rows, choice].tolist()
+        return frame_of(columns, library)
 
     @property
     def summary(self) -> str:
@@ -201,8 +236,16 @@ class Allocation(Shown):
             return f"{self.solver}: {self.termination}, no solution"
         return (
             f"{self.solver}: {self.termination}, objective {self.objective:.9g}, "
-            f"gap {self.gap:.2g}, spends {self.spent_share:.4f} of {self.problem.budget:g}"
+            f"gap {self.gap:.2g}, spends {self._spending_words}"
         )
+
+    @property
+    def _spending_words(self) -> str:
+        problem = self.problem
+        if problem.budget is not None:
+            return f"{self.spent_share:.4f} of {problem.budget:g}"
+        words = [f"{amount:,} {name}" for name, amount in self.spending.items()]
+        return ", ".join(words) or str(self.spent)
 
     def __repr__(self) -> str:
         return f"Allocation({self.summary})"

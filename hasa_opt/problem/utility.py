@@ -47,8 +47,10 @@ def hasa(scores: npt.ArrayLike, *, widths: tuple[float, float] | None = None) ->
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
         if ranks.size != len(clients):
             raise InputError(f"scores have shape {ranks.shape}: {(len(clients),)} expected")
-        ends = (float(menu[0]), float(menu[-1])) if widths is None else widths
-        return outer(clients.weights * between(ranks, ends), np.log(menu))
+        trained = _widths(menu)[menu > 0]
+        ends = (float(trained.min()), float(trained.max())) if widths is None else widths
+        with np.errstate(divide="ignore"):  # a width of 0 is refused as not finite
+            return outer(clients.weights * between(ranks, ends), np.log(menu))
 
     return build
 
@@ -75,7 +77,8 @@ def alpha_fair(weights: npt.ArrayLike | None = None, *, alpha: float = 1.0) -> U
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
         given = clients.weights if weights is None else _heights(weights, clients, "weights")
-        with np.errstate(over="ignore"):  # what overflows is refused as not finite
+        _widths(menu)
+        with np.errstate(over="ignore", divide="ignore"):  # refused as not finite
             curve = np.log(menu) if power == 1 else menu ** (1 - power) / (1 - power)
             return outer(given, curve)
 
@@ -98,7 +101,7 @@ def saturating(scores: npt.ArrayLike, *, tau: float = 0.3) -> Utility:
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
         heights = _heights(scores, clients, "scores")
         with np.errstate(over="ignore"):  # to the limit: 1
-            return outer(heights, -np.expm1(-menu / scale))
+            return outer(heights, -np.expm1(-_widths(menu) / scale))
 
     return build
 
@@ -119,6 +122,16 @@ def measured(values: npt.ArrayLike | Utility) -> Utility:
         return table
 
     return build
+
+
+def _widths(menu: FloatArray) -> FloatArray:
+    """The widths, which a menu of other options does not have."""
+    if np.isnan(menu).any():
+        raise InputError(
+            "the options have no widths, which this utility is a function of: give "
+            'Menu(attributes={"width": ...}), or a table, utility.measured(table)'
+        )
+    return menu
 
 
 def _heights(values: npt.ArrayLike, clients: Clients, what: str) -> FloatArray:

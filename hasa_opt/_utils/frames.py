@@ -1,0 +1,80 @@
+"""Data frames of any library, in and out: pandas, polars, pyarrow and whatever narwhals knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from hasa_opt._utils.checks import listed
+from hasa_opt.errors import InputError, MissingExtraError
+
+__all__ = ["columns_of", "frame_of"]
+
+_LIBRARIES = ("pandas", "polars", "pyarrow")
+
+
+def columns_of(frame: Any, what: str) -> dict[str, list[Any]]:
+    """Columns of a data frame as lists; missing values are None.
+
+    Parameters
+    ----------
+    frame : data frame, or mapping of column to values
+    what : str
+        The frame in words, for messages.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(frame, Mapping):
+        return {str(name): list(values) for name, values in frame.items()}
+    import narwhals as nw
+
+    try:
+        table = nw.from_native(frame, eager_only=True)
+    except TypeError as error:
+        raise InputError(
+            f"{what} is a {type(frame).__name__}: give a data frame, of pandas or polars for "
+            "example, or a mapping of column to values"
+        ) from error
+    return {str(name): [_plain(value) for value in table[name].to_list()] for name in table.columns}
+
+
+def _plain(value: Any) -> Any:
+    """None for what is missing, in whichever way a library says so."""
+    return None if value is None or value != value else value
+
+
+def frame_of(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
+    """Make a data frame.
+
+    Parameters
+    ----------
+    columns : mapping of column to values
+    library : {"pandas", "polars", "pyarrow"} or None
+        None: the first of them that is installed.
+
+    Raises
+    ------
+    InputError
+        For another library.
+    MissingExtraError
+        If none, or not the one that is asked for, is installed.
+    """
+    if library is not None and library not in _LIBRARIES:
+        raise InputError(f"library {library!r} is not known: choose from {listed(_LIBRARIES)}")
+    wanted = _LIBRARIES if library is None else (library,)
+    found = next((name for name in wanted if find_spec(name) is not None), None)
+    if found is None:
+        raise MissingExtraError(
+            f"a data frame needs {' or '.join(wanted)}, not installed here: pip install {wanted[0]}"
+        )
+    import narwhals as nw
+
+    backend: Any = found
+    plain = {name: np.asarray(values).tolist() for name, values in columns.items()}
+    return nw.from_dict(plain, backend=backend).to_native()

@@ -1,0 +1,489 @@
+"""Menus of named options: costs in any form, budgets of several resources, limits on options."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hasa_opt as hasa
+from hasa_opt import AllocationProblem, Budget, Clients, Menu, solve, utility
+from hasa_opt.errors import HasaError, InfeasibleError, InputError
+
+FLEET = Clients([10, 20, 30], names=["phone", "tablet", "laptop"])
+WORTH = np.array([[0, 1, 3], [0, 2, 3], [0, 0.5, 1.5]])
+
+
+def three(**changes) -> Menu:
+    arguments = {
+        "costs": {"joules": [0, 3, 10], "bytes": [0, 5, 9]},
+        "per": {"joules": "sample", "bytes": "client"},
+        "attributes": {"width": [0, 0.5, 1], "epochs": [0, 1, 2]},
+        "full": "wide",
+    } | changes
+    return Menu(["skip", "narrow", "wide"], **arguments)
+
+
+def problem(
+    budget=None, constraints=(), menu=None, clients=FLEET, worth=WORTH
+) -> AllocationProblem:
+    return AllocationProblem.build(
+        clients,
+        menu=three() if menu is None else menu,
+        budget={"joules": 0.5} if budget is None else budget,
+        utility=utility.measured(worth),
+        constraints=constraints,
+    )
+
+
+# ------------------------------------------------------------------------------------ the tables
+
+
+def test_costs_per_sample_and_per_client_and_the_option_that_shares_refer_to():
+    built = problem()
+    assert built.resources["joules"].tolist() == [[0, 30, 100], [0, 60, 200], [0, 90, 300]]
+    assert built.resources["bytes"].tolist() == [[0, 5, 9]] * 3
+    assert (built.resource, built.full_cost, built.limit) == ("joules", 600, 300)
+    found = solve(built)
+    assert found.options.tolist() == ["wide", "wide", "skip"]
+    assert found.widths.tolist() == [1, 1, 0]
+    assert found.spending == {"joules": 300, "bytes": 18}
+    assert found.spent == 300
+
+
+def test_widths_are_the_short_form_of_a_menu():
+    widths, samples = (0.2, 0.35, 0.8), [7, 11, 30]
+    worth = utility.alpha_fair()
+    short = AllocationProblem.build(Clients(samples), widths=widths, budget=0.45, utility=worth)
+    long = AllocationProblem.build(
+        Clients(samples), menu=Menu.of_widths(widths), budget=0.45, utility=worth
+    )
+    for name in ("widths", "costs", "utilities", "admissible"):
+        np.testing.assert_array_equal(getattr(short, name), getattr(long, name))
+    assert (short.limit, short.full_cost, short.budget) == (long.limit, long.full_cost, 0.45)
+    assert solve(short).options.tolist() == [f"{width:g}" for width in solve(short).widths]
+
+
+def test_skip_is_an_option_of_width_0_that_costs_nothing():
+    menu = Menu.of_widths([0.25, 1], skip=True)
+    assert menu.names == ("skip", "0.25", "1")
+    built = AllocationProblem.build(
+        Clients([1, 1]), menu=menu, budget=0.5, utility=utility.measured([[0, 0.1, 1]] * 2)
+    )
+    assert sorted(solve(built).options.tolist()) == ["1", "skip"]
+
+
+def test_a_family_with_a_logarithm_refuses_skip_without_a_table():
+    menu = Menu.of_widths([0.25, 1], skip=True)
+    with (
+        np.errstate(divide="ignore"),
+        pytest.raises(InputError, match=r"option 'skip' is -inf.*table"),
+    ):
+        AllocationProblem.build(
+            Clients([1, 1]), menu=menu, budget=0.5, utility=utility.alpha_fair()
+        )
+
+
+def test_a_family_of_widths_refuses_options_without_widths():
+    menu = Menu(["a", "b"], costs={"s": [1, 2]}, per="client")
+    for worth in (utility.alpha_fair(), utility.saturating([1, 2, 3]), utility.hasa([1, 2, 3])):
+        with pytest.raises(InputError, match="options have no widths"):
+            AllocationProblem.build(FLEET, menu=menu, utility=worth)
+
+
+def test_costs_by_device_class():
+    menu = Menu(
+        ["slow", "fast"],
+        costs={"s": {"old": [9, 4], "new": [3, 1]}},
+        device=["old", "new", "old"],
+    )
+    built = problem({}, (), menu, worth=np.zeros((3, 2)))
+    assert built.resources["s"].tolist() == [[9, 4], [3, 1], [9, 4]]
+
+
+def test_rows_of_named_clients_are_matched_by_name():
+    costs = [[1, 2], [3, 4], [5, 6]]
+    menu = Menu(
+        ["a", "b"],
+        costs={"s": costs},
+        allowed=[[True, False], [True, True], [True, True]],
+        clients=["laptop", "phone", "tablet"],
+    )
+    built = problem({}, (), menu, worth=np.zeros((3, 2)))
+    assert built.resources["s"].tolist() == [[3, 4], [5, 6], [1, 2]]
+    assert built.admissible.tolist() == [[True, True], [True, True], [True, False]]
+    other = Clients([1, 1, 1], names=["phone", "tablet", "watch"])
+    with pytest.raises(InputError, match=r"other clients.*'laptop', 'watch'"):
+        problem({}, (), menu, other, np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"costs": {}}, "at least one resource"),
+        ({"costs": {"joules": [0, 3]}, "per": "client"}, "there are 3 options"),
+        ({"costs": {"joules": [0, 3.5, 10]}}, "whole numbers"),
+        ({"costs": {"joules": [0, -3, 10]}}, "whole numbers from 0"),
+        ({"per": "round"}, 'must be "client" or "sample"'),
+        ({"per": {"watts": "client"}}, "per names 'watts'"),
+        ({"per": None}, 'say per="client"'),
+        ({"full": "huge"}, "full='huge' is no option"),
+        ({"attributes": {"width": [0, 0.5, 1.5]}}, r"width 1.5 of option 2 must lie in \[0, 1\]"),
+        ({"attributes": {"width": [0, 0.5]}}, "width"),
+        ({"allowed": [[True, True]] * 3}, r"\(n_clients, 3\)"),
+        ({"allowed": [[True] * 3] * 2}, "allowed has 2 rows"),
+        ({"allowed": [[True] * 3, [False] * 3, [True] * 3]}, "'tablet'.* has no option"),
+        ({"costs": {"joules": {"a": [0, 1, 2]}}, "per": None}, r"class: give Menu\(device"),
+    ],
+)
+def test_what_is_wrong_with_a_menu_is_named(changes, words):
+    with pytest.raises(InputError, match=words):
+        problem({}, (), three(**changes))
+
+
+def test_options_are_distinct_however_they_are_spelled():
+    with pytest.raises(InputError, match="names of options"):
+        Menu(["a", " a"], costs={"s": [1, 2]}, per="client")
+
+
+# ----------------------------------------------------------------------------------- budgets
+
+
+def test_budgets_of_several_resources_as_shares_or_absolute():
+    built = problem({"joules": 0.5, "bytes": 0.6})
+    assert [row.upper for row in built.limits] == [300, floor(Fraction(6, 10) * 27)]
+    assert built.rows[0].label == "Budget: bytes at most 16"
+    mixed = problem({"bytes": 0.6}, [Budget("joules", 250)])
+    assert (mixed.resource, mixed.limit, mixed.budget) == ("joules", 250, None)
+    assert [row.upper for row in mixed.rows] == [16]
+
+
+def test_the_whole_number_1_and_the_float_1_are_the_same_share():
+    assert problem({"joules": 1}).limit == problem({"joules": 1.0}).limit == 600
+    assert (
+        problem({}, [Budget("joules", 1)]).limit == problem({}, [Budget("joules", 1.0)]).limit == 1
+    )
+
+
+def test_a_budget_over_a_horizon_is_spent_round_by_round():
+    assert problem({}, [Budget("joules", 1000, rounds=3)]).limit == 333
+    with pytest.raises(InputError, match="rounds 0 of joules must be at least 1"):
+        problem({}, [Budget("joules", 1000, rounds=0)])
+
+
+def test_without_any_budget_everybody_takes_the_best():
+    found = solve(problem({}))
+    assert found.options.tolist() == ["wide"] * 3
+    assert "no budget" in repr(problem({}))
+    assert "600 joules, 27 bytes" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("budget", "constraints", "changes", "words"),
+    [
+        (0.5, (), {}, "resources joules, bytes: give a mapping"),
+        ({"watts": 0.5}, (), {}, "resource 'watts', which is not in the menu"),
+        ({"joules": 0}, (), {}, "must be above 0"),
+        ({"joules": 0.5}, (), {"full": None}, r"Menu\(full=...\), or give an absolute limit"),
+        ({"joules": 0.5}, (Budget("joules", 5),), {}, "leave one out"),
+        ({}, (Budget("watts", 5),), {}, "'watts', which is not in the menu"),
+    ],
+)
+def test_budgets_that_mean_nothing_are_refused(budget, constraints, changes, words):
+    with pytest.raises(InputError, match=words):
+        problem(budget, constraints, three(**changes))
+
+
+def test_an_absolute_budget_that_cannot_be_met_says_how_much_is_needed():
+    menu = three(costs={"joules": [4, 5, 10]}, per="client")
+    with pytest.raises(InfeasibleError, match=r"11 joules .*\(12\), short by 1: raise .* least 12"):
+        solve(problem({}, [Budget("joules", 11)], menu))
+
+
+def test_widths_and_a_menu_are_not_given_together():
+    for more in ({"widths": [0.5]}, {"cost": hasa.cost.quadratic()}):
+        with pytest.raises(InputError, match="leave widths= and cost= out"):
+            AllocationProblem.build(FLEET, menu=three(), utility=utility.measured(WORTH), **more)
+    with pytest.raises(InputError, match="give widths=, or menu="):
+        AllocationProblem.build(FLEET, budget=0.5, utility=utility.measured(WORTH))
+    with pytest.raises(InputError, match="budget is missing"):
+        AllocationProblem.build(FLEET, widths=[0.5], utility=utility.alpha_fair())
+
+
+# ------------------------------------------------------------------------------ brute force
+
+SOLVERS = ("auto", "exact", "highs", "pulp", "greedy", "cpsat", "scip")
+
+
+def random_case(seed: int) -> tuple[Clients, Menu, dict, list, np.ndarray]:
+    """A small fleet with options of any cost, some missing, several budgets and limits."""
+    rng = np.random.default_rng(seed)
+    n, m, resources = rng.integers(1, 6), rng.integers(1, 5), rng.integers(1, 4)
+    clients = Clients(rng.integers(1, 50, n))
+    huge = 10**7 if rng.random() < 0.2 else 1
+    costs = {
+        f"r{at}": rng.integers(0, 20, (n, m)) * huge + rng.integers(0, 3) for at in range(resources)
+    }
+    allowed = rng.random((n, m)) < 0.8
+    allowed[np.arange(n), rng.integers(0, m, n)] = True
+    names = [f"o{at}" for at in range(m)]
+    menu = Menu(
+        names,
+        costs=costs,
+        attributes={"width": rng.integers(0, 5, m) / 4, "epochs": rng.integers(0, 4, m)},
+        allowed=allowed,
+        full=names[-1] if all(table[:, -1].sum() for table in costs.values()) else None,
+    )
+    limits: list = []
+    budget = {}
+    for name, table in costs.items():
+        kind = rng.random()
+        if kind < 0.4 and menu.full is not None:
+            budget[name] = float(rng.integers(1, 12)) / 8
+        elif kind < 0.8:
+            limits.append(Budget(name, int(rng.integers(0, table.max(axis=1).sum() + 2))))
+    if rng.random() < 0.3:
+        limits.append(hasa.Quota({str(rng.choice(names)): int(rng.integers(0, n + 1))}))
+    if rng.random() < 0.3:
+        levels = menu.attributes["epochs"]
+        limits.append(hasa.Coverage({float(rng.choice(levels)): float(rng.random())}, "epochs"))
+    if rng.random() < 0.2:
+        limits.append(hasa.Deadline("r0", int(costs["r0"].max() * rng.random())))
+    if rng.random() < 0.2:
+        limits.append(hasa.AtLeast("epochs", float(rng.integers(0, 3))))
+    worth = rng.integers(-5, 20, (n, m)).astype(float)
+    return clients, menu, budget, limits, worth
+
+
+def best_by_hand(clients, menu, budget, limits, worth) -> float | None:
+    """Try every combination, with every limit read anew from what was given."""
+    samples, best = clients.samples, None
+    full = None if menu.full is None else menu.names.index(menu.full)
+    for choice in itertools.product(range(len(menu)), repeat=len(clients)):
+        rows = np.arange(len(clients))
+        at = np.array(choice)
+        spent = {name: int(table[rows, at].sum()) for name, table in menu.costs.items()}
+        ok = menu.allowed[rows, at].all() and all(
+            spent[name] <= floor(Fraction(share) * int(menu.costs[name][:, full].sum()))
+            for name, share in budget.items()
+        )
+        for limit in limits:
+            if isinstance(limit, Budget):
+                ok &= spent[limit.resource] <= limit.limit
+            elif isinstance(limit, hasa.Quota):
+                ((name, most),) = limit.clients_at.items()
+                ok &= sum(menu.names[k] == name for k in choice) <= most
+            elif isinstance(limit, hasa.Coverage):
+                ((level, share),) = limit.shares.items()
+                enough = menu.attributes["epochs"][at] >= level
+                ok &= samples[enough].sum() >= Fraction(share) * int(samples.sum()) - Fraction(
+                    1, 10**9
+                )
+            elif isinstance(limit, hasa.Deadline):
+                ok &= bool((menu.costs["r0"][rows, at] <= limit.at_most).all())
+            else:
+                ok &= bool((menu.attributes["epochs"][at] >= limit.least).all())
+        if ok:
+            value = float(worth[rows, at].sum())
+            best = value if best is None else max(best, value)
+    return best
+
+
+def check_case(seed: int) -> None:
+    clients, menu, budget, limits, worth = random_case(seed)
+    expected = best_by_hand(clients, menu, budget, limits, worth)
+    name = SOLVERS[seed % len(SOLVERS)]
+    try:
+        built = AllocationProblem.build(
+            clients,
+            menu=menu,
+            budget=budget,
+            utility=utility.measured(worth),
+            constraints=limits,
+        )
+        found = solve(built, name if name != "greedy" or not built.rows else "auto")
+    except InfeasibleError:
+        assert expected is None
+        return
+    assert expected is not None
+    value = built.evaluate(found.choice)
+    assert value.feasible
+    assert found.bound >= expected - 1e-9
+    if found.termination == "optimal":
+        assert found.objective == expected
+    else:
+        assert found.objective <= expected
+
+
+@pytest.mark.parametrize("start", range(0, 300, 50))
+def test_options_against_every_combination(start):
+    for seed in range(start, start + 50):
+        check_case(seed)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("start", range(1000, 21_000, 1000))
+def test_many_options_against_every_combination(start):
+    for seed in range(start, start + 1000):
+        check_case(seed)
+
+
+# --------------------------------------------------------------------------------- frames
+
+
+def frames(columns: dict) -> list:
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    return [pandas.DataFrame(columns), polars.DataFrame(columns), columns]
+
+
+def test_a_menu_and_clients_from_frames_of_any_library():
+    rows = {
+        "option": ["skip", "wide", "wide", "narrow", "skip", "skip"],
+        "client": ["phone", "phone", "laptop", "laptop", "tablet", "laptop"],
+        "joules": [0, 7, 9, 4, 0, 0],
+        "width": [0.0, 1.0, 1.0, 0.5, 0.0, 0.0],
+    }
+    fleet = {
+        "name": ["phone", "tablet", "laptop"],
+        "samples": [10, 20, 30],
+        "max_width": [1.0, 0.5, 1.0],
+    }
+    for menu_frame, fleet_frame in zip(frames(rows), frames(fleet), strict=True):
+        menu = Menu.from_frame(menu_frame, client="client", costs=["joules"], full="wide")
+        clients = Clients.from_frame(fleet_frame)
+        assert clients.names == FLEET.names
+        built = problem({}, [Budget("joules", 9)], menu, clients, np.array([[0, 5, 1]] * 3, float))
+        found = solve(built)
+        assert found.options.tolist() == ["wide", "skip", "skip"]
+        assert found.spending == {"joules": 7}
+
+
+def test_an_allocation_as_a_frame_of_any_library():
+    found = solve(problem())
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    for library, kind in (("pandas", pandas.DataFrame), ("polars", polars.DataFrame)):
+        table = found.frame(library)
+        assert isinstance(table, kind)
+        assert list(table["client"]) == ["phone", "tablet", "laptop"]
+        assert list(table["option"]) == ["wide", "wide", "skip"]
+        assert list(table["joules"]) == [100, 200, 0]
+        assert list(table["epochs"]) == [2, 2, 0]
+        assert list(table["utility"]) == [3, 3, 0]
+    with pytest.raises(InputError, match="library 'dask' is not known"):
+        found.frame("dask")
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ({"option": ["a"]}, {"costs": ["s"]}, "no column 's'"),
+        ({"option": ["a", "a"], "s": [1, 2]}, {"costs": ["s"]}, "stands twice"),
+        (
+            {"option": ["a", "a"], "who": ["x", "y"], "s": [1, 2], "width": [0.5, 0.6]},
+            {"costs": ["s"], "client": "who"},
+            "width 0.5 and 0.6",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_frame_is_named(rows, options, words):
+    with pytest.raises(InputError, match=words):
+        Menu.from_frame(rows, **options)
+
+
+def test_what_is_no_frame_is_refused():
+    with pytest.raises(InputError, match="the menu is a int: give a data frame"):
+        Menu.from_frame(3, costs=["s"])
+
+
+# --------------------------------------------------------------------------------- switches
+
+
+def test_switches_by_the_names_of_options():
+    before = solve(problem())
+    other = Menu(
+        ["wide", "narrow", "skip"],
+        costs={"joules": [10, 3, 0]},
+        per="sample",
+        attributes={"width": [1, 0.5, 0], "epochs": [2, 1, 0]},
+        full="wide",
+    )
+    turned = Clients([30, 10, 20], names=["laptop", "phone", "tablet"])
+    worth = np.array([[9, 5, 0], [0, 5, 9], [0, 5, 9]], float)
+    built = problem({"joules": 1}, [hasa.Switches(before, at_most=0)], other, turned, worth)
+    assert solve(built).options.tolist() == ["skip", "wide", "wide"]
+    mapped = problem(
+        {"joules": 1},
+        [hasa.Switches({"phone": "narrow", "laptop": "narrow"}, 0)],
+        other,
+        turned,
+        worth,
+    )
+    assert solve(mapped).options.tolist() == ["narrow", "narrow", "skip"]
+
+
+# ------------------------------------------------------------------------------------ clock
+
+
+@given(
+    speed=st.lists(st.floats(1e3, 1e12), min_size=2, max_size=2),
+    down=st.floats(1, 1e9),
+    up=st.floats(1, 1e9),
+    startup=st.floats(0, 100),
+    watts=st.tuples(st.floats(0, 50), st.floats(0, 50)),
+    flops=st.lists(st.integers(0, 10**12), min_size=3, max_size=3),
+    size=st.lists(st.integers(0, 10**9), min_size=3, max_size=3),
+)
+@settings(max_examples=100)
+def test_the_clock_against_its_formula(speed, down, up, startup, watts, flops, size):
+    clock = hasa.Clock(speed, down, up, startup_s=startup, compute_w=watts[0], radio_w=watts[1])
+    seconds, joules = clock.seconds(flops, size), clock.joules(flops, size)
+    costs = clock.costs(flops, size)
+    assert seconds.shape == joules.shape == (2, 3)
+    for row, option in itertools.product(range(2), range(3)):
+        compute = flops[option] / speed[row]
+        transfer = size[option] / down + size[option] / up
+        idle = flops[option] == size[option] == 0
+        expected = 0 if idle else startup + transfer + compute
+        assert seconds[row, option] == pytest.approx(expected, rel=1e-12)
+        power = watts[0] * compute + watts[1] * transfer
+        assert joules[row, option] == pytest.approx(power, rel=1e-12)
+        assert 1000 * expected * (1 - 2e-9) <= costs["milliseconds"][row, option]
+        assert costs["milliseconds"][row, option] < 1000 * expected * (1 + 2e-9) + 1 + 1e-9
+        assert costs["millijoules"][row, option] < 1000 * power * (1 + 2e-9) + 1 + 1e-9
+
+
+def test_a_deadline_rules_options_out_with_the_reason():
+    clock = hasa.Clock([100, 10, 1], 1e9, 1e9, deadline_s=[5, 5, 60])
+    costs = clock.costs([0, 50, 200], [0, 0, 0])
+    menu = Menu(["skip", "narrow", "wide"], costs=costs)
+    built = problem({}, [clock.deadline()], menu)
+    assert built.admissible.tolist() == [
+        [True, True, True],
+        [True, True, False],
+        [True, True, False],
+    ]
+    without = Menu(["narrow", "wide"], costs=clock.costs([50, 200], [0, 0]))
+    short = hasa.Clock([100, 10, 1], 1e9, 1e9, deadline_s=20).deadline()
+    with pytest.raises(InfeasibleError, match=r"'laptop'.*takes the least, 50000 mill.*20000"):
+        problem({}, [short], without, worth=np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"flops_per_s": 0}, "flops_per_s = 0 must be above 0"),
+        ({"startup_s": -1}, "startup_s = -1 must be at least 0"),
+        ({"compute_w": 1}, "belong together"),
+        ({"deadline_s": 0}, "deadline_s = 0 must be above 0"),
+        ({"flops_per_s": [[1]]}, "one number, or one per client"),
+    ],
+)
+def test_a_clock_that_cannot_run_is_refused(arguments, words):
+    given_all = {"flops_per_s": 1, "down_bytes_per_s": 1, "up_bytes_per_s": 1} | arguments
+    with pytest.raises(HasaError, match=words):
+        hasa.Clock(**given_all)
