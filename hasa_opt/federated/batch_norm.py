@@ -49,9 +49,9 @@ def estimate_statistics(
 ) -> None:
     """Estimate a model's BatchNorm statistics anew from data (HeteroFL, arXiv:2010.01264).
 
-    The means and variances of all batches are averaged, weighted by their samples. The model runs
-    as in training, dropout included, with a fixed seed. Layers that track nothing keep what they
-    hold, and nothing is done without such layers.
+    The means and variances of all batches are averaged, weighted by their samples; batches that
+    hold NaN or infinity are left out. The model runs as in training, dropout included, with a fixed
+    seed. Layers that track nothing keep what they hold, and nothing is done without such layers.
 
     Parameters
     ----------
@@ -74,6 +74,8 @@ def estimate_statistics(
     with seeded_rng(0):
         for split in splits:
             for inputs, _ in batches(split, batch_size, torch.arange(len(split.inputs)), device):
+                if not bool(inputs.isfinite().all()):
+                    continue
                 momenta = momenta or _momenta(model, statistics, inputs)
                 _forward_from(model, statistics, inputs, 0.0)
                 for name in statistics:
@@ -229,7 +231,8 @@ def _normalises_one(model: SupernetModel, split: Split) -> bool:
     """Whether a batch of one sample has finite statistics."""
     subnet = extract(model, 1.0)
     try:
-        estimate_statistics(subnet, [type(split)(split.inputs[:1], split.targets[:1])])
+        one = Split(torch.zeros_like(split.inputs[:1]), split.targets[:1])
+        estimate_statistics(subnet, [one])
     except ValueError:
         return False
     return all(bool(tensor.isfinite().all()) for tensor in running_statistics(subnet).values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray
@@ -60,7 +61,7 @@ class Costs:
 
     def flops(self, inputs: Tensor, trained: Mapping[float, int]) -> int:
         """Operations of training, where so many samples of the inputs' shape train each width."""
-        sample, total = inputs[:1], 0
+        sample, total = torch.zeros_like(inputs[:1]), 0  # What it holds costs nothing.
         for width, count in trained.items():
             key = (*self._model.subnet_sizes(width).values(), *sample.shape[1:])
             if key not in self._flops:

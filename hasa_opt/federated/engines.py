@@ -24,7 +24,7 @@ from hasa_opt._utils.streams import derive_seed
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.batches import DropoutShapes, StackedDropout, lengths, orders
-from hasa_opt.federated.jobs import Engine, Job, LocalResult, Report
+from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Report
 from hasa_opt.federated.local import start_optimizer, train_alone
 from hasa_opt.federated.settings import LocalTraining, check_choice
 from hasa_opt.federated.stacks import Stack, find_stack, group_of
@@ -167,7 +167,7 @@ _flops: WeakKeyDictionary[nn.Module, Recent[int]] = WeakKeyDictionary()
 
 def batched(
     server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining
-) -> Iterator[Report]:
+) -> Iterator[Report | Failure]:
     """Train clients of equal width together, and by themselves those that have no equal.
 
     Each client's result is that of :func:`hasa_opt.federated.engines.sequential` but for rounding.
@@ -177,7 +177,9 @@ def batched(
     return _run(server, jobs, settings, lambda extraction, members: len(members))
 
 
-def auto(server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining) -> Iterator[Report]:
+def auto(
+    server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining
+) -> Iterator[Report | Failure]:
     """Train together where that is faster, by a rule that the jobs alone decide.
 
     On a CPU, clients whose steps take more than :data:`BUSY_FLOPS` are trained one after another.
@@ -186,7 +188,7 @@ def auto(server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining) ->
 
     def stacked(extraction: Extraction, members: Sequence[Job]) -> int:
         first = members[0]
-        sample = first.split.inputs[:1]
+        sample = torch.zeros_like(first.split.inputs[:1])  # Its shape alone is counted.
         if sample.device.type == next(server.parameters()).device.type == "cpu":
             flops = _flops.setdefault(server, Recent()).get(
                 group_of(extraction, first), lambda: training_flops(server, first.width, sample)
@@ -207,20 +209,20 @@ def _run(
     jobs: Iterable[Job],
     settings: LocalTraining,
     stacked: Callable[[Extraction, Sequence[Job]], int],
-) -> Iterator[Report]:
+) -> Iterator[Report | Failure]:
     """Train window by window; ``stacked`` says how many of equal jobs, in rising size, to stack."""
     extraction = Extraction(server)
     for window in _windows(jobs, extraction):
-        reports: dict[Job, Report] = {}
+        answers: dict[Job, Report | Failure] = {}
         for equal in _groups(window, extraction):
             count = stacked(extraction, equal)
             trained = chain(
                 _train_together(extraction, equal[:count], settings),
                 train_alone(extraction, equal[count:], settings),
             )
-            reports |= {report.job: report for report in trained}
+            answers |= {answer.job: answer for answer in trained}
         for job in window:
-            yield reports.pop(job)
+            yield answers.pop(job)
 
 
 def _windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]:
@@ -248,8 +250,11 @@ def _groups(window: Sequence[Job], extraction: Extraction) -> list[list[Job]]:
 
 def _train_together(
     extraction: Extraction, jobs: Sequence[Job], settings: LocalTraining
-) -> Iterator[Report]:
-    """Train stackable jobs, as many at a time as may be, the smallest splits first."""
+) -> Iterator[Report | Failure]:
+    """Train stackable jobs, as many at a time as may be, the smallest splits first.
+
+    Jobs whose stack raises an exception are trained one after another, which shows whose it is.
+    """
     stackable = _stackable(extraction.server, jobs, settings)
     found = find_stack(extraction, jobs[0]) if stackable else None
     if found is None:
@@ -258,7 +263,13 @@ def _train_together(
     method, stack = found
     most = max(2, CHUNK_BYTES // max(1, extraction.place(jobs[0].kept).n_bytes))
     for begin in range(0, len(jobs), most):
-        yield from _train_stack(extraction, stack, method, jobs[begin : begin + most], settings)
+        chunk = jobs[begin : begin + most]
+        try:
+            reports = list(_train_stack(extraction, stack, method, chunk, settings))
+        except Exception:  # Whatever the samples of one client make the model raise.
+            yield from train_alone(extraction, chunk, settings)
+        else:
+            yield from reports
 
 
 def _stackable(server: SupernetModel, jobs: Sequence[Job], settings: LocalTraining) -> bool:
@@ -366,7 +377,7 @@ def _shapes(extraction: Extraction, job: Job, length: int) -> list[tuple[int, ..
 
 def sequential(
     server: SupernetModel, jobs: Iterable[Job], settings: LocalTraining
-) -> Iterator[Report]:
+) -> Iterator[Report | Failure]:
     """Train one client after another: the reference for every other engine."""
     return train_alone(Extraction(server), jobs, settings)
 

@@ -101,6 +101,26 @@ class Report:
     method: str = "sequential"
 
 
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """A client whose training ended in an exception.
+
+    Attributes
+    ----------
+    job : Job
+        What it had to do.
+    error : Exception
+        What was raised.
+    """
+
+    job: Job
+    error: Exception
+
+    def __str__(self) -> str:
+        lines = str(self.error).strip().splitlines()
+        return ": ".join([type(self.error).__name__, *lines[:1]])
+
+
 class Update(NamedTuple):
     """What one client adds to the average.
 
@@ -126,9 +146,10 @@ class Update(NamedTuple):
         return prefix(model, self.width) if self.kept is None else self.kept
 
 
-Engine = Callable[[SupernetModel, Iterable[Job], LocalTraining], Iterator[Report]]
-"""Trains subnets of a supernet, which it leaves as it is; one report per job, in their order.
+Engine = Callable[[SupernetModel, Iterable[Job], LocalTraining], Iterator[Report | Failure]]
+"""Trains subnets of a supernet, which it leaves as it is; one answer per job, in their order.
 
+An exception in the training of one client is its own: the others are trained all the same.
 Jobs are taken from the iterable when they are needed and dropped once reported, so that the splits
 of few clients are held at a time.
 """

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from hasa_opt._utils.streams import derive_seed
 from hasa_opt.federated.batch_norm import estimate_statistics
 from hasa_opt.federated.batches import ClientDropout, batches, orders, output_layer, summed_loss
-from hasa_opt.federated.jobs import Job, LocalResult, Report
+from hasa_opt.federated.jobs import Failure, Job, LocalResult, Report
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.cuts import Kept
@@ -146,10 +146,16 @@ def start_optimizer(parameters: Iterable[Tensor], settings: LocalTraining) -> Op
 
 def train_alone(
     extraction: Extraction, jobs: Iterable[Job], settings: LocalTraining
-) -> Iterator[Report]:
-    """Train each job's subnet by itself; nothing of a job is kept once its report is taken."""
+) -> Iterator[Report | Failure]:
+    """Train each job's subnet by itself; nothing of a job is kept once its answer is taken."""
     for job in jobs:
-        yield train_job(extraction.server, extraction.cut(job), job, settings)
+        try:
+            answer: Report | Failure = train_job(
+                extraction.server, extraction.cut(job), job, settings
+            )
+        except Exception as error:  # Whatever one client's samples make the model raise.
+            answer = Failure(job, error)
+        yield answer
 
 
 def train_job(

@@ -18,11 +18,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import Average, Screen
 from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.history import COLUMNS, COUNTED, Event, EventKind, History
-from hasa_opt.federated.jobs import Draw, Engine, Job, LocalResult, Update
+from hasa_opt.federated.jobs import Draw, Engine, Failure, Job, LocalResult, Update
 from hasa_opt.federated.participation import Faults, Participation, corrupted, draw_clients
 from hasa_opt.federated.personal import Personal
 from hasa_opt.federated.settings import LocalTraining, Server
@@ -46,6 +47,8 @@ class Federation:
         The server's supernet; each round changes it.
     subnets : Subnets
         What each client trains.
+    names : n_clients strings
+        Names of the clients.
     samples : (n_clients,) integers
         Training samples, by which clients weigh in the average.
     training : LocalTraining
@@ -64,6 +67,7 @@ class Federation:
         self,
         model: SupernetModel,
         subnets: Subnets,
+        names: Sequence[str],
         samples: Sequence[int] | IntArray,
         *,
         training: LocalTraining,
@@ -75,6 +79,7 @@ class Federation:
         draw: Draw | None = None,
     ) -> None:
         self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
+        self.names = tuple(names)
         self.server, self.statistics = server, statistics
         self.personal = Personal(model, training.output_bias == "local", keep_models)
         self.costs = Costs(model, training.epochs, self.personal.local)
@@ -82,6 +87,7 @@ class Federation:
         self.faults = participation.faults or Faults()
         self._weights: list[float] = [int(size) ** server.weight_power for size in samples]
         self._draw = draw
+        self.has_trained = False
 
     @classmethod
     def begin(
@@ -107,6 +113,7 @@ class Federation:
         own = cls(
             copy.deepcopy(model),
             subnets,
+            task.client_names,
             task.samples,
             training=training,
             server=server,
@@ -245,6 +252,7 @@ class Round:
         """
         federation, row = self.federation, self.row
         costs, width = federation.costs, federation.width(client)
+        federation.has_trained = True
         row["bytes_up"][client] = costs.transfer(width)
         row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
         row["mean_width"][client] = costs.mean_width(result.trained)
@@ -263,14 +271,43 @@ class Round:
     def train(self, engine: Engine, splits: Sequence[Split]) -> None:
         """Let the clients train on this machine, and take what they send.
 
+        A client whose training raises an exception has dropped out, with a warning.
+
         Parameters
         ----------
         engine : Engine
         splits : n_clients training splits
+
+        Raises
+        ------
+        InputError
+            If nobody has trained yet and several clients fail, or the only one there is: then the
+            model or the task is to blame.
         """
         federation = self.federation
-        for report in engine(federation.model, self.jobs(splits), federation.training):
-            self.take(report.job.client, report.state, report.result, report.job.split.inputs)
+        failures: list[Failure] = []
+        for answer in engine(federation.model, self.jobs(splits), federation.training):
+            job = answer.job
+            if isinstance(answer, Failure):
+                failures.append(answer)
+                self._drop(answer)
+            else:
+                self.take(job.client, answer.state, answer.result, job.split.inputs)
+        if not federation.has_trained and (len(failures) > 1 or len(failures) == len(federation)):
+            first = failures[0]
+            raise InputError(
+                f"no client could train in round {self.number}: client "
+                f"{federation.names[first.job.client]!r} ended with {first}: correct the model, or "
+                "the samples of the task"
+            ) from first.error
+
+    def _drop(self, failure: Failure) -> None:
+        """Note a client whose training raised an exception, and warn of it."""
+        client = failure.job.client
+        self.note(client, "dropped", f"its training ended with {failure}")
+        name = self.federation.names[client]
+        notice = f"round {self.number}: client {name!r} dropped out, as its training ended with "
+        warnings.warn(notice + str(failure), stacklevel=4)
 
     def close(self) -> None:
         """Average what arrived into the supernet, or keep it, with a warning, without any."""

@@ -62,6 +62,7 @@ class SupernetStrategy(Strategy):
         self._federation = Federation(
             model,
             roster.subnets,
+            roster.names,
             roster.samples,
             training=settings.training,
             server=settings.server,

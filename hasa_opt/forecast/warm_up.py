@@ -246,6 +246,7 @@ def warm_up(
     federation = Federation(
         copy.deepcopy(model),
         Subnets(np.full(len(half), width)),
+        half.client_names,
         half.samples,
         training=replace(plan.training, output_bias="local" if local_bias else "shared"),
         server=Server(max_update_norm=None),
