@@ -18,7 +18,8 @@ from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
 from hasa_opt.problem.limits import Constraint, RobustRow, Row, Terms, items, whole
-from hasa_opt.problem.menu import Menu, Priced
+from hasa_opt.problem.menu import Menu
+from hasa_opt.problem.pricing import Priced
 
 if TYPE_CHECKING:
     import networkx as nx

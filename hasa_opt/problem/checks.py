@@ -11,7 +11,8 @@ from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import Constraint, MaskConstraint, Preference, Terms
-from hasa_opt.problem.menu import WIDTH, Menu, owned
+from hasa_opt.problem.menu import WIDTH, Menu
+from hasa_opt.problem.pricing import owned
 from hasa_opt.problem.utility import Utility
 
 __all__ = [

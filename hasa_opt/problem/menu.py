@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import lcm
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -18,22 +17,18 @@ from hasa_opt._utils.checks import (
     FloatArray,
     IntArray,
     array,
-    extremes,
     float_array,
     listed,
 )
 from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, tidy
 from hasa_opt._utils.rational import (
-    INT64_ROOM,
     menu_units,
-    outer_product,
     rational,
-    refuse_overflow,
 )
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.problem.cost import Cost, CostTable, evaluated, whole_costs
+from hasa_opt.problem.cost import Cost, whole_costs
 from hasa_opt.problem.cost import width as width_cost
 
 __all__ = ["COST", "SKIP", "WIDTH", "Menu"]
@@ -318,99 +313,6 @@ class Menu:
             return f"width {self.names[index]}"
         return f"option {self.names[index]!r}"
 
-    def priced(self, clients: Clients) -> dict[str, Priced]:
-        """Cost of each option for each client, by resource.
-
-        Raises
-        ------
-        InputError
-            If a table does not fit the clients, or a total would overflow.
-        """
-        if self.allowed is not None and len(self.allowed) != len(clients):
-            raise InputError(
-                f"allowed has {len(self.allowed)} rows, there are {len(clients)} clients"
-            )
-        return {name: self._priced(name, clients) for name in self.costs}
-
-    def _priced(self, resource: str, clients: Clients) -> Priced:
-        given = self.costs[resource]
-        if callable(given):
-            table = self._of_family(given, resource, clients)
-            return Priced(table.costs, int(table.full))
-        values = self._of_classes(given, resource, clients)
-        at = None if self.full is None else self.names.index(self.full)
-        if values.ndim == 1:
-            values, full = self._of_row(values, resource, clients, at)
-        else:
-            if values.shape != (len(clients), len(self)):
-                raise InputError(
-                    f"costs of {resource!r} have shape {values.shape}: give {(len(self),)} with "
-                    f'per="client" or per="sample", or {(len(clients), len(self))}'
-                )
-            full = None if at is None else int(values[:, at].sum(dtype=object))
-        refuse_overflow(values, f"costs of {resource!r}")
-        return Priced(values, _checked_full(full, resource, self.full))
-
-    def _of_family(self, cost: Cost, resource: str, clients: Clients) -> CostTable:
-        if self.units is None:
-            raise InputError(
-                f"costs of {resource!r} are a cost family, which asks the width of each option: "
-                f'give Menu(attributes={{"{WIDTH}": ...}}), or whole numbers'
-            )
-        return _checked(evaluated(cost, clients, *self.units), (len(clients), len(self)))
-
-    def _of_classes(self, given: Any, resource: str, clients: Clients) -> IntArray:
-        """A table of numbers, or one made from the rows of the device classes."""
-        if not isinstance(given, Mapping):
-            table: IntArray = given
-            return table
-        if self.device is None or len(self.device) != len(clients):
-            raise InputError(
-                f"costs of {resource!r} are given by device class: give Menu(device=...), one "
-                f"class for each of the {len(clients)} clients"
-            )
-        rows = {
-            tidy(name): whole_costs(row, f"cost of {resource!r}") for name, row in given.items()
-        }
-        for name, row in rows.items():
-            if row.shape != (len(self),):
-                raise InputError(
-                    f"costs of {resource!r} for {name!r} have shape {row.shape}: give "
-                    f"{(len(self),)}"
-                )
-        unknown = sorted(set(self.device) - set(rows))
-        if unknown:
-            raise InputError(
-                f"costs of {resource!r} are not given for device class {listed(unknown, repr)}"
-            )
-        joined = np.stack([rows[name] for name in self.device])
-        if self.per.get(resource) == "sample":
-            most = int(joined.max()) * int(clients.samples.max())
-            refuse_overflow(joined, f"costs of {resource!r}", most)
-            return joined * clients.samples[:, None]
-        return joined
-
-    def _of_row(
-        self, values: IntArray, resource: str, clients: Clients, at: int | None
-    ) -> tuple[IntArray, int | None]:
-        """A cost that is the same for all clients, or for each of their samples."""
-        if values.shape != (len(self),):
-            raise InputError(
-                f"costs of {resource!r} have shape {values.shape}, but there are {len(self)} "
-                "options"
-            )
-        each = None if at is None else int(values[at])
-        if self.per.get(resource) == "sample":
-            table = outer_product(clients.samples, values, f"costs of {resource!r}")
-            return table, None if each is None else each * int(clients.samples.sum())
-        if self.per.get(resource) == "client":
-            table = np.tile(values, (len(clients), 1))
-            return table, None if each is None else each * len(clients)
-        raise InputError(
-            f'costs of {resource!r} are one row for all clients: say per="client" (the same for '
-            'each) or per="sample" (multiplied by each client\'s samples)'
-        )
-
     def select(self, key: object, what: str) -> BoolArray:
         """Which options a name, or a width, stands for; ``(m,)`` bools.
 
@@ -436,41 +338,6 @@ class Menu:
         raise InputError(
             f"{what} names width {key}, which is not in the menu ({values or 'it has no widths'})"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Priced:
-    """What the options cost of one resource.
-
-    Attributes
-    ----------
-    costs : (n_clients, m) int64
-        At least 0.
-    full : int or None
-        Cost of all clients at the option that shares refer to; None: there is none.
-    """
-
-    costs: IntArray
-    full: int | None
-
-
-def _checked(priced: CostTable, shape: tuple[int, int]) -> CostTable:
-    """Costs as int64 from 0, with no total beyond 2**62, and a full cost above 0."""
-    costs = owned(array(priced.costs, "cost table"))
-    if costs.shape != shape or costs.dtype != np.int64:
-        raise InputError(f"cost gives {costs.dtype}{costs.shape}: int64{shape} expected")
-    least, largest = extremes(costs)
-    if least < 0:
-        raise InputError(f"cost {least} is negative: costs start at 0")
-    refuse_overflow(costs, "the cost table", int(largest))
-    if not (isinstance(priced.full, Integral) and 0 < priced.full <= INT64_ROOM):
-        raise InputError(f"full cost {priced.full} must lie between 1 and 2**62")
-    return CostTable(costs, priced.full)
-
-
-def owned(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The table itself if it is read-only and owns its memory, else a copy."""
-    return np.array(table) if table.flags.writeable or table.base is not None else table
 
 
 def _resources(costs: Mapping[str, Any]) -> dict[str, Any]:
@@ -585,15 +452,3 @@ def _known(name: str, options: tuple[str, ...], what: str) -> str:
     if tidy(name) not in options:
         raise InputError(f"{what}={name!r} is no option: choose one of {listed(options, repr)}")
     return tidy(name)
-
-
-def _checked_full(full: int | None, resource: str, option: str | None) -> int | None:
-    """A full cost that a share can refer to: above 0."""
-    if full is None or full == 0:
-        return None
-    if full > INT64_ROOM:
-        raise InputError(
-            f"costs of {resource!r}: {full} for everybody at {option!r} exceeds 2**62: choose a "
-            "larger unit"
-        )
-    return full

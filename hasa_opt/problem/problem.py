@@ -35,6 +35,7 @@ from hasa_opt.problem.limits import (
     constraint_name,
 )
 from hasa_opt.problem.menu import COST, Menu
+from hasa_opt.problem.pricing import priced
 from hasa_opt.problem.utility import Utility
 
 if TYPE_CHECKING:
@@ -161,12 +162,12 @@ class AllocationProblem(Shown):
         expect(clients, Clients, "clients")
         options = one_menu(widths, menu, cost, budget).ordered(clients)
         kept = known_constraints(constraints)
-        priced = options.priced(clients)
-        budgets = Budgets.read(budget, options, priced, kept)
-        costs, first = priced[budgets.first].costs, budgets.limits.get(budgets.first, INT64_ROOM)
-        terms = Terms(clients, options, {name: own.costs for name, own in priced.items()},
+        costs_of = priced(options, clients)
+        budgets = Budgets.read(budget, options, costs_of, kept)
+        costs, first = costs_of[budgets.first].costs, budgets.limits.get(budgets.first, INT64_ROOM)
+        terms = Terms(clients, options, {name: own.costs for name, own in costs_of.items()},
                       costs, first)  # fmt: skip
-        rows = budgets.rows(priced)
+        rows = budgets.rows(costs_of)
         rows += [row for item in budgets.others if isinstance(item, RowConstraint)
                  for row in item.rows(terms)]  # fmt: skip
         admissible = masked(within_caps(clients, options), kept, terms)
@@ -181,7 +182,7 @@ class AllocationProblem(Shown):
             admissible,
             budget=budgets.share,
             limit=first,
-            full_cost=priced[budgets.first].full,
+            full_cost=costs_of[budgets.first].full,
             rows=tuple(rows),
             constraints=kept,
             resource=budgets.first,
