@@ -187,7 +187,7 @@ class _Lab:
 
     def pilot(self, advice: Recommendation, repeats: int) -> Pilot:
         """Try what is proposed."""
-        names = ", ".join(own.policy.rule for own in advice.proposals)
+        names = ", ".join(proposal.policy.rule for proposal in advice.proposals)
         with busy(f"piloting {names}: {self.rounds} rounds, {repeats} times"):
             return pilot(
                 self._fresh, self.task, advice.to_pilot, self.rounds, self.seed,
@@ -267,7 +267,7 @@ def _advised(advice: Recommendation) -> dict[str, Any]:
         "personal": PERSONAL in advice.policy.options,
         "output_bias": "local" if LOCAL_BIAS in advice.policy.options else "shared",
         "widths": advice.subnets.widths.tolist(),
-        "proposals": [own.policy.rule for own in advice.proposals],
+        "proposals": [proposal.policy.rule for proposal in advice.proposals],
         "reason": advice.reason,
     }
 
@@ -286,10 +286,12 @@ def _tables(paths: list[Path], clients: Clients) -> tuple[list[float], FloatArra
     """Menu and values of one table, or of several parts of the same measure."""
     tables = [_read(path, clients) for path in paths]
     menu = tables[0][0]
-    for path, (own, _) in zip(paths, tables, strict=True):
-        if own != menu:
-            raise InputError(f"{path} has the widths {own}, {paths[0]} has {menu}: give one menu")
-    values = [own for _, own in tables]
+    for path, (header, _) in zip(paths, tables, strict=True):
+        if header != menu:
+            raise InputError(
+                f"{path} has the widths {header}, {paths[0]} has {menu}: give one menu"
+            )
+    values = [table for _, table in tables]
     return menu, values[0] if len(values) == 1 else np.stack(values)
 
 
@@ -312,7 +314,7 @@ def _read(path: Path, clients: Clients) -> tuple[list[float], FloatArray]:
         raise InputError(
             f"{path} and the clients file must name the same clients, once each: see {alone}"
         )
-    uneven = [name for name, own in rows.items() if len(own) != len(menu)]
+    uneven = [name for name, values in rows.items() if len(values) != len(menu)]
     if uneven:
         raise InputError(f"{path}: {uneven[0]!r} does not have {len(menu)} values: give one each")
     return menu, np.array([rows[name] for name in names])

@@ -44,31 +44,31 @@ class Settings(TypedDict):
     execution: Execution
 
 
-LocalEpochs = Annotated[int | None, typer.Option(min=1, show_default="1")]
-BatchSize = Annotated[int | None, typer.Option(min=1, show_default="32")]
-LearningRate = Annotated[float | None, typer.Option(show_default="0.02")]
-Optimizer = Annotated[str | None, typer.Option(help="adam or sgd.", show_default="adam")]
-OutputBias = Annotated[str | None, typer.Option(help="shared or local.", show_default="shared")]
-Aggregation = Annotated[str | None, typer.Option(help="full or selective.", show_default="full")]
+LocalEpochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over a client's data per round; default: 1.")
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per step; default: 32.")]
+LearningRate = Annotated[float | None, typer.Option(help="Step size; default: 0.02.")]
+Optimizer = Annotated[str | None, typer.Option(help="adam or sgd; default: adam.")]
+OutputBias = Annotated[str | None, typer.Option(help="shared or local; default: shared.")]
+Aggregation = Annotated[str | None, typer.Option(help="full or selective; default: full.")]
 WeightPower = Annotated[
     float | None,
-    typer.Option(help="Clients weigh by their samples to this power.", show_default="1.0"),
+    typer.Option(help="Clients weigh by their samples to this power; default: 1.0."),
 ]
-EvaluateOn = Annotated[str | None, typer.Option(help="subnet or supernet.", show_default="subnet")]
+EvaluateOn = Annotated[str | None, typer.Option(help="subnet or supernet; default: subnet.")]
 Interpolation = Annotated[
     str | None,
-    typer.Option(
-        help="Share of the local model in a personal one, or validation.", show_default="0.75"
-    ),
+    typer.Option(help="Share of the local model in a personal one, or validation; default: 0.75."),
 ]
 ClientsPerRound = Annotated[
     int | None, typer.Option(min=1, help="Clients drawn in each round; default: all.")
 ]
 Engine = Annotated[
-    str | None, typer.Option(help="sequential, batched or auto.", show_default="sequential")
+    str | None, typer.Option(help="sequential, batched or auto; default: sequential.")
 ]
 Executor = Annotated[
-    str | None, typer.Option(help="local, or ray: on a Ray cluster.", show_default="local")
+    str | None, typer.Option(help="local, or ray: on a Ray cluster; default: local.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")]
 

@@ -78,8 +78,8 @@ def pooled_covariance(scatter: FloatArray, degrees: FloatArray, scale: FloatArra
     """
     pooled = scatter.sum(axis=0) / max(degrees.sum(), 1.0)
     prior = _PRIOR_DRAWS * scatter.shape[1]
-    own = (prior * pooled + scatter) / (prior + degrees)[:, None, None]
-    return np.asarray(own * scale[:, None, None])
+    estimate = (prior * pooled + scatter) / (prior + degrees)[:, None, None]
+    return np.asarray(estimate * scale[:, None, None])
 
 
 def hat_weights(menu: FloatArray, widths: FloatArray) -> FloatArray:

@@ -43,5 +43,7 @@ class Gain:
 
     def __str__(self) -> str:
         digits = 1 if self.high - self.low >= _COARSE else 2
-        value, low, high = (round(own, digits) + 0.0 for own in (self.value, self.low, self.high))
+        value, low, high = (
+            round(number, digits) + 0.0 for number in (self.value, self.low, self.high)
+        )
         return f"{value:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

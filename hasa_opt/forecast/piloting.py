@@ -112,13 +112,13 @@ class Pilot:
         for column in ("%", f"over {first}", f"over {first}{ENDING}", "repetitions"):
             table.add_column(column, justify="right")
         for name in (each + ending for each in self.names for ending in ("", ENDING)):
-            own = self._reached(name)
+            reached = self._reached(name)
             cells = (
                 "" if name == over else str(self.gain(name, over))
                 for over in (first, first + ENDING)
             )
-            done = int(np.isfinite(own).any(axis=1).sum())
-            table.add_row(escape(name), f"{100 * np.nanmean(own):.2f}", *cells, str(done))
+            done = int(np.isfinite(reached).any(axis=1).sum())
+            table.add_row(escape(name), f"{100 * np.nanmean(reached):.2f}", *cells, str(done))
         table.caption = "points, 95 % intervals; what is not ahead after two repetitions is dropped"
         return table
 
@@ -190,7 +190,7 @@ def pilot(
         ) from error
     how: dict[str, Any] = {"training": training, "server": server, "evaluation": evaluation}
     how |= {"participation": participation, "execution": execution}
-    given = {name: own for name, own in how.items() if own is not None}
+    given = {name: value for name, value in how.items() if value is not None}
     runs = TrialRuns(model=model, rounds=rounds, **given)
     tried = runs.read(task, allocations, seed)
     reached, flops = runs.repeated(task, tried, seed, repeats)
@@ -223,9 +223,9 @@ def _check(allocations: Mapping[str, Any], repeats: int) -> None:
 def _mean_gain(gains: FloatArray, confidence: float) -> Gain:
     """Mean over repetitions and clients of ``(n_repeats, n_clients)`` gains, with its interval."""
     repeats, clients = gains.shape
-    own = gains.var(axis=0, ddof=1) / (repeats * clients**2)
-    apart, together = float(own.sum()), float(gains.mean(axis=1).var(ddof=1) / repeats)
+    variances = gains.var(axis=0, ddof=1) / (repeats * clients**2)
+    apart, together = float(variances.sum()), float(gains.mean(axis=1).var(ddof=1) / repeats)
     if together >= apart:
         return Gain.measured(float(gains.mean()), together, repeats - 1, confidence)
-    degrees = (repeats - 1) * apart**2 / float((own**2).sum())
+    degrees = (repeats - 1) * apart**2 / float((variances**2).sum())
     return Gain.measured(float(gains.mean()), apart, degrees, confidence)

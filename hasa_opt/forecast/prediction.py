@@ -83,7 +83,7 @@ class Headroom:
         """Gain of each rule as a share of :attr:`whole`; empty where nothing is worthwhile."""
         if not self.worthwhile:
             return {}
-        gains = {name: own.value for name, own in self.rules.items()} | {OPTIMUM: self.gain}
+        gains = {name: gain.value for name, gain in self.rules.items()} | {OPTIMUM: self.gain}
         return {name: gain / self.whole for name, gain in gains.items()}
 
     @property
@@ -115,7 +115,7 @@ class Headroom:
             "promised": self.promised,
             "whole": self.whole,
             "shares": self.shares,
-            "rules": {name: asdict(own) for name, own in self.rules.items()},
+            "rules": {name: asdict(gain) for name, gain in self.rules.items()},
             "spent": dict(self.spent),
             "widths": self.widths.tolist(),
         }
@@ -137,8 +137,8 @@ class Headroom:
         table.add_column("rule", no_wrap=True)
         for name in ("gain", "interval", "captures", "spends"):
             table.add_column(name, justify="right", no_wrap=True)
-        own = {OPTIMUM: Gain(self.gain, self.low, self.high)}
-        for name, gain in (own | dict(self.rules)).items():
+        optimum = {OPTIMUM: Gain(self.gain, self.low, self.high)}
+        for name, gain in (optimum | dict(self.rules)).items():
             share = self.shares.get(name)
             table.add_row(
                 escape(name),
@@ -177,25 +177,22 @@ def headroom(
     Parameters
     ----------
     utilities : Probe or array
-        What each client reaches at each width: a probe; ``(n_parts, n_clients, n_widths)``, the
-        same measure on at least two independent parts of the data, whose noise is taken to have a
-        variance that falls with the client's samples; or one table
-        ``(n_clients, n_widths)`` with its ``noise``. Arrays are in points, or in any unit in which
-        the gain is to be told, per client.
+        What each client reaches at each width, in points or any other unit: a probe; the same
+        measure on at least two independent parts of the data, ``(n_parts, n_clients, n_widths)``,
+        whose noise falls with the client's samples; or one table ``(n_clients, n_widths)`` with
+        its ``noise``.
     clients : Clients
         Sizes and caps.
     budget : float
         Share of the full width's cost, as for :meth:`AllocationProblem.build`.
     widths : increasing floats in (0, 1]
-        The menu of an array; a probe has its own. Off the menu, values are read linearly between
-        its widths, which is a little below a concave curve: let it hold the budget.
+        The menu of an array; a probe has its own. Values off the menu are read linearly between
+        its widths, a little below a concave curve: let it hold the budget.
     noise : float, or (n_clients,), (n_clients, n_widths) or (n_clients, n_widths, n_widths) floats
-        Of one table: standard errors of its entries, independent of each other, or for each client
-        their covariance. 0 for a table without noise.
+        Of one table: standard errors of its independent entries, or covariances; 0 for none.
     rules : str, sequence of str, or mapping of str to str or (n_clients,) widths, optional
-        What else is judged: names in :data:`hasa_opt.policies.POLICIES` that choose widths without
-        measuring, or widths. Rules spend the budget of the ``cost``, as uniform does. Default:
-        ``("hasa", "reverse")`` where scores can be had.
+        What else is judged at the same budget: names in :data:`hasa_opt.policies.POLICIES`, or
+        widths. Default: ``("hasa", "reverse")`` where scores can be had.
     scores : (n_clients,) floats, optional
         What the named rules rank by. Default: the Jensen-Shannon divergence of ``clients.counts``.
     cost : Cost, optional
@@ -220,8 +217,6 @@ def headroom(
 
     Examples
     --------
-    Two clients gain from width, two do not:
-
     >>> import hasa_opt as hasa
     >>> table = [[60, 60, 60], [30, 50, 65], [60, 60, 60], [30, 50, 65]]
     >>> clients = hasa.Clients([100, 100, 100, 100])
@@ -241,26 +236,8 @@ def headroom(
         constraints=constraints,
     )
     judge = _Judge(problem, evidence, level, cost)
-    table = smoothed(evidence.widths, evidence.table, evidence.covariance)
-    best = judge.choose(table)
-    found = judge.cross_fitted()
-    given = {
-        name: judge.read(name, own)
-        for name, own in rule_widths(rules, scores, problem, cost, judge.share).items()
-    }
-    shown = {OPTIMUM: best} | given
-    return Headroom(
-        budget=float(budget),
-        confidence=level,
-        gain=found.value,
-        low=found.low,
-        high=found.high,
-        promised=judge.gain_by(table, best),
-        widths=best @ evidence.widths,
-        uniform=judge.uniform @ evidence.widths,
-        rules={name: judge.judged(own) for name, own in given.items()},
-        spent={name: judge.spent(own) for name, own in shown.items()},
-    )
+    given = rule_widths(rules, scores, problem, cost, judge.share)
+    return judge.headroom({name: judge.read(name, widths) for name, widths in given.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,12 +253,31 @@ class _Judge:
     confidence: float
     cost: Cost | None
 
+    def headroom(self, rules: Mapping[str, FloatArray]) -> Headroom:
+        """What the best allocation gains, and each rule."""
+        evidence = self.evidence
+        table = smoothed(evidence.widths, evidence.table, evidence.covariance)
+        best, found = self.choose(table), self.cross_fitted()
+        shown = {OPTIMUM: best, **rules}
+        return Headroom(
+            budget=self.problem.share,
+            confidence=self.confidence,
+            gain=found.value,
+            low=found.low,
+            high=found.high,
+            promised=self.gain_by(table, best),
+            widths=best @ evidence.widths,
+            uniform=self.uniform @ evidence.widths,
+            rules={name: self.judged(allocation) for name, allocation in rules.items()},
+            spent={name: self.spent(allocation) for name, allocation in shown.items()},
+        )
+
     @cached_property
     def uniform(self) -> FloatArray:
         """The common width that spends the budget; capped clients stay at their caps."""
         unranked = np.zeros(len(self.problem))
-        own = rule_widths((_UNIFORM,), unranked, self.problem, self.cost, self.share)
-        return self.read(_UNIFORM, own[_UNIFORM])
+        found = rule_widths((_UNIFORM,), unranked, self.problem, self.cost, self.share)
+        return self.read(_UNIFORM, found[_UNIFORM])
 
     @cached_property
     def least(self) -> float:
@@ -322,13 +318,13 @@ class _Judge:
         chosen, gains = [], []
         for part in parts:
             rest = (parts.sum(axis=0) - part) / (count - 1)
-            own = self.choose(smoothed(self.problem.widths, rest, noise))
-            chosen.append(own)
-            gains.append(self.gain_by(part, own))
-        stable = np.all([own == chosen[0] for own in chosen], axis=(0, 2))
-        variances = [self._variances(own) for own in chosen]
+            best = self.choose(smoothed(self.problem.widths, rest, noise))
+            chosen.append(best)
+            gains.append(self.gain_by(part, best))
+        stable = np.all([allocation == chosen[0] for allocation in chosen], axis=(0, 2))
+        variances = [self._variances(allocation) for allocation in chosen]
         fixed = variances[0][stable].sum()
-        moving = np.mean([np.sqrt(count * own[~stable].sum()) for own in variances]) ** 2
+        moving = np.mean([np.sqrt(count * variance[~stable].sum()) for variance in variances]) ** 2
         return float(np.mean(gains)), float(fixed + moving)
 
     def _variances(self, allocation: FloatArray) -> FloatArray:
@@ -341,8 +337,8 @@ class _Judge:
 
     def read(self, name: str, widths: npt.ArrayLike) -> FloatArray:
         """Weights of a rule's widths."""
-        own = float_array(widths, f"widths of rule {name!r}", (len(self.problem),))
-        return hat_weights(self.problem.widths, own)
+        given = float_array(widths, f"widths of rule {name!r}", (len(self.problem),))
+        return hat_weights(self.problem.widths, given)
 
     def share(self, widths: FloatArray) -> float:
         """What widths cost, as a share of the full width's cost."""
@@ -350,7 +346,7 @@ class _Judge:
 
     def spent(self, allocation: FloatArray) -> float:
         """Cost as a share of the full width's cost."""
-        return float((allocation * self.problem.costs).sum() / self.problem.full_cost)
+        return self.problem.share_of(float((allocation * self.problem.costs).sum()))
 
 
 def _name(rule: str) -> str:

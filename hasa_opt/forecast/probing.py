@@ -177,23 +177,21 @@ def probe(
     task : Task
         Only its training splits are read.
     widths : increasing floats in (0, 1]
-        The menu. It should hold the budget: what uniform allocation reaches is read there.
+        The menu; it should hold the budget.
     rounds : int
         Rounds of each warm-up, on half of the samples.
     seed : int
         Drives halves, sample order and drawn widths; at least 0.
     budget : float, optional
-        Mean width of the real run: widths are drawn with this mean, and a control is warmed up at
-        this width, and once more with output biases that the clients keep to themselves, which
-        :func:`~hasa_opt.forecast.recommendation.recommend` needs. Default: all widths are drawn
-        equally often, and there is no control.
+        Mean width of the real run: widths are drawn with this mean, and controls are warmed up at
+        this width, with a shared output bias and with one per client. Default: all widths are
+        drawn equally often, without a control.
     training : LocalTraining, optional
-        How clients train. Output biases are measured both ways whatever it says, and running
-        statistics are always re-estimated.
+        Both kinds of output biases are measured; running statistics are always re-estimated.
     participation : Participation, optional
-        How many clients are drawn in each round. Faults are refused.
+        Without faults.
     evaluation : Evaluation, optional
-        Its ``interpolation`` is the share of the local model in personal deployment.
+        Its ``interpolation`` makes the personal models; a number.
 
     Returns
     -------
@@ -280,18 +278,20 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...]) -> Probe:
     """Ratios of all held-back targets, with the noise of their samples."""
     size = plan.menu.size
     accuracy, covariance, degrees = _ratios(measured.outcomes)
-    losses = np.sum([[own.loss.sum(axis=0) for own in half] for half in measured.outcomes], axis=0)
-    known = np.sum([[own.known.sum() for own in half] for half in measured.outcomes], axis=0)
+    losses = np.sum(
+        [[client.loss.sum(axis=0) for client in half] for half in measured.outcomes], axis=0
+    )
+    known = np.sum([[client.known.sum() for client in half] for half in measured.outcomes], axis=0)
     halves = np.stack([_means(half)[:, :size] for half in measured.outcomes])
-    own = covariance[:, :size, :size]
-    own = own + _between_runs(halves[0] - halves[1], own) * np.eye(size)
-    table = smoothed(plan.menu, 100 * accuracy[:, :size], 1e4 * own)
+    noise = covariance[:, :size, :size]
+    noise = noise + _between_runs(halves[0] - halves[1], noise) * np.eye(size)
+    table = smoothed(plan.menu, 100 * accuracy[:, :size], 1e4 * noise)
     return Probe(
         widths=plan.menu,
         loss=losses[:, :size] / np.maximum(known, 1.0)[:, None],
         accuracy=accuracy[:, :size],
         halves=halves,
-        covariance=own,
+        covariance=noise,
         degrees=degrees,
         utility=table / len(names),
         rounds=plan.rounds,
@@ -312,10 +312,12 @@ def _control(
     ways = np.full((2, 2, len(accuracy)), np.nan)  # personal, local bias; gain, its error
     rows = sorted(measured.personal[0].keys() & measured.personal[1].keys())
     if rows:
-        means, own, _ = _ratios([[half[row] for row in rows] for half in measured.personal])
+        means, apart, _ = _ratios([[half[row] for row in rows] for half in measured.personal])
         for way, column in enumerate(range(1, means.shape[1])):
             before = column - 1
-            spread = own[:, before, before] + own[:, column, column] - 2 * own[:, before, column]
+            spread = (
+                apart[:, before, before] + apart[:, column, column] - 2 * apart[:, before, column]
+            )
             gain = means[:, column] - means[:, before]
             ways[way][:, rows] = gain, np.sqrt(np.maximum(spread, 0))
     return Control(
@@ -335,19 +337,19 @@ def _ratios(halves: Sequence[Sequence[Judged]]) -> tuple[FloatArray, FloatArray,
 
     Samples, not targets, are the units: the words of one text stand or fall together.
     """
-    sums = np.sum([[own.correct.sum(axis=0) for own in half] for half in halves], axis=0)
-    targets = np.sum([[own.targets.sum() for own in half] for half in halves], axis=0)
-    samples = np.sum([[len(own.targets) for own in half] for half in halves], axis=0)
-    scatter = np.sum([[_scatter(own) for own in half] for half in halves], axis=0)
+    sums = np.sum([[client.correct.sum(axis=0) for client in half] for half in halves], axis=0)
+    targets = np.sum([[client.targets.sum() for client in half] for half in halves], axis=0)
+    samples = np.sum([[len(client.targets) for client in half] for half in halves], axis=0)
+    scatter = np.sum([[_scatter(client) for client in half] for half in halves], axis=0)
     degrees = samples - float(len(halves))
     covariance = pooled_covariance(scatter, degrees, samples / np.maximum(targets, 1.0) ** 2)
     return sums / np.maximum(targets, 1.0)[:, None], covariance, float(degrees.sum())
 
 
-def _scatter(own: Judged) -> FloatArray:
+def _scatter(client: Judged) -> FloatArray:
     """Outer products of the residuals of a ratio, summed over samples."""
-    ratio = own.correct.sum(axis=0) / max(own.targets.sum(), 1.0)
-    residual = own.correct - own.targets[:, None] * ratio
+    ratio = client.correct.sum(axis=0) / max(client.targets.sum(), 1.0)
+    residual = client.correct - client.targets[:, None] * ratio
     return np.asarray(residual.T @ residual)
 
 
@@ -370,4 +372,6 @@ def _between_runs(difference: FloatArray, covariance: FloatArray) -> float:
 
 
 def _means(half: Sequence[Judged]) -> FloatArray:
-    return np.stack([own.correct.sum(axis=0) / max(own.targets.sum(), 1.0) for own in half])
+    return np.stack(
+        [client.correct.sum(axis=0) / max(client.targets.sum(), 1.0) for client in half]
+    )

@@ -1,6 +1,24 @@
 """What to do with a probe: uniform or ordered dropout, and what a pilot confirms to be better.
 
 A pure decision on measurements: nothing is trained here.
+
+*Ordered dropout* is what the probe's supernet was trained by, while its control was trained at the
+width of the budget. It is taken where devices may deploy wider than they train on average and it
+was ahead of the control there.
+
+Elsewhere a probe makes *proposals*: the measured optimum where the whole interval of its headroom
+is above zero, and the narrowest width for easy clients where the held-back losses fall into two
+groups. No table knows what training under an allocation does, so a proposal is taken only after a
+pilot in which the whole interval of its gain is above zero over uniform *and* over uniform with
+personal deployment; of several, the one with the largest gain. By default that is an interval of
+one standard error, as in the 1-SE rule of model selection (Breiman et al., Classification and
+Regression Trees, 1984): a wrong choice within the noise costs little, and 95 % intervals hardly
+ever choose.
+
+*Personal deployment* costs no training, and under uniform it gains more after a whole run than
+after the few rounds of a probe, so it is taken unless the whole interval of its measured gain is
+below zero. So is an *output bias* that each client trains alone, by what the probe has measured
+that it gains beyond that.
 """
 
 from __future__ import annotations
@@ -77,7 +95,7 @@ class Recommendation:
     @property
     def to_pilot(self) -> dict[str, Subnets]:
         """What a pilot is to train, by the names of rules: uniform, and all proposals."""
-        tried = {own.policy.rule: own.subnets for own in self.proposals}
+        tried = {proposal.policy.rule: proposal.subnets for proposal in self.proposals}
         return {_UNIFORM.rule: Subnets(self.headroom.uniform), **tried}
 
     def __str__(self) -> str:
@@ -128,23 +146,7 @@ def recommend(
 ) -> Recommendation:
     """Recommend uniform or ordered dropout, unless a pilot has confirmed something better.
 
-    Ordered dropout is what the probe's supernet was trained by, as long as its control was trained
-    at the budget's width. So it is taken where devices may deploy wider than they train on average
-    and it was ahead of the control there.
-
-    Elsewhere a probe makes proposals: the measured optimum where the whole interval of its headroom
-    is above zero, and the narrowest width for easy clients where the held-back losses fall into
-    two groups. No table knows what training under an allocation does, so a proposal is taken only
-    after a pilot in which the whole interval of its gain is above zero over uniform *and* over
-    uniform with personal deployment; of several, the one with the largest gain. By default that is
-    an interval of one standard error, as in the 1-SE rule of model selection (Breiman et al.,
-    Classification and Regression Trees, 1984): a wrong choice within the noise costs little, and
-    95 % intervals hardly ever choose.
-
-    Personal deployment costs no training, and under uniform it gains more after a whole run than
-    after the few rounds of a probe, so it is taken unless the whole interval of its measured gain
-    is below zero. So is an output bias that each client trains alone, by what the probe has
-    measured that it gains beyond that.
+    The module says how it decides.
 
     Parameters
     ----------
@@ -183,28 +185,15 @@ def recommend(
     expect(probe, Probe, "probe")
     expect(clients, Clients, "clients")
     pilot_level = confidence_level(pilot_confidence, "pilot_confidence")
-    control, wanted = probe.control, number(budget, "budget")
-    if control is None or abs(control.width - wanted) > _ROUNDING:
-        made = "no budget" if control is None else f"budget {control.width:g}"
-        raise InputError(
-            f"the probe was made with {made}: call probe(..., budget={wanted:g}), so that uniform "
-            "is measured too"
-        )
+    control = _control(probe, number(budget, "budget"))
     room, covered = _headroom(probe, clients, budget, coverage, confidence)
     alone = _mean_gain(control.personal, control.personal_error, probe, confidence)
     bias = _bias_gain(control, probe, confidence)
     ordered = _ordered(probe, control, clients, deploy, confidence)
     proposals = [] if ordered else [*_optimum(room, covered), *_grouped(probe, clients, budget)]
     ways = [] if pilot is None else _tried(proposals, pilot, pilot_level)
-    sure = [way for way in ways if way.surely_ahead]
-    personal, chosen = alone.high >= 0, ordered
-    if sure and chosen is None:
-        best = max(sure, key=lambda way: way.over_personal.value)
-        why = f"{best.proposal.reason}; in the pilot {best}"
-        personal, chosen = best.personal, best.proposal._replace(reason=why)
-    if chosen is None:
-        why = f"uniform: {_untaken(proposals, ways) if proposals else room.sentence}"
-        chosen = Proposal(_UNIFORM, Subnets(room.uniform), why)
+    chosen, personal = _chosen(ordered, proposals, ways, room)
+    personal = alone.high >= 0 if personal is None else personal
     local_bias = bias is not None and bias.high >= 0
     options = [PERSONAL] * personal + [LOCAL_BIAS] * local_bias
     return Recommendation(
@@ -214,6 +203,33 @@ def recommend(
         room,
         tuple(proposals),
     )
+
+
+def _control(probe: Probe, budget: float) -> Control:
+    """What uniform reaches at the budget."""
+    control = probe.control
+    if control is None or abs(control.width - budget) > _ROUNDING:
+        made = "no budget" if control is None else f"budget {control.width:g}"
+        raise InputError(
+            f"the probe was made with {made}: call probe(..., budget={budget:g}), so that uniform "
+            "is measured too"
+        )
+    return control
+
+
+def _chosen(
+    ordered: Proposal | None, proposals: Sequence[Proposal], ways: Sequence[_Way], room: Headroom
+) -> tuple[Proposal, bool | None]:
+    """What to train, and whether to deploy personal models, where a pilot has decided that."""
+    if ordered is not None:
+        return ordered, None
+    sure = [way for way in ways if way.surely_ahead]
+    if sure:
+        best = max(sure, key=lambda way: way.over_personal.value)
+        reason = f"{best.proposal.reason}; in the pilot {best}"
+        return best.proposal._replace(reason=reason), best.personal
+    reason = f"uniform: {_untaken(proposals, ways) if proposals else room.sentence}"
+    return Proposal(_UNIFORM, Subnets(room.uniform), reason), None
 
 
 def _bias_gain(control: Control, probe: Probe, confidence: float) -> Gain | None:
@@ -257,7 +273,9 @@ def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> li
     """What the pilot says about each proposal under each deployment."""
     expect(pilot, Pilot, "pilot")
     uniform = _UNIFORM.rule
-    missing = [own.policy.rule for own in proposals if own.policy.rule not in pilot.names]
+    missing = [
+        proposal.policy.rule for proposal in proposals if proposal.policy.rule not in pilot.names
+    ]
     if pilot.names[0] != uniform or missing:
         lacking = f"lacks {', '.join(missing)}" if missing else f"begins with {pilot.names[0]!r}"
         raise InputError(
@@ -267,13 +285,13 @@ def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> li
     gain = partial(pilot.gain, confidence=confidence)
     return [
         _Way(
-            own,
+            proposal,
             bool(ending),
-            gain(own.policy.rule + ending, uniform),
-            gain(own.policy.rule + ending, uniform + ENDING),
+            gain(proposal.policy.rule + ending, uniform),
+            gain(proposal.policy.rule + ending, uniform + ENDING),
             confidence,
         )
-        for own in proposals
+        for proposal in proposals
         for ending in ("", ENDING)
     ]
 
@@ -281,8 +299,9 @@ def _tried(proposals: Sequence[Proposal], pilot: Pilot, confidence: float) -> li
 def _untaken(proposals: Sequence[Proposal], ways: Sequence[_Way]) -> str:
     """Why none of the proposals is taken."""
     if not ways:
-        reasons = "; ".join(own.reason for own in proposals)
-        return f"a pilot could try {', '.join(own.policy.rule for own in proposals)} ({reasons})"
+        rules = ", ".join(proposal.policy.rule for proposal in proposals)
+        reasons = "; ".join(proposal.reason for proposal in proposals)
+        return f"a pilot could try {rules} ({reasons})"
     best = max(ways, key=lambda way: min(way.over_common.value, way.over_personal.value))
     return f"the pilot confirms no proposal; the best, {best}"
 

@@ -62,7 +62,7 @@ class TrialRuns:
         self.participation.check(task)
         self.execution.check_single()
         known_interpolation(self.evaluation)
-        return {name: read_subnets(own, task) for name, own in given.items()}
+        return {name: read_subnets(allocation, task) for name, allocation in given.items()}
 
     def repeated(
         self, task: Task, allocations: Mapping[str, Subnets], seed: int, repeats: int

@@ -310,15 +310,19 @@ def personal(
 
 
 def _common(way: WarmUp, client: int, width: float) -> SupernetModel:
-    own = way.federation
-    kept = prefix(own.model, width)
-    return own.personal.subnet(own.model, client, width, kept, own.statistics)
+    federation = way.federation
+    kept = prefix(federation.model, width)
+    return federation.personal.subnet(federation.model, client, width, kept, federation.statistics)
 
 
 def _personal(way: WarmUp, client: int, width: float, share: float) -> SupernetModel:
-    own = way.federation
-    kept = prefix(own.model, width)
-    return next(own.personal.models(own.model, client, width, kept, own.statistics, [share]))
+    federation = way.federation
+    kept = prefix(federation.model, width)
+    return next(
+        federation.personal.models(
+            federation.model, client, width, kept, federation.statistics, [share]
+        )
+    )
 
 
 def judged(models: Sequence[SupernetModel], split: Split) -> Judged:

@@ -177,7 +177,7 @@ class Charges:
 
     def of(self, widths: FloatArray) -> FloatArray:
         """Cost of one sample of each client at any widths, ``(n_clients,)``."""
-        curves = np.array([np.interp(widths, self.grid, own) for own in self._kinds])
+        curves = np.array([np.interp(widths, self.grid, kind) for kind in self._kinds])
         return np.asarray(curves[self._kind, np.arange(len(widths))])
 
     def share(self, widths: FloatArray) -> float:

@@ -236,7 +236,7 @@ class AllocationProblem(Shown):
             raise no_full(self.resource)
         return self.budget
 
-    def share_of(self, cost: int) -> float:
+    def share_of(self, cost: float) -> float:
         """A cost in the unit of the budget, as a share of ``full_cost``.
 
         Raises

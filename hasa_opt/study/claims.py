@@ -134,7 +134,9 @@ def against_plain(results: Results, *, measure: str = "mean", kind: Kind = "own"
     Holm's correction is over these comparisons. Parameters as for :func:`against`.
     """
     plain = ((policy, plain_of(policy)) for policy in results.policies)
-    pairs = [(policy, own) for policy, own in plain if policy != own and own in results.policies]
+    pairs = [
+        (policy, rule) for policy, rule in plain if policy != rule and rule in results.policies
+    ]
     return _contrasts(results, pairs, measure, kind)
 
 
@@ -148,8 +150,8 @@ def hinges(results: Results, reference: str = REFERENCE) -> list[Hinge]:
     clients = [results.clients[row] for row in results.measured()]
     for contrast in against(results, reference):
         whole = contrast.difference
-        own, base = results.row(contrast.policy), results.row(reference)
-        moved = (without[own] - without[base]).mean(axis=0)
+        row, base = results.row(contrast.policy), results.row(reference)
+        moved = (without[row] - without[base]).mean(axis=0)
         turns = np.sign(np.round(moved, 9)) * np.sign(whole.mean) < 0
         far = np.abs(moved - whole.mean) > (whole.high - whole.low) / 2
         for at in np.flatnonzero(turns | far):
@@ -165,7 +167,9 @@ def _contrasts(
         return []
     values = results.measure(measure, kind)
     differences = family([(values[results.row(a)], values[results.row(b)]) for a, b in pairs])
-    return [Contrast(*pair, own) for pair, own in zip(pairs, differences, strict=True)]
+    return [
+        Contrast(*pair, difference) for pair, difference in zip(pairs, differences, strict=True)
+    ]
 
 
 _MAX_NAMED = 6
@@ -200,7 +204,7 @@ def headline(results: Results, budget: float) -> str:
         return f"{top}; there is no {REFERENCE} policy within the budget to compare it with."
     if len(ranked) == 1:
         return f"{top}; no other policy meets the budget."
-    contrasts = {own.policy: own.difference for own in against(results)}
+    contrasts = {contrast.policy: contrast.difference for contrast in against(results)}
     clear = [row for row in ranked if row.policy in contrasts and _gains(contrasts[row.policy])]
     if clear:
         return _gain(results, clear[0], first, contrasts)
@@ -227,13 +231,13 @@ def _gain(
         f"{row.policy} is better than {REFERENCE} by {gap.mean:.2f} points of mean client accuracy "
         f"({row.mean:.2f} %; {_interval(gap, contrasts)})"
     )
-    same = {own.policy: own for own in against_same_options(results)}
+    same = {contrast.policy: contrast for contrast in against_same_options(results)}
     if row.policy in same:
         part = same[row.policy]
-        own = part.difference
+        gained = part.difference
         claim += (
             f"; the part of it that is allocation, against {part.reference}, is "
-            f"{signed(own.mean)} points{_certainty(own, same)}"
+            f"{signed(gained.mean)} points{_certainty(gained, same)}"
         )
     if first is not row:
         claim += f"; {first.policy} measured {first.mean:.2f} %, not told apart from {REFERENCE}"
@@ -263,11 +267,11 @@ def verdict(contrast: Contrast, flagged: Collection[str]) -> str:
 def hinge_sentences(found: Sequence[Hinge]) -> list[str]:
     """One sentence per policy whose difference hangs on single clients: the one that moves most."""
     sentences = []
-    for policy in dict.fromkeys(own.policy for own in found):
-        mine = [own for own in found if own.policy == policy]
-        worst = max(mine, key=lambda own: abs(own.without - own.difference))
+    for policy in dict.fromkeys(hinge.policy for hinge in found):
+        mine = [hinge for hinge in found if hinge.policy == policy]
+        worst = max(mine, key=lambda hinge: abs(hinge.without - hinge.difference))
         change = "changes its sign" if worst.turns else "moves by more than half its interval"
-        more = [own.client for own in mine if own is not worst]
+        more = [hinge.client for hinge in mine if hinge is not worst]
         others = f" (also: {listed(more, most=_MAX_NAMED)})" if more else ""
         sentences.append(
             f"{policy} against {worst.reference}: without {worst.client} the difference {change}, "

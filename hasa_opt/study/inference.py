@@ -130,11 +130,11 @@ def family(
     list of Difference
     """
     gaps = [_gaps(values, reference) for values, reference in pairs]
-    alone = [_alone(own.tobytes(), seed) for own in gaps]
+    alone = [_alone(column.tobytes(), seed) for column in gaps]
     _, factors = _step_down([difference.p_t for difference in alone])
     return [
-        _corrected(difference, own, float(factor))
-        for difference, own, factor in zip(alone, gaps, factors, strict=True)
+        _corrected(difference, column, float(factor))
+        for difference, column, factor in zip(alone, gaps, factors, strict=True)
     ]
 
 

@@ -130,9 +130,9 @@ def chosen_round(history: History, by: Literal["fixed", "validation"], targets: 
 def measuring_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Mean over the seeds of :attr:`Outcome.measuring`, of the policies that measure at all."""
     shares: dict[str, list[float]] = {}
-    for own in outcomes:
-        shares.setdefault(own.policy, []).append(own.measuring)
-    return {policy: float(np.mean(own)) for policy, own in shares.items() if any(own)}
+    for outcome in outcomes:
+        shares.setdefault(outcome.policy, []).append(outcome.measuring)
+    return {policy: float(np.mean(known)) for policy, known in shares.items() if any(known)}
 
 
 def gather(
@@ -158,9 +158,9 @@ def gather(
     InputError
         If there are none, or a pair of a policy and a seed has none or two.
     """
-    policies = tuple(dict.fromkeys(own.policy for own in outcomes))
-    seeds = tuple(dict.fromkeys(own.seed for own in outcomes))
-    found = {(own.policy, own.seed): own for own in outcomes}
+    policies = tuple(dict.fromkeys(outcome.policy for outcome in outcomes))
+    seeds = tuple(dict.fromkeys(outcome.seed for outcome in outcomes))
+    found = {(outcome.policy, outcome.seed): outcome for outcome in outcomes}
     if not outcomes or not len(outcomes) == len(found) == len(policies) * len(seeds):
         raise InputError(
             f"{len(outcomes)} outcomes for {len(policies)} policies and {len(seeds)} seeds: give "
@@ -169,7 +169,7 @@ def gather(
     runs = [[found[policy, seed] for seed in seeds] for policy in policies]
 
     def table(read: Callable[[Outcome], Any]) -> Any:
-        return np.array([[read(own) for own in row] for row in runs])
+        return np.array([[read(run) for run in row] for row in runs])
 
     measured = cache(memory or (lambda width: np.nan))
     return Results(

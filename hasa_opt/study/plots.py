@@ -126,7 +126,7 @@ def accuracy_by_round(results: Results, outcomes: Sequence[Outcome], targets: In
     figure = Figure(figsize=(_WIDTH_IN, 6 + 0.1 * len(results.policies)), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     pooled = {
-        policy: np.stack([pooled_validation(own.history, targets) for own in runs])
+        policy: np.stack([pooled_validation(run.history, targets) for run in runs])
         for policy, runs in _runs(results, outcomes).items()
     }
     _draw_curves(above, outcomes, pooled, "Pooled validation accuracy (%)")
@@ -197,7 +197,7 @@ def _draw_accuracy_by_client(axes: Axes, results: Results) -> None:
 
 def _draw_accuracy_by_round(axes: Axes, results: Results, outcomes: Sequence[Outcome]) -> None:
     means = {
-        policy: np.stack([mean_of_known(own.history.test_accuracy, axis=1) for own in runs])
+        policy: np.stack([mean_of_known(run.history.test_accuracy, axis=1) for run in runs])
         for policy, runs in _runs(results, outcomes).items()  # clients not drawn are NaN there
     }
     _draw_curves(axes, outcomes, means, "Mean client test accuracy (%)")
@@ -207,7 +207,7 @@ def _runs(results: Results, outcomes: Sequence[Outcome]) -> dict[str, list[Outco
     """Outcomes of each policy, but of those that share their runs only the first's."""
     found: dict[tuple[int, ...], str] = {}
     for policy in results.policies:
-        found.setdefault(tuple(id(own.history) for own in _of(outcomes, policy)), policy)
+        found.setdefault(tuple(id(run.history) for run in _of(outcomes, policy)), policy)
     return {policy: _of(outcomes, policy) for policy in found.values()}
 
 
@@ -215,7 +215,7 @@ def _draw_curves(
     axes: Axes, outcomes: Sequence[Outcome], curves: Mapping[str, FloatArray], label: str
 ) -> None:
     """Draw one line per policy; each array is ``(n_seeds, rounds)``, shares in [0, 1]."""
-    policies = list(dict.fromkeys(own.policy for own in outcomes))
+    policies = list(dict.fromkeys(outcome.policy for outcome in outcomes))
     for policy, shares in curves.items():
         means = 100 * shares
         rounds = np.arange(1, means.shape[1] + 1)
@@ -226,7 +226,7 @@ def _draw_curves(
             axes.fill_between(rounds, *ends, color=style["color"], alpha=0.15, lw=0)
         every = max(1, len(rounds) // 10)
         axes.plot(rounds, centre, label=policy, markevery=every, markersize=4.5, lw=1.5, **style)
-        chosen = float(np.mean([own.rounds for own in _of(outcomes, policy)]))
+        chosen = float(np.mean([run.rounds for run in _of(outcomes, policy)]))
         if chosen < len(rounds):
             height = np.interp(chosen, rounds, centre)
             axes.plot(chosen, height, marker="*", markersize=13, color=style["color"])
@@ -240,12 +240,12 @@ def _draw_curves(
 def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str) -> None:
     """Draw one row per policy: mean difference, its t interval, and the corrected one."""
     for row, contrast in enumerate(contrasts):
-        own = contrast.difference
-        colour = _COLOURS[1] if own.clear else "0.35"
-        axes.plot([own.holm_low, own.holm_high], [row, row], color=colour, lw=1)
-        axes.plot([own.low, own.high], [row, row], color=colour, lw=3.5, solid_capstyle="butt")
-        face = colour if own.clear else "white"
-        axes.plot(own.mean, row, marker="o", color=colour, markerfacecolor=face, markersize=6)
+        gap = contrast.difference
+        colour = _COLOURS[1] if gap.clear else "0.35"
+        axes.plot([gap.holm_low, gap.holm_high], [row, row], color=colour, lw=1)
+        axes.plot([gap.low, gap.high], [row, row], color=colour, lw=3.5, solid_capstyle="butt")
+        face = colour if gap.clear else "white"
+        axes.plot(gap.mean, row, marker="o", color=colour, markerfacecolor=face, markersize=6)
     axes.axvline(0, color="0.6", lw=1, zorder=0)
     names = [_short(contrast.policy) for contrast in contrasts]
     axes.set_yticks(range(len(contrasts)), names, parse_math=False)
@@ -257,7 +257,7 @@ def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str) -> 
 
 
 def _of(outcomes: Sequence[Outcome], policy: str) -> list[Outcome]:
-    return [own for own in outcomes if own.policy == policy]
+    return [outcome for outcome in outcomes if outcome.policy == policy]
 
 
 def _client_height(results: Results) -> float:
@@ -275,11 +275,11 @@ def _draw_per_client(
     names = [_short(results.clients[row]) for row in shown]
     offsets = np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else np.zeros(1)
     for index, (policy, seeds) in enumerate(values.items()):
-        own = seeds[:, shown]
+        drawn = seeds[:, shown]
         axes.errorbar(
-            own.mean(axis=0),
+            drawn.mean(axis=0),
             np.arange(len(shown)) + offsets[index],
-            xerr=_spread(own) if np.ptp(own, axis=0).any() else None,
+            xerr=_spread(drawn) if np.ptp(drawn, axis=0).any() else None,
             label=policy,
             markersize=5,
             elinewidth=1,
@@ -377,8 +377,8 @@ def _finish(axes: Axes, title: str) -> None:
 def _legend(figure: Figure, *axes: Axes) -> None:
     """Name what the axes show, each label as the first of them draws it."""
     found: dict[str, Artist] = {}
-    for own in axes:
-        for handle, label in zip(*own.get_legend_handles_labels(), strict=True):
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     labels = list(found)
     if not labels:

@@ -105,7 +105,7 @@ def _content(
     """All that the template shows."""
     rows = summarise(results, setup.budget)
     flagged = {row.policy for row in rows if row.flagged}
-    differences = {own.policy: own for own in against(results)}
+    differences = {contrast.policy: contrast for contrast in against(results)}
     found = hinges(results)
     return {
         "setup": setup,
@@ -126,19 +126,23 @@ def _content(
         "verdict": lambda contrast: verdict(contrast, flagged),
         "hinges": hinge_sentences(found),
         "warnings": hinge_sentences(
-            [own for own in found if differences[own.policy].difference.clear]
+            [hinge for hinge in found if differences[hinge.policy].difference.clear]
         ),
         "measuring": measuring_of(outcomes),
         "left_out": _left_out(results),
         "by_width": _by_width(results, setup.widths),
-        "chosen": any(own.rounds < own.history.rounds for own in outcomes),
+        "chosen": any(outcome.rounds < outcome.history.rounds for outcome in outcomes),
         "figures": _figures(setup, results, outcomes),
     }
 
 
 def _recommended(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """What was recommended under each seed, and the version that did it all."""
-    reasons = {f"Recommended for seed {own.seed}": own.reason for own in outcomes if own.reason}
+    reasons = {
+        f"Recommended for seed {outcome.seed}": outcome.reason
+        for outcome in outcomes
+        if outcome.reason
+    }
     return reasons | {"Version": f"hasa_opt {VERSION}"}
 
 
@@ -154,9 +158,9 @@ def _families(results: Results) -> dict[str, list[Contrast]]:
 
 def _parts(results: Results) -> list[dict[str, Any]]:
     """Split each gain of a policy with loop options into what options and allocation add."""
-    total = {own.policy: own for own in against(results)}
-    allocation = {own.policy: own for own in against_same_options(results)}
-    options = {own.policy: own for own in against_plain(results)}
+    total = {contrast.policy: contrast for contrast in against(results)}
+    allocation = {contrast.policy: contrast for contrast in against_same_options(results)}
+    options = {contrast.policy: contrast for contrast in against_plain(results)}
     return [
         {
             "policy": policy,

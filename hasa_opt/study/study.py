@@ -306,7 +306,7 @@ class Study(SetUp):
             "task": self.task.name,
             "budget": self.budget,
             "summary": for_json([asdict(row) for row in self.summary()]),
-            "differences": for_json([asdict(own) for own in against(self.results)]),
+            "differences": for_json([asdict(contrast) for contrast in against(self.results)]),
             "widths": {
                 outcome.policy: dict(
                     zip(self.task.client_names, outcome.widths.tolist(), strict=True)

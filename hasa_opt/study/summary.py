@@ -174,9 +174,9 @@ def left_out(results: Results, kind: Kind = "own") -> FloatArray:
 def for_json(value: Any) -> Any:
     """Nested records with None for NaN and infinity, which JSON does not know."""
     if isinstance(value, Mapping):
-        return {name: for_json(own) for name, own in value.items()}
+        return {name: for_json(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [for_json(own) for own in value]
+        return [for_json(member) for member in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -61,7 +61,7 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
         "realised\nbudget",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    differences = {own.policy: own.difference for own in against(results)}
+    differences = {contrast.policy: contrast.difference for contrast in against(results)}
     for row in summarise(results, budget):
         table.add_row(
             escape(_in_lines(row.policy)),
@@ -100,16 +100,16 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
     for name in columns + ["before"] * bool(measuring):
         table.add_column(name, justify="right", no_wrap=True)
     for row in summarise(results, budget):
-        own = row.costs
+        costs = row.costs
         before = [f"{measuring.get(row.policy, 0):.2f}"] * bool(measuring)
         table.add_row(
             escape(_in_lines(row.policy)),
-            f"{own.trained:.4f}",
-            f"{own.peak:.3f}",
-            f"{own.deployed:.3f}",
-            scaled(own.flops, "FLOP"),
-            scaled(own.bytes, "B"),
-            scaled(own.memory, "B"),
+            f"{costs.trained:.4f}",
+            f"{costs.peak:.3f}",
+            f"{costs.deployed:.3f}",
+            scaled(costs.flops, "FLOP"),
+            scaled(costs.bytes, "B"),
+            scaled(costs.memory, "B"),
             *before,
         )
     return table
@@ -152,7 +152,7 @@ def allocation_table(
     room = _COLUMNS - min(_MAX_NAME, max(map(len, names))) - 25
     blocks: list[list[str]] = [[]]
     for policy in widths:
-        if blocks[-1] and sum(max(6, len(own)) + 3 for own in [*blocks[-1], policy]) > room:
+        if blocks[-1] and sum(max(6, len(name)) + 3 for name in [*blocks[-1], policy]) > room:
             blocks.append([])
         blocks[-1].append(policy)
     outer = Table(title=title, box=None, show_header=False, padding=0)
@@ -163,8 +163,8 @@ def allocation_table(
             table.add_column(name, justify="right", no_wrap=True)
         for row, name in enumerate(names):
             known = (str(clients.samples[row]), f"{scores[row]:.4f}")
-            table.add_row(escape(name), *known, *(f"{widths[own][row]:.3f}" for own in block))
-        shares = (f"{realised[own]:.4f}" for own in block)
+            table.add_row(escape(name), *known, *(f"{widths[policy][row]:.3f}" for policy in block))
+        shares = (f"{realised[policy]:.4f}" for policy in block)
         table.add_row("realised budget", "", "", *shares, style="bold")
         outer.add_row(table)
     return outer

@@ -30,7 +30,7 @@ PLACES = {
 def test_the_help_tells_the_default_of_the_object(option: str) -> None:
     kind, field = PLACES[option]
     (shown,) = get_type_hints(study, include_extras=True)[option].__metadata__
-    assert shown.show_default == str(getattr(kind(), field))
+    assert shown.help.endswith(f"; default: {getattr(kind(), field)}.")
 
 
 def test_without_options_all_objects_are_as_they_are_by_default() -> None:
