@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from math import ceil, lcm
+from math import ceil, floor, lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from hasa_opt.errors import InputError
 __all__ = [
     "INT64_ROOM",
     "decimal_above",
+    "decimal_below",
     "menu_units",
     "outer_product",
     "rational",
@@ -57,15 +58,48 @@ def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fract
 def decimal_above(share: Fraction) -> str:
     """Shortest decimal of at least four digits that is not below the share, nor far above.
 
+    Parameters
+    ----------
+    share : Fraction
+        Above 0.
+
+    Returns
+    -------
+    str
+
     Examples
     --------
-    >>> decimal_above(Fraction(1, 3))
-    '0.3334'
+    >>> decimal_above(Fraction(1, 3)), decimal_above(Fraction(1))
+    ('0.3334', '1')
     """
+    return _decimal(share, ceil)
+
+
+def decimal_below(share: Fraction) -> str:
+    """Shortest decimal of at least four digits that is not above the share, nor far below.
+
+    Parameters
+    ----------
+    share : Fraction
+        At least 0.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> decimal_below(Fraction(2, 3)), decimal_below(Fraction(0))
+    ('0.6666', '0')
+    """
+    return _decimal(share, floor)
+
+
+def _decimal(share: Fraction, whole: Callable[[Fraction], int]) -> str:
     digits = 4
-    while (scaled := Fraction(ceil(share * 10**digits), 10**digits)) - share > share / 1000:
+    while abs((scaled := Fraction(whole(share * 10**digits), 10**digits)) - share) > share / 1000:
         digits += 1
-    return f"{float(scaled):.{digits}f}".rstrip("0")
+    return f"{float(scaled):.{digits}f}".rstrip("0").rstrip(".")
 
 
 def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntArray, int]:

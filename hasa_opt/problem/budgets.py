@@ -17,7 +17,7 @@ from hasa_opt._utils.rational import INT64_ROOM, rational, refuse_overflow
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
-from hasa_opt.problem.limits import Constraint, RobustRow, Row, Terms, items, whole
+from hasa_opt.problem.limits import Constraint, RobustRow, Row, Share, Terms, items, whole
 from hasa_opt.problem.menu import Menu
 from hasa_opt.problem.pricing import Priced
 
@@ -118,12 +118,15 @@ class Budgets:
         Limit of each limited resource, in its unit.
     others : tuple of Constraint
         The constraints, without an absolute budget of the first resource.
+    shares : dict of str to Share
+        The limits that were given as shares.
     """
 
     first: str
     share: float | None
     limits: Mapping[str, int]
     others: tuple[Constraint, ...]
+    shares: Mapping[str, Share]
 
     @classmethod
     def read(
@@ -142,12 +145,13 @@ class Budgets:
             two limits of one resource.
         """
         shares = _shares(budget, menu.resources)
-        limits = {}
+        limits, given = {}, {}
         for resource, share in shares.items():
             full = priced[resource].full
             if full is None:
                 raise no_full(resource)
             limits[resource] = min(floor(share * full), INT64_ROOM)
+            given[resource] = Share(share, full)
         absolute = {
             item.resource: item
             for item in constraints
@@ -164,12 +168,17 @@ class Budgets:
             limits[first] = min(absolute[first].per_round, INT64_ROOM)
             others = tuple(item for item in constraints if item is not absolute[first])
         share_of_first = float(shares[first]) if first in shares else None
-        return cls(first, share_of_first, limits, others)
+        return cls(first, share_of_first, limits, others, given)
 
     def rows(self, priced: Mapping[str, Priced]) -> list[Row]:
         """Rows of the limited resources but the first."""
         return [
-            Row(f"Budget: {name} at most {limit}", priced[name].costs, upper=limit)
+            Row(
+                f"Budget: {name} at most {limit}",
+                priced[name].costs,
+                upper=limit,
+                share=self.shares[name],
+            )
             for name, limit in self.limits.items()
             if name != self.first
         ]

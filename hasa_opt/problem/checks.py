@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, array, expect, extremes, real_array
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.problem.budgets import Budget
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import Constraint, MaskConstraint, Preference, Terms
 from hasa_opt.problem.menu import WIDTH, Menu
@@ -59,7 +62,10 @@ def one_menu(
 
 
 def known_constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
-    """The constraints as a tuple, each of a known kind, with at most one preference."""
+    """The constraints as a tuple, each of a known kind, with at most one preference.
+
+    Budgets of one name are numbered in the order in which they are given.
+    """
     try:
         kept = tuple(constraints)
     except TypeError as error:
@@ -73,7 +79,17 @@ def known_constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ..
     if len(preferences) > 1:
         given = ", ".join(map(str, preferences))
         raise InputError(f"{given}: a problem takes at most one preference, leave one out")
-    return kept
+    return _numbered(kept)
+
+
+def _numbered(constraints: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
+    names = Counter(item.name for item in constraints if isinstance(item, Budget))
+    seen, numbered = Counter[str](), list(constraints)
+    for at, item in enumerate(constraints):
+        if isinstance(item, Budget) and names[item.name] > 1:
+            seen[item.name] += 1
+            numbered[at] = replace(item, name=f"{item.name} {seen[item.name]}")
+    return tuple(numbered)
 
 
 def _states_something(item: object) -> bool:

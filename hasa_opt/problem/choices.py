@@ -14,7 +14,7 @@ from hasa_opt._utils.checks import BoolArray, float_array, listed, number
 from hasa_opt._utils.rational import rational
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.cost import whole_costs
-from hasa_opt.problem.limits import Row, Terms, items, whole
+from hasa_opt.problem.limits import Row, Share, Terms, items, whole
 from hasa_opt.problem.matching import by_name, client_options, client_widths
 from hasa_opt.problem.menu import WIDTH
 from hasa_opt.problem.result import Allocation
@@ -61,18 +61,19 @@ class Coverage:
         samples = terms.clients.samples
         values = terms.menu.attribute(self.attribute)
         rows = []
-        for level, key, share in self._levels(terms):
-            wanted = rational(share, "share")
+        for level, key, given in self._levels(terms):
+            wanted = rational(given, "share")
             if not 0 <= wanted <= 1:
                 raise InputError(
-                    f"Coverage share {share} of {self.attribute} {key} must lie in [0, 1]"
+                    f"Coverage share {given} of {self.attribute} {key} must lie in [0, 1]"
                 )
             more = "wider" if self.attribute == WIDTH else "more"
             label = (
                 f"Coverage: {float(wanted):.4g} of the samples at {self.attribute} {key} or {more}"
             )
-            lower = ceil(wanted * int(samples.sum()))
-            rows.append(Row(label, samples[:, None] * (values >= level - _SAME), lower=lower))
+            share = Share(wanted, int(samples.sum()))
+            enough = samples[:, None] * (values >= level - _SAME)
+            rows.append(Row(label, enough, lower=ceil(wanted * share.of), share=share))
         return tuple(rows)
 
     def _levels(self, terms: Terms) -> Iterator[tuple[float, float, float]]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from numbers import Integral
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, IntArray, listed
 from hasa_opt._utils.names import tidy
-from hasa_opt._utils.rational import INT64_ROOM, rational
+from hasa_opt._utils.rational import INT64_ROOM, decimal_above, decimal_below, rational
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.menu import Menu
@@ -27,9 +28,11 @@ __all__ = [
     "RobustRow",
     "Row",
     "RowConstraint",
+    "Share",
     "Terms",
     "constraint_name",
     "items",
+    "told_apart",
     "whole",
 ]
 
@@ -150,6 +153,13 @@ class Terms:
         return {name: row for row, name in enumerate(self.clients.all_names)}
 
 
+class Share(NamedTuple):
+    """A share, and the total that it is a share of."""
+
+    value: Fraction
+    of: int
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """One linear limit: ``lower <= sum_i coefficients[i, choice_i] <= upper``.
@@ -163,6 +173,8 @@ class Row:
         None leaves that side open.
     members : (n_members,) int64 or None
         Increasing rows of the clients that count; None for all.
+    share : Share or None
+        The limit as it was given, if that was a share.
     """
 
     label: str
@@ -170,6 +182,7 @@ class Row:
     lower: int | None = None
     upper: int | None = None
     members: IntArray | None = None
+    share: Share | None = None
 
     @property
     def at(self) -> slice | IntArray:
@@ -200,6 +213,28 @@ class Row:
         over = 0 if self.upper is None else total - self.upper
         under = 0 if self.lower is None else self.lower - total
         return max(over, under, 0)
+
+    def remedy(self, excess: int) -> str:
+        """The change of the limit that makes up for an excess, in words, as the limit was given."""
+        if self.upper is None:
+            verb, eased, decimal = "lower", self.bound - excess, decimal_below
+        else:
+            verb, eased, decimal = "raise", self.bound + excess, decimal_above
+        if self.share is None:
+            return f"{verb} the limit of ({self.label}) from {self.bound} to {eased}"
+        given, needed = float(self.share.value), decimal(Fraction(eased, self.share.of))
+        return f"{verb} the share of ({self.label}) from {given:.4g} to {needed}"
+
+
+def told_apart(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows with different labels: those that would share one are numbered."""
+    times, seen = Counter(row.label for row in rows), Counter[str]()
+    labelled = []
+    for row in rows:
+        seen[row.label] += 1
+        number = f"{row.label} ({seen[row.label]})"
+        labelled.append(replace(row, label=number) if times[row.label] > 1 else row)
+    return tuple(labelled)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -33,6 +33,7 @@ from hasa_opt.problem.limits import (
     RowConstraint,
     Terms,
     constraint_name,
+    told_apart,
 )
 from hasa_opt.problem.menu import COST, Menu
 from hasa_opt.problem.pricing import priced
@@ -183,7 +184,7 @@ class AllocationProblem(Shown):
             budget=budgets.share,
             limit=first,
             full_cost=costs_of[budgets.first].full,
-            rows=tuple(rows),
+            rows=told_apart(rows),
             constraints=kept,
             resource=budgets.first,
             resources=terms.resources,

@@ -299,6 +299,4 @@ def _remedy(problem: AllocationProblem, limit: Row, excess: int) -> str:
             return f"raise the limit of {problem.resource} from {bound} to {bound + excess}"
         share = decimal_above(Fraction(bound + excess, problem.full_cost))
         return f"raise the budget from {problem.budget:g} to {share}"
-    if limit.upper is None:
-        return f"lower the limit of ({limit.label}) from {bound} to {bound - excess}"
-    return f"raise the limit of ({limit.label}) from {bound} to {bound + excess}"
+    return limit.remedy(excess)

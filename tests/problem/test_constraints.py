@@ -5,10 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil
 
 import networkx as nx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import many
 
 import hasa_opt as hasa
@@ -274,9 +279,95 @@ def test_remedies_suffice() -> None:
         raised = re.search(r"raise the budget from [\d.e-]+ to ([\d.]+)", message)
         for site, limit in re.findall(r"SiteBudgets: (\w+)\) from \d+ to (\d+)", message):
             limits[site] = int(limit)
-        covered = re.search(r"Coverage: .*\) from \d+ to (\d+)", message)
+        covered = re.search(r"share of \(Coverage: .*\) from [\d.]+ to ([\d.]+)", message)
         if covered:
-            cover = {0.8: max(0.0, int(covered[1]) / int(clients.samples.sum()) - 1e-9)}
+            cover = {0.8: covered[1]}
         eased = problem(limits, float(raised[1]) if raised else budget, cover)
         assert hasa.solve(eased, "highs").has_solution, (seed, message)
     assert conflicts > 20
+
+
+# ----------------------------------------------------------------------- what names itself in words
+
+
+def test_budgets_of_one_name_are_numbered():
+    budgets = [
+        hasa.Budget([3, 7, 20], 50),
+        hasa.Budget([1, 1, 9], 38),
+        hasa.Budget([1, 1, 1], 9, "x"),
+    ]
+    rows = build(0, budgets).rows
+    assert [row.label for row in rows] == [
+        "Budget: resource 1 at most 50",
+        "Budget: resource 2 at most 38",
+        "Budget: x at most 9",
+    ]
+    impossible = [hasa.Budget([3, 7, 20], 50), hasa.Budget([1, 1, 9], 0)]
+    with pytest.raises(hasa.InfeasibleError, match="Budget: resource 2 at most 0") as caught:
+        hasa.solve(build(0, impossible), "highs")
+    assert caught.value.limits == ("Budget: resource 2 at most 0",)
+
+
+@given(st.lists(st.sampled_from([hasa.Budget([1, 1, 1], 9), hasa.Budget([1, 1, 1], 9, "x"),
+                                 hasa.Quota({0.2: 3}), hasa.Quota({0.2: 3, 0.5: 2}),
+                                 hasa.Coverage({0.5: 0.1}), hasa.SiteBudgets(TREE, {"paris": 99}),
+                                 hasa.Switches([0.5] * 5, 5)])))  # fmt: skip
+def test_any_two_limits_can_be_told_apart(constraints):
+    labels = [row.label for row in build(0, constraints).rows]
+    assert len(set(labels)) == len(labels)
+
+
+def test_sites_that_are_numbers_are_named_by_their_digits():
+    tree = nx.DiGraph([(0, 1), (0, 2)])
+    clients = Clients([10, 10, 10], site=[1, 1, 2])
+
+    def spent(limits):
+        problem = AllocationProblem.build(
+            clients, widths=MENU, budget=1.0, utility=hasa.utility.alpha_fair(),
+            constraints=[hasa.SiteBudgets(tree, limits)],
+        )  # fmt: skip
+        return (hasa.solve(problem, "highs").widths * 100).round().tolist()
+
+    assert spent({1: 70, "2": 20}) == [20, 50, 20] or spent({1: 70, "2": 20}) == [50, 20, 20]
+    with pytest.raises(hasa.InputError, match="limits: '1' already names row 0"):
+        spent({1: 70, "1": 20})
+    with pytest.raises(hasa.InputError, match=r"limits site '3', not in the tree \(0, 1, 2\)"):
+        spent({3: 1})
+    tree.add_edge(0, "1 ")
+    with pytest.raises(hasa.InputError, match="SiteBudgets tree: '1 ' already names row 1"):
+        spent({0: 1})
+
+
+def test_a_remedy_speaks_of_shares_where_a_share_was_given():
+    problem = AllocationProblem.build(
+        Clients([100, 100, 200]),
+        widths=(0.25, 1.0),
+        budget=0.5,
+        utility=hasa.utility.alpha_fair(),
+        constraints=[hasa.Coverage({1.0: 0.72})],
+    )
+    with pytest.raises(hasa.InfeasibleError) as caught:
+        hasa.solve(problem, "highs")
+    assert "raise the budget" in str(caught.value)
+    tight = replace(problem, rows=(replace(problem.rows[0], lower=288),))
+    assert tight.rows[0].remedy(188).endswith("from 0.72 to 0.25")
+
+
+@given(
+    samples=st.lists(st.integers(1, 50), min_size=1, max_size=5),
+    share=st.fractions(0, 1, max_denominator=200),
+    data=st.data(),
+)
+def test_the_share_of_a_remedy_suffices(samples, share, data):
+    row = AllocationProblem.build(
+        Clients(samples),
+        widths=(0.5, 1.0),
+        budget=1.0,
+        utility=hasa.utility.alpha_fair(),
+        constraints=[hasa.Coverage({1.0: share})],
+    ).rows[0]
+    excess = data.draw(st.integers(0, row.lower))
+    eased = Fraction(row.remedy(excess).split(" to ")[-1])
+    least = ceil(eased * sum(samples))
+    assert least <= row.lower - excess
+    assert row.lower - excess - least <= max(1, sum(samples) / 1000)

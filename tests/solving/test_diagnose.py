@@ -77,13 +77,13 @@ def test_the_remedy_suffices(case: str) -> None:
         hasa.solve(build(budget, cover, sites), "exact")
     remedy = str(caught.value).split("Remedy: ")[1]
     raised = re.search(r"raise the budget from [\d.]+ to ([\d.]+)", remedy)
-    covered = re.search(r"Coverage: .*\) from \d+ to (\d+)", remedy)
+    covered = re.search(r"share of \(Coverage: .*\) from [\d.]+ to ([\d.]+)", remedy)
     site = re.search(r"SiteBudgets: (\S+)\) from \d+ to (\d+)", remedy)
     assert raised or covered or site
     if raised:
         budget = float(raised[1])
     if covered:
-        cover = int(covered[1]) / int(SAMPLES.sum()) - 1e-12
+        cover = float(covered[1])
     if site:
         sites = sites | {site[1]: int(site[2])}
     assert hasa.solve(build(budget, cover, sites), "exact", gap=0.1, time_limit_s=60).has_solution
