@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt.errors import InputError
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.splits import Lazy, Split
@@ -37,22 +36,15 @@ class Costs:
         self._bytes: dict[tuple[int, ...], int] = {}
 
     def check(self, task: Task, widths: FloatArray) -> None:
-        """Refuse a model that cannot process the samples; of lazy ones, the first client's.
+        """Refuse subnets that cannot process samples; of lazy ones, the first client's is tried.
 
         Raises
         ------
         InputError
-            Naming the shape, or the type, of the input.
+            Naming the shape of the input.
         """
-        own = next(self._model.parameters()).dtype
         splits = task.train[:1] if isinstance(task.train, Lazy) else task.train
         for width, split in zip(widths, splits, strict=False):
-            given = split.inputs.dtype
-            if given.is_floating_point and given != own:
-                raise InputError(
-                    f"the model's weights are {own}, but task {task.name!r} has inputs of type "
-                    f"{given}: convert the model with .to({given})"
-                )
             self.flops(split.inputs, self.planned(width, split))
 
     def planned(self, width: float, split: Split) -> dict[float, int]:

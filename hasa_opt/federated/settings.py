@@ -17,6 +17,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import expect
 from hasa_opt.errors import InputError
+from hasa_opt.federated.fit import check_fit
 from hasa_opt.models.profile import OPTIMIZERS
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.task import Task
@@ -234,8 +235,4 @@ def check_run(model: SupernetModel, task: Task, rounds: int, seed: int) -> None:
     for name, value, least in (("rounds", rounds, 1), ("seed", seed, 0)):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise InputError(f"{name} = {value} must be an integer of at least {least}")
-    if model.n_outputs != task.n_outputs:
-        raise InputError(
-            f"the model predicts {model.n_outputs} outputs, but task {task.name!r} has "
-            f"{task.n_outputs}: build the model with {task.n_outputs}"
-        )
+    check_fit(model, task)

@@ -299,7 +299,7 @@ def training_flops(model: Cuttable, width: float, sample: Tensor) -> int:
         with _Counter(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             subnet(inputs).sum().backward()
     except (IndexError, RuntimeError, ValueError) as error:
-        raise _unsuitable(model, sample, error) from error
+        raise unsuitable(model, sample, error) from error
     return int(counter.get_total_flops())
 
 
@@ -350,7 +350,7 @@ def training_bytes(
                 _loss(subnet(sample)).backward()  # type: ignore[no-untyped-call]
                 stepper.step()
     except (IndexError, RuntimeError, ValueError) as error:
-        raise _unsuitable(model, sample, error) from error
+        raise unsuitable(model, sample, error) from error
     events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     held = [*subnet.parameters(), *subnet.buffers(), sample]
@@ -363,7 +363,7 @@ def _loss(logits: Tensor) -> Tensor:
     return cross_entropy(logits, targets, "mean")
 
 
-def _unsuitable(model: Cuttable, sample: Tensor, error: Exception) -> InputError:
+def unsuitable(model: Cuttable, sample: Tensor, error: Exception) -> InputError:
     """Say that a model cannot process a sample."""
     return InputError(
         f"{type(model).__name__} cannot process an input of shape {tuple(sample.shape)} and "
