@@ -25,6 +25,7 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import made_directory, sha256
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import History, to_json
+from hasa_opt.models.states import as_array
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.task import Task
@@ -222,7 +223,7 @@ def describe_model(model: SupernetModel) -> dict[str, Any]:
         "model": type(model).__name__,
         "sizes": dict(model.sizes),
         "architecture sha256": model.architecture,
-        "initial weights sha256": sha256(tensor.numpy(force=True) for tensor in weights),
+        "initial weights sha256": sha256(map(as_array, weights)),
     }
 
 

@@ -15,7 +15,8 @@ from hasa_opt._utils.streams import UNITS, WIDTHS, Key, client_stream, derive_se
 from hasa_opt._utils.units import count_whole
 from hasa_opt.federated.jobs import Draw, Job
 from hasa_opt.models.cuts import Coordinates, Kept
-from hasa_opt.models.subnets import extract, locate, ties
+from hasa_opt.models.states import ties
+from hasa_opt.models.subnets import extract, locate
 from hasa_opt.models.subnets import prefix as leading_units
 from hasa_opt.models.supernet import SupernetModel
 

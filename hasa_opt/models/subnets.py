@@ -23,6 +23,7 @@ from hasa_opt._utils.checks import listed
 from hasa_opt._utils.units import count_units
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import Coordinates, DimensionCut, Kept, count_kept
+from hasa_opt.models.states import ties, versioned
 
 __all__ = [
     "Cuttable",
@@ -35,7 +36,6 @@ __all__ = [
     "prefix",
     "scatter",
     "seeded_rng",
-    "ties",
 ]
 
 
@@ -71,6 +71,20 @@ class Cuttable(nn.Module, ABC):
     @abstractmethod
     def build(self, sizes: Mapping[str, int]) -> Self:
         """Build the same architecture with other group sizes and fresh initial weights."""
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Copy a state into the model, as torch does.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Where it says no versions of the layers, they are those of this model.
+        strict, assign : bool
+            As in :meth:`torch.nn.Module.load_state_dict`.
+        """
+        return super().load_state_dict(versioned(self, state_dict), strict, assign)
 
     @property
     def architecture(self) -> str:
@@ -295,25 +309,6 @@ def _check_kept(model: Cuttable, kept: Kept) -> None:
             raise InputError(f"kept[{group!r}] = {units} must be int64 units, each at most once")
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < size:
             raise InputError(f"kept[{group!r}] = {units} must be units from 0 to {size - 1}")
-
-
-def ties(model: nn.Module) -> dict[str, str]:
-    """Find parameters that stand under several names.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-
-    Returns
-    -------
-    dict of str to str
-        Each further name of a parameter -> its first name.
-    """
-    first: dict[nn.Parameter, str] = {}
-    named = list(model.named_parameters(remove_duplicate=False))
-    for name, parameter in named:
-        first.setdefault(parameter, name)
-    return {name: first[parameter] for name, parameter in named if first[parameter] != name}
 
 
 def scatter(model: Cuttable, width: float, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

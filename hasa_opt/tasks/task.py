@@ -18,6 +18,7 @@ from hasa_opt._utils.streams import FOLDS, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
+from hasa_opt.models.states import as_array
 from hasa_opt.models.targets import IGNORED, OUTSIDE, counted, known
 from hasa_opt.tasks.splits import Lazy, Split
 
@@ -120,7 +121,7 @@ class Task:
         parts = (getattr(self, name) for name in _SPLITS)
         splits = chain.from_iterable(part for part in parts if not isinstance(part, Lazy))
         tensors = chain.from_iterable((split.inputs, split.targets) for split in splits)
-        return sha256(chain(counts, (tensor.numpy(force=True) for tensor in tensors)))
+        return sha256(chain(counts, map(as_array, tensors)))
 
     def clients(self) -> Clients:
         """Columns that scores and allocations need; they see the training data alone."""

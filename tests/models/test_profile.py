@@ -108,7 +108,7 @@ def status(name):
 
 torch.set_num_threads(1)
 split = Split(torch.rand(16, 700), torch.zeros(16, dtype=torch.int64))
-settings = LocalTraining(optimizer="adam", local_epochs=2)
+settings = LocalTraining(optimizer="adam", epochs=2)
 local_train(MLP(700, 10, hidden=(8,)), split, settings, (0, 0, 0))  # loads the libraries
 model = MLP(700, 10, hidden=(2500, 2500))
 subnet = extract(model, 0.8)

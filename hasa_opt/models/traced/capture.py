@@ -85,7 +85,7 @@ def capture(module: nn.Module, example: Tensor, *, training: bool) -> Capture:
     InputError
         If the operations depend on the data or on the batch size, or the output is not a tensor.
     """
-    wrapped = Logits(copy.deepcopy(module)).train(training)
+    wrapped = Logits(copied(module)).train(training)
     _try(wrapped, example)
     with _tracing():
         try:
@@ -111,7 +111,7 @@ def _try(module: Logits, example: Tensor) -> None:
     """Refuse an example that the module cannot process, before it is traced."""
     with seeded_rng(0), torch.no_grad():
         try:
-            copy.deepcopy(module)(example)
+            copied(module)(example)
         except InputError:
             raise
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -138,13 +138,37 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
+def _inline(graph_module: Any) -> None:
+    """Put operations under ``no_grad()`` among the others; each is marked with its mode."""
+    graph = graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.higher_order.wrap_with_set_grad_enabled:
+            continue
+        enabled, held, *operands = node.args
+        part = graph_module.get_submodule(held.target)
+        _inline(part)
+        placeholders = [source for source in part.graph.nodes if source.op == "placeholder"]
+        copies = dict(zip(placeholders, operands, strict=True))
+        with graph.inserting_before(node):
+            results = graph.graph_copy(part.graph, copies)
+        for source, copied_node in copies.items():
+            if source not in placeholders:
+                copied_node.meta.setdefault("grad", enabled)
+        for item in list(node.users):
+            item.replace_all_uses_with(results[item.args[1]])
+            graph.erase_node(item)
+        graph.erase_node(node)
+        graph.erase_node(held)
+
+
 def _read(program: ExportedProgram, mode: str) -> Capture:
     signature = program.graph_signature
+    _inline(program.graph_module)
     for node in program.graph.nodes:
         if node.op == "get_attr" or isinstance(node.target, HigherOrderOperator):
             raise InputError(
                 f"{node.target} in module {module_path(node)!r} is an operation on parts of the "
-                "graph (such as torch.no_grad() or cond()): leave it out of forward()"
+                "graph (such as cond()): leave it out of forward()"
             )
     tensors = {spec.arg.name: spec for spec in signature.input_specs if spec.kind in _TENSORS}
     names = {
@@ -267,13 +291,41 @@ def _tracing() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
+def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Copy a module, and what it computed and holds, such as a normalised weight, as a value.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    memo : dict of int to object, optional
+        What takes the place of some of its tensors, as in :func:`copy.deepcopy`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be copied.
+    """
+    known = {} if memo is None else memo
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                known.setdefault(id(value), value.detach().clone())
+    try:
+        return copy.deepcopy(module, known)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{type(module).__name__} cannot be copied ({_first_line(error)}): a supernet is made "
+            "of a copy, so hold nothing in the module that copy.deepcopy() refuses"
+        ) from error
+
+
 def without_weights(module: nn.Module) -> nn.Module:
     """Copy a module without the values of its parameters; buffers keep theirs."""
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         empty = torch.empty_like(parameter, device="meta")
         memo[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
-    return copy.deepcopy(module, memo)
+    return copied(module, memo)
 
 
 def draw(prototype: nn.Module) -> dict[str, Tensor]:
@@ -293,7 +345,7 @@ def draw(prototype: nn.Module) -> dict[str, Tensor]:
         id(p): nn.Parameter(torch.full_like(p, math.nan, device="cpu"), p.requires_grad)
         for p in prototype.parameters()
     }
-    module = copy.deepcopy(prototype, memo)
+    module = copied(prototype, memo)
     parts = list(module.modules())[::-1]
     with torch.no_grad():
         for part in parts:

@@ -218,6 +218,19 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class InMode:
+    """A call for which gradients are recorded, or not, whatever the caller does."""
+
+    function: Callable[..., Any]
+    records_gradients: bool
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        with torch.set_grad_enabled(self.records_gradients):
+            return self.function(*args, **kwargs)
+
+
+@dataclass(frozen=True)
 class Step:
     """One call.
 
@@ -238,6 +251,12 @@ class Step:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     last_use: tuple[str, ...] = ()
+
+
+def _operation_of(step: Step) -> str:
+    """Name the operation of torch that a step calls; "" for other functions."""
+    function = step.function.function if isinstance(step.function, InMode) else step.function
+    return function.name if isinstance(function, Operation) else ""
 
 
 @dataclass(frozen=True)
@@ -268,7 +287,7 @@ class Program:
         leaves = (
             leaf
             for step in self.steps
-            if getattr(step.function, "name", "").startswith(("aten.layer_norm", "aten.rms_norm"))
+            if _operation_of(step).startswith(("aten.layer_norm", "aten.rms_norm"))
             for leaf in pytree.tree_leaves(step.args)
         )
         return any(isinstance(leaf, Length) for leaf in leaves)
@@ -350,6 +369,8 @@ def _step(node: Node, site: Site | None, names: Mapping[Axis, str]) -> Step:
         function = functional.dropout  # Whoever draws the masks of a client looks for this one.
     elif isinstance(function, OpOverload):
         function = Operation(str(function))
+    if "grad" in node.meta:
+        function = InMode(function, node.meta["grad"])
     refer: Any = partial(map_arg, fn=lambda source: Value(source.name))  # type: ignore[arg-type,return-value]
     return Step(node.name, function, refer(tuple(args)), refer(kwargs))
 

@@ -129,6 +129,17 @@ def reduction(
     return [_remaining(site, self, reduced, keepdim) for _ in site.shapes]
 
 
+@rule("_weight_norm")
+def weight_norm(site: Site, v: Dims, g: Dims, dim: int = 0) -> Dims:
+    """Scale each entry of one dimension by the norm over all others, which then stay whole."""
+    for position, (layout, scale) in enumerate(zip(v, g, strict=True)):
+        if position != dim % len(v):
+            site.refuse(layout, REDUCTION)
+        elif size_of(scale) != 1:
+            site.join(layout, scale)
+    return v
+
+
 @rule("softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "sort", "flip", "roll", "topk")
 def along(site: Site, self: Dims, dim: Any = -1, dims: Any = None, **arguments: Any) -> list[Dims]:
     """Refuse to cut the dimension along which entries depend on each other."""

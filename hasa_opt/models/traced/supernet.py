@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,136 +14,15 @@ from torch import Tensor, nn
 from hasa_opt._utils.files import sha256
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import DimensionCut, unfold
-from hasa_opt.models.subnets import coordinates, extract, locate, seeded_rng
+from hasa_opt.models.states import as_array
+from hasa_opt.models.subnets import locate
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.traced import rules_layers, rules_shape  # noqa: F401 (they register rules)
 from hasa_opt.models.traced.axes import mark_whole
-from hasa_opt.models.traced.capture import Capture, Logits, capture, draw, without_weights
+from hasa_opt.models.traced.capture import Capture, capture, draw, without_weights
 from hasa_opt.models.traced.labels import Labels, label_tensors, propagate, settle, sizes
 from hasa_opt.models.traced.program import Groups, Program, find_groups, write_program
-
-TOLERANCES = {torch.float64: 1e-6}
-"""Type of the weights -> the largest difference, as a share of the largest output; else 1e-3."""
-
-
-def verify(
-    model: SupernetModel,
-    module: nn.Module,
-    example: Tensor,
-    *,
-    time_varies: bool,
-    normalises_units: bool,
-) -> None:
-    """Compare a traced supernet with the module that it was made from.
-
-    The supernet must compute what the module computes, at other numbers of samples (and of time
-    steps) too; the module's output must stay when the units of each group change places; and a
-    subnet must run in both modes and, unless a layer normalisation sees the kept units alone,
-    compute what the module computes with zero for all weights of the other units. Weights are
-    disturbed, so that none is zero.
-
-    Raises
-    ------
-    InputError
-        If one of it fails.
-    """
-    with seeded_rng(0), torch.no_grad():
-        reference, inputs = _in_double(Logits(copy.deepcopy(module)).eval(), example)
-        for parameter in reference.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-        supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
-        supernet.load_state_dict(reference.module.state_dict())
-        _compare_outputs(supernet, reference, _variations(inputs, time_varies))
-        expected = reference(inputs)
-        reference.module.load_state_dict(_permuted(supernet))
-        if not _close(reference(inputs), expected):
-            raise InputError(
-                f"{type(module).__name__} tells the units of a width group apart, in a way that "
-                "its operations do not show: leave the part where it does at full width with "
-                "keep=[its path]"
-            )
-        _try_subnet(supernet, inputs)
-        if not normalises_units:
-            _compare_masked(supernet, reference, inputs)
-
-
-def _in_double(module: Logits, example: Tensor) -> tuple[Logits, Tensor]:
-    """Move a module to double precision, unless it fixes another one."""
-    double = copy.deepcopy(module).double()
-    inputs = example.double() if example.is_floating_point() else example
-    try:
-        double(inputs)
-    except RuntimeError:
-        return module, example
-    return double, inputs
-
-
-def _compare_outputs(supernet: SupernetModel, reference: Logits, samples: Sequence[Tensor]) -> None:
-    for sample in samples:
-        try:
-            expected = reference(sample)
-        except (RuntimeError, ValueError, IndexError, AssertionError):
-            continue  # The module itself does not take this number of time steps.
-        if not _close(supernet(sample), expected):
-            raise InputError(
-                f"{type(reference.module).__name__} computes something else for inputs of shape "
-                f"{tuple(sample.shape)} than for the example's {tuple(samples[0].shape)}: its "
-                "forward() must not branch on the shape of its input"
-            )
-
-
-def _variations(inputs: Tensor, time_varies: bool) -> list[Tensor]:
-    """List inputs of other batch sizes and, for sequences, of other lengths."""
-    varied = [inputs, inputs[:1], torch.cat([inputs, inputs[:1]])]
-    if time_varies:
-        varied += [inputs[:, :1], inputs[:, :-1], torch.cat([inputs, inputs[:, :1]], dim=1)]
-    return [sample for sample in varied if sample.numel()]
-
-
-def _close(actual: Tensor, expected: Tensor) -> bool:
-    if actual.shape != expected.shape or not expected.isfinite().all():
-        return False
-    tolerance = TOLERANCES.get(expected.dtype, 1e-3)
-    return bool((actual - expected).abs().max() <= tolerance * expected.abs().max())
-
-
-def _permuted(model: SupernetModel) -> dict[str, Tensor]:
-    """Let the units of each group change places in all tensors."""
-    kept = {group: torch.randperm(size) for group, size in model.sizes.items()}
-    for group, units in kept.items():
-        if torch.equal(units, torch.arange(len(units))):
-            kept[group] = units.flip(0)
-    where = locate(model, kept)
-    return {name: where[name].read(tensor) for name, tensor in model.state_dict().items()}
-
-
-def _try_subnet(supernet: SupernetModel, inputs: Tensor) -> None:
-    for width in (0.3, 0.6):
-        for training in (True, False):
-            subnet = extract(supernet, width).train(training)
-            try:
-                subnet(torch.cat([inputs, inputs]))
-            except (RuntimeError, IndexError, ValueError) as error:
-                raise InputError(
-                    f"the subnet of width {width} cannot run: {str(error).splitlines()[0]} (a size "
-                    "in forward() that does not follow its units: leave that part at full width "
-                    "with keep=[its path])"
-                ) from error
-
-
-def _compare_masked(supernet: SupernetModel, reference: Logits, inputs: Tensor) -> None:
-    state, where = supernet.state_dict(), coordinates(supernet, 0.5)
-    masked = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    for name, tensor in state.items():
-        where[name].write(masked[name], where[name].read(tensor))
-    reference.module.load_state_dict(masked)
-    expected = reference(inputs)
-    if expected.isfinite().all() and not _close(extract(supernet, 0.5)(inputs), expected):
-        raise InputError(
-            f"the units of {type(reference.module).__name__} that are left out would change what "
-            "the others compute (such as exp(x) / exp(x).sum(), which is a softmax over units): "
-            "leave the part where they do at full width with keep=[its path]"
-        )
+from hasa_opt.models.traced.verification import verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +109,7 @@ class Supernet(SupernetModel):
         self._programs = {mode: p.at(sizes) for mode, p in blueprint.programs.items()}
         holders: dict[int, nn.Module] = {id(blueprint.prototype): self}
         parameters: dict[int, nn.Parameter] = {}
-        for path, part in blueprint.prototype.named_modules(remove_duplicate=False):
+        for path, part in _holding_parts(blueprint.prototype):
             holder = holders.setdefault(id(part), nn.Module())
             if path:
                 parent, _, attribute = path.rpartition(".")
@@ -251,8 +129,8 @@ class Supernet(SupernetModel):
     def _operations(self) -> str:
         """Describe the traced operations and the tensors outside of the state."""
         stored = self.state_dict().keys()
-        constants = (t.numpy(force=True) for name, t in self.named_buffers() if name not in stored)
-        return f"{self._programs} {sha256(constants)}"
+        constants = [held for name, held in self.named_buffers() if name not in stored]
+        return f"{self._programs} {sha256(map(as_array, constants))}"
 
     def _shaped(self, name: str, tensor: Tensor) -> Tensor:
         """Make an empty tensor of the shape that a tensor of the prototype has in this subnet."""
@@ -318,6 +196,13 @@ class Supernet(SupernetModel):
         return model
 
 
+def _holding_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """List a module and its parts, by path, as far as they hold tensors: others only compute."""
+    for path, part in module.named_modules(remove_duplicate=False):
+        if not path or any(True for _ in (*part.parameters(), *part.buffers())):
+            yield path, part
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
@@ -342,10 +227,13 @@ def _check(module: nn.Module, example: Tensor, keep: Sequence[str]) -> None:
         raise InputError("example_input must be a batch of samples, a tensor of shape (n, ...)")
     if next(module.parameters(), None) is None:
         raise InputError(f"{type(module).__name__} has no parameters: there is nothing to cut")
-    attributes = dict(module.named_children()) | module._parameters | module._buffers
-    for name in attributes:
-        if hasattr(Supernet, name) or name in ("sizes", "n_outputs"):
-            raise InputError(f"{name!r} is also an attribute of a supernet: rename it")
+    children = [path for path, _ in _holding_parts(module) if path and "." not in path]
+    for name in (*children, *module._parameters, *module._buffers):
+        if hasattr(Supernet, name) or name in ("sizes", "n_outputs", "_blueprint", "_programs"):
+            raise InputError(
+                f"{name!r} holds tensors, but is also an attribute of a supernet: rename it in "
+                f"{type(module).__name__}"
+            )
 
 
 def _label(module: nn.Module, captures: Mapping[bool, Capture], keep: Sequence[str]) -> Labels:

@@ -1,0 +1,160 @@
+"""Verification: a traced supernet computes what the module computes that it was made from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hasa_opt.errors import InputError
+from hasa_opt.models.states import versioned
+from hasa_opt.models.subnets import coordinates, extract, locate, seeded_rng
+from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.models.traced.capture import Logits, copied
+
+TOLERANCES = {torch.float64: 1e-6}
+"""Type of the weights -> the largest difference, as a share of the largest output; else 1e-3."""
+
+
+def verify(
+    model: SupernetModel,
+    module: nn.Module,
+    example: Tensor,
+    *,
+    time_varies: bool,
+    normalises_units: bool,
+) -> None:
+    """Compare a traced supernet with the module that it was made from.
+
+    The supernet must compute what the module computes, at other numbers of samples (and of time
+    steps) too; the module's output must stay when the units of each group change places; and a
+    subnet must run in both modes and, unless a layer normalisation sees the kept units alone,
+    compute what the module computes with zero for all weights of the other units. Weights are
+    disturbed, so that none is zero.
+
+    Raises
+    ------
+    InputError
+        If one of it fails.
+    """
+    with seeded_rng(0), torch.no_grad():
+        reference, inputs = _in_double(Logits(copied(module)).eval(), example)
+        _check_determined(reference, inputs)
+        for parameter in reference.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+        supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
+        supernet.load_state_dict(reference.module.state_dict())
+        _compare_outputs(supernet, reference, _variations(inputs, time_varies))
+        expected = reference(inputs)
+        _load(reference.module, _permuted(supernet))
+        if not _close(reference(inputs), expected):
+            raise InputError(
+                f"{type(module).__name__} tells the units of a width group apart, in a way that "
+                "its operations do not show: leave the part where it does at full width with "
+                "keep=[its path]"
+            )
+        _try_subnet(supernet, inputs)
+        if not normalises_units:
+            _compare_masked(supernet, reference, inputs)
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    module.load_state_dict(versioned(module, state))
+
+
+def _check_determined(reference: Logits, inputs: Tensor) -> None:
+    """Refuse a module whose output is random, or no number, in evaluation mode."""
+    name = type(reference.module).__name__
+    first, second = reference(inputs), reference(inputs)
+    if not first.isfinite().all():
+        raise InputError(
+            f"{name} computes values that are not finite for the example input: give an example "
+            "as in training, and guard against logarithms and quotients of zero"
+        )
+    if first.shape != second.shape or not torch.equal(first, second):
+        raise InputError(
+            f"{name} draws random numbers in evaluation mode (such as dropout(x) without "
+            "training=self.training): draw them while self.training is True alone"
+        )
+
+
+def _in_double(module: Logits, example: Tensor) -> tuple[Logits, Tensor]:
+    """Move a module to double precision, unless it fixes another one."""
+    double = cast(Logits, copied(module)).double()
+    inputs = example.double() if example.is_floating_point() else example
+    try:
+        double(inputs)
+    except RuntimeError:
+        return module, example
+    return double, inputs
+
+
+def _compare_outputs(supernet: SupernetModel, reference: Logits, samples: Sequence[Tensor]) -> None:
+    for sample in samples:
+        try:
+            expected = reference(sample)
+        except (RuntimeError, ValueError, IndexError, AssertionError):
+            continue  # The module itself does not take this number of time steps.
+        if not _close(supernet(sample), expected):
+            raise InputError(
+                f"{type(reference.module).__name__} computes something else for inputs of shape "
+                f"{tuple(sample.shape)} than for the example's {tuple(samples[0].shape)}: its "
+                "forward() must not branch on the shape of its input"
+            )
+
+
+def _variations(inputs: Tensor, time_varies: bool) -> list[Tensor]:
+    """List inputs of other batch sizes and, for sequences, of other lengths."""
+    varied = [inputs, inputs[:1], torch.cat([inputs, inputs[:1]])]
+    if time_varies:
+        varied += [inputs[:, :1], inputs[:, :-1], torch.cat([inputs, inputs[:, :1]], dim=1)]
+    return [sample for sample in varied if sample.numel()]
+
+
+def _close(actual: Tensor, expected: Tensor) -> bool:
+    if actual.shape != expected.shape or not expected.isfinite().all():
+        return False
+    tolerance = TOLERANCES.get(expected.dtype, 1e-3)
+    return bool((actual - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+def _permuted(model: SupernetModel) -> dict[str, Tensor]:
+    """Let the units of each group change places in all tensors."""
+    kept = {group: torch.randperm(size) for group, size in model.sizes.items()}
+    for group, units in kept.items():
+        if torch.equal(units, torch.arange(len(units))):
+            kept[group] = units.flip(0)
+    where = locate(model, kept)
+    return {name: where[name].read(tensor) for name, tensor in model.state_dict().items()}
+
+
+def _try_subnet(supernet: SupernetModel, inputs: Tensor) -> None:
+    for width in (0.3, 0.6):
+        for training in (True, False):
+            subnet = extract(supernet, width).train(training)
+            try:
+                subnet(torch.cat([inputs, inputs]))
+            except (RuntimeError, IndexError, ValueError) as error:
+                raise InputError(
+                    f"the subnet of width {width} cannot run: {str(error).splitlines()[0]} (a size "
+                    "in forward() that does not follow its units: leave that part at full width "
+                    "with keep=[its path])"
+                ) from error
+
+
+def _compare_masked(supernet: SupernetModel, reference: Logits, inputs: Tensor) -> None:
+    state, where = supernet.state_dict(), coordinates(supernet, 0.5)
+    masked = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    for name, tensor in state.items():
+        where[name].write(masked[name], where[name].read(tensor))
+    _load(reference.module, masked)
+    expected = reference(inputs)
+    if expected.isfinite().all() and not _close(extract(supernet, 0.5)(inputs), expected):
+        raise InputError(
+            f"the units of {type(reference.module).__name__} that are left out would change what "
+            "the others compute (such as exp(x) / exp(x).sum(), which is a softmax over units): "
+            "leave the part where they do at full width with keep=[its path]"
+        )
