@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "CheckError",
     "HasaError",
     "InfeasibleError",
     "InputError",
@@ -21,6 +22,10 @@ __all__ = [
 
 class HasaError(Exception):
     """Root of every exception that this library raises on purpose."""
+
+
+class CheckError(HasaError, AssertionError):
+    """A solver, constraint or policy breaks its contract; the message says where and how."""
 
 
 class InputError(HasaError, ValueError):

@@ -72,6 +72,8 @@ _CONSTRAINTS: tuple[object, ...] = (
     Fairness("maxmin"),
     Fairness("leximin"),
     MinWidth,
+    AtLeast,
+    Deadline,
     Fixed,
     Forbidden,
 )

@@ -193,12 +193,8 @@ class Allocation(Shown):
         rich Table
         """
         columns: dict[str, Callable[[int], str]] = {
-            heading: partial(text, self) for heading, text in COLUMNS.items()
+            heading: partial(column, self) for heading, column in COLUMNS.items() if column(self, 0)
         }
-        if not self.problem.menu.only_widths:
-            columns = {"option": lambda row: str(self.options[row])} | columns
-            if WIDTH not in self.problem.menu.attributes:
-                del columns[WIDTH]
         others = {name: partial(_rounded, widths) for name, widths in (beside or {}).items()}
         return self.problem.clients.table(columns | others)
 
@@ -258,16 +254,27 @@ class Allocation(Shown):
         return Group(self.table(), summary) if self.has_solution else summary
 
 
+def _option(allocation: Allocation, row: int) -> str:
+    menu = allocation.problem.menu
+    return "" if menu.only_widths else menu.names[allocation.choice[row]]
+
+
 def _width(allocation: Allocation, row: int) -> str:
-    return f"{allocation.problem.widths[allocation.choice[row]]:g}"
+    widths = allocation.problem.menu.attributes.get(WIDTH)
+    return "" if widths is None else f"{widths[allocation.choice[row]]:g}"
 
 
 def _rounded(widths: FloatArray, row: int) -> str:
     return f"{widths[row]:.4f}"
 
 
-COLUMNS: Registry[Callable[[Allocation, int], str]] = Registry("columns", {"width": _width})
-"""Columns of the table of an allocation: heading to the text for the client of a row."""
+COLUMNS: Registry[Callable[[Allocation, int], str]] = Registry(
+    "columns", {"option": _option, "width": _width}
+)
+"""Columns of the table of an allocation: heading to the text for the client of a row.
+
+A column without a text for the first client is left out.
+"""
 
 
 def relative_gap(problem: AllocationProblem, objective: float, bound: float) -> float:

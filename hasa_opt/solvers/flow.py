@@ -58,7 +58,7 @@ class FlowBackend:
 
 def _quotas(problem: AllocationProblem) -> IntArray:
     """Most clients at each width, ``(n_widths,)``: the smallest of several quotas counts."""
-    quotas = np.full(problem.widths.size, len(problem))
+    quotas = np.full(problem.costs.shape[1], len(problem))
     for row in problem.rows:
         width = int(row.coefficients[0].argmax())
         quotas[width] = min(quotas[width], row.upper or 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import (
@@ -256,6 +257,8 @@ def supports(problem: AllocationProblem, name: str) -> bool:
 def ask(name: str, request: Request) -> Answer:
     """Run a backend; whatever it raises or returns becomes an answer that claims nothing.
 
+    Where one that takes a warm start is stopped without an allocation, the start is its answer.
+
     Raises
     ------
     HasaError, MemoryError
@@ -270,17 +273,22 @@ def ask(name: str, request: Request) -> Answer:
     except KeyboardInterrupt:
         if Capability.INTERRUPT not in record.capabilities:
             raise
-        return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
+        answer = Answer(Termination.INTERRUPTED, native="interrupted before an answer")
     except OutOfTime:
-        native = f"{name}: out of time before an answer"
-        start = request.warm_start if Capability.WARM_START in record.capabilities else None
-        if start is not None and not request.problem.evaluate(start).feasible:
-            start = None
-        return Answer(Termination.TIME_LIMIT, start, native=native)
+        answer = Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
     except (HasaError, MemoryError):
         raise
     except Exception as error:  # whatever a solver raises, the caller's fallback still runs
         return Answer(Termination.FAILED, native=f"{type(error).__name__}: {error}")
     if not isinstance(answer, Answer):
         return Answer(Termination.FAILED, native=f"gave a {type(answer).__name__}, no Answer")
+    stopped = answer.termination in (Termination.TIME_LIMIT, Termination.INTERRUPTED)
+    if stopped and answer.choice is None and Capability.WARM_START in record.capabilities:
+        return replace(answer, choice=_start(request))
     return answer
+
+
+def _start(request: Request) -> IntArray | None:
+    """The warm start, if it is within the limits."""
+    start = request.warm_start
+    return start if start is not None and request.problem.evaluate(start).feasible else None

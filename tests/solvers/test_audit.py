@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.random_problems import random_problem
 
 import hasa_opt as hasa
 from hasa_opt.solvers.base import Answer
 from hasa_opt.solvers.bounds.audit import better_exists
 from hasa_opt.solvers.bounds.relaxation import relax
 from hasa_opt.solvers.registry import SolverRecord, register, unregister
+from hasa_opt.testing import random_problem
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 3.0])

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-from support import problems
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, Termination, solve
@@ -14,6 +13,7 @@ from hasa_opt._utils.deadline import Deadline
 from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
 from hasa_opt.solvers import flow, registry
 from hasa_opt.solvers.base import Request
+from hasa_opt.testing import problems
 
 
 def contested(seed: int, scale: float = 1.0, n_clients: int | None = None) -> AllocationProblem:

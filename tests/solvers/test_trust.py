@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import many, problems
+from support import many
 from support.hard_problems import hard, stubborn, trap
 
 import hasa_opt as hasa
@@ -37,6 +37,7 @@ from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.registry import Capability
 from hasa_opt.solving.solver import starting_choice
 from hasa_opt.solving.verdict import verify
+from hasa_opt.testing import catalogue, problems
 
 EXACT = ("highs", "pulp", "cvxpy")
 
@@ -638,7 +639,7 @@ def test_the_budget_that_is_named_works_and_a_smaller_one_does_not():
 
 
 @pytest.mark.parametrize(
-    "known", [known for known in problems.INFEASIBLE if len(known.conflict) > 1],
+    "known", [known for known in catalogue.INFEASIBLE if len(known.conflict) > 1],
     ids=lambda known: known.name,
 )  # fmt: skip
 def test_a_conflict_is_minimal_and_its_remedy_works(known, brute):

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
-from support import problems
 
 import hasa_opt as hasa
 from hasa_opt import Coverage, Quota, compare
@@ -20,6 +19,7 @@ from hasa_opt.problem.result import Termination
 from hasa_opt.solvers import base, registry
 from hasa_opt.solvers.base import Answer
 from hasa_opt.solvers.registry import SolverRecord
+from hasa_opt.testing import catalogue, problems
 
 
 def trap(**more) -> hasa.AllocationProblem:
@@ -157,7 +157,7 @@ def test_errors():
     with pytest.raises(InputError):
         compare(trap(), ["highs"], gap=3)
     with pytest.raises(InfeasibleError):
-        compare(problems.INFEASIBLE[0].build())
+        compare(catalogue.INFEASIBLE[0].build())
 
 
 def test_a_crash_is_one_row_of_the_table(liar):

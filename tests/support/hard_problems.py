@@ -6,7 +6,7 @@ import numpy as np
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, utility
-from support import problems
+from hasa_opt.testing import problems
 
 
 def trap(**more) -> AllocationProblem:

@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 from rich.console import Console
-from support import problems
 
 import hasa_opt as hasa
 from hasa_opt import Quota
 from hasa_opt.problem.result import COLUMNS
+from hasa_opt.testing import problems
 
 
 def trap(**more) -> hasa.AllocationProblem:
@@ -121,3 +121,23 @@ def test_lines_are_drawn_with_what_the_output_can_encode(encoding: str) -> None:
         env={"PYTHONIOENCODING": encoding, "PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
     assert "samples" in shown.stdout.decode(encoding)
+
+
+def test_options_are_shown_by_name_and_by_width_where_they_have_one() -> None:
+    worth = hasa.utility.measured([[0, 1, 2], [0, 3, 9]])
+    for attributes, headings in (
+        ({}, ["client", "samples", "option"]),
+        ({"width": [0, 0.5, 1]}, ["client", "samples", "option", "width"]),
+    ):
+        menu = hasa.Menu(
+            ["skip", "light", "full"], costs={"joules": [0, 3, 7]}, per="client",
+            full="full", attributes=attributes,
+        )  # fmt: skip
+        problem = hasa.AllocationProblem.build(
+            hasa.Clients([5, 6], names=["x", "y"]), menu=menu, budget=0.75, utility=worth
+        )
+        lines = [line.split() for line in str(hasa.solve(problem, "highs")).splitlines()]
+        assert lines[0] == headings
+        assert lines[2][:3] == ["x", "5", "light"]
+        assert lines[3][:3] == ["y", "6", "full"]
+        assert "options" in str(problem)

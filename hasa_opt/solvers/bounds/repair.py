@@ -157,7 +157,7 @@ class _Near:
         size = min(_CLIENTS, len(problem))
         clients = np.sort(np.argpartition(loss, size - 1)[:size])
         at = np.arange(size), dual.start[clients]
-        table = np.zeros((len(problem.limits), size, problem.widths.size), dtype=np.int64)
+        table = np.zeros((len(problem.limits), size, problem.costs.shape[1]), dtype=np.int64)
         place = np.full(len(problem), -1)
         place[clients] = np.arange(size)
         spreads = [_write(*pair, place) / size for pair in zip(problem.limits, table, strict=True)]

@@ -1,23 +1,39 @@
-"""Known-answer problems, small enough to check by hand."""
+"""Problems whose answers are known, small enough to check by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from math import log
 
-import networkx as nx
 import numpy as np
 
-from hasa_opt import AllocationProblem, Clients, Coverage, Quota, cost, utility
-from hasa_opt.problem.budgets import Budget, SiteBudgets
-from hasa_opt.problem.choices import Fixed, Forbidden, MinWidth, Switches
+from hasa_opt.clients.clients import Clients
+from hasa_opt.problem import cost, utility
+from hasa_opt.problem.budgets import Budget, Robust, SiteBudgets
+from hasa_opt.problem.choices import Coverage, Fixed, Forbidden, MinWidth, Quota, Switches
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.testing.problems import knapsack, measured, share, sited, tree
+
+__all__ = ["CATALOGUE", "INFEASIBLE", "SOLVABLE", "Known"]
 
 
 @dataclass(frozen=True)
 class Known:
-    """A problem with its optimum, or with the labels of the limits that conflict."""
+    """A problem with its optimum, or with the limits that conflict.
+
+    Attributes
+    ----------
+    name : str
+    build : callable
+        Makes the problem.
+    objective : float or None
+        The optimum; None if there is no allocation.
+    choice : tuple of int or None
+        The one allocation that is worth the optimum; None if there are several.
+    conflict : tuple of str
+        Labels of the limits that cannot hold together.
+    """
 
     name: str
     build: Callable[[], AllocationProblem]
@@ -26,60 +42,7 @@ class Known:
     conflict: tuple[str, ...] = ()
 
 
-def knapsack(items: list[tuple[int, float]], room: int, **more: object) -> AllocationProblem:
-    """Client i trains at width 0.5 for nothing, or at width 1 for a cost and a value."""
-    costs = np.array([[0, price] for price, _ in items])
-    values = np.array([[0.0, value] for _, value in items])
-    full = int(costs[:, 1].sum())
-    return AllocationProblem.build(
-        Clients([1] * len(items)),
-        widths=(0.5, 1.0),
-        budget=share(room, full),
-        cost=cost.table(costs),
-        utility=utility.measured(values),
-        **more,
-    )
-
-
-def share(numerator: int, denominator: int) -> Fraction:
-    """An exact budget, so that the integer limit is the numerator."""
-    return Fraction(numerator, denominator)
-
-
-def measured(
-    samples: list[int], widths: tuple[float, ...], budget: float, table: list[list[float]], **more
-) -> AllocationProblem:
-    """Width cost, utilities from a table."""
-    max_width = more.pop("max_width", None)
-    return AllocationProblem.build(
-        Clients(samples, max_width=max_width),
-        widths=widths,
-        budget=budget,
-        utility=utility.measured(table),
-        **more,
-    )
-
-
-def tree() -> nx.DiGraph:
-    """A root and two sites."""
-    return nx.DiGraph([("world", "north"), ("world", "south")])
-
-
-def sited(items: list[tuple[int, float]], limits: dict[str, int]) -> AllocationProblem:
-    """A knapsack with room for all; the first half of the clients is in the north."""
-    half = len(items) // 2
-    plain = knapsack(items, sum(price for price, _ in items))
-    return AllocationProblem.build(
-        Clients([1] * len(items), site=["north"] * half + ["south"] * half),
-        widths=plain.widths,
-        budget=1,
-        cost=cost.table(plain.costs),
-        utility=utility.measured(plain.utilities),
-        constraints=[SiteBudgets(tree(), limits)],
-    )
-
-
-CATALOGUE = (
+CATALOGUE: tuple[Known, ...] = (
     Known("one client, one width", lambda: measured([3], (1.0,), 1, [[7.0]]), 7.0, (0,)),
     Known(
         "everything fits",
@@ -408,6 +371,21 @@ CATALOGUE = (
             [1, 1], (0.5, 1.0), 0.75, [[0, 1]] * 2, constraints=[Switches([1.0, 1.0], 0)]
         ),
         conflict=("budget", "Switches: at most 0 clients change width"),
+    ),
+    # Any one client may cost 2 more: of 10 only 8 can be planned for, the one worth 7 alone.
+    Known(
+        "a robust budget",
+        lambda: knapsack([(6, 7), (5, 5), (5, 5)], 10, constraints=[Robust(1, [2, 2, 2])]),
+        7.0,
+        (1, 0, 0),
+    ),
+    # Narrow widths cost 2 each, 6 together, and two clients may cost 1 more: 8, above 7.
+    Known(
+        "a robust budget below the least",
+        lambda: measured(
+            [2, 2, 2], (0.5, 1.0), share(7, 12), [[0, 1]] * 3, constraints=[Robust(2, [1, 1, 1])]
+        ),
+        conflict=("Robust: the budget, whichever 2 clients deviate",),
     ),
 )
 SOLVABLE = tuple(known for known in CATALOGUE if not known.conflict)
