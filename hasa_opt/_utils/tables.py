@@ -327,7 +327,7 @@ def _header(name: str, line: int, row: Sequence[str]) -> list[str]:
         header = list(map(tidy, row))
     except InputError as error:
         raise InputError(f"{name}, line {line}: {error}") from None
-    while not header[-1]:
+    while header and not header[-1]:
         header.pop()
     return header
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 
 from hasa_opt._utils.checks import FloatArray, listed
+from hasa_opt._utils.tables import read_table
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -297,24 +297,19 @@ def _tables(paths: list[Path], clients: Clients) -> tuple[list[float], FloatArra
 
 def _read(path: Path, clients: Clients) -> tuple[list[float], FloatArray]:
     """Menu and values, in the order of the clients."""
+    table = read_table(path, needed=())
+    names = table.names(table.header[0])
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = [row for row in csv.reader(file) if row] or [[]]
-        menu = [float(cell) for cell in header[1:]]
-        rows = {cells[0]: [float(cell) for cell in cells[1:]] for cells in lines}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}): give a CSV file") from error
+        menu = [float(cell) for cell in table.header[1:]]
+        values = [[float(cell) for cell in row[1:]] for row in table.rows]
     except ValueError as error:
         raise InputError(f"{path}: {error}: {_TABLE}") from error
-    if not header:
-        raise InputError(f"{path} is empty: {_TABLE}")
-    names = [clients.name(row) for row in range(len(clients))]
-    if len(rows) < len(lines) or set(rows) != set(names):
-        alone = listed(sorted(set(names) ^ set(rows)), repr) or "a client is named twice"
+    rows = dict(zip(names, values, strict=True))
+    if len(rows) < len(names) or set(rows) != set(clients.all_names):
+        alone = (
+            listed(sorted(set(clients.all_names) ^ set(rows)), repr) or "a client is named twice"
+        )
         raise InputError(
             f"{path} and the clients file must name the same clients, once each: see {alone}"
         )
-    uneven = [name for name, values in rows.items() if len(values) != len(menu)]
-    if uneven:
-        raise InputError(f"{path}: {uneven[0]!r} does not have {len(menu)} values: give one each")
-    return menu, np.array([rows[name] for name in names])
+    return menu, np.array([rows[name] for name in clients.all_names])

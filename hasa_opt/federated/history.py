@@ -253,4 +253,7 @@ def _read_index(source: Path) -> tuple[dict[str, Any], tuple[Event, ...]]:
                 f"{source / name} is damaged: its content is not what was saved, restore it or run "
                 "the training again"
             )
-    return content["metadata"], tuple(Event(**event) for event in content["events"])
+    metadata, events = content["metadata"], content["events"]
+    if not isinstance(metadata, dict) or not isinstance(events, list):
+        raise InputError(f"{source / INDEX} is damaged: run the training again")
+    return metadata, tuple(Event(**event) for event in events)

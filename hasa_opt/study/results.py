@@ -10,13 +10,13 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import writing
+from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.errors import InputError
 
 __all__ = ["MEASURES", "Results", "merged", "read_results"]
@@ -36,6 +36,7 @@ MEASURES = {
 _CELLS = {"own": float, "supernet": float, "deployed": float, "peak": float, "trained": float,
           "flops": int, "bytes": int}  # fmt: skip
 _RUNS = {"realised": float, "rounds": int, "memory": float}
+_LARGEST = int(np.iinfo(np.int64).max)
 _HEADER = ("policy", "seed", "client", "samples", *_CELLS, *_RUNS)
 
 
@@ -195,38 +196,38 @@ def read_results(path: str | PathLike[str]) -> Results:
     InputError
         If the file is missing, a column or a line is absent, or a value is no number.
     """
-    source = Path(path)
-    if not source.is_file():
-        raise InputError(f"{source} is no file: give a CSV of results")
-    with source.open(newline="", encoding="utf-8") as file:
-        lines = csv.DictReader(file)
-        absent = [name for name in _HEADER if name not in (lines.fieldnames or ())]
-        if absent:
-            raise InputError(
-                f"{source} has no column {', '.join(absent)}: give a CSV of results, one line per "
-                "policy, seed and client"
-            )
-        records = [_record(source, lines.line_num, line) for line in lines]
-    if not records:
-        raise InputError(f"{source} has no lines below its header: run the study")
-    return _assembled(source, records)
-
-
-def _record(source: Path, number: int, line: dict[str, str | None]) -> dict[str, Any]:
+    table = read_table(path, needed=_HEADER)
+    absent = [name for name in _HEADER if not table.has(name)]
+    if absent:
+        raise InputError(
+            f"{table.name} has no column {', '.join(absent)}: give a CSV of results, one line per "
+            "policy, seed and client"
+        )
+    if not table.rows:
+        raise InputError(f"{table.name} has no lines below its header: run the study")
     kinds = {"policy": str, "seed": int, "client": str, "samples": int, **_CELLS, **_RUNS}
-    record = {}
-    for name, kind in kinds.items():
+    columns = [_parsed(table, name, kind) for name, kind in kinds.items()]
+    records = [dict(zip(kinds, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    return _assembled(table.name, records)
+
+
+def _parsed(table: Table, name: str, kind: type) -> list[Any]:
+    """Values of one column."""
+    values = []
+    for row, text in enumerate(table.column(name)):
         try:
-            record[name] = kind(line[name])
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"{source}, line {number}: {name} is {line[name]!r}, no {kind.__name__}: write the "
-                "file again"
-            ) from error
-    return record
+            value = kind(text)
+        except ValueError:
+            raise table.fail(
+                row, name, f"{text!r} is no {kind.__name__}: write the file again"
+            ) from None
+        if kind is int and abs(value) > _LARGEST:
+            raise table.fail(row, name, f"{text} exceeds 64 bits: write the file again")
+        values.append(value)
+    return values
 
 
-def _assembled(source: Path | str, records: Sequence[dict[str, Any]]) -> Results:
+def _assembled(source: str, records: Sequence[dict[str, Any]]) -> Results:
     """Arrange records by policy, seed and client, each in the order of its first line."""
     axes = {
         name: {value: at for at, value in enumerate(dict.fromkeys(r[name] for r in records))}

@@ -414,8 +414,8 @@ def test_command_prints_json(files) -> None:
     [
         ("name,0.2,0.5\nphone,1,2", "same clients"),
         ("name,a,b\nphone,1,2", "header"),
-        ("name,0.2,0.5\nphone,1\ncamera,1,2\nlaptop,1,2\nsensor,1,2", "2 values"),
-        ("", "utilities.csv is empty: the header"),
+        ("name,0.2,0.5\nphone,1\ncamera,1,2\nlaptop,1,2\nsensor,1,2", "line 2: 2 fields"),
+        ("", "utilities.csv is empty: the first row"),
     ],
 )
 def test_command_refuses_a_bad_table(files, content: str, words: str) -> None:
