@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["build_model", "flower", "load_task", "model_options", "require_learning_side", "study"]
 
 
-_COLUMNS = 100
 _OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
+"""Files that a study writes into its directory."""
 
 _NAMES = ", ".join(POLICIES)
 
@@ -151,9 +151,11 @@ def study(
 
 def _run(prepared: Study, output: Path, as_json: bool) -> None:
     """Train, and write and print what was measured."""
+    from hasa_opt.study.tables import COLUMNS
+
     console = Console(stderr=as_json)
     if not console.is_terminal:
-        console.width = _COLUMNS
+        console.width = COLUMNS
     made_directory(output)
     for name in _OUTPUTS:
         if (output / name).is_dir():

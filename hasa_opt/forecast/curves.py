@@ -15,8 +15,13 @@ from hasa_opt.errors import InputError
 __all__ = ["hat_weights", "pooled_covariance", "shrunk", "smoothed"]
 
 _GRID = 60
+"""Values of the spread between clients over which a posterior is summed."""
+
 _PRIOR_DRAWS = 2
+"""Observations per width for which the pooled variance counts."""
+
 _ROUNDING = 1e-9
+"""Widths, and shares of a spread, that differ by less are equal."""
 
 
 def smoothed(widths: FloatArray, table: FloatArray, covariance: FloatArray) -> FloatArray:

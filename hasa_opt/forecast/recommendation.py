@@ -114,11 +114,14 @@ def advise(
 
     Parameters
     ----------
-    probe, clients, budget, **options
-        As for :func:`recommend`.
+    probe : Probe
+    clients : Clients
+    budget : float
     pilot : callable, optional
         From what is recommended without a pilot to the pilot of its proposals. Default: none is
         made.
+    **options : Any
+        Further arguments of :func:`recommend`.
 
     Returns
     -------

@@ -36,7 +36,11 @@ class TrialRuns:
     model : SupernetModel
         Architecture and initial weights.
     rounds : int
-    training, server, evaluation, participation, execution
+    training : LocalTraining
+    server : Server
+    evaluation : Evaluation
+    participation : Participation
+    execution : Execution
         As for :func:`hasa_opt.federated.run`.
     """
 

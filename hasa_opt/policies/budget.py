@@ -105,7 +105,7 @@ def rule_widths(
     Raises
     ------
     InputError
-        For a policy that is not known, lacks scores, or is no choice of widths alone.
+        For a policy that is not known, lacks scores, or does more than choose widths.
     """
     clients = problem.clients
     scored = scores is not None or clients.counts is not None

@@ -49,8 +49,8 @@ class Policy:
         Name in :data:`hasa_opt.federated.SCHEMES`. With "ordered_dropout" the widths are means of
         what the batches train.
     is_program : bool
-        Whether it solves an integer program, which knows what a width costs. The widths of the
-        other policies are scaled to budgets that are no width.
+        Whether it solves an integer program, which knows what a width costs. Other policies take a
+        mean width for their budget, which is chosen so that a budget of FLOPs is spent.
     coverage : float
         Least share of the training samples at the widest subnet.
     probes : bool

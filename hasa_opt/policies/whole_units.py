@@ -24,7 +24,10 @@ __all__ = ["Charges", "Meter", "realise", "subnets_of"]
 
 
 _LEVELS = 64
+"""Steps between the narrowest and the widest width that are looked at."""
+
 _FILLING = (1.0, 10.0, 100.0)
+"""Weights of a budget left over beside deviations from the wanted widths, tried in turn."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,8 @@ def against(
     results : Results
     reference : str
         Name of a policy.
-    measure, kind
+    measure : str
+    kind : "own" or "supernet"
         As for :meth:`Results.measure`.
 
     Returns
@@ -173,6 +174,8 @@ def _contrasts(
 
 
 _MAX_NAMED = 6
+"""Clients that a sentence names."""
+
 _MINUS = "\N{MINUS SIGN}"
 
 

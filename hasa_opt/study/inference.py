@@ -25,7 +25,10 @@ LEVEL = 0.95
 """Coverage of the intervals; one minus it is the level of the tests."""
 
 _RESAMPLES = 9999
+"""Draws of a bootstrap: as many as scipy takes by default."""
+
 _RESOLUTION = 1e-9
+"""Share of the largest value below which a difference is rounding."""
 
 
 @dataclass(frozen=True)

@@ -201,9 +201,12 @@ def write_results(
 
     Parameters
     ----------
-    outcomes, client_names, samples, memory
-        As for :func:`gather`.
+    outcomes : sequence of Outcome
+    client_names : n_clients strings
+    samples : (n_clients,) ints
     path : path of the file to write
+    memory : callable, optional
+        As for :func:`gather`.
     """
     gather(outcomes, client_names, samples, memory).write(path)
 

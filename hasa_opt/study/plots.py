@@ -40,10 +40,18 @@ _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 _DASHES = ("-", "--", ":", "-.")
 _FILLINGS = ("full", "none", "left", "bottom")
+
 _MAX_CLIENTS = 30
+"""Clients that are drawn: as many as have room for their names."""
+
 _MAX_NUMBERS = 12
+"""Clients up to which the cells of a matrix have room for a number."""
+
 _MAX_NAME = 26
+"""Characters of a name on an axis."""
+
 _WIDTH_IN = 5.2
+"""Inches that one panel is wide."""
 
 
 def allocation(results: Results) -> Figure:

@@ -44,6 +44,7 @@ __all__ = ["write_report"]
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 _MAX_LEFT_OUT = 12
+"""Clients of whom the table without each in turn has a column: as many as a page is wide."""
 
 
 def write_report(

@@ -252,8 +252,8 @@ def _check_policy(setup: SetUp, policy: Policy) -> None:
     on = setup.evaluation.on
     if on == "personal":
         raise InputError(
-            'on = "personal" is no setting of a study, which measures common and personal models '
-            f'of every run: name policies that deploy these, such as "{policy}+{PERSONAL}"'
+            'a study measures common and personal models of every run, so that on = "personal" '
+            f'would hide one of them: name policies, such as "{policy}+{PERSONAL}"'
         )
     if on == "supernet" and (policy.rule == RECOMMENDED or PERSONAL in policy.options):
         raise InputError(

@@ -16,14 +16,17 @@ from hasa_opt.study.inference import Difference
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import summarise
 
-__all__ = ["allocation_table", "costs_table", "results_table", "scaled"]
+__all__ = ["COLUMNS", "allocation_table", "costs_table", "results_table", "scaled"]
 
 _DASH = "\N{EN DASH}"
 _MISSES = "*"
 _PARTIAL = "\nrealised: if all clients took part in all rounds, which they did not"
 _PREFIXES = ("", "k", "M", "G", "T", "P")
-_COLUMNS = 100
+COLUMNS = 100
+"""Characters of a line, as wide as a window usually is."""
+
 _MAX_NAME = 20
+"""Characters of a name; longer ones of clients are cut, of policies broken."""
 
 
 def results_table(results: Results, budget: float, task: str, *, partial: bool = False) -> Table:
@@ -149,7 +152,7 @@ def allocation_table(
         Budget that its widths spend.
     """
     names = [clients.name(row) for row in range(len(clients))]
-    room = _COLUMNS - min(_MAX_NAME, max(map(len, names))) - 25
+    room = COLUMNS - min(_MAX_NAME, max(map(len, names))) - 25
     blocks: list[list[str]] = [[]]
     for policy in widths:
         if blocks[-1] and sum(max(6, len(name)) + 3 for name in [*blocks[-1], policy]) > room:

@@ -51,6 +51,7 @@ __all__ = [
 
 
 _PERIOD_S = 0.2
+"""Between two looks at the counters, and at the parent: short for a reader, long for a core."""
 
 
 @contextmanager
@@ -95,6 +96,7 @@ def _watch(counts: IntArray, tell: Callable[[int], None], ended: Event) -> None:
 
 
 _ROUNDS = "-rounds"
+"""Ending of the directory that keeps the rounds of an unfinished trial."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -318,7 +320,7 @@ def follow(parent: int) -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(0.2)
+            time.sleep(_PERIOD_S)
         os._exit(1)
 
     if os.getppid() == parent:
