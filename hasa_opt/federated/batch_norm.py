@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +44,11 @@ def running_statistics(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def estimate_statistics(
-    model: SupernetModel, splits: Iterable[Split], batch_size: int = 64
+    model: SupernetModel,
+    splits: Iterable[Split],
+    batch_size: int = 64,
+    *,
+    drop_single: bool = False,
 ) -> None:
     """Estimate a model's BatchNorm statistics anew from data (HeteroFL, arXiv:2010.01264).
 
@@ -61,6 +64,8 @@ def estimate_statistics(
         The data, for example the training splits of all clients.
     batch_size
         Samples per batch.
+    drop_single
+        Whether a split's last batch is left out where it is a single sample.
     """
     statistics = running_statistics(model)
     if not statistics:
@@ -73,7 +78,9 @@ def estimate_statistics(
     seen = 0
     with seeded_rng(0):
         for split in splits:
-            for inputs, _ in batches(split, batch_size, torch.arange(len(split.inputs)), device):
+            single = drop_single and len(split) % batch_size == 1
+            order = torch.arange(len(split) - single)
+            for inputs, _ in batches(split, batch_size, order, device):
                 if not bool(inputs.isfinite().all()):
                     continue
                 momenta = momenta or _momenta(model, statistics, inputs)
@@ -126,10 +133,19 @@ class Static:
         The training data of all clients.
     batch_size : int
         Samples per batch.
+    drop_single : bool
+        Whether a client's last batch is left out where it is a single sample.
     """
 
-    def __init__(self, model: SupernetModel, splits: Iterable[Split], batch_size: int) -> None:
-        self._model, self._splits, self._batch_size = model, splits, batch_size
+    def __init__(
+        self,
+        model: SupernetModel,
+        splits: Iterable[Split],
+        batch_size: int,
+        drop_single: bool = False,
+    ) -> None:
+        self._model, self._splits = model, splits
+        self._batch_size, self._drop_single = batch_size, drop_single
         self._known: dict[tuple[bytes, ...], dict[str, Tensor]] = {}
 
     def begin(self) -> None:
@@ -154,7 +170,9 @@ class Static:
             return
         units = self._identity(kept)
         if units not in self._known:
-            estimate_statistics(model, self._splits, self._batch_size)
+            estimate_statistics(
+                model, self._splits, self._batch_size, drop_single=self._drop_single
+            )
             self._known[units] = {name: tensor.clone() for name, tensor in statistics.items()}
         for name, value in self._known[units].items():
             statistics[name].copy_(value)
@@ -210,21 +228,23 @@ def start_statistics(model: SupernetModel, task: Task, settings: LocalTraining) 
         If a client's last batch is one sample, and the model's BatchNorm cannot normalise that.
     """
     if running_statistics(model):
-        _check_last_batches(model, task, settings.batch_size)
+        _check_last_batches(model, task, settings)
     kind = Static if settings.batch_norm == "static" else PerWidth
-    return kind(model, task.train, settings.batch_size)
+    return kind(model, task.train, settings.batch_size, drop_single=bool(settings.drop_last))
 
 
-def _check_last_batches(model: SupernetModel, task: Task, batch_size: int) -> None:
+def _check_last_batches(model: SupernetModel, task: Task, settings: LocalTraining) -> None:
     """Refuse batches of one sample if the model cannot normalise them."""
-    alone = np.flatnonzero((task.samples - 1) % batch_size == 0)
-    if alone.size and not _normalises_one(model, task.train[int(alone[0])]):
-        client = int(alone[0])
-        raise InputError(
-            f"client {task.client_names[client]!r} has {task.samples[client]} training samples: a "
-            "batch of one sample is left, which BatchNorm cannot normalise: use another batch_size "
-            f"than {batch_size}, or GroupNorm"
-        )
+    size, samples = settings.batch_size, task.samples.tolist()
+    alone = [row for row, n in enumerate(samples) if size == 1 or settings.used(n) % size == 1]
+    if not alone or _normalises_one(model, task.train[alone[0]]):
+        return
+    remedy = 'leave such batches out with LocalTraining(drop_last="single")'
+    raise InputError(
+        f"client {task.client_names[alone[0]]!r} has {samples[alone[0]]} training sample(s) in "
+        f"batches of {size}: a batch of one sample is left, which BatchNorm cannot normalise: "
+        f"{'use larger batches' if size == 1 else remedy}, or GroupNorm"
+    )
 
 
 def _normalises_one(model: SupernetModel, split: Split) -> bool:

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.targets import counted, cross_entropy, known
 from hasa_opt.tasks.splits import Split
 
 
-def orders(samples: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """Shuffle a client's samples for each epoch: indices of shape (samples,), int64."""
+def orders(samples: int, settings: LocalTraining, seed: int) -> Iterator[Tensor]:
+    """Shuffle a client's samples for each epoch: indices of those that train, int64."""
     shuffle = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        yield torch.randperm(samples, generator=shuffle)
+    for _ in range(settings.epochs):
+        yield torch.randperm(samples, generator=shuffle)[: settings.used(samples)]
 
 
 def batches(
@@ -44,7 +45,7 @@ def batches(
         Where the batches go.
     """
     longest = lengths(split.targets) if split.targets.dim() == 2 else None
-    for batch in torch.split(order, batch_size):
+    for batch in torch.split(order, batch_size) if len(order) else ():
         inputs, targets = split.inputs[batch], split.targets[batch]
         if longest is not None:
             columns = max(1, int(longest[batch].max()))

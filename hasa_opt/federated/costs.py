@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.splits import Lazy, Split
@@ -22,14 +23,16 @@ class Costs:
     ----------
     model
         The supernet.
-    epochs
-        Passes over a client's samples per round.
+    training
+        How clients train.
     local
         Parameters that clients keep to themselves, which are not sent.
     """
 
-    def __init__(self, model: SupernetModel, epochs: int, local: Collection[str] = ()) -> None:
-        self._model, self._epochs = model, epochs
+    def __init__(
+        self, model: SupernetModel, training: LocalTraining, local: Collection[str] = ()
+    ) -> None:
+        self._model, self._training = model, training
         kept = (model.get_parameter(name) for name in local)
         self._unsent = sum(parameter.nbytes for parameter in kept)
         self._flops: dict[tuple[int, ...], int] = {}
@@ -49,7 +52,7 @@ class Costs:
 
     def planned(self, width: float, split: Split) -> dict[float, int]:
         """How many samples train which width, where each batch trains all of the subnet."""
-        return {width: len(split.inputs) * self._epochs}
+        return {width: self._training.used(len(split)) * self._training.epochs}
 
     def flops(self, inputs: Tensor, trained: Mapping[float, int]) -> int:
         """Operations of training, where so many samples of the inputs' shape train each width."""
@@ -72,8 +75,11 @@ class Costs:
 
     def round(self, task: Task, widths: Iterable[float]) -> int:
         """Operations of a round in which all clients train."""
-        splits = (task.train[client] for client in range(len(task)))
-        return self._epochs * self.once(splits, widths)
+        pairs = zip(range(len(task)), widths, strict=True)
+        return sum(
+            self.flops(split.inputs, self.planned(float(width), split))
+            for split, width in ((task.train[client], width) for client, width in pairs)
+        )
 
     def mean_width(self, trained: Mapping[float, int]) -> float:
         """Share of the units that was trained, over all samples; NaN if nothing was."""

@@ -83,7 +83,7 @@ class StackedBatches:
 
     def __init__(self, jobs: Sequence[Job], settings: LocalTraining, device: torch.device) -> None:
         samples = np.array([len(job.split) for job in jobs], dtype=np.int64)
-        per_epoch = -(-samples // settings.batch_size)
+        per_epoch = _steps(samples.tolist(), settings)
         self.order = np.argsort(-per_epoch, kind="stable")
         self.n_steps = (per_epoch * settings.epochs)[self.order]
         chosen = [jobs[client] for client in self.order]
@@ -128,23 +128,28 @@ def _plan(
         Rows of shape (clients, steps, batch), those behind a client's last sample repeating the
         first of the batch, and the samples of each batch, shape (clients, steps).
     """
-    largest = min(settings.batch_size, max(samples))
-    most_steps = -(-max(samples) // settings.batch_size) * settings.epochs
-    rows = np.zeros((len(samples), most_steps, largest), dtype=np.int64)
+    largest = min(settings.batch_size, max(map(settings.used, samples)))
+    steps_of = _steps(samples, settings).tolist()
+    rows = np.zeros((len(samples), max(steps_of) * settings.epochs, largest), dtype=np.int64)
     sizes = np.zeros(rows.shape[:2], dtype=np.int64)
     begin = 0
-    for client, (count, seed) in enumerate(zip(samples, seeds, strict=True)):
-        per_epoch = -(-count // settings.batch_size)
-        last = count - (per_epoch - 1) * settings.batch_size
-        for epoch, order in enumerate(orders(count, settings.epochs, seed)):
+    for client, (count, seed, per_epoch) in enumerate(zip(samples, seeds, steps_of, strict=True)):
+        last = settings.used(count) - (per_epoch - 1) * settings.batch_size
+        for epoch, order in enumerate(orders(count, settings, seed)):
             steps = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
-            padded = np.full(per_epoch * largest, order[count - last])
-            padded[:count] = order
+            padded = np.full(per_epoch * largest, order[-last])
+            padded[: len(order)] = order
             rows[client, steps] = begin + padded.reshape(per_epoch, largest)
             sizes[client, steps] = largest
             sizes[client, steps.stop - 1] = last
         begin += count
     return rows, sizes
+
+
+def _steps(samples: Sequence[int], settings: LocalTraining) -> npt.NDArray[np.int64]:
+    """Steps of each client in an epoch."""
+    used = np.array([settings.used(count) for count in samples], dtype=np.int64)
+    return -(-used // settings.batch_size)
 
 
 WINDOW_JOBS = 256
@@ -195,7 +200,7 @@ def auto(
             )
             if flops * min(settings.batch_size, len(members[-1].split)) > BUSY_FLOPS:
                 return 0
-        steps = [-(-len(job.split) // settings.batch_size) for job in members]
+        steps = _steps([len(job.split) for job in members], settings).tolist()
         count = len(steps)
         while count and sum(steps[:count]) < AT_WORK * steps[count - 1]:
             count -= 1
@@ -298,7 +303,7 @@ def _train_stack(
     places = np.argsort(plan.order)
     for job, place in zip(jobs, places.tolist(), strict=True):
         state = {name: parts[place] for name, parts in each.items()}
-        trained = {job.width: len(job.split) * settings.epochs}
+        trained = {job.width: settings.used(len(job.split)) * settings.epochs}
         steps = int(plan.n_steps[place])
         result = LocalResult(losses[place], float(seconds[place]), steps, trained)
         yield Report(job, state, result, method)

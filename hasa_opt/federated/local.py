@@ -106,7 +106,7 @@ def local_train(
     subnet.train()
     masks = ClientDropout(seed)
     with seeded_rng(seed), scaled(subnet, width if settings.scaler else 1.0):
-        for order in orders(len(split.inputs), settings.epochs, seed):
+        for order in orders(len(split), settings, seed):
             for inputs, targets in batches(split, settings.batch_size, order, device):
                 for parameter in parameters:
                     parameter.grad = None
@@ -125,7 +125,9 @@ def local_train(
                 n_steps += 1
                 trained[own] += len(inputs)
     if settings.batch_norm == "per_width":
-        estimate_statistics(subnet, [split], settings.batch_size)
+        estimate_statistics(
+            subnet, [split], settings.batch_size, drop_single=bool(settings.drop_last)
+        )
     mean_loss = total / n_targets if n_targets else math.nan
     return LocalResult(mean_loss, time.perf_counter() - start, n_steps, trained)
 

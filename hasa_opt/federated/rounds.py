@@ -82,10 +82,11 @@ class Federation:
         self.names = tuple(names)
         self.server, self.statistics = server, statistics
         self.personal = Personal(model, training.output_bias == "local", keep_models)
-        self.costs = Costs(model, training.epochs, self.personal.local)
+        self.costs = Costs(model, training, self.personal.local)
         self.participation = participation
         self.faults = participation.faults or Faults()
-        self._weights: list[float] = [int(size) ** server.weight_power for size in samples]
+        self.samples = [int(size) for size in samples]
+        self._weights: list[float] = [size**server.weight_power for size in self.samples]
         self._draw = draw
         self.has_trained = False
 
@@ -110,6 +111,13 @@ class Federation:
             on their samples.
         """
         participation.check(task)
+        largest = int(task.samples.max())
+        if not training.used(largest):
+            raise InputError(
+                f"drop_last = {training.drop_last!r} leaves no client a batch of "
+                f"{training.batch_size}: the largest has {largest} sample(s), so use smaller "
+                "batches, or drop_last=False"
+            )
         own = cls(
             copy.deepcopy(model),
             subnets,
@@ -218,6 +226,9 @@ class Round:
         for client in self.clients.tolist():
             key = (federation.seed, self.number, client)
             fate = federation.faults.fate(key)
+            if not federation.training.used(federation.samples[client]):
+                self.note(client, "dropped", "its batches are too small: drop_last leaves them out")
+                continue
             if fate == "dropped":
                 self.note(client, "dropped", "it took no part in the round")
                 continue

@@ -46,6 +46,11 @@ class LocalTraining:
         Passes over the client's training samples per round.
     batch_size : int
         Samples per step.
+    drop_last : bool or "single"
+        Whether an epoch's last batch is left out where it is smaller than ``batch_size``. True: as
+        in PyTorch's DataLoader, so that clients with fewer samples do not train. "single": only
+        where it is one sample, which BatchNorm cannot normalise. A client without any batch counts
+        as dropped out.
     learning_rate : float
         Step size.
     optimizer : {"adam", "sgd"}
@@ -67,6 +72,7 @@ class LocalTraining:
 
     epochs: int = 1
     batch_size: int = 32
+    drop_last: bool | Literal["single"] = False
     learning_rate: float = 0.02
     optimizer: Literal["adam", "sgd"] = "adam"
     scaler: bool = False
@@ -81,9 +87,17 @@ class LocalTraining:
         rate = self.learning_rate
         if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
             raise InputError(f"learning_rate = {rate} must be positive and finite")
+        if self.drop_last != "single" and not isinstance(self.drop_last, bool):
+            raise InputError(f'drop_last = {self.drop_last!r} must be False, True or "single"')
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("batch_norm", self.batch_norm, BATCH_NORMS)
         check_choice("output_bias", self.output_bias, OUTPUT_BIASES)
+
+    def used(self, samples: int) -> int:
+        """How many of a client's samples train in an epoch: all, or those of the batches kept."""
+        last = samples % self.batch_size
+        least = {False: 1, "single": 2, True: self.batch_size}[self.drop_last]
+        return samples - last if last < least else samples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ class TrialRuns:
         flops : int
             Operations of training and judging.
         """
-        costs, names = Costs(self.model, self.training.epochs), list(allocations)
+        costs, names = Costs(self.model, self.training), list(allocations)
         reached = np.full((repeats, len(names), 2, len(task)), np.nan)
         passes = 2 * self.rounds + 1  # validation and test of each round, personal after the last
         flops, left = 0, set(names)
@@ -110,7 +110,7 @@ class TrialRuns:
 
     def round_flops(self, task: Task, subnets: Subnets) -> float:
         """Operations of one round in which all clients train."""
-        return float(Costs(self.model, self.training.epochs).round(task, subnets.widths))
+        return float(Costs(self.model, self.training).round(task, subnets.widths))
 
     def _run(self, task: Task, fold: Fold, subnets: Subnets, seed: int) -> History:
         """Train on the kept part; the held-back part is the test."""

@@ -144,7 +144,7 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
     InputError
         If a client has a single sample or the model does not fit the task, before any training.
     """
-    costs = Costs(model, plan.training.epochs)
+    costs = Costs(model, plan.training)
     parts = [replace(task, train=part) for part in halves(task, plan.seed)]
     for half in parts:
         costs.check(half, np.full(len(task), plan.menu[-1]))
@@ -252,7 +252,7 @@ def warm_up(
         server=Server(max_update_norm=None),
         participation=plan.participation,
         seed=plan.seed,
-        statistics=Static(model, half.train, JUDGED_AT_ONCE),
+        statistics=Static(model, half.train, JUDGED_AT_ONCE, drop_single=True),
         keep_models=True,
         draw=draw,
     )

@@ -247,6 +247,21 @@ def test_other_units_of_equal_number_are_stacked():
     assert_engines_agree(model, features(6), settings, "folded", choose=choose)
 
 
+@pytest.mark.parametrize("drop_last", ["single", True])
+@pytest.mark.parametrize("kind", ["mlp", "lstm with dropout"])
+def test_engines_agree_where_last_batches_are_left_out(kind, drop_last):
+    model, make_split = MODELS[kind]
+    sizes, widths = [13, 40, 10, 25, 31, 12, 21], [0.5] * 7
+    training = LocalTraining(epochs=2, batch_size=10, drop_last=drop_last, learning_rate=0.01)
+    options = {"widths": widths, "sizes": sizes}
+    assert_engines_agree(fresh(model, seed=1), make_split, training, "folded", **options)
+    jobs = jobs_of(fresh(model, seed=1), make_split, **options)
+    results = [report.result for report in ENGINES["batched"](fresh(model, seed=1), jobs, training)]
+    used = [10, 40, 10, 20, 30, 10, 20] if drop_last is True else [13, 40, 10, 25, 30, 12, 20]
+    assert [result.trained for result in results] == [{0.5: 2 * n} for n in used]
+    assert [result.n_steps for result in results] == [2 * -(-n // 10) for n in used]
+
+
 def test_who_has_no_equal_is_trained_alone():
     model = fresh(MLP(6, 5, hidden=(8,)), seed=1)
     jobs = jobs_of(model, features(6), [0.5, 1.0, 0.5], [10, 20, 30])

@@ -7,12 +7,18 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import TIMES
 from torch import nn
 from torch.nn import functional
 
+from hasa_opt import models
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
+    ENGINES,
     Evaluation,
+    Execution,
     LocalTraining,
     Subnets,
     Update,
@@ -388,9 +394,9 @@ def test_a_width_that_nobody_trained_is_estimated(model, task):
 def test_static_estimates_alike_models_once_per_round(model, task, monkeypatch):
     calls = []
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         calls.append(arguments)
-        return estimate_statistics(*arguments)
+        return estimate_statistics(*arguments, **options)
 
     monkeypatch.setattr("hasa_opt.federated.batch_norm.estimate_statistics", counted)
     run(model, task, [0.5, 0.5, 0.5], rounds=3, training=LocalTraining(batch_size=16))
@@ -437,9 +443,10 @@ def test_a_batch_of_one_sample_is_refused_before_training(monkeypatch):
 
     monkeypatch.setattr("hasa_opt.federated.local.local_train", no_training)
     task = make_task((40, 33, 70))
-    with pytest.raises(InputError, match=r"'b' has 33.*batch_size than 32, or GroupNorm"):
+    remedy = r'leave such batches out with LocalTraining\(drop_last="single"\), or GroupNorm'
+    with pytest.raises(InputError, match=rf"'b' has 33 .* batches of 32: .*{remedy}"):
         run(NormedMLP(), task, [0.5] * 3, rounds=1)
-    with pytest.raises(InputError, match=r"'a' has 40.*batch_size than 1"):
+    with pytest.raises(InputError, match=r"'a' has 40 .* batches of 1: .*use larger batches, or G"):
         run(NormedMLP(), task, [0.5] * 3, rounds=1, training=LocalTraining(batch_size=1))
 
 
@@ -455,6 +462,75 @@ def test_other_batch_sizes_serve():
         rounds=1,
         training=LocalTraining(batch_size=16 + 4),
     )
+
+
+def task_of_sizes(sizes) -> Task:
+    held = tuple(split_of(6, 100 + client) for client in range(len(sizes)))
+    train = tuple(split_of(n, client, client) for client, n in enumerate(sizes))
+    counts = np.ones((len(sizes), 3), dtype=np.int64)
+    names = tuple("abcdefgh"[: len(sizes)])
+    return Task("toy", names, train, held, held, counts=counts, n_outputs=3)
+
+
+def test_a_client_of_one_sample_has_a_remedy_that_helps():
+    """No size of batches does: its only batch is one sample."""
+    task, training = task_of_sizes((1, 20, 9)), LocalTraining(batch_size=4, drop_last="single")
+    history = run(NormedMLP(), task, [0.5] * 3, rounds=1, training=training)
+    assert [(event.client, event.kind) for event in history.events] == [(0, "dropped")]
+    assert np.isnan(history.train_loss[0, 0])
+    assert history.bytes_down[0, 0] == 0
+    assert np.isfinite(history.test_loss).all()
+    rows = models.training_flops(NormedMLP(), 0.5, task.train[1].inputs[:1])
+    assert history.flops[0].tolist() == [0, 20 * rows, 8 * rows]
+
+
+@settings(max_examples=25 * TIMES, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 13), min_size=2, max_size=4),
+    batch_size=st.integers(1, 6),
+    kind=st.sampled_from(["static", "per_width"]),
+    engine=st.sampled_from(sorted(ENGINES)),
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_refusal_says_helps(sizes, batch_size, kind, engine):
+    """The run is refused exactly where a batch of one is left, and its remedy is enough."""
+    task, model = task_of_sizes(sizes), fresh(NormedMLP(), seed=1)
+
+    def train(**options):
+        training = LocalTraining(batch_norm=kind, **options)
+        widths, how = [0.5] * len(sizes), Execution(engine=engine)
+        return run(model, task, widths, rounds=1, training=training, execution=how)
+
+    ends_in_one = [n % batch_size == 1 or batch_size == 1 for n in sizes]
+    if not any(ends_in_one):
+        assert not train(batch_size=batch_size).events
+        return
+    with pytest.raises(InputError, match="a batch of one sample is left") as caught:
+        train(batch_size=batch_size)
+    if batch_size == 1:
+        assert "use larger batches" in str(caught.value)
+    elif max(sizes) > 1:
+        history = train(batch_size=batch_size, drop_last="single")
+        dropped = [event.client for event in history.events]
+        assert dropped == [client for client, n in enumerate(sizes) if n == 1]
+        assert np.isfinite(history.test_loss).all()
+
+
+def test_batches_that_are_left_out_must_leave_some():
+    with pytest.raises(InputError, match=r"drop_last = True leaves no client a batch of 32.* 20 "):
+        run(
+            NormedMLP(),
+            task_of_sizes((20, 9)),
+            [0.5] * 2,
+            rounds=1,
+            training=LocalTraining(drop_last=True),
+        )
+
+
+@pytest.mark.parametrize("value", ["one", None, 1, 0, 2])
+def test_drop_last_is_checked(value):
+    with pytest.raises(InputError, match=r'drop_last = .* must be False, True or "single"'):
+        LocalTraining(drop_last=value)
 
 
 def test_bad_options(model, task):
