@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,8 +79,14 @@ _FAILURES = (
 def main() -> None:
     """Run the command line; a user's mistake gives one line on stderr, never a traceback."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        errors.print(f"[bold yellow]warning:[/] {escape(str(message))}")
+
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            app()
     except _FAILURES as error:
         errors.print(f"[bold red]failed:[/] {escape(str(error))}")
         sys.exit(1)
@@ -230,7 +237,12 @@ def _problem(
 
 
 def _limits(coverage: list[str] | None, fairness: str | None) -> list[Constraint]:
-    shares = dict(_pair(text) for text in coverage or ())
+    shares: dict[float, float] = {}
+    for text in coverage or ():
+        width, share = _pair(text)
+        if width in shares:
+            raise InputError(f"--coverage names width {width:g} twice: leave one out")
+        shares[width] = share
     limits: list[Constraint] = [Coverage(shares)] if shares else []
     return limits if fairness is None else [*limits, Fairness(fairness)]
 

@@ -51,6 +51,22 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return call
 
 
+def test_what_a_file_was_read_with_is_said_in_one_line(run, clients: Path) -> None:
+    text = (
+        clients.read_text(encoding="utf-8")
+        .replace(",", ";")
+        .replace("phone", "t\u00e9l\u00e9phone")
+    )
+    clients.write_bytes(text.encode("cp1252"))
+    ran = run("allocate", clients, "--json")
+    assert ran.code == 0
+    assert "t\u00e9l\u00e9phone" in json.loads(ran.out)["widths"]
+    lines = ran.err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["warning", "warning"]
+    assert "read as cp1252" in lines[0]
+    assert "semicolons" in lines[1]
+
+
 def test_solvers_are_listed(run) -> None:
     ran = run("solvers")
     assert ran.code == 0
@@ -205,6 +221,11 @@ def test_compare_shows_a_verdict(run, clients: Path) -> None:
         ),
         (("allocate", "CLIENTS", "--score", "magic"), 2, "--score 'magic'"),
         (("allocate", "CLIENTS", "--coverage", "0.8"), 2, "WIDTH=SHARE"),
+        (
+            ("allocate", "CLIENTS", "--coverage", "0.8=0.5", "--coverage", "0.80=0.1"),
+            2,
+            "--coverage names width 0.8 twice",
+        ),
         (("allocate", "CLIENTS", "--fairness", "utopian"), 2, "maxmin, leximin"),
         (("allocate", "CLIENTS", "--fairness", "leximin", "--solver", "highs"), 2, "use exact"),
         (("allocate", "CLIENTS", "--coverage", "0.7=0.1"), 2, "not in the menu"),
