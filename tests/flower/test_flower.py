@@ -216,7 +216,8 @@ def test_nobody_answers_and_the_model_stays() -> None:
     def lost(message: Message, reply: Message) -> Message | None:
         return None if message.metadata.message_type == "train" else reply
 
-    found = serve(model(), LocalGrid(client, ALL, lost), settings(rounds=2))
+    with pytest.warns(UserWarning, match="no update was left, the model is kept"):
+        found = serve(model(), LocalGrid(client, ALL, lost), settings(rounds=2))
     assert all(torch.equal(found.weights[name], t) for name, t in model().state_dict().items())
     assert [event.kind for event in found.events].count("empty") == 2
 

@@ -39,6 +39,7 @@ OFF = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of what it will do
 }
 
 
@@ -222,7 +223,8 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
 def test_a_study_on_ray_has_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in OFF.items():
+        monkeypatch.setenv(name, value)
     import ray
 
     settings = {"policies": ["uniform", "hasa"], "seeds": (0, 1), "rounds": 2, "batch_size": 8}
