@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import environment, problems
+from support import environment
 from support.hard_problems import hard, stubborn, trap
 
 import hasa_opt as hasa
@@ -16,6 +16,7 @@ from hasa_opt._utils import isolated
 from hasa_opt.errors import InputError, PrecisionError
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Request
+from hasa_opt.testing import problems
 
 SOLVERS = ["cpsat", "scip"]
 BEST = 1408.610467713543  # of hard(), by HiGHS and CBC at zero gap

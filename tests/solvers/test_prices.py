@@ -9,7 +9,6 @@ from importlib import import_module
 import networkx as nx
 import numpy as np
 import pytest
-from conftest import brute_force
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import TIMES
@@ -24,6 +23,7 @@ from hasa_opt.solvers.bounds.dual import Dual, Prices, best_prices, priced, prom
 from hasa_opt.solvers.bounds.programs import linear_program
 from hasa_opt.solvers.bounds.relaxation import hull_steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
+from hasa_opt.testing import best_objective
 
 LAW = settings(
     max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -84,7 +84,7 @@ def test_any_prices_give_a_bound(kind: str, seed: int, extended: bool) -> None:
     problem = limited_problem(kind, seed, n_clients=(1, 6), n_widths=(1, 4))
     if extended:
         problem = two_sided(problem, rng)
-    best = brute_force(problem)
+    best = best_objective(problem)
     if best is None:
         return
     prices = any_prices(problem, rng)
