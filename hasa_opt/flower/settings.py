@@ -15,7 +15,7 @@ from hasa_opt._utils.files import made_directory, write_text
 from hasa_opt.errors import InputError
 from hasa_opt.federated import SCHEMES, LocalTraining, Participation, Server
 from hasa_opt.federated.settings import MAX_UPDATE_NORM, check_choice
-from hasa_opt.policies import read_policy
+from hasa_opt.policies import MENU, read_policy
 from hasa_opt.rules.scores import SCORES
 
 __all__ = ["PREFIX", "AppData", "Settings", "write_app"]
@@ -79,7 +79,7 @@ class Settings:
     rounds: int = 10
     policy: str = "optimal"
     budget: float = 0.5
-    widths: str = "0.2, 0.35, 0.5, 0.65, 0.8"
+    widths: str = ", ".join(map(str, MENU))
     score: str = "jensen_shannon"
     aggregation: str = "full"
     weight_power: float = 1.0
