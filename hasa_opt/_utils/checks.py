@@ -45,7 +45,7 @@ _CONVERSION = (TypeError, ValueError, OverflowError, ArithmeticError)
 
 
 def expect(value: object, kind: type, what: str, *, package: str = "hasa_opt") -> None:
-    """Refuse a value that is no instance of a class, which users find in a package.
+    """Refuse a value of another class than the one that is asked for.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def sequence(values: Any, what: str) -> tuple[Any, ...]:
     try:
         return tuple(values)
     except TypeError as error:
-        raise InputError(f"{what} {values!r} is no sequence: give a list or a tuple") from error
+        raise InputError(f"{what} {values!r} is not a sequence: give a list or a tuple") from error
 
 
 def several(values: Any, what: str) -> tuple[Any, ...]:
@@ -205,7 +205,7 @@ def _unboxed(
     for at, value in np.ndenumerate(values):
         number = _as_whole(value)
         if number is None:
-            raise InputError(f"{place(at, value)} is no whole number that is known{remedy}")
+            raise InputError(f"{place(at, value)} is not a known whole number{remedy}")
         if abs(number) > _LARGEST:
             raise InputError(f"{place(at, value)} exceeds the largest 64-bit integer{remedy}")
         numbers[at] = number

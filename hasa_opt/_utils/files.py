@@ -110,8 +110,8 @@ def writing(file: str | PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
         raise _not_written(path, error) from error
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{path}: {error.object[error.start : error.end]!r} is no character that a file can "
-            "hold (half of a surrogate pair): was the text decoded by the right encoding?"
+            f"{path}: {error.object[error.start : error.end]!r} cannot be stored as "
+            "UTF-8 (half of a surrogate pair): was the text decoded by the right encoding?"
         ) from error
     finally:
         with suppress(OSError):

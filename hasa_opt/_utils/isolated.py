@@ -48,7 +48,7 @@ def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[
     ----------
     target : str
         ``"module:function"``.
-    *arguments
+    *arguments : objects
         What the function takes; anything that can be pickled.
     deadline : Deadline, optional
         When the process is ended, with the call in it.
@@ -150,7 +150,7 @@ def _stop_at_exit() -> None:
 def serve() -> None:
     """Answer calls from stdin on stdout until stdin closes."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a solver prints is no answer
+    os.dup2(2, 1)  # a solver's own output is kept apart from the answers
     while True:
         try:
             target, arguments = pickle.load(sys.stdin.buffer)

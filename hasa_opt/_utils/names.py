@@ -41,7 +41,9 @@ def tidy(name: object) -> str:
     if isinstance(name, Integral) and not isinstance(name, bool):
         return str(int(name))
     if not isinstance(name, str):
-        raise InputError(f"{name!r} is no name but a {type(name).__name__}: give a string")
+        raise InputError(
+            f"{name!r} is a {type(name).__name__}, but a name is a string: write it as one"
+        )
     if name.isascii() and name.isprintable():
         return name.strip()
     plain = unicodedata.normalize("NFC", str(name).translate(_SAME)).strip()
@@ -63,7 +65,7 @@ def name_list(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        Naming the row of a value that is no name.
+        Naming the row of a value that cannot be a name.
     """
     if isinstance(values, str):
         raise InputError(f"{what} is one string: give a sequence of strings")

@@ -89,7 +89,7 @@ class Registry(MutableMapping[str, Member]):
 
     @property
     def ours(self) -> Mapping[str, Member]:
-        """Members that are no entry points, found without a look at other packages."""
+        """Members of this package, found without a look at other packages."""
         return self._ours
 
     def added(self) -> dict[str, EntryPoint]:

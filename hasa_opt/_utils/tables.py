@@ -162,7 +162,7 @@ def read_table(
     Raises
     ------
     InputError
-        If the source cannot be read, is no text, holds no row, or has a quote that is never closed
+        If the source cannot be read or is empty, is not text, or has a quote that is never closed
         or a row with more or fewer cells than the header; the message names the line.
     """
     name, data = _content(source)
@@ -228,7 +228,7 @@ def _unzipped(name: str, data: bytes) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name} is no whole gzip file ({error}): compress it again") from error
+        raise InputError(f"{name} is a damaged gzip file ({error}): compress it again") from error
 
 
 def _decoded(name: str, data: bytes, encoding: str | None) -> tuple[str, str]:

@@ -113,8 +113,20 @@ class Clients(Shown):
             Non-negative whole numbers.
         samples : (n_clients,) integers, optional
             Default: the sum of each row, which is right when each sample carries one label.
-        max_width, names, site, labels
-            As in :class:`Clients`.
+        max_width : (n_clients,) floats in (0, 1], optional
+            As in :class:`Clients`; so are the others.
+        names : n_clients distinct strings or whole numbers, optional
+        site : n_clients strings or whole numbers, optional
+        labels : n_labels distinct strings or whole numbers, optional
+
+        Returns
+        -------
+        Clients
+
+        Raises
+        ------
+        InputError
+            As for :class:`Clients`.
         """
         if samples is None:
             counts = checked_counts(counts, Rows(None))
@@ -293,7 +305,7 @@ def _caps(values: npt.ArrayLike, length: int, label: Rows) -> FloatArray:
     if given.dtype.kind == "O":
         for row, value in enumerate(given):
             if not isinstance(value, Real):
-                raise InputError(f"{label(row)}, column 'max_width': {value!r} is no number")
+                raise InputError(f"{label(row)}, column 'max_width': {value!r} is not a number")
     caps = widened(given)
     if caps.shape[0] != length:
         raise InputError(f"column 'max_width' has {caps.shape[0]} rows, 'samples' has {length}")

@@ -65,8 +65,14 @@ def read(
 
     Parameters
     ----------
-    path, encoding, delimiter
-        As for :meth:`Clients.read_csv`.
+    path : path, or file open for reading
+        As for :meth:`Clients.read_csv`; so are the others.
+    encoding : str, optional
+    delimiter : str, optional
+
+    Returns
+    -------
+    dict of str to column
 
     Raises
     ------

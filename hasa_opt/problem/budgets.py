@@ -67,7 +67,7 @@ class Budget:
         Raises
         ------
         InputError
-            If the limit is no whole number, or the rounds are not at least 1.
+            If the limit is not a whole number, or the rounds are below 1.
         """
         most = whole(self.limit, f"Budget limit {self.limit!r} of {self.name}")
         rounds = whole(self.rounds, f"Budget rounds {self.rounds!r} of {self.name}")
@@ -309,8 +309,8 @@ class SiteBudgets:
     Raises
     ------
     InputError
-        When the problem is built, for a tree that is no arborescence, a site that is not in it,
-        or a limit that is no whole number.
+        When the problem is built, for a tree that is not an arborescence, a site outside the
+        tree, or a limit that is not a whole number.
     """
 
     tree: nx.DiGraph

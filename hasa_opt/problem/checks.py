@@ -73,7 +73,7 @@ def known_constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ..
     for item in kept:
         if isinstance(item, type) or not _states_something(item):
             raise InputError(
-                f"{item!r} is no constraint: give, for example, Coverage({{0.8: 0.1}})"
+                f"{item!r} is not a constraint: give, for example, Coverage({{0.8: 0.1}})"
             )
     preferences = [item for item in kept if isinstance(item, Preference)]
     if len(preferences) > 1:

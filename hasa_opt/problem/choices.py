@@ -250,8 +250,8 @@ class Switches:
     Parameters
     ----------
     previous : Allocation, mapping of client name to option name or width, or (n_clients,) widths
-        What each client had before. The first two are matched by name: whoever joined since is no
-        change, and whoever left does not count. Bare widths are in the order of the clients.
+        What each client had before. The first two are matched by name: whoever joined or
+        left since does not count as a change. Bare widths are in the order of the clients.
     at_most : int
 
     Raises
@@ -272,7 +272,7 @@ class Switches:
 
 
 def _kept_options(previous: Any, terms: Terms) -> BoolArray:
-    """Which options are no change for each client, ``(n_clients, m)``: all for newcomers."""
+    """Options that count as unchanged for each client, ``(n_clients, m)``: all for newcomers."""
     what = "Switches: previous widths"
     if by_name(previous, terms.menu):
         before = client_options(previous, terms.clients, "Switches: previous options")

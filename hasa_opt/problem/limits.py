@@ -91,7 +91,7 @@ class Terms:
         Raises
         ------
         InputError
-            For a key that is no client, that may be two, or for two keys of one client.
+            For a key that names no client, a key that may name two, or two keys of one client.
         """
         keys: dict[int, Any] = {}
         for key, its_value in items(given, what, value):
@@ -204,8 +204,8 @@ class Row:
 
     def total(self, choice: IntArray) -> int:
         """Left-hand side for one allocation."""
-        own = choice[self.at]
-        return int(self.coefficients[np.arange(own.size), own].sum())
+        chosen = choice[self.at]
+        return int(self.coefficients[np.arange(chosen.size), chosen].sum())
 
     def excess(self, choice: IntArray) -> int:
         """By how much an allocation breaks the limit; 0 if it holds."""
@@ -254,8 +254,8 @@ class RobustRow(Row):
 
     def total(self, choice: IntArray) -> int:
         """Left-hand side in the worst case for one allocation."""
-        own = choice[self.at]
-        worst = np.sort(self.deviation[np.arange(own.size), own])[::-1]
+        chosen = choice[self.at]
+        worst = np.sort(self.deviation[np.arange(chosen.size), chosen])[::-1]
         return super().total(choice) + int(worst[: self.gamma].sum())
 
 

@@ -194,8 +194,9 @@ class Menu:
             differ between clients, and what has no row is not allowed.
         costs : sequence of str
             Columns of whole numbers, one for each resource. All other columns are attributes.
-        per, full
-            As for :class:`Menu`.
+        per : {"client", "sample"}, optional
+            As for :class:`Menu`; so is the next one.
+        full : str, optional
 
         Raises
         ------
@@ -450,5 +451,5 @@ def _allowed(given: npt.ArrayLike, size: int) -> BoolArray:
 
 def _known(name: str, options: tuple[str, ...], what: str) -> str:
     if tidy(name) not in options:
-        raise InputError(f"{what}={name!r} is no option: choose one of {listed(options, repr)}")
+        raise InputError(f"{what}={name!r} is not an option: choose one of {listed(options, repr)}")
     return tidy(name)

@@ -219,7 +219,7 @@ def _parsed(table: Table, name: str, kind: type) -> list[Any]:
             value = kind(text)
         except ValueError:
             raise table.fail(
-                row, name, f"{text!r} is no {kind.__name__}: write the file again"
+                row, name, f"{text!r} is not a {kind.__name__}: write the file again"
             ) from None
         if kind is int and abs(value) > _LARGEST:
             raise table.fail(row, name, f"{text} exceeds 64 bits: write the file again")

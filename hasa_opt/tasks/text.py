@@ -102,7 +102,7 @@ def tokenize(text: str, *, max_tokens: int = 12, tokenizer: Tokenizer = "words")
 
 
 def _is_encodable(token: str) -> bool:
-    """False for half of a surrogate pair, which is no character."""
+    """Whether UTF-8 can hold a token; it cannot hold half of a surrogate pair."""
     return not any(unicodedata.category(sign) == "Cs" for sign in token)
 
 
@@ -127,8 +127,11 @@ def text_csv(
         With a header row; in text or binary mode, gzipped or not.
     text, client : str
         The columns that hold the text and the name of the client that owns it.
-    seed, min_count, max_tokens, tokenizer
-        As in :func:`build`.
+    seed : int
+        As in :func:`build`; so are the next three.
+    min_count : int
+    max_tokens : int
+    tokenizer : {"words", "characters"} or function
     encoding : str, optional
         Default: UTF-8 where the bytes are that, or what a byte-order mark says; else the
         likeliest, with a warning that says which.
@@ -232,7 +235,7 @@ def build(
     ------
     InputError
         For an option outside its range, a single client, two names of one client, a client with
-        too few texts, or a text that is no string.
+        too few texts, or a text that is not a string.
     """
     check_options(min_count, max_tokens)
     usable = _deduplicate(_checked(name, texts), max_tokens, tokenizer)

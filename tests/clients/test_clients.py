@@ -193,9 +193,11 @@ def test_nullable_and_big_integers_are_numbers():
     assert Clients(column).samples.tolist() == [2**53 + 1, 7]
     frame = pandas.DataFrame({"x": column, "y": pandas.Series([1, 2], dtype="UInt8")})
     assert Clients([1, 1], counts=frame).counts.tolist() == [[2**53 + 1, 1], [7, 2]]
-    with pytest.raises(InputError, match=r"row 1, column 'max_width': <NA> is no number"):
+    with pytest.raises(InputError, match=r"row 1, column 'max_width': <NA> is not a number"):
         Clients([1, 1], max_width=np.array([0.5, pandas.NA], dtype=object))
-    with pytest.raises(InputError, match=r"row 1, column 'samples': <NA> is no whole number"):
+    with pytest.raises(
+        InputError, match=r"row 1, column 'samples': <NA> is not a known whole number"
+    ):
         Clients(np.array([3, pandas.NA], dtype=object))
     assert Clients([Decimal(3), Fraction(4), 5.0]).samples.tolist() == [3, 4, 5]
     with pytest.raises(InputError, match="row 1, column 'samples': 1180591620717411303424 exceeds"):

@@ -132,7 +132,7 @@ def test_rows_of_named_clients_are_matched_by_name():
         ({"per": "round"}, 'must be "client" or "sample"'),
         ({"per": {"watts": "client"}}, "per names 'watts'"),
         ({"per": None}, 'say per="client"'),
-        ({"full": "huge"}, "full='huge' is no option"),
+        ({"full": "huge"}, "full='huge' is not an option"),
         ({"attributes": {"width": [0, 0.5, 1.5]}}, r"width 1.5 of option 2 must lie in \[0, 1\]"),
         ({"attributes": {"width": [0, 0.5]}}, "width"),
         ({"allowed": [[True, True]] * 3}, r"\(n_clients, 3\)"),

@@ -448,7 +448,7 @@ BAD = [
     (Robust(1, [0.5, 1, 1]), r"deviation 0\.5 at \(0,\).*choose an integer unit"),
     (Robust(1, [1, 2]), r"shape \(2,\): give a share such as 0\.2, \(3,\) or \(3, 4\)"),
     (Robust(1, 3), r"shape \(\): give a share"),
-    (Robust(1, None), r"deviation None at \(\) is no whole number"),
+    (Robust(1, None), r"deviation None at \(\) is not a known whole number"),
     (Robust(1, [2**61] * 3), r"largest total .* exceeds 2\*\*62.*larger units"),
 ]
 

@@ -165,7 +165,7 @@ def test_a_file_has_one_line_per_policy_seed_and_client(tmp_path: Path) -> None:
     ("change", "words"),
     [
         (lambda text: text.replace("own,", "mine,", 1), "has no column own"),
-        (lambda text: text.replace("0.1,", "x,", 1), "line 2, column 'own': 'x' is no float"),
+        (lambda text: text.replace("0.1,", "x,", 1), "line 2, column 'own': 'x' is not a float"),
         (lambda text: text.rsplit("\n", 2)[0], "0 lines for policy hasa, seed 7, client d"),
         (lambda text: text + text.splitlines()[1], "2 lines for policy uniform, seed 4, client a"),
         (lambda text: text.splitlines()[0], "no lines below its header"),

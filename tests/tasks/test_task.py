@@ -186,7 +186,7 @@ NONE = Split(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
         ({"validation": (Split(FEATURES, CLASSES), NONE)}, "validation split of client 'b' is emp"),
         ({"train": Lazy([4, 4, 4], lambda row: Split(FEATURES, CLASSES))}, "'train' has 3 entries"),
         ({"train": ((FEATURES, CLASSES), (FEATURES, CLASSES))}, "client 'a' is a tuple"),
-        ({"train": Split(FEATURES, CLASSES)}, r"train Split\(inputs \(4, 3\).* is no sequence"),
+        ({"train": Split(FEATURES, CLASSES)}, r"train Split\(inputs \(4, 3\).* is not a sequence"),
         ({"counts": np.ones((3, 4), dtype=np.int64)}, "'counts' has 3 rows"),
         ({"counts": np.full((2, 4), 0.5)}, r"client|row 0 \('a'\).*whole number"),
         ({"counts": -np.ones((2, 4), dtype=np.int64)}, r"row 0 \('a'\).*-1 is negative"),

@@ -267,7 +267,7 @@ def test_global_random_state_is_left_alone() -> None:
         ({"only": ["a b"]}, {}, "one client, 'only'"),
         ({**sample_texts(), "tiny": ["a b", "A, B!", "c"]}, {}, "client 'tiny' has 1 distinct"),
         ({"a": ["a b"], "a ": ["c d"]}, {}, "row 1, t: client names: 'a ' already names row 0"),
-        ({"a": ["a b"], None: ["c d"]}, {}, "row 1, t: client names: None is no name"),
+        ({"a": ["a b"], None: ["c d"]}, {}, "row 1, t: client names: None is a NoneType"),
         ({"a": "a b c", "b": ["c d"]}, {}, "client 'a' has one string"),
         ({"a": ["a b", float("nan")], "b": ["c d"]}, {}, "text 1 of client 'a' is nan"),
         (["a b", "c d"], {}, "texts are a list"),
