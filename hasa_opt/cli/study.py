@@ -273,6 +273,6 @@ def new(
         f"{directory}: a Flower app for {len(loaded)} clients of {loaded.name}",
         f"  {directory / 'supernet_app' / 'task.py'}: the model, and the data of each device",
         f"  {directory / 'pyproject.toml'}: the settings",
-        f"simulate it: cd {directory} && make simulate",
+        f"simulate it: cd {shlex.quote(str(directory))} && make simulate",
     )
     Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
