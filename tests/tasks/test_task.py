@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import hasa_opt as hasa
+from hasa_opt import federated
 from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
+from hasa_opt.models import MLP
 from hasa_opt.tasks import Lazy, Split, Task
 from hasa_opt.tasks.text import build
 
@@ -201,6 +204,47 @@ NONE = Split(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
 def test_a_task_refuses_parts_that_disagree(changes, message) -> None:
     with pytest.raises(InputError, match=message):
         make_task(**changes)
+
+
+ENTRIES = {
+    "run": lambda task: federated.run(MLP(3, 4), task, [0.5, 0.5], rounds=1),
+    "study": lambda task: hasa.Study(task, MLP(3, 4)),
+    "probe": lambda task: hasa.probe(MLP(3, 4), task, [0.5, 1.0], 2, 0),
+    "pilot": lambda task: hasa.pilot(MLP(3, 4), task, {"a": [0.5] * 2, "b": [0.2, 0.8]}, 2, 0),
+}
+
+
+@pytest.mark.parametrize("enter", ENTRIES.values(), ids=ENTRIES)
+@pytest.mark.parametrize("given", [[Split(FEATURES, CLASSES)], None, "digits"])
+def test_what_is_no_task_is_refused_wherever_a_task_goes(enter, given) -> None:
+    with pytest.raises(InputError, match=f"task is a {type(given).__name__}: give a"):
+        enter(given)
+
+
+# ------------------------------------------------------------------------------- types of inputs
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_task_trains_models_of_the_type_of_its_inputs(dtype) -> None:
+    split = Split(FEATURES.to(dtype), CLASSES)
+    task = make_task(**dict.fromkeys(PARTS, (split, split)))
+    history = federated.run(MLP(3, 4).to(dtype), task, [0.5, 1.0], rounds=1)
+    assert {tensor.dtype for tensor in history.weights.values()} == {dtype}
+    with pytest.raises(InputError, match=f"the model's weights are torch.float32.*{dtype}"):
+        federated.run(MLP(3, 4), task, [0.5, 1.0], rounds=1)
+
+
+@given(st.sampled_from([torch.bfloat16, torch.float32]), st.integers(0, 3), st.integers(0, 2))
+def test_the_checksum_of_a_task_tells_inputs_apart(dtype, row, column) -> None:
+    def checksum(inputs: Tensor) -> str:
+        split = Split(inputs, CLASSES)
+        return make_task(**dict.fromkeys(PARTS, (split, split))).checksum
+
+    inputs = FEATURES.to(dtype)
+    changed = inputs.clone()
+    changed[row, column] += 0.5
+    assert checksum(inputs) == checksum(inputs.clone())
+    assert checksum(inputs) != checksum(changed)
 
 
 # ------------------------------------------------------------------------------- negative targets
