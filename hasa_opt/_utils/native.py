@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from tempfile import TemporaryFile
 
-__all__ = ["Watch", "stdout_aside", "stdout_watched"]
+__all__ = ["Watch", "own_stdout", "stdout_aside", "stdout_watched"]
 
 _STDOUT, _STDERR = 1, 2
 
@@ -19,11 +19,36 @@ _STDOUT, _STDERR = 1, 2
 def stdout_aside() -> Iterator[None]:
     """Send what is written to the standard output of this process to its standard error.
 
-    This holds for all threads and for processes that are started meanwhile; Python's own
-    ``sys.stdout`` writes there too. Keep it short.
+    This holds for all threads and for processes that are started meanwhile, and for Python's own
+    ``sys.stdout`` where that is the standard output of the process.
     """
     with _sent_to(_STDERR):
         yield
+
+
+@contextmanager
+def own_stdout() -> Iterator[None]:
+    """Keep standard output for what this program prints; all else goes to standard error.
+
+    Characters that the output cannot encode become question marks. Where ``sys.stdout`` is not
+    the standard output of the process, as in a notebook, only that is seen to.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    before = sys.stdout
+    if not isinstance(before, TextIOWrapper) or before.fileno() != _STDOUT:
+        yield
+        return
+    with _sent_to(_STDERR) as kept:
+        ours = os.fdopen(os.dup(kept), "w", encoding=before.encoding, errors=before.errors)
+        sys.stdout = ours
+        try:
+            yield
+        finally:
+            sys.stdout = before
+            with suppress(BrokenPipeError):  # whoever reads has seen enough
+                ours.close()
 
 
 class Watch:
@@ -52,16 +77,17 @@ def stdout_watched() -> Iterator[Watch]:
 
 
 @contextmanager
-def _sent_to(descriptor: int) -> Iterator[None]:
+def _sent_to(descriptor: int) -> Iterator[int]:
+    """Let standard output lead elsewhere; gives the descriptor of where it led to."""
     _flush()
     try:
         kept = os.dup(_STDOUT)
     except OSError:  # There is no standard output.
-        yield
+        yield _STDOUT
         return
     try:
         os.dup2(descriptor, _STDOUT)
-        yield
+        yield kept
     finally:
         _flush()
         os.dup2(kept, _STDOUT)

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import file_target, writing
+from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     MENU,
@@ -84,7 +85,7 @@ def main() -> None:
         errors.print(f"[bold yellow]warning:[/] {escape(str(message))}")
 
     try:
-        with warnings.catch_warnings():
+        with own_stdout(), warnings.catch_warnings():
             warnings.showwarning = show
             app()
     except _FAILURES as error:

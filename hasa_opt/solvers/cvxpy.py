@@ -16,6 +16,7 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.bounds.programs import silent_highs
 
 __all__ = ["TERMINATIONS", "CvxpyBackend", "proportional_fair"]
 
@@ -44,6 +45,7 @@ class CvxpyBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to HiGHS by their own names."""
+        silent_highs()  # it greets once for a process, and CVXPY does not keep it from doing so
         model = request.linear_model()
         n_choices = model.client.size
         chosen = cp.Variable(n_choices, boolean=True)

@@ -14,7 +14,7 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solvers.bounds.programs import pass_model
+from hasa_opt.solvers.bounds.programs import pass_model, silent_highs
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
@@ -47,7 +47,7 @@ class HighsBackend:
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut; Ctrl-C ends with the incumbent."""
         model = request.linear_model()
-        solver = highspy.Highs()
+        solver = silent_highs()
         _set_options(solver, request, model)
         pass_model(
             solver, model.objective, model.matrix, model.lower, model.upper, model.column_upper,

@@ -6,10 +6,12 @@ into an :class:`Answer`. It claims; :func:`hasa_opt.solve` verifies.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt._utils.native import stdout_aside
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import (
     HasaError,
@@ -258,6 +260,7 @@ def ask(name: str, request: Request) -> Answer:
     """Run a backend; whatever it raises or returns becomes an answer that claims nothing.
 
     Where one that takes a warm start is stopped without an allocation, the start is its answer.
+    With options of its own it may write a log, which goes to standard error.
 
     Raises
     ------
@@ -269,7 +272,8 @@ def ask(name: str, request: Request) -> Answer:
     record = find_solver(name)
     backend = record.load()
     try:
-        answer = backend.solve(request.problem, request)
+        with stdout_aside() if request.options else nullcontext():
+            answer = backend.solve(request.problem, request)
     except KeyboardInterrupt:
         if Capability.INTERRUPT not in record.capabilities:
             raise

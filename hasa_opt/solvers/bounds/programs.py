@@ -15,6 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.native import stdout_aside
 from hasa_opt.problem.linear import LinearModel
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "linear_program",
     "maximise",
     "pass_model",
+    "silent_highs",
 ]
 
 _BITS = 20
@@ -82,6 +84,18 @@ class Vertex:
     links: FloatArray
 
 
+def silent_highs() -> highspy.Highs:
+    """Make a HiGHS that writes nothing to standard output.
+
+    From release 1.16 on the first one of a process prints a greeting while it is made, before it
+    can be told to be silent.
+    """
+    import highspy
+
+    with stdout_aside():
+        return highspy.Highs()
+
+
 def maximise(
     objective: FloatArray,
     matrix: sp.csr_array,
@@ -97,7 +111,7 @@ def maximise(
     unit = _units(matrix)
     if (unit > 1).any():
         matrix = sp.csr_array(sp.diags_array(1 / unit) @ matrix)
-    solver = highspy.Highs()
+    solver = silent_highs()
     for name, value in {"output_flag": False, "threads": 1, **options}.items():
         solver.setOptionValue(name, value)
     pass_model(solver, objective, matrix, lower / unit, upper / unit, column_upper, integral)

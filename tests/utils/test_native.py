@@ -1,0 +1,162 @@
+"""Standard output is the caller's alone, whatever compiled libraries write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import environment
+
+import hasa_opt as hasa
+from hasa_opt._utils.native import stdout_watched
+
+SOLVERS = [record.name for record in hasa.solvers() if record.available]
+
+GREETING = """
+import ctypes, highspy
+printf = ctypes.CDLL(None).printf
+
+class Greeting(highspy.Highs):
+    met = False
+    def __init__(self):
+        if not Greeting.met:
+            printf(b"Running HiGHS 1.16.0\\n")
+        Greeting.met = True
+        super().__init__()
+
+highspy.Highs = Greeting
+"""
+"""What HiGHS does from release 1.16 on: the first of a process greets, through the C library."""
+
+SOLVE = """
+import json, sys
+import hasa_opt as hasa
+problem = hasa.AllocationProblem.build(
+    hasa.Clients([3, 4]), widths=(0.5, 1.0), budget=1, utility=hasa.utility.alpha_fair(),
+    constraints=[hasa.Quota({1.0: 1})] if NAME != "greedy" else (),
+)
+result = hasa.solve(problem, NAME, **OPTIONS)
+print(json.dumps(result.has_solution))
+"""
+
+ALLOCATE = """
+import sys
+from hasa_opt.cli import main
+sys.argv = ["hasa-opt", "allocate", "clients.csv", "--json", *sys.argv[1:]]
+main()
+"""
+
+NOISY = """
+import os
+from hasa_opt import Termination
+from hasa_opt.solvers.registry import Answer, SolverRecord
+import numpy as np
+
+class Noisy:
+    def solve(self, problem, request):
+        os.write(1, b"a banner\\n")
+        return Answer(Termination.GAP_REACHED, np.zeros(len(problem), dtype=np.int64))
+
+RECORD = SolverRecord("noisy", Noisy, "prints")
+"""
+
+
+def ran(code: str, *arguments: str, place: Path | None = None, **more: str):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        capture_output=True, env=environment(**more), cwd=place, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_backend_writes_to_standard_output(solver: str) -> None:
+    done = ran(f"{GREETING}\nNAME, OPTIONS = {solver!r}, {{}}\n{SOLVE}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) is True
+    assert done.stdout.count(b"\n") == 1
+
+
+LOGS = {
+    "highs": {"output_flag": True},
+    "cvxpy": {"output_flag": True},
+    "pulp": {"pulp_solver": "HiGHS"},
+    "scip": {"display/verblevel": 4},
+    "cpsat": {"log_search_progress": True},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [name for name in LOGS if name in SOLVERS])
+def test_a_log_that_was_asked_for_goes_elsewhere(solver: str) -> None:
+    done = ran(f"{GREETING}\nNAME, OPTIONS = {solver!r}, {LOGS[solver]!r}\n{SOLVE}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) is True
+    if solver in ("highs", "cpsat"):
+        assert len(done.stderr) > 200  # the log
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    (tmp_path / "clients.csv").write_text(
+        "name,samples,count:a,count:b\n\u624b\u673a,50,40,10\ncaf\u00e9 \u2212,60,20,40\n",
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+def noisy(fleet: Path) -> None:
+    facts = fleet / "noisy-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text("[hasa_opt.solvers]\nnoisy = noisy:RECORD\n")
+    (fleet / "noisy.py").write_text(NOISY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(), ("--solver", "highs", "--coverage", "0.8=0.1")])
+def test_the_command_line_prints_json_alone(fleet: Path, arguments: tuple[str, ...]) -> None:
+    done = ran(f"{GREETING}\n{ALLOCATE}", *arguments, place=fleet)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["termination"] == "optimal"
+
+
+def test_a_backend_of_another_package_may_print_what_it_likes(fleet: Path) -> None:
+    noisy(fleet)
+    done = ran(ALLOCATE, "--solver", "noisy", place=fleet)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["solver"] == "noisy"
+    assert b"a banner" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_an_output_that_lacks_a_character_gets_a_question_mark(fleet: Path, encoding: str) -> None:
+    code = ALLOCATE.replace('"--json", ', "")
+    done = ran(code, "--solver", "greedy", place=fleet, PYTHONIOENCODING=encoding, COLUMNS="90")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode(encoding)
+    assert "??" in text
+    assert "caf" in text
+    assert ("caf\u00e9" in text) == (encoding == "cp1252")
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(fleet: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", ALLOCATE, "--solver", "greedy"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=fleet
+    )
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.wait(timeout=60)
+
+
+def test_what_is_watched_is_kept_from_the_output(capfd: pytest.CaptureFixture[str]) -> None:
+    with stdout_watched() as watch:
+        print("by Python")
+        subprocess.run([sys.executable, "-c", "print('by a child')"], check=True)
+    assert sorted(watch.text.split("\n")) == ["", "by Python", "by a child"]
+    assert capfd.readouterr().out == ""
