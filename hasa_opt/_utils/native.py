@@ -37,7 +37,7 @@ def own_stdout() -> Iterator[None]:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     before = sys.stdout
-    if not isinstance(before, TextIOWrapper) or before.fileno() != _STDOUT:
+    if not isinstance(before, TextIOWrapper) or not _leads_out(before):
         yield
         return
     with _sent_to(_STDERR) as kept:
@@ -92,6 +92,14 @@ def _sent_to(descriptor: int) -> Iterator[int]:
         _flush()
         os.dup2(kept, _STDOUT)
         os.close(kept)
+
+
+def _leads_out(stream: TextIOWrapper) -> bool:
+    """Whether a stream writes to the standard output of the process."""
+    try:
+        return stream.fileno() == _STDOUT
+    except OSError:
+        return False
 
 
 def _flush() -> None:

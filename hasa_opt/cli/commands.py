@@ -65,6 +65,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    suggest_commands=False,  # click does so by itself
 )
 _MUCH = 0.5
 """Share of a ranking that sample size explains, above which the user is warned: the larger half."""

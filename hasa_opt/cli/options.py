@@ -64,6 +64,21 @@ def split_numbers(text: str, option: str) -> list[float]:
         raise InputError(f"{option} {text!r}: give numbers separated by commas") from error
 
 
+def check_reachable(budget: float, widest: float) -> None:
+    """Refuse a budget that no policy could spend.
+
+    Raises
+    ------
+    InputError
+        Naming the widest possible allocation.
+    """
+    if budget > widest:
+        raise InputError(
+            f"--budget {budget:g} is above the widest possible allocation ({widest:g}): policies "
+            "are compared where they spend it. Lower the budget or add a wider width"
+        )
+
+
 def print_json(value: Any) -> None:
     """Write a value as strict JSON to standard output."""
     json.dump(value, sys.stdout, indent=2, allow_nan=False)

@@ -23,6 +23,7 @@ from hasa_opt.cli.options import (
     TextOption,
     Widths,
     busy,
+    check_reachable,
     print_json,
     split_names,
     split_numbers,
@@ -45,7 +46,7 @@ from hasa_opt.cli.training import (
     settings,
 )
 from hasa_opt.errors import InputError, MissingExtraError
-from hasa_opt.policies import POLICIES
+from hasa_opt.policies import POLICIES, read_policy
 
 if TYPE_CHECKING:
     from hasa_opt.models import SupernetModel
@@ -111,6 +112,10 @@ def study(
 
     Finished runs and rounds are kept in the output directory: an interrupted study goes on.
     """
+    menu, names = split_numbers(widths, "--widths"), split_names(policies)
+    check_reachable(budget, max(menu, default=1.0) if budget_in == "width" else 1.0)
+    for name in names:
+        read_policy(name)
     require_learning_side()
     from hasa_opt.study import Study
 
@@ -119,12 +124,12 @@ def study(
     prepared = Study(
         loaded,
         build_model(loaded, model, hidden, embedding),
-        policies=split_names(policies),
+        policies=names,
         seeds=range(first_seed, first_seed + seeds),
         rounds_by=rounds_by,  # type: ignore[arg-type]
         budget=budget,
         budget_in=budget_in,  # type: ignore[arg-type]
-        widths=split_numbers(widths, "--widths"),
+        widths=menu,
         rounds=rounds,
         probe_rounds=probe_rounds,
         pilot_repeats=pilot_repeats,

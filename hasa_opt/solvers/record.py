@@ -80,7 +80,7 @@ class SolverRecord:
     target: str | Callable[[], Backend]
     summary: str
     requires: tuple[str, ...] = ()
-    install: str = "pip install hasa-opt"
+    install: str = ""
     capabilities: Capability = Capability.NONE
     constraints: tuple[object, ...] = ()
     alone: tuple[object, ...] = ()

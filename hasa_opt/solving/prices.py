@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, number
 from hasa_opt._utils.showing import Shown, new_table
-from hasa_opt.errors import InputError
+from hasa_opt.errors import InputError, MissingExtraError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
 from hasa_opt.solvers.bounds.dual import Prices, priced
@@ -260,8 +260,18 @@ class Frontier(Shown):
         Returns
         -------
         matplotlib Figure
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
         """
-        from matplotlib.figure import Figure
+        try:
+            from matplotlib.figure import Figure
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                "Frontier.plot() needs matplotlib, not installed here: pip install matplotlib"
+            ) from error
 
         figure = Figure(figsize=(5.2, 3.6), layout="constrained")
         axes = figure.add_subplot()

@@ -321,3 +321,38 @@ def test_help_loads_no_heavy_library() -> None:
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_mistyped_command_is_suggested_once(run) -> None:
+    ran = run("alocate")
+    assert ran.code == 2
+    assert " ".join(ran.err.replace("│", " ").split()).count("Did you mean 'allocate'?") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--budget", "5"), "budget 5 is above the widest possible allocation (0.8)"),
+        (("--budget", "0.7", "--widths", "0.2,0.6"), "budget 0.7 is above"),
+        (("--budget", "1.5", "--budget-in", "flops"), "above the widest possible allocation (1)"),
+        (("--policies", "hasa,foo"), "policy 'foo' is not known: choose from"),
+        (("--widths", "a,b"), "--widths 'a,b'"),
+    ],
+)
+def test_a_study_refuses_what_it_can_before_any_work(
+    arguments: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['hasa-opt', 'study', '-o', {str(tmp_path / 'out')!r}, *{arguments!r}]\n"
+        "from hasa_opt.cli import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert words in ran.stderr
+    assert "AssertionError" not in ran.stderr
+    assert not (tmp_path / "out").exists()
+    if "policy" in words:
+        assert "recommended" in ran.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -664,7 +666,7 @@ def test_a_conflict_is_minimal_and_its_remedy_works(known, brute):
     message = str(caught.value)
     assert "Remedy: " in message
     budget = re.search(r"raise the budget from [\d.]+ to ([\d.]*\d)", message)
-    other = re.search(r"(lower|raise) the limit of \((.*)\) from (\d+) to (\d+)", message)
+    other = re.search(r"(lower|raise) the (limit|share) of \((.*)\) from (\S+) to (\S+)", message)
     if budget:
         share = hasa.AllocationProblem.build(
             problem.clients,
@@ -675,14 +677,15 @@ def test_a_conflict_is_minimal_and_its_remedy_works(known, brute):
         )
         assert solve(share, "highs").has_solution
     else:
-        label, old, new = other[2], int(other[3]), int(other[4])
+        row = limits[other[3]]
         side = "lower" if other[1] == "lower" else "upper"
-        assert getattr(limits[label], side) == old
+        whole = row.share.of if other[2] == "share" else 1
+        old, new = (Fraction(number) * whole for number in other.group(4, 5))
+        assert getattr(row, side) == math.ceil(old)
+        new = math.ceil(new)
 
         def eased(to: int) -> float | None:
-            rows = [
-                replace(row, **{side: to}) if row.label == label else row for row in problem.rows
-            ]
+            rows = [replace(own, **{side: to}) if own is row else own for own in problem.rows]
             return brute(replace(problem, rows=tuple(rows)))
 
         assert eased(new) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,10 @@ def test_bad_budgets_are_refused(budgets: list) -> None:
 def test_a_budget_below_the_narrowest_allocation_is_infeasible() -> None:
     with pytest.raises(hasa.InfeasibleError, match=r"at least 0\.1"):
         hasa.frontier(fleet(5), [0.05, 0.5])
+
+
+def test_without_matplotlib_the_command_that_installs_it_is_named(monkeypatch):
+    line = hasa.frontier(fleet(20), [0.5])
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(hasa.errors.MissingExtraError, match=r"plot\(\).*pip install matplotlib"):
+        line.plot()
