@@ -180,20 +180,28 @@ def read_table(
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise InputError(f"delimiter {delimiter!r} must be one character, such as ';'")
     separator = delimiter or _delimiter(name, text, needed)
+    header, rows, lines = _read(name, text, separator, skipped)
+    digest = hashlib.sha256(data).hexdigest()
+    return Table(name, header, rows, lines, encoding, separator, digest)
+
+
+def _read(
+    name: str, text: str, delimiter: str, skipped: int
+) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, rows, and the line on which each row begins; blank rows are left out."""
     header: list[str] = []
     rows, lines = [], []
-    for line, row in _records(name, text, separator, skipped):
+    for line, row in _records(name, text, delimiter, skipped):
         if not any(map(str.strip, row)):
             continue
         if not header:
             header = _header(name, line, row)
             continue
-        rows.append(_fitted(name, line, row, header, separator))
+        rows.append(_fitted(name, line, row, header, delimiter))
         lines.append(line)
     if not header:
         raise InputError(f"{name} is empty: the first row must name the columns")
-    digest = hashlib.sha256(data).hexdigest()
-    return Table(name, header, rows, lines, encoding, separator, digest)
+    return header, rows, lines
 
 
 def _content(source: Source) -> tuple[str, bytes | str]:

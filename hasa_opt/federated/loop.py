@@ -35,6 +35,8 @@ from hasa_opt.federated.settings import (
 from hasa_opt.federated.units import SCHEMES
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
+from hasa_opt.problem.matching import client_widths
+from hasa_opt.problem.result import Allocation
 from hasa_opt.tasks.task import Task
 
 OnRound = Callable[[int, Mapping[str, npt.NDArray[Any]]], None]
@@ -51,7 +53,7 @@ class HasWidths(Protocol):
 def run(
     model: SupernetModel,
     task: Task,
-    allocation: npt.ArrayLike | HasWidths | Subnets,
+    allocation: npt.ArrayLike | Mapping[str, float] | HasWidths | Subnets,
     *,
     rounds: int,
     training: LocalTraining = LocalTraining(),
@@ -80,8 +82,9 @@ def run(
         Architecture and initial weights; it is not changed.
     task : Task
         The clients' data.
-    allocation : (n_clients,) floats in (0, 1], Allocation or Subnets
-        Widths, an object that has ``widths``, or subnets, which also say which units they take.
+    allocation : (n_clients,) floats in (0, 1], mapping, Allocation or Subnets
+        Widths in the order of the clients, a mapping of client name to width or an allocation,
+        both matched by name, or subnets, which also say which units they take.
     rounds : int
         Number of communication rounds.
     training, server, evaluation, participation, execution : settings objects
@@ -136,19 +139,26 @@ def run(
     return federation.history(record)
 
 
-def read_subnets(allocation: npt.ArrayLike | HasWidths | Subnets, task: Task) -> Subnets:
+def read_subnets(
+    allocation: npt.ArrayLike | Mapping[str, float] | HasWidths | Subnets, task: Task
+) -> Subnets:
     """Read what each client of a task trains.
 
     Raises
     ------
     InputError
-        If there is another number of widths, one is not in (0, 1], or the scheme is unknown.
+        If the allocation is for other clients, there is another number of widths, one is not in
+        (0, 1], or the scheme is unknown.
     """
     if isinstance(allocation, Subnets):
         check_choice("scheme", allocation.scheme, SCHEMES)
         _check_number(allocation.widths, task)
         return allocation
-    given = getattr(allocation, "widths", allocation)
+    given: Any
+    if isinstance(allocation, Allocation | Mapping):
+        given = client_widths(allocation, task.client_names, "the allocation")
+    else:
+        given = getattr(allocation, "widths", allocation)
     try:
         widths = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:

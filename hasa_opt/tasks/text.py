@@ -8,7 +8,6 @@ import html
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
@@ -159,28 +158,20 @@ def text_csv(
     texts: dict[str, list[str]] = {}
     for owner, content in zip(owners, contents, strict=True):
         texts.setdefault(owner, []).append(content)
-    file = Path(table.name)
-    fingerprint = {
-        "file": file.name,
-        "file sha256": table.sha256,
-        "columns": f"text={text}, client={client}",
-        "rows": str(len(owners)),
-    }
-    if table.encoding not in ("utf-8", "utf-8-sig", "text") or table.delimiter != ",":
-        words = DELIMITERS.get(table.delimiter, repr(table.delimiter))
-        fingerprint["read as"] = f"{table.encoding}, {words} between cells"
     return build(
-        name or file.name.removesuffix(".gz").rsplit(".", 1)[0],
+        name or Path(table.name).name.removesuffix(".gz").rsplit(".", 1)[0],
         texts,
         seed=seed,
         min_count=min_count,
         max_tokens=max_tokens,
         tokenizer=tokenizer,
-        fingerprint=fingerprint,
+        fingerprint=_source(table, text, client),
     )
 
 
-def titles(path: str | PathLike[str], *, seed: int = 0) -> Task:
+def titles(
+    path: Source, *, seed: int = 0, encoding: str | None = None, delimiter: str | None = None
+) -> Task:
     """Article titles of seven publications, the language benchmark of arXiv:2606.07621.
 
     Parameters
@@ -189,8 +180,23 @@ def titles(path: str | PathLike[str], *, seed: int = 0) -> Task:
         With the columns ``title`` and ``publication``. The file is not part of this package.
     seed : int
         Seed of the splits.
+    encoding : str, optional
+        As in :func:`text_csv`; so is the next one.
+    delimiter : str, optional
+
+    Returns
+    -------
+    Task
     """
-    return text_csv(path, text="title", client="publication", seed=seed, name="titles")
+    return text_csv(
+        path,
+        text="title",
+        client="publication",
+        seed=seed,
+        encoding=encoding,
+        delimiter=delimiter,
+        name="titles",
+    )
 
 
 def build(
@@ -240,26 +246,16 @@ def build(
     check_options(min_count, max_tokens)
     usable = _deduplicate(_checked(name, texts), max_tokens, tokenizer)
     _check_clients(name, usable)
-    rows = [
-        split_rows(len(known), generator(seed, index))
-        for index, known in enumerate(usable.values())
-    ]
-    train, validation, test = (
-        [
-            [known[row] for row in chosen[part]]
-            for known, chosen in zip(usable.values(), rows, strict=True)
-        ]
-        for part in range(3)
-    )
+    train, validation, test = _dealt(usable, seed)
     labels = ("<padding>", "<unknown>", *_vocabulary(train, min_count))
     ids = {word: index for index, word in enumerate(labels)}
     length = max_tokens - 1
     return Task(
         name=name,
         client_names=tuple(usable),
-        train=tuple(_encode(texts_of, ids, length) for texts_of in train),
-        validation=tuple(_encode(texts_of, ids, length) for texts_of in validation),
-        test=tuple(_encode(texts_of, ids, length) for texts_of in test),
+        train=tuple(_encode(lines, ids, length) for lines in train),
+        validation=tuple(_encode(lines, ids, length) for lines in validation),
+        test=tuple(_encode(lines, ids, length) for lines in test),
         counts=_count(train, ids),
         n_outputs=len(labels),
         labels=labels,
@@ -289,6 +285,34 @@ def _named(tokenizer: Tokenizer) -> dict[str, str]:
         return {}
     name = getattr(tokenizer, "__qualname__", type(tokenizer).__qualname__)
     return {"tokenizer": f"function {name}" if callable(tokenizer) else tokenizer}
+
+
+def _source(table: Table, text: str, client: str) -> dict[str, str]:
+    """What identifies the file that texts were read from."""
+    source = {
+        "file": Path(table.name).name,
+        "file sha256": table.sha256,
+        "columns": f"text={text}, client={client}",
+        "rows": str(len(table.rows)),
+    }
+    if table.encoding not in ("utf-8", "utf-8-sig", "text") or table.delimiter != ",":
+        words = DELIMITERS.get(table.delimiter, repr(table.delimiter))
+        source["read as"] = f"{table.encoding}, {words} between cells"
+    return source
+
+
+def _dealt(texts: Mapping[str, Sequence[Tokens]], seed: int) -> list[list[list[Tokens]]]:
+    """Texts of each split, of each client."""
+    rows = [
+        split_rows(len(lines), generator(seed, index)) for index, lines in enumerate(texts.values())
+    ]
+    return [
+        [
+            [lines[row] for row in chosen[part]]
+            for lines, chosen in zip(texts.values(), rows, strict=True)
+        ]
+        for part in range(3)
+    ]
 
 
 def _refuse_swallowed(table: Table, client: str, known: set[str]) -> None:

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import hasa_opt as hasa
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
     Evaluation,
@@ -581,3 +582,45 @@ def test_whole_numbers_are_never_averaged(kind, values, weights, mode, sent):
     averaged = aggregate(model, [Update(1.0, weight, state) for weight in weights], mode)
     assert averaged["table"].dtype == kind
     assert torch.equal(averaged["table"], model.table)
+
+
+# --- Allocations -------------------------------------------------------------------------------
+
+
+def allocated(names, caps):
+    """An allocation in which each client gets the widest width that its device takes."""
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients([10] * len(caps), names=names, max_width=caps),
+        widths=(0.25, 0.5, 1.0),
+        budget=1.0,
+        utility=hasa.utility.alpha_fair(),
+    )
+    return hasa.solve(problem, "greedy")
+
+
+@settings(max_examples=6, deadline=None)
+@given(order=st.permutations(range(3)))
+@example(order=[2, 0, 1])
+def test_an_allocation_meets_the_clients_of_a_task_by_name(order):
+    task, model = make_task(), fresh(MLP(6, 3, hidden=(8, 6)), seed=1)
+    caps = {"a": 0.25, "b": 1.0, "c": 0.5}
+    names = [task.client_names[at] for at in order]
+    result = allocated(names, [caps[name] for name in names])
+    for allocation in (result, dict(zip(names, result.widths.tolist(), strict=True))):
+        history = run(model, task, allocation, rounds=1)
+        assert history.widths.tolist() == [0.25, 1.0, 0.5]
+
+
+def test_an_allocation_of_other_clients_is_refused(task, model):
+    caps = [1.0, 0.5, 0.25]
+    for names, words in (
+        (["x", "y", "z"], "is for other clients"),
+        (["a", "b", "z"], "has no width for 'c'"),
+        (None, "not all of them have names"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run(model, task, allocated(names, caps), rounds=1)
+    with pytest.raises(InputError, match="is also for 'd'"):
+        run(model, task, allocated(list("abcd"), [*caps, 1.0]), rounds=1)
+    with pytest.raises(InputError, match="has no width for 'b', 'c'"):
+        run(model, task, {"a": 0.5}, rounds=1)
