@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,22 @@ import numpy.typing as npt
 
 from hasa_opt.errors import HasaError, InputError, StorageError
 
-__all__ = ["file_target", "made_directory", "replace_directory", "sha256", "write_text", "writing"]
+__all__ = [
+    "entries",
+    "file_target",
+    "made_directory",
+    "replace_directory",
+    "sha256",
+    "write_text",
+    "writing",
+]
+
+_LITTER = re.compile(
+    r"\.ds_store|\._.*|\.localized|\.fseventsd|\.spotlight-v100|\.trashes|icon\r"  # macOS
+    r"|thumbs\.db|ehthumbs\.db|desktop\.ini"  # Windows
+    r"|\.directory|\.nfs.*",  # KDE; a network disk
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def sha256(arrays: Iterable[npt.NDArray[Any]]) -> str:
@@ -44,6 +60,11 @@ def made_directory(directory: str | PathLike[str]) -> Path:
     except OSError as error:
         raise StorageError(f"{path} cannot be made ({error}): choose another place") from error
     return path
+
+
+def entries(directory: Path) -> list[Path]:
+    """What a directory holds, but for what operating systems leave there, such as .DS_Store."""
+    return [path for path in directory.iterdir() if not _LITTER.fullmatch(path.name)]
 
 
 def file_target(file: str | PathLike[str]) -> Path:

@@ -19,10 +19,12 @@ from types import FrameType
 from typing import Any, Self
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
+from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import made_directory, sha256
+from hasa_opt._utils.files import entries, made_directory, sha256
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import History, to_json
 from hasa_opt.models.states import as_array
@@ -113,7 +115,7 @@ class Checkpoints:
             If the directory cannot be made.
         """
         path = made_directory(directory).absolute()
-        for entry in path.iterdir():
+        for entry in entries(path):
             if not (entry.name == _LOCK or _NAME.fullmatch(entry.name) or _is_aside(entry)):
                 raise InputError(
                     f"{path} holds {entry.name}, which is no checkpoint: choose a directory for "
@@ -216,6 +218,11 @@ def _is_aside(entry: Path) -> bool:
     return bool(_ASIDE.fullmatch(entry.name))
 
 
+def describe_versions() -> dict[str, Any]:
+    """Versions that the bits of a run hang on, in terms that JSON can hold."""
+    return {"versions": {"hasa_opt": VERSION, "torch": torch.__version__}}
+
+
 def describe_model(model: SupernetModel) -> dict[str, Any]:
     """What tells a supernet and its initial weights from others, in terms that JSON can hold."""
     weights = model.state_dict().values()
@@ -261,7 +268,7 @@ def describe_settings(**settings: Any) -> dict[str, Any]:
 def check_same_run(
     place: Path, found: History, settings: Mapping[str, Any], widths: FloatArray
 ) -> None:
-    """Refuse the checkpoint of another run, and say what differs.
+    """Refuse the checkpoint of another run, and say what differs; warn of other versions.
 
     Parameters
     ----------
@@ -282,8 +289,9 @@ def check_same_run(
     """
     asked: dict[str, Any] = json.loads(to_json(dict(settings)))
     stored = dict(found.metadata)
-    rounds = asked.pop("rounds")
+    rounds, versions = asked.pop("rounds"), asked.pop("versions")
     stored.pop("rounds", None)
+    written_by = stored.pop("versions", {})
     show = _short().repr
     names = [name for name in {**asked, **stored} if asked.get(name) != stored.get(name)]
     differences = [
@@ -300,6 +308,16 @@ def check_same_run(
         raise InputError(
             f"{place} holds {found.rounds} rounds, but rounds = {rounds}: ask for at least as many"
         )
+    if written_by != versions:
+        warnings.warn(
+            f"{place} was written with {_listed(written_by)}, and this is {_listed(versions)}: the "
+            "rounds to come may differ from those of one run",
+            stacklevel=2,
+        )
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return " and ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _short() -> Repr:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt._utils.files import replace_directory
+from hasa_opt._utils.files import entries, replace_directory
 from hasa_opt.errors import InputError
 
 FORMAT = 4
@@ -158,7 +158,7 @@ class History:
             If the disk does not take it; an earlier history is then intact.
         """
         target = Path(directory).absolute()
-        is_empty = target.is_dir() and not any(target.iterdir())
+        is_empty = target.is_dir() and not entries(target)
         if target.exists() and not is_empty and not (target / INDEX).is_file():
             raise InputError(f"{target} exists and is no history: choose a new directory")
         replace_directory(target, self._write, failure=SafetensorError)

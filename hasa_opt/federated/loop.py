@@ -18,6 +18,7 @@ from hasa_opt.federated.checkpoint import (
     describe_settings,
     describe_subnets,
     describe_task,
+    describe_versions,
 )
 from hasa_opt.federated.engines import ENGINES, Execution
 from hasa_opt.federated.evaluation import ClientTests
@@ -119,7 +120,8 @@ def run(
     )
     record = Record(
         subnets.widths,
-        describe_model(model)
+        describe_versions()
+        | describe_model(model)
         | describe_task(task)
         | describe_subnets(subnets)
         | {"rounds": rounds, "seed": seed, "engine": execution.engine}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import INFO, WARNING
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord
@@ -17,7 +16,12 @@ from flwr.supercore import log
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.federated.batch_norm import Static, running_statistics
-from hasa_opt.federated.checkpoint import Checkpoints, check_same_run, describe_model
+from hasa_opt.federated.checkpoint import (
+    Checkpoints,
+    check_same_run,
+    describe_model,
+    describe_versions,
+)
 from hasa_opt.federated.rounds import Federation, Record, Round
 from hasa_opt.federated.units import Extraction
 from hasa_opt.flower.messages import Trained, Work, pack, reason, tested
@@ -243,7 +247,7 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
             f"{type(model).__name__} has BatchNorm layers, whose statistics would have to be "
             "estimated from data that stay on the devices: build it with GroupNorm"
         )
-    metadata: dict[str, Any] = describe_model(model) | settings.record()
+    metadata = describe_versions() | describe_model(model) | settings.record()
     fleet = Fleet(grid, settings.node_timeout_s)
     with _checkpoints(settings) as store:
         past = None if store is None else store.read()

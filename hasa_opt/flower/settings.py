@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hasa_opt._utils.files import made_directory, write_text
+from hasa_opt._utils.files import entries, made_directory, write_text
 from hasa_opt.errors import InputError
 from hasa_opt.federated import SCHEMES, LocalTraining, Participation, Server
 from hasa_opt.federated.settings import MAX_UPDATE_NORM, check_choice
@@ -244,7 +244,7 @@ def write_app(
     InputError
         If the directory holds something.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if directory.exists() and (not directory.is_dir() or entries(directory)):
         raise InputError(f"{directory} is not empty: choose a new directory")
     values = {
         "name": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app",

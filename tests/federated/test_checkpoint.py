@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from support import killed_runs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import TIMES, killed_runs
 from support.killed_runs import digest, split, stored, task, train
 from torch import nn
 
+import hasa_opt
 from hasa_opt import models
 from hasa_opt.errors import HasaError, InputError, StorageError
 from hasa_opt.federated import (
@@ -341,6 +344,56 @@ def test_directory_of_other_things_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"holds cat\.jpg, which is no checkpoint"):
             train(tmp_path, checkpoint=Checkpoint(tmp_path, resume))
     assert (tmp_path / "cat.jpg").exists()
+
+
+LITTER = st.sampled_from([".DS_Store", "Thumbs.db", "desktop.ini", "ehthumbs.db", ".directory"])
+
+
+@settings(
+    max_examples=8 * TIMES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    litter=st.sets(
+        LITTER | st.from_regex(r"\._[a-z0-9-]{1,9}|\.nfs[0-9a-f]{8}", fullmatch=True), min_size=1
+    ),
+    upper=st.booleans(),
+    inside=st.booleans(),
+)
+def test_what_operating_systems_leave_in_folders_does_not_matter(
+    four_rounds: Path, expected: str, litter: set[str], upper: bool, inside: bool
+) -> None:
+    with TemporaryDirectory() as folder:
+        place = Path(shutil.copytree(four_rounds, Path(folder, "run")))
+        for name in litter:
+            (place / (name.upper() if upper else name)).write_bytes(b"\0")
+            if inside:
+                (place / "round-000004" / name).write_bytes(b"\0")
+        assert digest(train(place)) == expected
+        assert stored(place) == ["round-000005", "round-000006"]
+
+
+def test_hidden_files_of_the_users_own_are_not_taken_for_litter(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").touch()
+    with pytest.raises(InputError, match=r"holds \.gitignore, which is no checkpoint"):
+        train(tmp_path)
+
+
+def test_a_checkpoint_names_the_versions_that_wrote_it(place: Path, expected: str) -> None:
+    stored_by = {"hasa_opt": hasa_opt.__version__, "torch": torch.__version__}
+    assert History.load(place / "round-000004").metadata["versions"] == stored_by
+    last = History.load(place / "round-000004")
+    older = last.metadata | {"versions": stored_by | {"torch": "1.0"}}
+    replace(last, metadata=older).save(place / "round-000004")
+    with pytest.warns(UserWarning, match=r"written with hasa_opt .* and torch 1\.0, and this is"):
+        assert digest(train(place)) == expected
+
+
+def test_a_list_is_no_task() -> None:
+    splits = [split(9, 1), split(9, 2)]
+    with pytest.raises(InputError, match=r"task is a list: give a hasa_opt\.tasks\.Task"):
+        train(None, data=splits)  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_that_names_no_directory_is_refused() -> None:
