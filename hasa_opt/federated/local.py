@@ -20,9 +20,9 @@ from hasa_opt.federated.jobs import Failure, Job, LocalResult, Report
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.profile import OPTIMIZERS, scaled
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.models.training import OPTIMIZERS, scaled
 from hasa_opt.tasks.splits import Split
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from hasa_opt._utils.checks import expect
 from hasa_opt.errors import InputError
 from hasa_opt.federated.fit import check_fit
-from hasa_opt.models.profile import OPTIMIZERS
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.models.training import OPTIMIZERS
 from hasa_opt.tasks.task import Task
 
 AGGREGATIONS = ("full", "selective")

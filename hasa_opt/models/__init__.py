@@ -18,7 +18,6 @@ from hasa_opt.models.profile import (
     Profile,
     parameter_bytes,
     parameters,
-    scaled,
     training_bytes,
     training_flops,
     units,
@@ -26,6 +25,7 @@ from hasa_opt.models.profile import (
 from hasa_opt.models.resnet import ResNet
 from hasa_opt.models.subnets import coordinates, extract, fresh, locate, prefix, scatter
 from hasa_opt.models.supernet import SupernetModel, TaskModel
+from hasa_opt.models.training import scaled
 from hasa_opt.models.transformer import TransformerLanguageModel
 
 if TYPE_CHECKING:

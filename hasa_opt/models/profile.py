@@ -4,109 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import unwrap
 from types import MethodType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim import SGD, Adam
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array
 from hasa_opt.errors import InputError
 from hasa_opt.models.subnets import Cuttable, coordinates, extract, seeded_rng
 from hasa_opt.models.targets import cross_entropy
-
-Kind = type[Adam] | type[SGD]
-
-
-def _without_compiler(base: Kind) -> Kind:
-    """Leave out what torch wraps around an optimizer for the sake of its compiler.
-
-    The wrappers do nothing here, but import that compiler: a second in each process that trains.
-    """
-    plain = {name: unwrap(getattr(base, name)) for name in ("add_param_group", "zero_grad")}
-    plain["step"] = torch.no_grad()(unwrap(base.step))
-    return cast(Kind, type(base.__name__, (base,), plain))
-
-
-OPTIMIZERS: dict[str, Kind] = {"adam": _without_compiler(Adam), "sgd": _without_compiler(SGD)}
-"""Name of each optimizer -> its class."""
-
-
-OUTPUT_DIMENSIONS = {
-    "linear": 0,
-    "conv1d": 0,
-    "conv2d": 0,
-    "conv3d": 0,
-    "embedding": 1,
-    "lstm": 0,
-    "gru": 0,
-}
-"""Operations that are scaled -> the dimension of the weight that the result runs along."""
-
-
-@contextmanager
-def scaled(subnet: Cuttable, width: float) -> Iterator[None]:
-    """Divide what each cut layer gives by the width while the subnet trains.
-
-    As in inverted dropout, the next layer of a narrow subnet then sees sums of the size that it
-    sees in the supernet, so weights of different widths can be averaged (HeteroFL,
-    arXiv:2010.01264, section 3). Linear, convolution, embedding and recurrent layers are scaled.
-    Nothing is scaled in evaluation mode, nor after the block.
-
-    Parameters
-    ----------
-    subnet : SupernetModel
-        The client's model.
-    width : float
-        Its width; at 1 nothing is done.
-    """
-    if width == 1:
-        yield
-        return
-    with _Scaler(subnet, width):
-        yield
-
-
-class _Scaler(TorchFunctionMode):
-    """Divides the results of operations whose weight gives them cut units."""
-
-    def __init__(self, subnet: Cuttable, width: float) -> None:
-        super().__init__()
-        self._subnet, self._width = subnet, width
-        cuts = subnet.cuts()
-        self._cuts: dict[int, Sequence[object]] = {
-            id(p): cuts[name] for name, p in subnet.named_parameters() if p.dim() > 1
-        }
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        dimension = OUTPUT_DIMENSIONS.get(getattr(func, "__name__", "").partition(".")[0])
-        if dimension is None or not self._subnet.training:
-            return output
-        read = [self._cuts.get(id(leaf)) for leaf in tree_leaves((args, kwargs))]
-        weight = next((cuts for cuts in read if cuts is not None), None)
-        if weight is None or weight[dimension] is None:
-            return output
-        if isinstance(output, Tensor):
-            return output / self._width
-        return (output[0] / self._width, *output[1:])  # The states of a recurrent layer stay.
+from hasa_opt.models.training import OPTIMIZERS
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from hasa_opt.errors import InputError
-from hasa_opt.models import MLP, Supernet, SupernetModel, extract, fresh
+from hasa_opt.models import MLP, Supernet, SupernetModel, extract, fresh, scaled
 from hasa_opt.models.states import as_array
 
 torch.set_num_threads(1)
@@ -260,6 +260,25 @@ def test_the_units_that_a_weight_norm_writes_can_be_cut(kind):
     torch.testing.assert_close(supernet(FEATURES), module(FEATURES))
     scale = next(name for name in supernet.state_dict() if supernet.state_dict()[name].dim() == 2)
     assert extract(supernet, 0.5).state_dict()[scale].shape[0] == 4
+
+
+@pytest.mark.parametrize("kind", ["old weight_norm", "weight_norm"])
+def test_a_layer_with_a_weight_norm_is_scaled_as_one_without(kind):
+    module = normalised_chain(kind, 0)
+    module(FEATURES)
+    plain = Chain(nn.Identity(), nn.Identity(), nn.Identity())
+    with torch.no_grad():
+        for layer, other in zip(plain.layers, module.layers, strict=True):
+            layer.weight.copy_(other.weight)
+            layer.bias.copy_(other.bias)
+    outputs = []
+    for network in (module, plain):
+        subnet = extract(Supernet(network, FEATURES), 0.5).train()
+        unscaled = subnet(FEATURES)
+        with scaled(subnet, 0.5):
+            outputs.append(subnet(FEATURES))
+        assert not torch.allclose(outputs[-1], unscaled)
+    torch.testing.assert_close(*outputs)
 
 
 def test_a_module_that_cannot_be_copied_is_refused():
