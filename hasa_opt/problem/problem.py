@@ -380,10 +380,13 @@ class AllocationProblem(Shown):
                 limits=("budget",),
             )
         needed = Fraction(least, self.full_cost)
+        kinds = ("cheapest", "cheaper option")
+        if self.menu.only_widths:
+            kinds = ("narrowest", "narrower width")
         raise InfeasibleError(
-            f"budget {self.budget:g} is below the narrowest possible allocation "
+            f"budget {self.budget:g} is below the {kinds[0]} possible allocation "
             f"({float(needed):.4g}), short by {least - self.limit} of {self.full_cost} cost "
-            f"units: raise the budget to at least {decimal_above(needed)} or add a narrower width",
+            f"units: raise the budget to at least {decimal_above(needed)} or add a {kinds[1]}",
             limits=("budget",),
         )
 

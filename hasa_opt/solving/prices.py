@@ -28,20 +28,20 @@ __all__ = ["Change", "Frontier", "Sensitivity", "frontier", "sensitivity"]
 
 @dataclass(frozen=True)
 class Change:
-    """A client's next change of width.
+    """A client's next change of width, or of option.
 
     Attributes
     ----------
     client : str
-    width, then : float
-        Now and after the change.
+    width, then : float or str
+        Now and after the change: widths, or names where the options are not widths alone.
     price : float
         Price of the budget at which the two are worth the same, utility per unit of cost.
     """
 
     client: str
-    width: float
-    then: float
+    width: float | str
+    then: float | str
     price: float
 
 
@@ -94,7 +94,7 @@ class Sensitivity(Shown):
             ("more budget first widens", self.first_to_widen(3)),
             ("less budget first narrows", self.first_to_narrow(3)),
         ):
-            named = (f"{own.client} ({own.width:g} to {own.then:g})" for own in changes)
+            named = (f"{own.client} ({_shown(own.width)} to {_shown(own.then)})" for own in changes)
             lines.append(f"{words}: {', '.join(named) or 'nobody'}")
         named = (f"{name} (kept in {share:.0%})" for name, share in self.least_certain(3))
         lines.append(f"least certain under noise: {', '.join(named)}")
@@ -108,8 +108,8 @@ class Sensitivity(Shown):
         return [
             Change(
                 problem.clients.name(int(row)),
-                float(problem.widths[choice[row]]),
-                float(problem.widths[then[row]]),
+                _named(problem, int(choice[row])),
+                _named(problem, int(then[row])),
                 float(prices[row]),
             )
             for row in rows
@@ -318,3 +318,14 @@ def frontier(
         own = problem.with_budget(share)
         allocations.append(solve(own, solver, warm_start=start, **options))
     return Frontier(shares, tuple(allocations))
+
+
+def _named(problem: AllocationProblem, option: int) -> float | str:
+    """The width of an option where options are widths, else its name."""
+    if problem.menu.only_widths:
+        return float(problem.widths[option])
+    return problem.menu.names[option]
+
+
+def _shown(option: float | str) -> str:
+    return option if isinstance(option, str) else f"{option:g}"

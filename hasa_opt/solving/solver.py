@@ -16,7 +16,7 @@ from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
 from hasa_opt.problem.limits import RobustRow
-from hasa_opt.problem.matching import client_widths
+from hasa_opt.problem.matching import by_name, client_options, client_widths
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.rules.widths import hasa as hasa_rule
@@ -43,12 +43,24 @@ def starting_choice(problem: AllocationProblem, given: Any) -> IntArray:
     """
     if not isinstance(given, Allocation):
         return problem.checked(array(given, "choice"))
-    before = client_widths(given, problem.clients, "warm_start", newcomers=True)
-    choice = np.searchsorted(problem.widths, before + _SAME_WIDTH, side="right") - 1
-    unknown = np.flatnonzero(np.isnan(before) | (choice < 0))
+    choice = _choice_of_before(problem, given)
+    unknown = np.flatnonzero(choice < 0)
     cheapest = problem.costs[unknown] == problem.cheapest[unknown, None]
     choice[unknown] = (cheapest & problem.admissible[unknown]).argmax(axis=1)
     return problem.checked(choice)
+
+
+def _choice_of_before(problem: AllocationProblem, given: Allocation) -> IntArray:
+    """Option of before, or the next narrower width, by client; -1 where there is neither."""
+    if by_name(given, problem.menu):
+        at = {name: index for index, name in enumerate(problem.menu.names)}
+        before = client_options(given, problem.clients, "warm_start")
+        return np.array([at.get(name, -1) for name in before], dtype=np.int64)
+    widths = client_widths(given, problem.clients, "warm_start", newcomers=True)
+    order = np.argsort(problem.widths, kind="stable")
+    place = np.searchsorted(problem.widths[order], widths + _SAME_WIDTH, side="right") - 1
+    found: IntArray = np.where(np.isnan(widths) | (place < 0), -1, order[place])
+    return found
 
 
 _MILP_COLUMNS = 20_000

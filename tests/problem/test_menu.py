@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Budget, Clients, Menu, solve, utility
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
+from hasa_opt.solving.solver import starting_choice
 
 FLEET = Clients([10, 20, 30], names=["phone", "tablet", "laptop"])
 WORTH = np.array([[0, 1, 3], [0, 2, 3], [0, 0.5, 1.5]])
@@ -235,7 +236,8 @@ def random_case(seed: int) -> tuple[Clients, Menu, dict, list, np.ndarray]:
     menu = Menu(
         names,
         costs=costs,
-        attributes={"width": rng.integers(0, 5, m) / 4, "epochs": rng.integers(0, 4, m)},
+        attributes={"epochs": rng.integers(0, 4, m)}
+        | ({"width": rng.integers(0, 5, m) / 4} if rng.random() < 0.5 else {}),
         allowed=allowed,
         full=names[-1] if all(table[:, -1].sum() for table in costs.values()) else None,
     )
@@ -311,6 +313,8 @@ def check_case(seed: int) -> None:
         assert expected is None
         return
     assert expected is not None
+    assert repr(built)
+    assert str(found)
     value = built.evaluate(found.choice)
     assert value.feasible
     assert found.bound >= expected - 1e-9
@@ -424,6 +428,30 @@ def test_switches_by_the_names_of_options():
         worth,
     )
     assert solve(mapped).options.tolist() == ["narrow", "narrow", "skip"]
+
+
+def test_a_warm_start_from_another_menu_is_matched_by_name_or_by_width():
+    before = solve(problem())
+    menu = Menu(
+        ["wide", "skip"], costs={"joules": [5, 0]}, per="client", attributes={"rank": [4, 0]}
+    )
+    other = problem({}, [Budget("joules", 15)], menu, worth=np.array([[2, 1]] * 3, float))
+    assert starting_choice(other, before).tolist() == [0, 0, 1]
+    narrow = AllocationProblem.build(
+        FLEET, widths=[0.25, 0.5, 0.75], budget=0.5, utility=utility.alpha_fair()
+    )
+    wide = AllocationProblem.build(
+        FLEET, widths=[0.2, 0.4, 0.8, 1.0], budget=0.6, utility=utility.alpha_fair()
+    )
+    held = solve(narrow)
+    expected = [np.flatnonzero(wide.widths <= width)[-1] for width in held.widths]
+    assert starting_choice(wide, held).tolist() == expected
+
+
+def test_sensitivity_names_options():
+    found = hasa.sensitivity(solve(problem()))
+    assert {own.width for own in found.first_to_widen(3)} <= set(three().names)
+    assert str(found)
 
 
 # ------------------------------------------------------------------------------------ clock
