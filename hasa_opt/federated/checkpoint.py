@@ -246,12 +246,22 @@ def describe_task(task: Task) -> dict[str, Any]:
 
 
 def describe_subnets(subnets: Subnets) -> dict[str, Any]:
-    """Which units clients train, in terms that JSON can hold; their widths are kept apart."""
-    means = subnets.mean_widths
+    """What clients train, but for their widths, in terms that JSON can hold."""
+    fields = {name: getattr(subnets, name) for name in ("mean_widths", "epochs", "deployed")}
     return {
         "scheme": subnets.scheme,
-        "mean_widths": None if means is None else means.tolist(),
+        **{name: None if given is None else given.tolist() for name, given in fields.items()},
     }
+
+
+def read_subnets(record: Mapping[str, Any], widths: FloatArray) -> Subnets:
+    """Read what :func:`describe_subnets` gave."""
+    fields: dict[str, Any] = {
+        name: np.array(record[name])
+        for name in ("mean_widths", "epochs", "deployed")
+        if record.get(name) is not None
+    }
+    return Subnets(widths, record["scheme"], **fields)
 
 
 def describe_settings(**settings: Any) -> dict[str, Any]:

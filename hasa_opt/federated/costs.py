@@ -48,11 +48,12 @@ class Costs:
         """
         splits = task.train[:1] if isinstance(task.train, Lazy) else task.train
         for width, split in zip(widths, splits, strict=False):
-            self.flops(split.inputs, self.planned(width, split))
+            self.flops(split.inputs, {float(width): 1})
 
-    def planned(self, width: float, split: Split) -> dict[float, int]:
+    def planned(self, width: float, split: Split, epochs: int | None = None) -> dict[float, int]:
         """How many samples train which width, where each batch trains all of the subnet."""
-        return {width: self._training.used(len(split)) * self._training.epochs}
+        passes = self._training.epochs if epochs is None else epochs
+        return {width: self._training.used(len(split)) * passes}
 
     def flops(self, inputs: Tensor, trained: Mapping[float, int]) -> int:
         """Operations of training, where so many samples of the inputs' shape train each width."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -83,12 +83,14 @@ class StackedBatches:
 
     def __init__(self, jobs: Sequence[Job], settings: LocalTraining, device: torch.device) -> None:
         samples = np.array([len(job.split) for job in jobs], dtype=np.int64)
-        per_epoch = _steps(samples.tolist(), settings)
-        self.order = np.argsort(-per_epoch, kind="stable")
-        self.n_steps = (per_epoch * settings.epochs)[self.order]
+        n_steps = _steps(samples.tolist(), settings) * np.array(_epochs(jobs, settings))
+        self.order = np.argsort(-n_steps, kind="stable")
+        self.n_steps = n_steps[self.order]
         chosen = [jobs[client] for client in self.order]
         self.seeds = [derive_seed(job.key) for job in chosen]
-        rows, self._sizes = _plan(samples[self.order].tolist(), self.seeds, settings)
+        rows, self._sizes = _plan(
+            samples[self.order].tolist(), _epochs(chosen, settings), self.seeds, settings
+        )
         self._rows = torch.from_numpy(rows).to(device)
         self._inputs = torch.cat([job.split.inputs for job in chosen]).to(device)
         targets = torch.cat([job.split.targets for job in chosen]).to(device)
@@ -117,8 +119,13 @@ class StackedBatches:
             yield StackedBatch(inputs, targets, self.n_targets[:working, step], shapes)
 
 
+def _epochs(jobs: Sequence[Job], settings: LocalTraining) -> list[int]:
+    """Local epochs of each job's client."""
+    return [job.settings(settings).epochs for job in jobs]
+
+
 def _plan(
-    samples: Sequence[int], seeds: Sequence[int], settings: LocalTraining
+    samples: Sequence[int], epochs: Sequence[int], seeds: Sequence[int], settings: LocalTraining
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Choose the rows of the clients' joined samples for each step.
 
@@ -129,13 +136,16 @@ def _plan(
         first of the batch, and the samples of each batch, shape (clients, steps).
     """
     largest = min(settings.batch_size, max(map(settings.used, samples)))
-    steps_of = _steps(samples, settings).tolist()
-    rows = np.zeros((len(samples), max(steps_of) * settings.epochs, largest), dtype=np.int64)
+    steps_of = _steps(samples, settings)
+    most_steps = int((steps_of * np.array(epochs)).max())
+    rows = np.zeros((len(samples), most_steps, largest), dtype=np.int64)
     sizes = np.zeros(rows.shape[:2], dtype=np.int64)
     begin = 0
-    for client, (count, seed, per_epoch) in enumerate(zip(samples, seeds, steps_of, strict=True)):
+    for client, (count, seed) in enumerate(zip(samples, seeds, strict=True)):
+        per_epoch = int(steps_of[client])
         last = settings.used(count) - (per_epoch - 1) * settings.batch_size
-        for epoch, order in enumerate(orders(count, settings, seed)):
+        own = replace(settings, epochs=epochs[client])
+        for epoch, order in enumerate(orders(count, own, seed)):
             steps = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
             padded = np.full(per_epoch * largest, order[-last])
             padded[: len(order)] = order
@@ -200,7 +210,8 @@ def auto(
             )
             if flops * min(settings.batch_size, len(members[-1].split)) > BUSY_FLOPS:
                 return 0
-        steps = _steps([len(job.split) for job in members], settings).tolist()
+        passes = np.array(_epochs(members, settings))
+        steps = (_steps([len(job.split) for job in members], settings) * passes).tolist()
         count = len(steps)
         while count and sum(steps[:count]) < AT_WORK * steps[count - 1]:
             count -= 1
@@ -248,7 +259,7 @@ def _windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]
 def _groups(window: Sequence[Job], extraction: Extraction) -> list[list[Job]]:
     """Part the jobs into those that can be stacked, in each the smallest splits first."""
     groups: dict[object, list[Job]] = {}
-    for job in sorted(window, key=lambda job: len(job.split)):
+    for job in sorted(window, key=lambda job: len(job.split) * (job.epochs or 1)):
         groups.setdefault(group_of(extraction, job), []).append(job)
     return list(groups.values())
 
@@ -303,7 +314,7 @@ def _train_stack(
     places = np.argsort(plan.order)
     for job, place in zip(jobs, places.tolist(), strict=True):
         state = {name: parts[place] for name, parts in each.items()}
-        trained = {job.width: settings.used(len(job.split)) * settings.epochs}
+        trained = {job.width: settings.used(len(job.split)) * job.settings(settings).epochs}
         steps = int(plan.n_steps[place])
         result = LocalResult(losses[place], float(seconds[place]), steps, trained)
         yield Report(job, state, result, method)

@@ -147,7 +147,7 @@ class ClientTests:
             return next(self._personal(client, now, [share]))
         if kind == "supernet" and not personal.own(client):
             return server
-        width = 1.0 if kind == "supernet" else federation.width(client)
+        width = 1.0 if kind == "supernet" else federation.deployed(client)
         kept: Kept = prefix(server, 1.0) if kind == "supernet" else now.units(client)
         return personal.subnet(server, client, width, kept, federation.statistics)
 
@@ -158,7 +158,7 @@ class ClientTests:
         return federation.personal.models(
             federation.model,
             client,
-            federation.width(client),
+            federation.deployed(client),
             now.units(client),
             federation.statistics,
             shares,

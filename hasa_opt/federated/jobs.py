@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -39,6 +39,8 @@ class Job:
         Draws the width that each batch trains of the subnet; None: each trains all of it.
     own : dict of str to tensor
         Parameters that the client has instead of the server's.
+    epochs : int, optional
+        Its local epochs; None: those of the settings.
     """
 
     client: int
@@ -48,6 +50,11 @@ class Job:
     key: Key
     draw: Draw | None = None
     own: Mapping[str, Tensor] = field(default_factory=dict)
+    epochs: int | None = None
+
+    def settings(self, training: LocalTraining) -> LocalTraining:
+        """How the client trains."""
+        return training if self.epochs is None else replace(training, epochs=self.epochs)
 
     def drawn(self, server: SupernetModel) -> Iterator[tuple[float, Kept]] | None:
         """Width and units that each batch trains, without end; None: all of the subnet."""

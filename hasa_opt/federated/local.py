@@ -177,5 +177,5 @@ def train_job(
         How to train.
     """
     drawn = job.drawn(server)
-    result = local_train(subnet, job.split, settings, job.key, job.width, drawn)
+    result = local_train(subnet, job.split, job.settings(settings), job.key, job.width, drawn)
     return Report(job, subnet.state_dict(), result)

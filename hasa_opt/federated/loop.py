@@ -156,20 +156,22 @@ def read_subnets(
         check_choice("scheme", allocation.scheme, SCHEMES)
         _check_number(allocation.widths, task)
         return allocation
-    given: Any
-    if isinstance(allocation, Allocation | Mapping):
+    if isinstance(allocation, Allocation):
+        return Subnets.of(allocation, task.client_names)
+    given: Any = getattr(allocation, "widths", allocation)
+    if isinstance(allocation, Mapping):
         given = client_widths(allocation, task.client_names, "the allocation")
-    else:
-        given = getattr(allocation, "widths", allocation)
     try:
         widths = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"the allocation holds no numbers ({error}): give widths") from error
     _check_number(widths, task)
     for client in np.flatnonzero(~((widths > 0) & (widths <= 1))):
+        leave_out = "; to leave it out, give Subnets(widths, deployed=...)"
+        remedy = leave_out if widths[client] == 0 else ""
         raise InputError(
             f"client {task.client_names[client]!r} has width {widths[client]}: widths must be in "
-            "(0, 1]"
+            f"(0, 1]{remedy}"
         )
     return Subnets(widths)
 

@@ -130,7 +130,8 @@ class Federation:
             statistics=start_statistics(model, task, training),
             keep_models=keep_models,
         )
-        own.costs.check(task, subnets.widths)
+        deployed = [own.deployed(row) for row in range(len(own))]
+        own.costs.check(task, np.array(deployed))
         return own
 
     def __len__(self) -> int:
@@ -148,10 +149,19 @@ class Federation:
         """Width of a client's subnet."""
         return float(self.subnets.widths[client])
 
-    def units(self, client: int, number: int) -> Kept:
+    def deployed(self, client: int) -> float:
+        """Width at which a client deploys the supernet, also one that trains nothing."""
+        widths = self.subnets.widths if self.subnets.deployed is None else self.subnets.deployed
+        return float(widths[client])
+
+    def epochs(self, client: int) -> int:
+        """Local epochs of a client."""
+        epochs = self.subnets.epochs
+        return self.training.epochs if epochs is None else int(epochs[client])
+
+    def units(self, client: int, number: int, width: float) -> Kept:
         """Units of the supernet that a client trains, or is tested on, in a round."""
-        key = (self.seed, number, client)
-        return SCHEMES[self.subnets.scheme](self.model, self.width(client), key)
+        return SCHEMES[self.subnets.scheme](self.model, width, (self.seed, number, client))
 
     def draw(self, client: int) -> Draw | None:
         """What draws the width of a client's batches; None: all train the whole subnet."""
@@ -205,14 +215,14 @@ class Round:
         self.events.append(Event(self.number, client, kind, reason))
 
     def units(self, client: int) -> Kept:
-        """Units of the supernet that a client trains, or is tested on, in this round."""
-        return self.federation.units(client, self.number)
+        """Units of the supernet that a client deploys, and trains if it does, in this round."""
+        return self.federation.units(client, self.number, self.federation.deployed(client))
 
     def ask(self, client: int) -> Kept:
         """Send a client its subnet, which is noted; the units that it trains are returned."""
         width = self.federation.width(client)
         self.row["bytes_down"][client] = self.federation.costs.transfer(width)
-        self._units[client] = self.units(client)
+        self._units[client] = self.federation.units(client, self.number, width)
         return self._units[client]
 
     def jobs(self, splits: Sequence[Split]) -> Iterator[Job]:
@@ -223,7 +233,7 @@ class Round:
         splits : n_clients training splits
         """
         federation = self.federation
-        for client in self.clients.tolist():
+        for client in self.training_clients():
             key = (federation.seed, self.number, client)
             fate = federation.faults.fate(key)
             if not federation.training.used(federation.samples[client]):
@@ -237,13 +247,19 @@ class Round:
                 self._late(client, split)
                 continue
             own = federation.personal.own(client)
-            yield Job(client, width, kept, split, key, federation.draw(client), own)
+            draw, epochs = federation.draw(client), federation.epochs(client)
+            yield Job(client, width, kept, split, key, draw, own, epochs)
+
+    def training_clients(self) -> list[int]:
+        """Rows of the clients that are drawn and not left out by their allocation."""
+        return [row for row in self.clients.tolist() if self.federation.width(row) > 0]
 
     def _late(self, client: int, split: Split) -> None:
         """Note a client that trained and sent for nothing."""
         costs, width = self.federation.costs, self.federation.width(client)
         self.row["bytes_up"][client] = costs.transfer(width)
-        self.row["flops"][client] = costs.flops(split.inputs, costs.planned(width, split))
+        planned = costs.planned(width, split, self.federation.epochs(client))
+        self.row["flops"][client] = costs.flops(split.inputs, planned)
         self.note(client, "late", "its update came when the round was closed")
 
     def take(

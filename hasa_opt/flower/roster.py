@@ -17,7 +17,7 @@ from flwr.supercore import log
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.federated.checkpoint import describe_subnets
+from hasa_opt.federated.checkpoint import describe_subnets, read_subnets
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
@@ -224,10 +224,9 @@ class Roster:
     @classmethod
     def read(cls, record: Mapping[str, Any], widths: FloatArray) -> Self:
         """Take up what :meth:`record` gave."""
-        means = record["mean_widths"]
         return cls(
             tuple(record["partitions"]),
             tuple(record["client_names"]),
             np.array(record["samples"], dtype=np.int64),
-            Subnets(widths, record["scheme"], None if means is None else np.array(means)),
+            read_subnets(record, widths),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import INFO, WARNING
 from pathlib import Path
 
@@ -84,7 +85,7 @@ class SupernetStrategy(Strategy):
         """Send each drawn client that is connected its slice of the supernet."""
         self.model.load_state_dict(arrays.to_torch_state_dict())
         self._now = self._next()
-        return self._messages(MessageType.TRAIN, self._now.clients.tolist(), self._now.ask)
+        return self._messages(MessageType.TRAIN, self._now.training_clients(), self._now.ask)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -92,7 +93,7 @@ class SupernetStrategy(Strategy):
         """Average what arrived, in the order of the partitions; nothing where nobody answered."""
         now = self._now
         arrived, faults = self._sort(replies)
-        for row in now.clients.tolist():
+        for row in now.training_clients():
             if row not in arrived:
                 now.note(row, "dropped", faults.get(row, "its node is not connected"))
         for row, reply in arrived.items():
@@ -157,14 +158,19 @@ class SupernetStrategy(Strategy):
         partitions, subnets = self._roster.partitions, self._roster.subnets
         nodes, extraction = self._fleet.nodes(), Extraction(self.model)
         means = subnets.mean_widths
+        training = kind == MessageType.TRAIN
+        width_of = self._federation.width if training else self._federation.deployed
         self._asked, messages = {}, []
         for row in rows:
             if partitions[row] not in nodes:
                 continue
-            node, width = nodes[partitions[row]], float(subnets.widths[row])
+            node = nodes[partitions[row]]
+            width = width_of(row)
+            epochs = self._federation.epochs(row)
+            settings = replace(self._settings.training, epochs=epochs)
             mean = 0.0 if means is None else float(means[row])
             work = Work(self._settings.seed, self._now.number, row, width, subnets.scheme, mean)
-            content = pack(extraction.copy(units(row)), work=work.record(self._settings.training))
+            content = pack(extraction.copy(units(row)), work=work.record(settings))
             self._asked[node] = row
             messages.append(Message(content, node, kind, group_id=str(self._now.number)))
         return messages

@@ -14,7 +14,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.problem.menu import Menu
 from hasa_opt.problem.result import Allocation
 
-__all__ = ["by_name", "client_options", "client_widths"]
+__all__ = ["allocation_rows", "by_name", "client_options", "client_widths"]
 
 _NAMED = 3  # names that a message shows
 
@@ -68,6 +68,19 @@ def client_widths(
     if not newcomers:
         _check_complete(rows, known, _names(clients), what)
     return np.where(rows < 0, np.nan, widths[rows])
+
+
+def allocation_rows(given: Allocation, names: tuple[str, ...]) -> IntArray:
+    """Row of the allocation for each client, matched by name.
+
+    Raises
+    ------
+    InputError
+        If it is for other clients.
+    """
+    rows = _earlier_rows(given.problem.clients, names, "allocation")
+    _check_complete(rows, _names(given.problem.clients), names, "allocation")
+    return rows
 
 
 def by_name(given: object, menu: Menu) -> bool:
