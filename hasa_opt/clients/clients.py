@@ -220,6 +220,18 @@ class Clients(Shown):
         """Mean over the training samples of one value per client, ``(n_clients,)``."""
         return float(self.weights @ values)
 
+    def subset(self, rows: npt.ArrayLike) -> Clients:
+        """Some of the clients, by their rows or by a mask."""
+        chosen = np.arange(len(self))[np.asarray(rows)]
+        return Clients(
+            self.samples[chosen],
+            counts=None if self.counts is None else self.counts[chosen],
+            max_width=None if self.max_width is None else self.max_width[chosen],
+            names=[self.name(row) for row in chosen.tolist()],
+            site=None if self.site is None else [self.site[row] for row in chosen.tolist()],
+            labels=self.labels,
+        )
+
     def caps(self, widest: float) -> FloatArray:
         """Widest width that each client can train, of those up to ``widest``; ``(n_clients,)``."""
         if self.max_width is None:

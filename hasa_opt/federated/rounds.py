@@ -151,8 +151,7 @@ class Federation:
 
     def deployed(self, client: int) -> float:
         """Width at which a client deploys the supernet, also one that trains nothing."""
-        widths = self.subnets.widths if self.subnets.deployed is None else self.subnets.deployed
-        return float(widths[client])
+        return float(self.subnets.deploys[client])
 
     def epochs(self, client: int) -> int:
         """Local epochs of a client."""

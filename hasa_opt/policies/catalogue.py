@@ -53,6 +53,14 @@ def _capacity(setting: Setting) -> FloatArray:
     return rules.capacity(setting.clients.samples, **setting.limits)
 
 
+def _smallest(setting: Setting) -> FloatArray:
+    return rules.smallest(setting.clients.samples, **setting.limits)
+
+
+def _exclude(setting: Setting) -> FloatArray:
+    return rules.exclude(setting.clients.samples, **setting.limits)
+
+
 def _inverse_size(setting: Setting) -> FloatArray:
     """The rule of HASA with the client's smallness as its score."""
     smallness = -setting.clients.samples.astype(np.float64)
@@ -114,6 +122,8 @@ _OURS = (
     Policy("reverse", _reverse, scored=True),
     Policy("random", _random),
     Policy("capacity", _capacity),
+    Policy("smallest", _smallest, spends_less=True),
+    Policy("exclude", _exclude, leaves_out=True),
     Policy("inverse_size", _inverse_size),
     Policy("optimal", _optimal, is_program=True, scored=True),
     Policy("covered", _covered, is_program=True, coverage=COVERED_SHARE, scored=True),

@@ -57,6 +57,10 @@ class Policy:
         Whether it asks the setting for a probe.
     scored : bool
         Whether it asks the setting for scores.
+    leaves_out : bool
+        Whether it may leave clients out of training: their width is 0.
+    spends_less : bool
+        Whether it may spend less than the budget, and then no more under a larger one.
     options : tuple of str
         Changes to the settings of a run: names in :data:`OPTIONS`, or a power such as ``"n^0.5"``.
 
@@ -73,6 +77,8 @@ class Policy:
     coverage: float = 0.0
     probes: bool = False
     scored: bool = False
+    leaves_out: bool = False
+    spends_less: bool = False
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

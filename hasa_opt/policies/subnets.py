@@ -79,6 +79,11 @@ class Subnets:
         if self.share is not None and number(self.share, "share") < 0:
             raise InputError(f"share {self.share} must be at least 0")
 
+    @property
+    def deploys(self) -> FloatArray:
+        """Width at which each client deploys, ``(n_clients,)``."""
+        return self.widths if self.deployed is None else self.deployed
+
     @classmethod
     def of(cls, allocation: Allocation, names: tuple[str, ...]) -> Subnets:
         """What the clients of an allocation train, in the order of ``names``.

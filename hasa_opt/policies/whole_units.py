@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import gcd
 from typing import Self
@@ -27,6 +27,7 @@ _LEVELS = 64
 """Steps between the narrowest and the widest width that are looked at."""
 
 _FILLING = (1.0, 10.0, 100.0)
+_ROUNDING = 1e-9  # of caps in floating point, far below a unit of any network
 """Weights of a budget left over beside deviations from the wanted widths, tried in turn."""
 
 
@@ -85,7 +86,10 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
         They know their share.
     """
     charges = Charges(setting, meter, spread=policy.scheme == "ordered_dropout")
-    widths = realise(at_budget(policy, setting, charges.share), setting, charges, policy.coverage)
+    wanted = at_budget(policy, setting, charges.share)
+    if not wanted.all():
+        return _without_some(policy, setting, meter, wanted)
+    widths = realise(wanted, setting, charges, policy.coverage)
     share = charges.share(widths)
     if not charges.spread:
         return Subnets(widths, policy.scheme, share=share)
@@ -95,6 +99,29 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
         for mean, cap in zip(widths.tolist(), setting.caps, strict=True)
     ]
     return Subnets(np.array(peaks), policy.scheme, widths, share)
+
+
+def _without_some(policy: Policy, setting: Setting, meter: Meter, wanted: FloatArray) -> Subnets:
+    """Subnets where some clients are left out: the others spend the whole budget.
+
+    Those that are left out deploy the widest subnet that their devices can train.
+    """
+    kept = wanted > 0
+    held = setting.clients.mean(kept.astype(np.float64))
+    others = replace(
+        setting,
+        clients=setting.clients.subset(kept),
+        scores=setting.scores[kept],
+        budget=setting.budget / held,
+    )
+    charges = Charges(others, meter)
+    widths = np.zeros(len(wanted))
+    widths[kept] = realise(wanted[kept], others, charges, policy.coverage)
+    grid = meter.grid(setting.ends[0], setting.ends[1])
+    room = np.searchsorted(grid, setting.caps + _ROUNDING, side="right") - 1
+    deployed = np.where(kept, widths, grid[np.maximum(room, 0)])
+    share = charges.share(widths[kept]) * held
+    return Subnets(widths, policy.scheme, share=share, deployed=deployed)
 
 
 def realise(
@@ -181,7 +208,7 @@ class Charges:
     def of(self, widths: FloatArray) -> FloatArray:
         """Cost of one sample of each client at any widths, ``(n_clients,)``."""
         curves = np.array([np.interp(widths, self.grid, kind) for kind in self._kinds])
-        return np.asarray(curves[self._kind, np.arange(len(widths))])
+        return np.where(widths > 0, curves[self._kind, np.arange(len(widths))], 0.0)
 
     def share(self, widths: FloatArray) -> float:
         """What is spent on all samples, as a share of the whole supernet's cost."""

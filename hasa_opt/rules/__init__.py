@@ -9,10 +9,12 @@ from hasa_opt.rules.paper import PaperRule, paper_rule
 from hasa_opt.rules.widths import (
     budget_miss,
     capacity,
+    exclude,
     hasa,
     preliminary_widths,
     random,
     reverse,
+    smallest,
     uniform,
 )
 
@@ -20,10 +22,12 @@ __all__ = [
     "PaperRule",
     "budget_miss",
     "capacity",
+    "exclude",
     "hasa",
     "paper_rule",
     "preliminary_widths",
     "random",
     "reverse",
+    "smallest",
     "uniform",
 ]

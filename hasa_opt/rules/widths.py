@@ -25,11 +25,13 @@ from hasa_opt.rules.scores import rank_normalize
 __all__ = [
     "budget_miss",
     "capacity",
+    "exclude",
     "hasa",
     "preliminary_widths",
     "random",
     "reverse",
     "scaled_to_budget",
+    "smallest",
     "uniform",
 ]
 
@@ -135,6 +137,53 @@ def capacity(
     """
     checked = _caps(caps, array(samples, "samples").shape, widths)
     return scaled_to_budget(checked, samples, budget=budget, widths=widths, caps=checked)
+
+
+def smallest(
+    samples: npt.ArrayLike,
+    *,
+    caps: npt.ArrayLike,
+    budget: float = 0.5,
+    widths: tuple[float, float] = (0.2, 0.8),
+) -> FloatArray:
+    """Everybody at what the weakest device can train, or at the budget where that is less.
+
+    It spends less than the budget where the weakest device is below it. Parameters, result and
+    errors as for :func:`hasa`.
+    """
+    checked = _caps(caps, array(samples, "samples").shape, widths)
+    level = min(float(checked.min()), float(_checked_budget(budget)))
+    return np.full(checked.shape, max(level, widths[0]))
+
+
+def exclude(
+    samples: npt.ArrayLike,
+    *,
+    caps: npt.ArrayLike,
+    budget: float = 0.5,
+    widths: tuple[float, float] = (0.2, 0.8),
+) -> FloatArray:
+    """The weakest devices are left out, until the others can all train what uniform gives them.
+
+    The clients with the narrowest caps get width 0, class by class, and the others share the same
+    budget equally. This is what practitioners do first. Parameters and errors as for :func:`hasa`.
+
+    Returns
+    -------
+    (n_clients,) floats
+        0 for the clients that are left out. Where even the strongest cannot spend the budget
+        alone, they train at their caps.
+    """
+    sizes = array(samples, "samples").astype(np.float64)
+    checked = _caps(caps, sizes.shape, widths)
+    weights, share = sizes / sizes.sum(), float(_checked_budget(budget))
+    levels = np.unique(checked)
+    for least in levels.tolist():
+        kept = checked >= least
+        level = max(share / float(weights[kept].sum()), widths[0])
+        if level <= least or least == levels[-1]:
+            return np.where(kept, min(level, least), 0.0)
+    raise AssertionError("unreachable: the widest cap ends the loop")
 
 
 def random(

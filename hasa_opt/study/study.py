@@ -192,7 +192,7 @@ class Study(SetUp):
         return Outcome(
             policy.name,
             seed,
-            subnets.widths,
+            subnets.deploys,
             self.planner.spent(subnets, history),
             history,
             own=tested[number - 1],

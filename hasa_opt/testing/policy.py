@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import CheckError, HasaError
 from hasa_opt.policies import MENU, Policy, Setting, read_policy
@@ -28,10 +28,11 @@ def check_policy(policy: str | Policy) -> None:
     """Check that a policy keeps its contract; made for those that other packages add.
 
     For fleets with and without caps, and for several budgets: one finite width per client, from
-    the narrowest of the menu to the client's cap; the same when it is asked again; more of them
-    under a larger budget, so that it can be scaled to budgets of any resource. It depends on the
-    scores and the probe only if it says so, and, unless it draws by the seed, not on the order of
-    the clients. In whole units of a network it keeps the budget.
+    the narrowest of the menu to the client's cap (or 0, if it says ``leaves_out``); the same when
+    it is asked again; more of them under a larger budget, unless it says ``spends_less``, so that
+    it can be scaled to budgets of any resource. It depends on the scores and the probe only if it
+    says so, and, unless it draws by the seed, not on the order of the clients. In whole units of
+    a network it keeps the budget.
 
     Parameters
     ----------
@@ -93,7 +94,8 @@ class _Check:
         first, again = (self.asked(setting) for _ in range(2))
         low, caps = setting.ends[0], setting.caps
         for row, width in enumerate(first.tolist()):
-            if not low - _ROUNDING <= width <= caps[row] + _ROUNDING:
+            left_out = self.policy.leaves_out and width == 0
+            if not left_out and not low - _ROUNDING <= width <= caps[row] + _ROUNDING:
                 self.complain(
                     budget,
                     f"gives {self.clients.name(row)!r} the width {width:g}: from {low:g} to "
@@ -120,7 +122,8 @@ class _Check:
         shares = [self.clients.mean(own) for own in widths]
         most = self.clients.mean(self.setting(1.0).caps)
         for budget, less, more in zip(_BUDGETS[1:], shares, shares[1:], strict=False):
-            if less < most - 0.01 and more <= less:
+            as_much = more < less if self.policy.spends_less else more <= less
+            if less < most - 0.01 and as_much:
                 self.complain(
                     budget, f"spends {more:.4g}, and under a smaller budget {less:.4g} already"
                 )
@@ -139,7 +142,7 @@ class _Check:
         if (self.asked(replace(setting, seed=1)) != widths).any():
             return
         rows = np.arange(len(self.clients))[::-1]
-        turned = _Check(self.policy, self.fleet, _taken(self.clients, rows))
+        turned = _Check(self.policy, self.fleet, self.clients.subset(rows))
         turned._scores = self._scores[rows]
         turned._probed = _Probed(self._probed.utility[rows], self._probed.loss[rows])
         if not np.allclose(turned.asked(turned.setting(0.5)), widths[rows], atol=1e-6):
@@ -157,10 +160,3 @@ class _Check:
 
     def complain(self, budget: float, words: str) -> NoReturn:
         raise CheckError(f"policy {self.policy.name!r}, {self.fleet}, budget {budget:g}: {words}")
-
-
-def _taken(clients: Clients, rows: IntArray) -> Clients:
-    """Some clients, in the order of these rows."""
-    caps = None if clients.max_width is None else clients.max_width[rows]
-    names = [clients.name(int(row)) for row in rows]
-    return Clients(clients.samples[rows], names=names, max_width=caps)

@@ -35,13 +35,16 @@ def test_every_policy_keeps_budget_caps_and_range(name, caps):
     found = POLICIES[name](setting(caps))
     share = np.array(SAMPLES) @ found / sum(SAMPLES)
     assert found.shape == (5,)
-    assert np.all(found >= 0.2 - 1e-12)
+    kept = found > 0 if POLICIES[name].leaves_out else np.ones(5, dtype=bool)
+    assert np.all(found[kept] >= 0.2 - 1e-12)
     assert np.all(found <= np.minimum(0.8, 1.0 if caps is None else caps) + 1e-12)
     if name != "hasa_two_passes":  # which may miss the budget to either side
         assert share <= 0.45 + 1e-12
     if POLICIES[name].is_program:
         assert set(found.tolist()) <= set(MENU)
         assert share > 0.45 - 0.1
+    elif POLICIES[name].spends_less:
+        assert set(found.tolist()) == {0.45 if caps is None else min(caps)}
     elif name == "hasa_two_passes":
         assert share == pytest.approx(0.45, rel=0.05)
     else:
@@ -84,8 +87,13 @@ def units_of(*groups: int):
     return units
 
 
+SPENDING = [
+    name for name in CHOOSING if not POLICIES[name].leaves_out and not POLICIES[name].spends_less
+]
+
+
 @pytest.mark.parametrize("groups", [(10,), (64,), (32, 64), (7, 13, 100), (512,)])
-@pytest.mark.parametrize("name", CHOOSING)
+@pytest.mark.parametrize("name", SPENDING)
 @pytest.mark.parametrize("caps", [None, CAPS])
 def test_realised_widths_meet_the_budget_in_whole_units(groups, name, caps):
     given, units, largest = setting(caps), units_of(*groups), max(groups)
@@ -247,7 +255,7 @@ def squared(*groups: int):
 
 
 @pytest.mark.parametrize("groups", [(64,), (32, 16), (128, 64)])
-@pytest.mark.parametrize("name", [name for name in CHOOSING if not POLICIES[name].is_program])
+@pytest.mark.parametrize("name", [name for name in SPENDING if not POLICIES[name].is_program])
 @pytest.mark.parametrize("caps", [None, CAPS])
 def test_budgets_of_flops_are_matched(groups, name, caps):
     given = setting(caps)
@@ -300,3 +308,22 @@ def test_a_measured_policy_is_the_optimum_of_its_probe(brute):
     assert problem.evaluate(choice).objective == pytest.approx(brute(problem), abs=1e-12)
     with pytest.raises(InputError, match="needs a probe"):
         POLICIES["measured"](Setting(given.clients, SCORES, 0.45, MENU))
+
+
+def test_exclude_spends_the_budget_and_tests_those_that_it_leaves_out():
+    clients = Clients([100, 300, 200, 400], max_width=[0.3, 0.8, 0.3, 1.0])
+    given = Setting(clients, np.zeros(4), 0.5, (0.2, 0.5, 1.0))
+    meter = Meter.of({"hidden": 40}, lambda width: round(width * 40))
+    found = subnets_of(read_policy("exclude"), given, meter)
+    assert found.widths[[0, 2]].tolist() == [0, 0]
+    assert found.deployed[[0, 2]].tolist() == [0.3, 0.3]
+    assert found.deployed[[1, 3]].tolist() == found.widths[[1, 3]].tolist()
+    assert (found.widths[[1, 3]] <= [0.8, 1.0]).all()
+    assert found.share == pytest.approx(clients.weights @ found.widths)
+    assert 0.5 * 0.995 <= found.share <= 0.5
+    # 0.7 of the samples would need 0.845 of the width for half of the operations: above 0.8.
+    squares = Meter.of({"hidden": 40}, lambda width: round((width * 40) ** 2))
+    alone = subnets_of(read_policy("exclude"), given, squares)
+    assert alone.widths.tolist() == [0, 0, 0, 1.0]
+    assert alone.deployed.tolist() == [0.3, 0.8, 0.3, 1.0]
+    assert alone.share == pytest.approx(0.4)

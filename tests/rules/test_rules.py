@@ -304,3 +304,27 @@ def test_with_equal_clients_every_integer_width_is_within_two_steps():
         exact = rules.hasa(scores, samples, budget=budget, caps=caps)
         found = integer_widths(scores, samples, caps, budget)
         np.testing.assert_allclose(found, exact, atol=2 * STEP)
+
+
+# --------------------------------------------------------------- leaving the weakest out
+
+
+def test_the_weakest_are_left_out_until_the_others_can_all_train_the_same():
+    samples, caps = [10, 30, 20, 40], [0.3, 0.5, 0.3, 1.0]
+    # uniform needs 0.5 of everybody: the two caps of 0.3 are below it. Without their 30 samples
+    # the others need 0.5 / 0.7 = 0.714, above 0.5, so that one is left out too: 0.5 / 0.4 = 1.25
+    # is more than the widest width, which the last one trains.
+    widths = rules.exclude(samples, caps=caps, budget=0.5, widths=(0.2, 1.0))
+    assert widths.tolist() == [0, 0, 0, 1.0]
+    roomy = rules.exclude(samples, caps=[0.3, 0.8, 0.3, 1.0], budget=0.5, widths=(0.2, 1.0))
+    np.testing.assert_allclose(roomy, [0, 0.5 / 0.7, 0, 0.5 / 0.7])
+    assert roomy @ [0.1, 0.3, 0.2, 0.4] == pytest.approx(0.5)
+    nobody = rules.exclude(samples, caps=[1, 1, 1, 1], budget=0.5, widths=(0.2, 1.0))
+    assert nobody.tolist() == [0.5] * 4
+
+
+def test_the_smallest_device_sets_the_width_of_all_within_the_budget():
+    samples, widths = [10, 30, 20], (0.2, 1.0)
+    for caps, width in (([0.3, 0.5, 1], 0.3), ([0.8, 0.9, 1], 0.5)):
+        found = rules.smallest(samples, caps=caps, budget=0.5, widths=widths)
+        assert found.tolist() == [width] * 3
