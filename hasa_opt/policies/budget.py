@@ -27,6 +27,9 @@ BUDGET_TOLERANCE = 0.005
 _SAME = 1e-12
 """Arguments that differ by less are the same root."""
 
+_STEPS = 257
+"""Budgets that are tried for a policy that leaves clients out: steps of 0.003 at the defaults."""
+
 Rules = str | Sequence[str] | Mapping[str, Any]
 """Name of a policy, or several; or any names, of policies or of widths ``(n_clients,)``."""
 
@@ -55,9 +58,18 @@ def at_budget(policy: Policy, setting: Setting, share: Callable[[FloatArray], fl
         return _spending(
             lambda scale: np.clip(scale * answer, low, caps), share, setting.budget, 1.0, high / low
         )
-    return _spending(
-        lambda budget: policy(replace(setting, budget=budget)), share, setting.budget, low, high
-    )
+
+    def widths(budget: float) -> FloatArray:
+        return policy(replace(setting, budget=budget))
+
+    if policy.leaves_out:  # who is left out jumps with the budget, and what is spent with it
+        steps = np.linspace(low, high, _STEPS)
+        shares = [share(widths(step)) for step in steps.tolist()]
+        enough = np.flatnonzero(np.array(shares) >= setting.budget)
+        if not enough.size:
+            return widths(float(steps[int(np.argmax(shares))]))
+        low, high = float(steps[max(0, enough[0] - 1)]), float(steps[enough[0]])
+    return _spending(widths, share, setting.budget, low, high)
 
 
 def _spending(

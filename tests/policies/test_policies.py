@@ -321,9 +321,11 @@ def test_exclude_spends_the_budget_and_tests_those_that_it_leaves_out():
     assert (found.widths[[1, 3]] <= [0.8, 1.0]).all()
     assert found.share == pytest.approx(clients.weights @ found.widths)
     assert 0.5 * 0.995 <= found.share <= 0.5
-    # 0.7 of the samples would need 0.845 of the width for half of the operations: above 0.8.
+    # With squares 0.7 of the samples would need 0.845 of the width, above the cap of 0.8, which
+    # comes nearest to the budget; the rest of it goes to the one whose device can take it.
     squares = Meter.of({"hidden": 40}, lambda width: round((width * 40) ** 2))
     alone = subnets_of(read_policy("exclude"), given, squares)
-    assert alone.widths.tolist() == [0, 0, 0, 1.0]
-    assert alone.deployed.tolist() == [0.3, 0.8, 0.3, 1.0]
-    assert alone.share == pytest.approx(0.4)
+    assert alone.widths[[0, 1, 2]].tolist() == [0, 0.8, 0]
+    assert 0.8 <= alone.widths[3] <= 1.0
+    assert alone.deployed.tolist() == [0.3, 0.8, 0.3, alone.widths[3]]
+    assert 0.5 * 0.99 <= alone.share <= 0.5
