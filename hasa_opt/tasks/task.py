@@ -202,7 +202,8 @@ def _take_splits(task: Task) -> None:
     if not isinstance(task.train, Lazy) and not any(map(_teaches, task.train)):
         raise InputError(
             "no training target has a known label, so there is nothing to learn: correct the "
-            "targets, or, where every word is too rare for the vocabulary, lower min_count"
+            "targets; where every word is too rare for the vocabulary, give more texts, or lower "
+            "min_count"
         )
 
 
