@@ -2,7 +2,7 @@
 
 Run it with ``python benchmarks/bench_rounds.py``. Ratios of medians of CPU seconds, on one thread,
 each side measured in turn. All sides do the same steps: their averaged weights are compared. The
-part with ``pfl`` needs ``pip install 'hasa-opt[bench-pfl]'``, in an environment of its own, since
+part with ``pfl`` needs ``pip install '.[bench-pfl]'``, in an environment of its own, since
 pfl and OR-tools ask for different versions of absl-py; without it that part says that it is left
 out.
 """
@@ -287,7 +287,7 @@ def main() -> None:
     engines(Workload("LSTM 64, 2000 words, 100 clients of 32", text, words, tokens), 1.5, 3)
     memory()
     if importlib.util.find_spec("pfl") is None:
-        print("pfl is not installed: left out (pip install 'hasa-opt[bench-pfl]')")
+        print("pfl is not installed: left out (pip install '.[bench-pfl]')")
         return
     print("One round of federated averaging, all widths 1, with the aggregation")
     full = (1.0,)

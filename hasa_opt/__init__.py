@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hasa_opt.solvers  # noqa: F401  bound first, so that the function of that name stays
 from hasa_opt import errors, rules
 from hasa_opt._utils import VERSION
+from hasa_opt._utils.installing import needing
 from hasa_opt.clients import Clients
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.forecast import Headroom, Pilot, Probe, headroom, pilot, probe
@@ -112,15 +113,11 @@ _LAZY_MODULES = ("federated", "models", "tasks")
 
 
 def __getattr__(name: str) -> Any:
-    try:
+    with needing(f"hasa_opt.{name}", extra="fl"):
         if name in _LAZY_MODULES:
             return import_module(f"{__name__}.{name}")
         if name in _LAZY:
             return getattr(import_module(_LAZY[name]), name)
-    except ModuleNotFoundError as error:
-        raise errors.MissingExtraError(
-            f"hasa_opt.{name} needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
-        ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hasa_opt._utils.checks import listed
+from hasa_opt._utils.installing import not_installed, pip
 from hasa_opt.errors import InputError, MissingExtraError
 
 __all__ = ["columns_of", "frame_of"]
@@ -70,9 +71,8 @@ def frame_of(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
     wanted = _LIBRARIES if library is None else (library,)
     found = next((name for name in wanted if find_spec(name) is not None), None)
     if found is None:
-        raise MissingExtraError(
-            f"a data frame needs {' or '.join(wanted)}, not installed here: pip install {wanted[0]}"
-        )
+        needed = " or ".join(wanted)
+        raise MissingExtraError(not_installed("a data frame", needed, pip(wanted[0])))
     import narwhals as nw
 
     backend: Any = found

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from hasa_opt._utils.files import made_directory, writing
+from hasa_opt._utils.installing import needing
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -45,7 +46,7 @@ from hasa_opt.cli.training import (
     Workers,
     settings,
 )
-from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt.errors import InputError
 from hasa_opt.policies import POLICIES, read_policy
 
 if TYPE_CHECKING:
@@ -204,13 +205,9 @@ def _finish(done: Study, output: Path, console: Console, as_json: bool) -> None:
 
 def require_learning_side() -> None:
     """Refuse where the extra ``fl`` is not installed."""
-    try:
+    with needing("the study", extra="fl"):
         import hasa_opt.study.report
         import hasa_opt.study.study  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"the study needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
-        ) from error
 
 
 def load_task(data: Path | None, text: str, client: str, name: str) -> Task:

@@ -4,7 +4,7 @@
 the data that each device holds. The mathematics is that of :func:`hasa_opt.federated.run`: subnets
 are cut, trained and averaged by the same functions, with random numbers that depend on (seed,
 round, client) alone, so that final weights are equal bit by bit. This package only sends and
-receives. It needs the extra: ``pip install 'hasa-opt[flower]'``.
+receives. It needs the extra ``flower``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hasa_opt.errors import MissingExtraError
+from hasa_opt._utils.installing import needing
 
 if TYPE_CHECKING:
     from hasa_opt.flower.client import Device, client_app
@@ -47,10 +47,5 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with needing("hasa_opt.flower", extra="flower"):
         return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"hasa_opt.flower needs {error.name}, not installed here: "
-            "pip install 'hasa-opt[flower]'"
-        ) from error

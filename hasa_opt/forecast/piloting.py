@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, whole
-from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt._utils.installing import needing
+from hasa_opt.errors import InputError
 from hasa_opt.forecast.gains import Gain
 from hasa_opt.policies import Subnets
 from hasa_opt.policies.policy import PERSONAL, full_name
@@ -182,12 +183,8 @@ def pilot(
         If torch is not installed.
     """
     _check(allocations, whole(repeats, "repeats"))
-    try:
+    with needing("a pilot", extra="fl"):
         from hasa_opt.forecast.trial_runs import TrialRuns
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"a pilot needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
-        ) from error
     how: dict[str, Any] = {"training": training, "server": server, "evaluation": evaluation}
     how |= {"participation": participation, "execution": execution}
     given = {name: value for name, value in how.items() if value is not None}

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, number, whole
+from hasa_opt._utils.installing import needing
 from hasa_opt._utils.rational import menu_units
-from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt.errors import InputError
 from hasa_opt.forecast.curves import pooled_covariance, smoothed
 
 if TYPE_CHECKING:
@@ -207,14 +208,10 @@ def probe(
     units, denominator = menu_units(widths)
     menu = units / denominator
     shares = _shares(menu, budget)
-    try:
+    with needing("a probe", extra="fl"):
         from hasa_opt.federated import Evaluation, LocalTraining, Participation
         from hasa_opt.federated.settings import check_run
         from hasa_opt.forecast.warm_up import Plan, measure
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"a probe needs {error.name}, not installed here: pip install 'hasa-opt[fl]'"
-        ) from error
     check_run(model, task, rounds, seed)
     taking_part = participation or Participation()
     taking_part.check(task)

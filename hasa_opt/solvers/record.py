@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from hasa_opt._utils.installing import not_installed
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import SolverNotInstalledError
 from hasa_opt.problem import CONSTRAINTS
@@ -63,7 +64,7 @@ class SolverRecord:
     requires : tuple of str
         Modules that it imports.
     install : str
-        Command that installs them.
+        Command that installs them; default: nothing is to be installed.
     capabilities : Capability
     constraints : tuple of classes and preferences
         Constraints that it takes: their classes, :class:`~hasa_opt.problem.RowConstraint` for any
@@ -123,19 +124,19 @@ class SolverRecord:
             Giving the command that installs what is missing.
         """
         if self.missing:
-            raise SolverNotInstalledError(
-                f"solver {self.name!r} needs {', '.join(self.missing)}, not installed here: "
-                f"{self.install}"
-            )
+            needed = ", ".join(self.missing)
+            what = f"solver {self.name!r}"
+            raise SolverNotInstalledError(not_installed(what, needed, self.install))
         try:
             if callable(self.target):
                 return self.target()
             module, _, attribute = self.target.partition(":")
             backend: Backend = getattr(import_module(module), attribute)()
         except (ImportError, AttributeError, RuntimeError) as error:
+            command = f": {self.install}" if self.install else ""
             raise SolverNotInstalledError(
                 f"solver {self.name!r} is installed but cannot be loaded here ({error}): choose "
-                f"another, or mend its installation: {self.install}"
+                f"another, or mend its installation{command}"
             ) from error
         return backend
 

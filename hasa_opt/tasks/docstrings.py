@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from hasa_opt._utils.installing import not_installed, pip
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import Task
 from hasa_opt.tasks.text import build, check_options, tokenize
@@ -124,10 +125,7 @@ def _folder(client: str, module: str | None) -> Path:
         return Path(sysconfig.get_path("stdlib"))
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise InputError(
-            f"the docstrings task reads package {client!r}, which is not installed: "
-            f"pip install {client}"
-        )
+        raise InputError(not_installed("the docstrings task", client, pip(client)))
     return Path(spec.origin).parent
 
 
