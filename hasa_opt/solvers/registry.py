@@ -69,7 +69,7 @@ _SOLVERS = (
         "greedy",
         "hasa_opt.solvers.greedy:GreedyBackend",
         "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
-        install="pip install numpy",
+        install=pip("numpy"),
         capabilities=Capability.TIME_LIMIT,
         constraints=(Budget, SiteBudgets, Fairness("maxmin")),
     ),

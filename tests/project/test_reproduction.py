@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from hasa_opt import tasks
+from hasa_opt.study.claims import against
 from hasa_opt.study.results import read_results
+from hasa_opt.study.summary import summarise
 
 HERE = Path(__file__).parents[2] / "docs" / "reproduction"
 EARLIER_RULE = "probe_alone"  # what was recommended before pilots: no policy of today
@@ -70,15 +73,53 @@ def test_the_recommendation_is_confirmed_on_fresh_seeds():
 
 def test_the_readme_shows_what_was_measured():
     tables = load("tables")
+    demo = read_results(HERE.parent / "images" / "result.csv")
     found = {name: own for name, own in tables.settings().items() if name.startswith("titles")}
-    rows = {row[0]: row for row in tables.glance(found)}
-    readme = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
-    _, _, after = readme.partition("| minus uniform | ")
-    header, _, *lines = after.split("\n\n")[0].splitlines()
-    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert [f"titles {name.strip()}" for name in header.strip(" |").split("|")] == list(found)
-    assert len(shown) > 10
-    assert shown == [rows[row[0]] for row in shown]
+    worse = [name for name, own in found.items() if above_uniform(own, "hasa").holm_high < 0]
+    confirmed = [gain(f"titles-{name}", "recommended") for name in ("16-0.35", "64-0.5")]
+    images = [gain(f"domains-cnn-{budget}", "hasa") for budget in ("0.5", "0.35")]
+    readme = " ".join((HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert f"HASA is {above_uniform(demo, 'hasa').mean:.2f} points above uniform" in readme
+    assert above_uniform(demo, "hasa").low < 0 < above_uniform(demo, "hasa").high
+    assert (len(found), len(worse)) == (6, 2)
+    assert "repeated in six settings" in readme
+    assert "below it in two" in readme
+    assert f"{confirmed[0].mean:+.2f} and {confirmed[1].mean:+.2f} points" in readme
+    assert f"by {images[0].mean:.1f} and {images[1].mean:.1f} points on images" in readme
+    for own in found.values():
+        better = {row.policy for row in against(own) if row.difference.holm_low > 0}
+        assert not [name for name in better - {"recommended", EARLIER_RULE} if "+" not in name]
+
+
+def test_the_page_of_worth_shows_the_demo_and_the_confirmation():
+    page = (HERE.parent / "worth.rst").read_text(encoding="utf-8")
+    demo = read_results(HERE.parent / "images" / "result.csv")
+    lines = [" ".join(line.split()) for line in page.splitlines() if re.match(r"   \w+ +\d", line)]
+    shown = []
+    for row in summarise(demo, budget=0.5):
+        cells = [row.policy, f"{row.mean:.2f} ± {row.mean_std:.2f}"]
+        if row.policy != "uniform":
+            own = above_uniform(demo, row.policy)
+            cells.append(f"{own.mean:+.2f} [{own.low:+.2f}, {own.high:+.2f}]")
+        cells += [f"{value:.2f}" for value in (row.worst, row.worst_third, row.supernet.mean)]
+        shown.append(" ".join([*cells, f"{row.realised:.4f}"]))
+    assert lines == shown
+    header, gains = page.partition("   * - titles, 64")[2].split("\n\n")[0].split("   * - ")
+    assert header.count("     - ") == 3
+    files = ("titles-64-0.5", "titles-16-0.35", "docstrings-64-0.5", "docstrings-16-0.35")
+    found = [gain(name, "recommended") for name in files]
+    expected = [f"{own.mean:+.2f} ({own.low:.2f} to {own.high:.2f})" for own in found]
+    assert gains.strip().split("\n     - ") == expected
+
+
+def gain(name, policy):
+    """What a policy gains over uniform on the confirming seeds."""
+    return above_uniform(read_results(load("tables").CONFIRMATION / f"{name}.csv"), policy)
+
+
+def above_uniform(results, policy):
+    """Difference to uniform in the client mean, in points, among all policies that were trained."""
+    return next(row.difference for row in against(results) if row.policy == policy)
 
 
 @pytest.mark.parametrize("budget", ["0.5", "0.35"])
