@@ -299,7 +299,7 @@ def whole(value: object, what: str, *, least: int = 0) -> int:
     return int(value)
 
 
-_MOST = 10
+_MOST = 10  # members that a message names: about two lines
 
 
 def listed(

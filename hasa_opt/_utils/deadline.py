@@ -13,9 +13,9 @@ from typing import Any
 
 __all__ = ["UNLIMITED", "Background", "Deadline", "OutOfTime"]
 
-_GRACE_S = 0.05
-_TICK_S = 0.1
-_FAREWELL_S = 5.0
+_GRACE_S = 0.05  # what is almost done may end
+_TICK_S = 0.1  # between two looks at Ctrl-C, which people do not notice
+_FAREWELL_S = 5.0  # for calls that were left, when the interpreter ends
 _running: set[Event] = set()
 
 

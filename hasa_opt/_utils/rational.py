@@ -15,6 +15,7 @@ from hasa_opt.errors import InputError
 
 __all__ = [
     "INT64_ROOM",
+    "SAME_WIDTH",
     "decimal_above",
     "decimal_below",
     "menu_units",
@@ -26,8 +27,11 @@ __all__ = [
 INT64_ROOM = 2**62
 """Largest integer total that the library works with (half of the int64 range)."""
 
-_LARGEST_DENOMINATOR = 10**6
-_ROUNDING = Fraction(1, 10**12)
+SAME_WIDTH = 1e-9
+"""Rounding of widths in floating point: far above its errors, far below any step of a menu."""
+
+_LARGEST_DENOMINATOR = 10**6  # fractions with smaller ones are what people write: 1/3, 0.35
+_ROUNDING = Fraction(1, 10**12)  # far above the error of a few operations on widths
 
 
 def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fraction:

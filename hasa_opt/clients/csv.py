@@ -44,6 +44,7 @@ import scipy.sparse as sp
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.files import writing
 from hasa_opt._utils.names import spelled, tidy
+from hasa_opt._utils.rational import INT64_ROOM
 from hasa_opt._utils.tables import Source, Table, read_table
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
@@ -52,9 +53,8 @@ __all__ = ["framed", "read", "write"]
 
 _PREFIX = "count:"
 _OPTIONAL = ("max_width", "site")
-_MOST = 2**62  # the largest total that the library works with
-_DIGITS = 19  # of 2**62: fewer are below it
-_THOUSANDS = re.compile(r"\d{1,3}(\.\d{3})+")
+_DIGITS = 19  # of 2**62: a number of fewer digits is below it
+_THOUSANDS = re.compile(r"\d{1,3}(\.\d{3})+")  # 1.000, where a comma may be the decimal sign
 _Value = TypeVar("_Value")
 
 
@@ -175,7 +175,7 @@ def _whole_number(table: Table, row: int, column: str, text: str) -> int:
         raise table.fail(row, column, f"{text!r} is not a whole number")
     if value < 0:
         raise table.fail(row, column, f"{text} is negative: counts start at 0")
-    if value >= _MOST:
+    if value >= INT64_ROOM:
         raise table.fail(row, column, f"{text} exceeds 2**62: count in larger units")
     if value != value.to_integral_value():
         raise table.fail(row, column, f"{text!r} is not a whole number")

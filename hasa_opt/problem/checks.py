@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, array, expect, extremes, real_array
+from hasa_opt._utils.rational import SAME_WIDTH
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.budgets import Budget
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 
-_SAME_WIDTH = 1e-9  # rounding of widths in floating point, far below any step of a menu
 _LARGEST_SUM = float(np.finfo(np.float64).max)
 
 
@@ -117,7 +117,7 @@ def within_caps(clients: Clients, menu: Menu) -> BoolArray:
             )
     if clients.max_width is None:
         return admissible
-    admissible &= menu.widths[None, :] <= clients.max_width[:, None] + _SAME_WIDTH
+    admissible &= menu.widths[None, :] <= clients.max_width[:, None] + SAME_WIDTH
     stuck = np.flatnonzero(~admissible.any(axis=1))
     if stuck.size:
         row = int(stuck[0])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, float_array, listed, number
-from hasa_opt._utils.rational import rational
+from hasa_opt._utils.rational import SAME_WIDTH, rational
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.cost import whole_costs
 from hasa_opt.problem.limits import Row, Share, Terms, items, whole
@@ -29,8 +29,6 @@ __all__ = [
     "Quota",
     "Switches",
 ]
-
-_SAME = 1e-9  # rounding of attributes in floating point, far below any step of a menu
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Coverage:
                 f"Coverage: {float(wanted):.4g} of the samples at {self.attribute} {key} or {more}"
             )
             share = Share(wanted, int(samples.sum()))
-            enough = samples[:, None] * (values >= level - _SAME)
+            enough = samples[:, None] * (values >= level - SAME_WIDTH)
             rows.append(Row(label, enough, lower=ceil(wanted * share.of), share=share))
         return tuple(rows)
 
@@ -84,7 +82,7 @@ class Coverage:
                 yield float(values[chosen][0]), key, share
             return
         for key, share in items(self.shares, "Coverage", "a share"):
-            if not (np.abs(values - number(key, "Coverage")) <= _SAME).any():
+            if not (np.abs(values - number(key, "Coverage")) <= SAME_WIDTH).any():
                 raise InputError(
                     f"Coverage names {self.attribute} {key}, which is not in the menu "
                     f"({listed(sorted(set(values.tolist())))})"
@@ -134,7 +132,7 @@ def _at_least(
     if given.shape not in ((), terms.shape[:1]):
         raise InputError(f"{what} has shape {given.shape}: give one {noun}, or one per client")
     levels = np.broadcast_to(given, terms.shape[:1])
-    enough: BoolArray = terms.menu.attribute(attribute) >= levels[:, None] - _SAME
+    enough: BoolArray = terms.menu.attribute(attribute) >= levels[:, None] - SAME_WIDTH
     return enough
 
 
@@ -280,5 +278,5 @@ def _kept_options(previous: Any, terms: Terms) -> BoolArray:
         kept: BoolArray = (before[:, None] == names) | (before == "")[:, None]
         return kept
     widths = client_widths(previous, terms.clients, what, newcomers=True)
-    kept = np.abs(widths[:, None] - terms.menu.widths) <= _SAME
+    kept = np.abs(widths[:, None] - terms.menu.widths) <= SAME_WIDTH
     return kept | np.isnan(widths)[:, None]

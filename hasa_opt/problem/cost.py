@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array, listed, whole_numbers
-from hasa_opt._utils.rational import INT64_ROOM, outer_product
+from hasa_opt._utils.rational import INT64_ROOM, SAME_WIDTH, outer_product
 from hasa_opt._utils.registry import Registry
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
@@ -37,7 +37,6 @@ __all__ = [
     "width",
 ]
 
-_SAME_WIDTH = 1e-9
 """Widths this near are one width: far above the rounding of floats, far below a unit's share."""
 
 
@@ -270,7 +269,7 @@ def _measured(profile: Profile, resource: str) -> IntArray:
 def _profiled_rows(profile: Profile, menu: FloatArray) -> IntArray:
     """Find the row of each width of a menu in a profile."""
     distance = np.abs(profile.widths - menu[:, None])
-    missing = menu[distance.min(axis=1) > _SAME_WIDTH]
+    missing = menu[distance.min(axis=1) > SAME_WIDTH]
     if missing.size:
         raise InputError(
             f"width {missing[0]:g} of the menu has not been profiled, only "

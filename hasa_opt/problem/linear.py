@@ -26,7 +26,10 @@ __all__ = ["LinearModel"]
 
 
 _SPAN = 1000.0
+"""Range of the scaled utilities: the absolute tolerances of solvers, 1e-6, are then 1e-9 of it."""
+
 _LARGEST_COEFFICIENT = 1e11
+"""The sum of a thousand such coefficients is off by 0.02 in float64: one unit still shows."""
 
 
 @dataclass(frozen=True, eq=False)

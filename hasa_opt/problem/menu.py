@@ -42,8 +42,7 @@ WIDTH = "width"
 COST = "cost"
 """Name of the only resource of a menu of widths."""
 
-_DENOMINATOR = 10**9
-_SAME = 1e-9
+_DENOMINATOR = 10**9  # with totals of samples up to 10**9 times as much, costs fit 64 bits
 
 Per = Literal["client", "sample"]
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AllocationProblem", "Totals"]
 
-_BLOCK = 1 << 12
+_BLOCK = 1 << 12  # rows of a table that a processor's cache holds
 # What is computed once from the tables, whatever the budget.
 _SHARED = ("cheapest", "span", "magnitude", "_narrowest", "_utility_range")
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array, expect, number, several
 from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt._utils.rational import SAME_WIDTH
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
 from hasa_opt.problem.limits import RobustRow
@@ -58,13 +59,12 @@ def _choice_of_before(problem: AllocationProblem, given: Allocation) -> IntArray
         return np.array([at.get(name, -1) for name in before], dtype=np.int64)
     widths = client_widths(given, problem.clients, "warm_start", newcomers=True)
     order = np.argsort(problem.widths, kind="stable")
-    place = np.searchsorted(problem.widths[order], widths + _SAME_WIDTH, side="right") - 1
+    place = np.searchsorted(problem.widths[order], widths + SAME_WIDTH, side="right") - 1
     found: IntArray = np.where(np.isnan(widths) | (place < 0), -1, order[place])
     return found
 
 
 _MILP_COLUMNS = 20_000
-_SAME_WIDTH = 1e-9  # rounding of widths in floating point, far below any step of a menu
 
 
 def solve(

@@ -34,8 +34,8 @@ _JOINTS = "['\u00b7\u05f3\u05f4]"  # apostrophe, Catalan dot, Hebrew marks: insi
 _WORD = regex.compile(f"{_RUN}(?:{_JOINTS}{_RUN})*", regex.VERSION1)
 _CHARACTER = regex.compile(r"(?=[\p{L}\p{N}])\X")
 _TAG = regex.compile(r"</?[a-z][^<>]*>")
-_MIN_TOKENS = 2
-_MIN_TEXTS = 3
+_MIN_TOKENS = 2  # a next word needs one before it
+_MIN_TEXTS = 3  # one for each split
 
 Tokens: TypeAlias = tuple[str, ...]
 Tokenizer: TypeAlias = str | Callable[[str], Iterable[str]]

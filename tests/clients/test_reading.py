@@ -277,3 +277,17 @@ def test_words_of_texts_and_one_label_each_are_no_contradiction(text):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(text)
+
+
+@given(
+    columns=st.permutations(["name", "samples", "max_width", "site", "count:x"]),
+    again=st.sampled_from(["name", "samples", "max_width", "site", "count:x"]),
+    form=st.sampled_from(SPELLINGS),
+    place=st.integers(0, 5),
+)
+def test_a_column_that_stands_twice_is_refused_wherever_it_stands(columns, again, form, place):
+    cells = {"name": "a", "samples": "2", "max_width": "1", "site": "s", "count:x": "2"}
+    header = [*columns[:place], again, *columns[place:]]
+    spelled = [form.format(name) if at == place else name for at, name in enumerate(header)]
+    row = ",".join(cells[name] for name in header)
+    refused(f"{','.join(spelled)}\n{row}\n", repr(again), "2 times in the header")
