@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import TIMES
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
@@ -20,7 +21,7 @@ from hasa_opt.models.states import as_array
 
 torch.set_num_threads(1)
 FEATURES = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
-FEW = settings(max_examples=12, deadline=None)
+FEW = settings(max_examples=6 * TIMES, deadline=None)
 
 
 class Chain(nn.Module):
@@ -136,6 +137,7 @@ class Moded(nn.Module):
         return x + MODES[self.mode](x)
 
 
+@pytest.mark.fuzz
 @FEW
 @given(st.lists(st.sampled_from(sorted(MODES)), min_size=1, max_size=3), st.booleans())
 def test_gradients_are_those_of_the_module_whatever_runs_under_which_mode(modes, training):
@@ -307,6 +309,7 @@ class Noisy(nn.Module):
         return x * torch.bernoulli(torch.full_like(x, 0.5)) if on else x
 
 
+@pytest.mark.fuzz
 @FEW
 @given(
     st.lists(st.sampled_from(["dropout", "noise", "mask"]), min_size=1, max_size=3),
@@ -353,6 +356,7 @@ class Named(nn.Module):
         return self.head(x)
 
 
+@pytest.mark.fuzz
 @FEW
 @given(st.sampled_from(OWN))
 def test_operations_may_be_in_a_child_named_like_an_attribute(name):
@@ -397,6 +401,7 @@ class VersionedMLP(MLP):
         self.layers[1] = Versioned(hidden[0], hidden[1])
 
 
+@pytest.mark.fuzz
 @FEW
 @given(st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 9))
 def test_states_without_versions_are_loaded(width, seed):
@@ -434,6 +439,7 @@ class Shifted(nn.Module):
         return self.chain(x) + self.shift
 
 
+@pytest.mark.fuzz
 @FEW
 @given(st.sampled_from(TYPES), st.sampled_from([0.25, 0.5, 1.0]))
 def test_weights_of_every_type_are_cut_and_told_apart(dtype, width):
