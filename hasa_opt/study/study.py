@@ -74,8 +74,8 @@ class Study(SetUp):
 
     def subnets(self, policy: str | Policy, seed: int = 0) -> Subnets:
         """What each client trains and deploys under a policy, in whole units of the model."""
-        known = self.compared.get(str(policy)) or read_policy(policy)
-        return self.planner.subnets(known, seed)
+        named = self.compared.get(policy) if isinstance(policy, str) else None
+        return self.planner.subnets(named or read_policy(policy), seed)
 
     def allocate(self, policy: str | Policy, seed: int = 0) -> FloatArray:
         """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""

@@ -422,6 +422,27 @@ def test_tables_show_each_policy_and_client(done: Study) -> None:
         assert word in text
 
 
+@pytest.mark.parametrize(
+    ("name", "panels"),
+    [
+        ("overview", 3),
+        ("allocation", 1),
+        ("differences", 2),  # what clients deploy, and the full supernet
+        ("accuracy_by_client", 1),
+        ("accuracy_by_round", 2),  # validation and test
+    ],
+)
+def test_figures_are_drawn_by_name(done: Study, name: str, panels: int) -> None:
+    assert [axes.has_data() for axes in done.plot(name).axes] == [True] * panels
+
+
+def test_a_figure_that_is_not_known_names_those_that_are(done: Study) -> None:
+    with pytest.raises(hasa.InputError, match=r"figure 'magic' is not known.*accuracy_by_round"):
+        done.plot("magic")
+    with pytest.raises(hasa.InputError, match=r"call run\(\) first"):
+        small_study().plot()
+
+
 def test_record_is_ready_for_json(done: Study) -> None:
     record = done.record()
     assert set(record["widths"]) == {"uniform", "reverse"}
