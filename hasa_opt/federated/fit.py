@@ -9,7 +9,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.models.profile import unsuitable
 from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.splits import Lazy
+from hasa_opt.tasks.splits import Lazy, Split
 from hasa_opt.tasks.task import Task
 
 
@@ -30,54 +30,75 @@ def check_fit(model: SupernetModel, task: Task) -> None:
         If the model cannot process a sample, or its outputs do not match the targets; the types
         or shapes are named.
     """
-    subnet = extract(model, 1.0).to("cpu").eval()
     tried = set()
     for split in task.train[:1] if isinstance(task.train, Lazy) else task.train:
-        inputs, targets = split.inputs[:1].cpu(), split.targets[:1]
-        kind = (inputs.dtype, inputs.shape, targets.shape)
+        kind = (split.inputs.dtype, split.inputs.shape[1:], split.targets.shape[1:])
         if kind not in tried:
             tried.add(kind)
-            _check_type(subnet, task, inputs.dtype)
-            _check_outputs(subnet, task, inputs, targets)
+            check_split(model, split, f"task {task.name!r}", task.n_outputs)
 
 
-def _check_type(model: SupernetModel, task: Task, given: torch.dtype) -> None:
+def check_split(model: SupernetModel, split: Split, whose: str, n_outputs: int) -> None:
+    """Refuse a model that does not give one row of outputs for each target of a split.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    split : Split
+        Its first sample is tried.
+    whose : str
+        Whose samples they are, for messages.
+    n_outputs : int
+        Classes that the targets may be.
+
+    Raises
+    ------
+    InputError
+        As for :func:`check_fit`.
+    """
+    inputs, targets = split.inputs[:1].cpu(), split.targets[:1]
+    _check_type(model, whose, inputs.dtype)
+    whole = extract(model, 1.0).to("cpu").eval()
+    try:
+        outputs = whole(inputs)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise unsuitable(model, inputs, error) from error
+    _check_outputs(whole, outputs, (*targets.shape, n_outputs), whose)
+
+
+def _check_type(model: SupernetModel, whose: str, given: torch.dtype) -> None:
     """Refuse numbers of another precision than the weights'."""
     weights = next(model.parameters()).dtype
     if given.is_floating_point and given != weights:
         raise InputError(
-            f"the model's weights are {weights}, but task {task.name!r} has inputs of type "
-            f"{given}: convert the model with .to({given})"
+            f"the model's weights are {weights}, but {whose} has inputs of type {given}: convert "
+            f"the model with .to({given})"
         )
 
 
-def _check_outputs(model: SupernetModel, task: Task, inputs: Tensor, targets: Tensor) -> None:
-    """Compare the outputs for one sample with its targets."""
-    try:
-        outputs = model(inputs)
-    except (IndexError, RuntimeError, ValueError) as error:
-        raise unsuitable(model, inputs, error) from error
-    wanted = (*targets.shape, task.n_outputs)
-    given = tuple(outputs.shape)
-    if given == wanted and model.n_outputs == task.n_outputs:
+def _check_outputs(
+    model: SupernetModel, outputs: Tensor, wanted: tuple[int, ...], whose: str
+) -> None:
+    """Refuse outputs that are not of the shape of the targets, with the classes behind it."""
+    given, classes = tuple(outputs.shape), wanted[-1]
+    if given == wanted and model.n_outputs == classes:
         axis = _axis_of_classes(model, outputs)
     elif given[:-1] == wanted[:-1]:
         raise InputError(
-            f"the model predicts {model.n_outputs} outputs, but task {task.name!r} has "
-            f"{task.n_outputs}: build the model with {task.n_outputs}"
+            f"the model predicts {model.n_outputs} outputs, but {whose} has {classes}: build the "
+            f"model with {classes}"
         )
     elif (given[0], *given[2:], *given[1:2]) == wanted:
         axis = 1
     else:
         raise InputError(
             f"the model gives outputs of shape {given} for targets of shape {wanted[:-1]}: they "
-            f"must have the shape {wanted}, the {task.n_outputs} classes last"
+            f"must have the shape {wanted}, the {classes} classes last"
         )
     if axis != len(wanted) - 1:
         raise InputError(
-            f"the model's outputs, of shape {given}, have the {task.n_outputs} classes on axis "
-            f"{axis}: they must be the last axis, so let its forward() end with "
-            f".movedim({axis}, -1)"
+            f"the model's outputs, of shape {given}, have the {classes} classes on axis {axis}: "
+            f"they must be the last axis, so let its forward() end with .movedim({axis}, -1)"
         )
 
 

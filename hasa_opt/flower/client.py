@@ -18,6 +18,7 @@ from hasa_opt._utils.checks import IntArray
 from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Job, evaluate
+from hasa_opt.federated.fit import check_split
 from hasa_opt.federated.local import train_job
 from hasa_opt.federated.units import find_draw
 from hasa_opt.flower.messages import (
@@ -136,17 +137,20 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
 
     @app.query(IDENTITY)
     def identify(message: Message, context: Context) -> Message:
-        return _reply(message, profile=ConfigRecord({"partition": _partition(context)[0]}))
+        partition = _partition(context)
+        name = device(*partition).name
+        return _reply(message, profile=ConfigRecord({"partition": partition[0], "name": name}))
 
     @app.query(PROFILE)
     def profile(message: Message, context: Context) -> Message:
         asked = load(message, WORK)
-        own = _describe(device, context, asked["epsilon"], asked["delta"])
-        return _reply(message, profile=own.record())
+        known = _describe(device, context, asked["epsilon"], asked["delta"])
+        return _reply(message, profile=known.record())
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         supernet, own = _prepare(model, device, context)
+        check_split(supernet, own.train, f"device {own.name!r}", supernet.n_outputs)
         work, training = Work.read(load(message, WORK))
         subnet = _subnet(supernet, work.width, message)
         job = Job(
@@ -192,12 +196,12 @@ def _partition(context: Context) -> tuple[int, int]:
 
 def _describe(make: MakeDevice, context: Context, epsilon: float, delta: float) -> Profile:
     """Profile of a device; a private histogram is drawn once, and remembered."""
-    partition = _partition(context)
-    own, known = make(*partition), context.state.config_records.get(PROFILE)
+    partition, known = _partition(context), context.state.config_records.get(PROFILE)
     if known is not None:
         return Profile.read(known)
-    counts = own.counts if epsilon == 0 else _noisy(own.counts, epsilon, delta)
-    profile = Profile(partition[0], own.name, len(own.train), counts, own.max_width)
+    device = make(*partition)
+    counts = device.counts if epsilon == 0 else _noisy(device.counts, epsilon, delta)
+    profile = Profile(partition[0], device.name, len(device.train), counts, device.max_width)
     if epsilon:
         context.state[PROFILE] = profile.record()
     return profile

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from logging import INFO, WARNING
@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from flwr.supercore import log
 
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
+from hasa_opt._utils.names import tidy
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.federated.checkpoint import describe_subnets, read_subnets
@@ -44,6 +45,7 @@ class Fleet:
     def __init__(self, grid: Grid, timeout_s: float) -> None:
         self._grid, self._timeout_s = grid, timeout_s
         self._node_of: dict[int, int] = {}
+        self._names: dict[int, str] = {}
         self._asked: set[int] = set()
 
     def enrol(self, n_clients: int, epsilon: float, delta: float) -> list[Profile]:
@@ -73,18 +75,27 @@ class Fleet:
                 profiles[node] = Profile.read(record)
             except InputError as error:
                 log(WARNING, "The profile of a node is of no use: %s", error)
-        self._place({node: own.partition for node, own in profiles.items()})
+        self._place({node: told.partition for node, told in profiles.items()})
         self._expect(n_clients)
-        return sorted(profiles.values(), key=lambda own: own.partition)
+        self._names = {told.partition: told.name for told in profiles.values()}
+        return sorted(profiles.values(), key=lambda told: told.partition)
 
-    def rejoin(self, n_clients: int) -> None:
+    def rejoin(self, n_clients: int, names: Mapping[int, str]) -> None:
         """Wait for the nodes of a run that goes on; they tell who they are, nothing else.
+
+        Parameters
+        ----------
+        n_clients : int
+            Nodes to wait for.
+        names : mapping of int to str
+            Partition -> name of the client that held it when the widths were allocated.
 
         Raises
         ------
         InputError
-            As for :meth:`enrol`.
+            As for :meth:`enrol`; a node whose partition holds another client now does not count.
         """
+        self._names = dict(names)
         self._wait(n_clients)
         self.nodes()
         self._expect(n_clients)
@@ -94,9 +105,23 @@ class Fleet:
         connected = set(self._grid.get_node_ids())
         unknown = sorted(connected - self._asked)
         if unknown:
-            answers = self._ask(unknown, IDENTITY)
-            self._place({node: int(own["partition"]) for node, own in answers.items()})
-        return {own: node for own, node in self._node_of.items() if node in connected}
+            self._place(dict(self._known(self._ask(unknown, IDENTITY))))
+        return {part: node for part, node in self._node_of.items() if node in connected}
+
+    def _known(self, answers: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
+        """Node and partition of each that holds the client to which a width was allocated."""
+        for node, told in answers.items():
+            partition, name = int(told["partition"]), str(told["name"])
+            expected = self._names.get(partition, name)
+            if tidy(name) == tidy(expected):
+                yield node, partition
+            else:
+                log(
+                    WARNING,
+                    "A node is left out: partition %d holds client %r, not %r, whose width was "
+                    "allocated: start it with the data of before",
+                    *(partition, name, expected),
+                )
 
     def _wait(self, n_clients: int) -> list[int]:
         """Wait until enough nodes are connected."""

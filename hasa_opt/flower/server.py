@@ -268,7 +268,7 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
             roster = Roster.read(kept, past.widths)
             record.take(past)
             model.load_state_dict(past.weights)
-            fleet.rejoin(settings.clients)
+            fleet.rejoin(settings.clients, dict(zip(roster.partitions, roster.names, strict=True)))
             log(INFO, "Going on after round %d of %d", past.rounds, settings.rounds)
         history = _run(model, roster, fleet, settings, record, store, grid)
     if settings.output:

@@ -18,6 +18,7 @@ from flwr.app import ArrayRecord, Error, Message
 from support import environment
 from support.flower_app import broken_client, client, device, model, split, task
 from support.flower_grid import SUPERLINK, LocalGrid
+from torch import nn
 from typer.testing import CliRunner
 
 from hasa_opt import models
@@ -26,6 +27,7 @@ from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.federated import Faults, History, LocalTraining, Subnets, run
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, load
+from hasa_opt.tasks import Split
 
 ALL = range(10)
 MEASURED_COLUMNS = (
@@ -114,7 +116,25 @@ def test_failing_clients_are_left_out_and_named() -> None:
     assert [(event.round, event.client, event.kind) for event in found.events] == [
         (number, row, "dropped") for number in range(3) for row in (2, 5)
     ]
-    assert "RuntimeError" in found.events[0].reason
+    assert "cannot process an input of shape (1, 5)" in found.events[0].reason
+
+
+def test_classes_on_another_axis_are_named_and_train_nothing() -> None:
+    """Outputs and targets of one shape, three classes of three by three pixels."""
+
+    def pixels(partition: int, partitions: int) -> Device:
+        images = torch.rand(6, 1, 3, 3, generator=torch.Generator().manual_seed(partition))
+        own = Split(images, (images[:, 0] * 3).long())
+        return Device(f"node {partition}", own, own, np.ones(3, dtype=np.int64))
+
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    supernet = models.Supernet(module, torch.zeros(2, 1, 3, 3))
+    grid = LocalGrid(client_app(lambda: supernet, pixels), range(2))
+    with pytest.warns(UserWarning, match="no update was left"):
+        found = serve(supernet, grid, settings(clients=2, rounds=1, budget=1.0, widths="0.5 1"))
+    reasons = [event.reason for event in found.events if event.kind == "dropped"]
+    assert len(reasons) == 2
+    assert all("have the 3 classes on axis 1" in reason for reason in reasons)
 
 
 def test_an_error_in_the_name_of_the_superlink_is_no_reply_of_the_node() -> None:
@@ -300,6 +320,25 @@ def test_killed_server_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> No
     np.testing.assert_array_equal(found.test_accuracy, whole.test_accuracy)
     queries = [m.metadata.message_type for m in grid.sent if "query" in m.metadata.message_type]
     assert queries == ["query.identity"] * 10
+
+
+@pytest.mark.parametrize("moved", [(0, 1), (3, 9)])
+def test_a_run_goes_on_with_the_clients_to_which_it_allocated(
+    tmp_path: Path, moved: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two devices have changed places while the server was down: their widths are not theirs."""
+    place = str(tmp_path / "checkpoint")
+    serve(model(), LocalGrid(client, ALL), settings(rounds=1, checkpoint=place))
+
+    def swapped(partition: int, partitions: int) -> Device:
+        return device(dict([moved, moved[::-1]]).get(partition, partition), partitions)
+
+    grid = LocalGrid(client_app(model, swapped), ALL)
+    with pytest.raises(InputError, match="8 of 10 nodes told who they are"):
+        serve(model(), grid, settings(rounds=2, checkpoint=place))
+    names = "abcdefghij"
+    words = f"partition {moved[0]} holds client {names[moved[1]]!r}, not {names[moved[0]]!r}"
+    assert words in caplog.text
 
 
 def test_the_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:

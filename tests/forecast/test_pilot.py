@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 import hasa_opt as hasa
 from hasa_opt import federated, models
 from hasa_opt.cli import app
+from hasa_opt.errors import InputError
 from hasa_opt.forecast.gains import Gain
 from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.recommendation import advise
+from hasa_opt.forecast.trial_runs import TrialRuns
 from hasa_opt.policies import POLICIES, Subnets, read_policy
 from hasa_opt.rules.difficulty import by_difficulty, easy_clients, falls_in_two
 from hasa_opt.tasks import Split, Task
@@ -88,6 +90,22 @@ def test_it_is_the_federated_run_on_the_kept_parts(piloted: Pilot) -> None:
             np.testing.assert_array_equal(piloted.accuracy[repeat, row, 0], own.test_accuracy[-1])
             wanted = own.personal_accuracy[-1]
             np.testing.assert_array_equal(piloted.accuracy[repeat, row, 1], wanted)
+
+
+def test_allocations_meet_the_clients_by_name() -> None:
+    """An allocation, or a mapping, of the clients in another order; of others it is refused."""
+    caps = {"c2": 0.25, "c0": 1.0, "c1": 0.5}
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients([10] * 3, names=list(caps), max_width=list(caps.values())),
+        widths=(0.25, 0.5, 1.0),
+        budget=1.0,
+        utility=hasa.utility.alpha_fair(),
+    )
+    ways = {"solved": hasa.solve(problem, "greedy"), "mapped": caps, "bare": [1.0, 0.5, 0.25]}
+    found = TrialRuns(model=small_model(), rounds=1).read(small_task(), ways, 0)
+    assert {tuple(own.widths.tolist()) for own in found.values()} == {(1.0, 0.5, 0.25)}
+    with pytest.raises(InputError, match="has no width for 'c1'"):
+        pilot(small_model(), small_task(), ways | {"other": {"c0": 1, "c2": 1, "c9": 1}}, 1, 0)
 
 
 def test_the_parts_hold_each_sample_once() -> None:
