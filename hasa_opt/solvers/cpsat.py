@@ -30,8 +30,11 @@ TERMINATIONS = Registry(
 """Native status to termination; every other status is FAILED."""
 
 _LARGEST_OBJECTIVE = 2.0**53
+"""Above this a float, as CP-SAT reports its bound, does not hold every whole number."""
 _LARGEST_LIMIT = 2.0**61
+"""Stands for infinity: CP-SAT refuses limits whose sums may leave the range of int64."""
 _LAST_WORD_S = 0.1
+"""Seconds after the deadline in which CP-SAT may end by itself, before its process is ended."""
 
 
 class CpSatBackend:

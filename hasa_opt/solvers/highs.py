@@ -19,6 +19,7 @@ from hasa_opt.solvers.bounds.programs import pass_model, silent_highs
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
 _LAST_WORD_S = 1.0
+"""Seconds in which HiGHS may hand over its incumbent after Ctrl-C."""
 
 TERMINATIONS = Registry(
     "statuses.highs",

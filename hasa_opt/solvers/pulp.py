@@ -71,6 +71,7 @@ class PulpBackend:
 
 
 _HOLDS_SOLUTION = (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+"""PuLP's statuses under which the values of the columns are an allocation."""
 
 
 def _words(status: int, solution_status: int) -> str:

@@ -32,7 +32,9 @@ No utility is infinite: "infeasible or unbounded" can only be the former.
 """
 
 _LAST_WORD_S = 0.1
+"""Seconds after the deadline in which SCIP may end by itself, before it is left behind."""
 _LARGEST_COEFFICIENT = 2e8
+"""A fifth of where an allocation one unit over the budget was seen to pass for one within."""
 
 
 class ScipBackend:

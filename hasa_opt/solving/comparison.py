@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "ComparisonRow", "compare"]
 
 _AGREEMENT = 1e-9
+"""Relative; sums of float utilities in another order agree to more."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def compare(
     problem : AllocationProblem
     solvers : sequence of str, optional
         Default: every registered solver that is installed.
-    time_limit_s, gap
+    time_limit_s : float, optional
+    gap : float
         As for :func:`hasa_opt.solve`, for each solver.
     on_solver : callable, optional
         Called with the name of each solver before it runs.

@@ -3,9 +3,9 @@
 ``maxmin`` is a threshold: the largest level such that the widths worth at least as much admit an
 allocation within all limits, found by bisection over the utilities; then the problem without the
 preference, under that mask. Under the budget alone a level is decided by the cheapest widths in
-exact integers, with further rows by the backend: a feasible answer is evaluated, a claim that there
-is none must hold for an integer program of our own. A stage that
-ends without a proof leaves the whole result without one.
+exact integers. With further rows the backend decides it: a feasible answer is evaluated, and a
+claim that there is none must hold for an integer program of our own. A stage that ends without a
+proof leaves the whole result without one.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ from hasa_opt.solvers.bounds.repair import repaired
 __all__ = ["Conflict", "explain_infeasible"]
 
 _FEW, _MANY = 300, 20_000
+"""Admissible widths up to which branch and bound explains best, and those up to which it can."""
 _NAMED = 3
+"""Clients that a limit is shown with by name."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ def explain_infeasible(
 ) -> Conflict | None:
     """Return a minimal conflict among the limits, or None if there is none.
 
-    Where all limits are on the cost, the cheapest widths tell. Else for a handful of clients by
-    branch and bound and a deletion filter: a limit whose removal leaves the rest infeasible is no
-    part of the conflict. Beyond by the linear relaxation, and by branch and bound where that has no
-    conflict and the problem is not too large.
+    Where all limits are on the cost, the cheapest widths tell. Else, for a handful of clients,
+    branch and bound and a deletion filter: a limit whose removal leaves the rest infeasible does
+    not belong to the conflict. For more clients the linear relaxation, and branch and bound where
+    that has no conflict and the problem is not too large.
 
     Raises
     ------

@@ -33,6 +33,7 @@ from hasa_opt.problem.problem import AllocationProblem
 __all__ = ["Leximin"]
 
 _ABOVE = -1
+"""Node of the clients above the current level."""
 _Edge = tuple[int, int, int]
 """Cost of a move, the point it leaves, the point it reaches."""
 
@@ -135,7 +136,7 @@ class Leximin:
     def _offer(self, point: int) -> None:
         """Enter the moves of a client that settles at a point.
 
-        A level that no other client can reach is no part of any exchange. The next point stands
+        No exchange passes through a level that no other client can reach. The next point stands
         for the move above the current level and is brought up to date when it is looked at.
         """
         client, level, cost = self._client[point], self._level, self._cost

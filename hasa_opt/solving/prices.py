@@ -291,7 +291,7 @@ def frontier(
         Its own budget is replaced.
     budgets : increasing floats above 0
     solver : str
-    **options
+    **options : Any
         As for :func:`hasa_opt.solve`.
 
     Returns

@@ -65,6 +65,7 @@ def _choice_of_before(problem: AllocationProblem, given: Allocation) -> IntArray
 
 
 _MILP_COLUMNS = 20_000
+"""Admissible widths up to which HiGHS mostly ends within seconds under further limits."""
 
 
 def solve(
@@ -101,7 +102,7 @@ def solve(
         An allocation to start from; a hint that some backends use. It is matched by the names of
         the clients and by width, whatever the order of the clients and the menu: whoever stayed
         starts from the width of before. Integers are indices into the menu, by row.
-    **options
+    **options : Any
         For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
 
     Returns
@@ -208,12 +209,25 @@ def solve_continuous(
     Its optimum is :func:`hasa_opt.rules.hasa` with ``passes="exact"``, which is faster and more
     precise; this is the independent check, and the place to start for a program of your own.
 
-    Parameters, result and errors as for :func:`hasa_opt.rules.hasa`.
+    Parameters
+    ----------
+    scores : (n_clients,) floats
+    samples : (n_clients,) integers
+    budget : float
+    widths : (r_min, r_max)
+    caps : (n_clients,) floats, optional
+        All as for :func:`hasa_opt.rules.hasa`.
+
+    Returns
+    -------
+    (n_clients,) float64
 
     Raises
     ------
     SolverNotInstalledError
         If CVXPY is absent.
+    InputError, InfeasibleError
+        As for :func:`hasa_opt.rules.hasa`.
     """
     low, high = widths
     hasa_rule(scores, samples, budget=budget, widths=widths, caps=caps)

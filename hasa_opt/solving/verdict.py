@@ -26,8 +26,11 @@ from hasa_opt.solvers.bounds.relaxation import lagrangian
 __all__ = ["Verdict", "verify"]
 
 _CLAIM_TOLERANCE = 1e-6
+"""Relative; by how much a claim may be off: the tolerance of floating-point solvers, and no lie."""
 _PROOF_TOLERANCE = 1e-9
+"""Share of what utilities can vary that a proof of optimality may leave open, for rounding."""
 _TIGHT = 1e-2
+"""Share of the utilities up to which the bound at a price that a backend names is near enough."""
 
 
 @dataclass(frozen=True, eq=False)

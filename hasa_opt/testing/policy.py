@@ -119,7 +119,7 @@ class _Check:
 
     def reacts(self, widths: list[FloatArray]) -> None:
         """More is spent under a larger budget, unless the caps bind."""
-        shares = [self.clients.mean(own) for own in widths]
+        shares = [self.clients.mean(chosen) for chosen in widths]
         most = self.clients.mean(self.setting(1.0).caps)
         for budget, less, more in zip(_BUDGETS[1:], shares, shares[1:], strict=False):
             as_much = more < less if self.policy.spends_less else more <= less

@@ -46,7 +46,7 @@ def knapsack(items: Sequence[tuple[int, float]], room: int, **more: Any) -> Allo
     items : sequence of (cost, value)
     room : int
         The budget in the unit of the costs.
-    **more
+    **more : Any
         For :meth:`hasa_opt.AllocationProblem.build`, such as ``constraints``.
     """
     costs = np.array([[0, price] for price, _ in items])

@@ -36,7 +36,9 @@ __all__ = ["Case", "Examiner", "check_solver"]
 _ROUNDING = 1e-9
 """Relative; sums of float utilities, scaled for a solver and back, agree at least to this."""
 _GAP = 0.05
+"""Asked for to see whether it is kept; coarse enough for solvers to stop early."""
 _LIMITS_S = (0.0, 0.3)
+"""No time at all, and less than the long problem takes."""
 _GRACE_S = 0.4
 """Seconds beyond a time limit on an idle machine: the last step, and the verification."""
 _ATTEMPTS = 4
@@ -197,7 +199,7 @@ class Examiner:
         try:
             totals = case.problem.evaluate(answer.choice)  # type: ignore[arg-type]
         except InputError as error:
-            self.complain(case.name, f"gives something that is no allocation: {error}")
+            self.complain(case.name, f"gives something that is not an allocation: {error}")
         if not totals.feasible:
             self.complain(
                 case.name, f"gives an allocation that breaks a limit: {totals.violations[0]}"

@@ -166,7 +166,7 @@ LIES = {
     CallsAllInfeasible: r"claims that there is no allocation, but one is worth \S+",
     FindsWhatIsNotThere: r"claims gap reached but gives no allocation",
     GivesNothing: r"claims optimal but gives no allocation",
-    GivesFloats: r"gives something that is no allocation: choice of float64",
+    GivesFloats: r"gives something that is not an allocation: choice of float64",
     GivesUp: r"fails: RuntimeError: no licence",
     StopsShort: r"is said to prove optima, but ends gap reached \(tried all\) without a proof",
     Prints: r"writes to standard output: 'Welcome to the solver'",

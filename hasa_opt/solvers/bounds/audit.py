@@ -29,6 +29,7 @@ __all__ = ["Thresholds", "better_exists"]
 
 
 _EPSILON = 2.0**-52
+"""Relative rounding of one float operation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +134,15 @@ class Thresholds:
 
 
 _STATES = 50_000
+"""Pairs of cost and utility at which the search gives up: a second opinion must be quick."""
 _CELLS = 2_000_000
+"""Clients times widths up to which regrets are searched: a float table of 16 MB."""
 _ROBUST_CELLS = 20_000
+"""The same for a robust budget, where each threshold is a search of its own."""
 _MILP_COLUMNS = 2_000
+"""Admissible widths up to which branch and bound is tried once more."""
 _SECONDS = 5.0
+"""The most that a second opinion may take where the caller sets no limit."""
 
 
 def better_exists(

@@ -29,11 +29,17 @@ from hasa_opt.solvers.bounds.site_tree import SiteTree
 __all__ = ["Dual", "Prices", "best_prices", "nearest", "priced", "promising"]
 
 _DIRECT = 3_000
+"""Clients up to which HiGHS is given the whole relaxation; beyond, the boxstep method is faster."""
 _SAMPLE = 2_000
+"""Clients from which the first prices are estimated: fewer than can be given to HiGHS at once."""
 _CORE = 10_000
+"""Widths beside each client's best that one round of the boxstep method may choose from."""
 _BOX, _FAR = 0.02, 1e4
+"""Reach of a box relative to its prices: near those of a sample, and so far that it never binds."""
 _ROUNDS = 20
+"""Rounds of the boxstep method; the bound of every round holds, so that it may stop at any."""
 _EDGE = 1e-6
+"""Share of a box at its ends that counts as the end: what HiGHS rounds by default is 1e-7."""
 
 
 @dataclass(frozen=True, eq=False)

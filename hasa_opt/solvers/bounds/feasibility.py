@@ -27,10 +27,15 @@ from hasa_opt.solvers.bounds.programs import Unsolved, maximise
 __all__ = ["Excess", "Feasibility", "impossible", "of_costs", "reach"]
 
 _TOLERANCE = 1e-6
+"""Relative excess and share of a pattern that count as none: HiGHS is exact to 1e-7 by default."""
 _FREE = 1e-9
+"""Prices and gains up to this are rounding errors of the linear program."""
 _TINY = 1e-3
+"""Share of what its clients can take below which a limit is tiny: its excess is not relative."""
 _GROUPS, _ROUNDS = 64, 200
+"""Groups of clients that patterns are made for, and the most rounds of column generation."""
 _KEPT = "_conflicting"
+"""Under which name a problem keeps what was found out about its conflicts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +113,8 @@ class Feasibility:
         rows = [_difference(row, self.base, self.width, starts) for row in problem.limits]
         self.scale = np.array([float(np.abs(taken).max(initial=0.0)) or 1.0 for taken, _ in rows])
         rest = [(row, row.total(self.base)) for row in problem.limits]
-        lower = [-inf if row.lower is None else float(row.lower - own) for row, own in rest]
-        upper = [inf if row.upper is None else float(row.upper - own) for row, own in rest]
+        lower = [-inf if row.lower is None else float(row.lower - base) for row, base in rest]
+        upper = [inf if row.upper is None else float(row.upper - base) for row, base in rest]
         self.lower, self.upper = np.array(lower) / self.scale, np.array(upper) / self.scale
         taken = [own / scale for (own, _), scale in zip(rows, self.scale, strict=True)]
         ends = np.cumsum([0, *map(len, taken)])

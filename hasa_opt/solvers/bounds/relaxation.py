@@ -33,10 +33,15 @@ __all__ = [
 ]
 
 _BLOCK = 1 << 12
+"""Clients at a time: their columns stay in the cache of a processor."""
 _HULL_BLOCK = 1 << 14
+"""Clients of which hulls are found between two looks at the clock."""
 _ROUNDING = 2.0**-50
+"""Relative difference of net utilities that are taken for equal: four times that of a float."""
 _PASSES = 10
+"""Passes in which what is left is spent; after the first few hardly anything is left."""
 _CANDIDATES = 100_000
+"""Upgrades that a pass looks at, the best first: it is a loop of Python."""
 
 
 @dataclass(frozen=True, eq=False)

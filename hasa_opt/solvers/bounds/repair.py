@@ -26,6 +26,7 @@ __all__ = ["coarsened", "repaired", "searched"]
 
 
 _BITS = 34
+"""Of coarse costs: differences stay below 1e11, which floating-point solvers tell apart."""
 
 
 def coarsened(problem: AllocationProblem) -> AllocationProblem:
@@ -55,12 +56,19 @@ def _rounded(problem: AllocationProblem, row: Row) -> Row:
 
 
 _CLIENTS = 1_000
+"""Clients that may move: those that lose least by it."""
 _MOVES = (200, 400)
+"""Moves that are paired with each other, first few and then more: pairs grow with the square."""
 _CELLS = 4_000_000
+"""Pairs of moves times limits that are looked at in one step: 32 MB."""
 _PENALTIES = (3.0, 30.0, 3000.0)
+"""What a broken limit is charged, in units of its price: in turn, until none is broken."""
 _EXCHANGES = 200
+"""Steps for each number of moves; most end after far fewer, where no pair is better."""
 _SEARCH_COLUMNS, _SEARCH_GAP = 20_000, 1e-3
+"""Widths and gap at which branch and bound ends within seconds where exchange found nothing."""
 _ROUNDING = 2.0**-40
+"""Relative gain below which an exchange is taken for a rounding error of the sums."""
 
 
 def repaired(

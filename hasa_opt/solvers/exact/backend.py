@@ -28,6 +28,7 @@ __all__ = ["ExactBackend", "compile_all", "hull_steps", "ready"]
 
 
 _BLOCK = 1 << 17
+"""Clients between two looks at the clock: some milliseconds of compiled code."""
 
 
 def hull_steps(problem: AllocationProblem, deadline: Deadline) -> Steps:
@@ -38,7 +39,7 @@ def hull_steps(problem: AllocationProblem, deadline: Deadline) -> Steps:
     OutOfTime
         If the deadline passes first.
     """
-    table = [read_only(own) for own in (problem.costs, problem.utilities, problem.admissible)]
+    table = [read_only(column) for column in (problem.costs, problem.utilities, problem.admissible)]
     base = np.empty(len(problem), dtype=np.int64)
     parts = []
     for start in range(0, base.size, _BLOCK):

@@ -33,7 +33,7 @@ def certified(
     Raises
     ------
     InputError
-        If the choice is no list of indices into the menu.
+        If the choice is not a list of indices into the menu.
     """
     chosen = problem.checked(choice).view()
     chosen.flags.writeable = False  # compiled code is of one type for all callers

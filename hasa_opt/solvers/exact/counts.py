@@ -24,8 +24,12 @@ __all__ = ["Counted", "Counter", "constants", "fill", "toll"]
 
 
 _SAMPLE = 1000
+"""Clients from which it is told whether utility is about cost plus a constant."""
 _STEPS, _GROWTH, _LARGE = 60, 4.0, 7.0
+"""Most cutting planes; growth of the reward until it is bracketed; and the largest reward, relative
+to the utilities: a larger one costs more digits than a proof can spare."""
 _FINEST, _NOISE = 0.02, 0.1
+"""Smallest difference of constants relative to the largest; and how far utilities may be off."""
 
 
 @dataclass(frozen=True, eq=False)

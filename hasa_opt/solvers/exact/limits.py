@@ -34,7 +34,9 @@ __all__ = ["finished", "solve_robust", "solve_rows", "solve_sites"]
 
 
 _PROOF_COLUMNS = 400
+"""Open widths up to which branch and bound is asked to close the gap: it mostly can."""
 _PROOF_NODES = 500
+"""Nodes of branch and bound that it is given for that."""
 
 
 def solve_rows(request: Request) -> Answer:
@@ -189,7 +191,9 @@ class _RobustRun:
 
 
 _ROUNDS = 5
+"""Times that site budgets which turn out to be broken join those that are priced."""
 _FEW, _SMALL_GAP = 20, 1e-8
+"""Sites up to which each is solved to the gap asked for; of more, this gap is enough."""
 
 
 def solve_sites(tree: SiteTree, request: Request) -> Answer:

@@ -32,12 +32,20 @@ __all__ = ["Part", "Run", "read_only", "run_for", "stage_caps"]
 
 
 _LEARNT = "exact"
+"""Under which name a problem keeps what a run has learnt, for the next budget."""
 _FIRST_CLASSES, _FIRST_CAP = 256, 256
+"""Clients and states of the first search, which looks for an incumbent and proves nothing."""
 _CAPS = (1 << 12, 1 << 16, 1 << 20)
+"""States of the stages that follow, each sixteen times the last: what few can do costs little."""
 _FILLS = (1 << 15, 1 << 18)
+"""Sums of moves that fill the slack, and more where most moves are free."""
 _ROUNDING = 2.0**-50
+"""Relative rounding of the sums of utilities: four times that of a float."""
 _GAIN, _COUNT_MOVES = 0.5, 500
+"""Share of the gap that a split by counts must close, and the open moves from which it is tried."""
 _GIANT, _GIANT_MOVES, _DEEPEST = 10.0, 5000, 8
+"""How many times the median cost dwarfs the others, from how many open moves on one that does is
+branched on, and how deep."""
 
 
 class Part(NamedTuple):

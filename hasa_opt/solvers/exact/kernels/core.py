@@ -20,6 +20,7 @@ from hasa_opt.solvers.exact.kernels.multiplier import Base, Table
 __all__ = ["Core", "collect"]
 
 _ROUNDING = 2.0**-50
+"""Relative difference of utilities that may be rounding: four times that of a float."""
 
 
 class Core(NamedTuple):

@@ -20,8 +20,11 @@ from hasa_opt.solvers.exact.kernels.core import Core
 __all__ = ["Search"]
 
 _CHUNK = 2_000_000
+"""States between two looks at the clock: some milliseconds of compiled code."""
 _NONE = -1
+"""No node."""
 _FREE = 1e-9
+"""Moves that lose less than this, in units of the price, are taken to be free."""
 # Entries of Search._whole: next class, its copies done, row and length of the list, nodes used,
 # node of the incumbent, lowest and highest slack at the entry of the class.
 _CLASS, _COPY, _ROW, _LENGTH, _USED, _BEST, _LOWEST, _HIGHEST = range(8)
