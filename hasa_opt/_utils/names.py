@@ -42,7 +42,7 @@ def tidy(name: object) -> str:
         return str(int(name))
     if not isinstance(name, str):
         raise InputError(
-            f"{name!r} is a {type(name).__name__}, but a name is a string: write it as one"
+            f"{name!r} is a {type(name).__name__}, but a name is a string: give one"
         )
     if name.isascii() and name.isprintable():
         return name.strip()
