@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from hasa_opt.errors import InputError
+from hasa_opt.federated.averages import AGGREGATIONS
 from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.jobs import Update
-from hasa_opt.federated.settings import AGGREGATIONS, check_choice
+from hasa_opt.federated.settings import check_choice
 from hasa_opt.federated.units import Extraction, Place
 from hasa_opt.models.cuts import Coordinates
 from hasa_opt.models.subnets import check_state
@@ -33,7 +33,7 @@ class Average:
     ----------
     model : SupernetModel
         The server's supernet as it was broadcast; it is not changed.
-    mode : {"full", "selective"}
+    mode : str
         See :func:`aggregate`.
     local : collection of str
         Parameters that clients keep to themselves; the server's value stays.
@@ -47,11 +47,11 @@ class Average:
     def __init__(
         self,
         model: SupernetModel,
-        mode: Literal["full", "selective"] = "full",
+        mode: str = "full",
         local: Collection[str] = (),
     ) -> None:
         check_choice("aggregation", mode, AGGREGATIONS)
-        self._model, self._mode = model, mode
+        self._model, self._average = model, AGGREGATIONS[mode]
         self._server = model.state_dict()
         fixed = running_statistics(model).keys() | set(local)
         self._sums = {
@@ -98,21 +98,19 @@ class Average:
         }
 
     def _averaged(self, name: str, server: Tensor, total: float) -> Tensor:
-        """Divide by the weight that holds each coordinate, or by the total after filling up."""
+        """The new value of each coordinate that somebody holds, and the server's of the others."""
         sums = self._sums[name]
-        weight = held = torch.zeros_like(sums)
+        held = torch.zeros_like(sums)
         for place, samples in self._holders.items():
             place.where[name].add(held, samples)
-        if self._mode == "full":
-            sums = sums + (total - held) * server
-            weight = torch.full_like(held, total)
-        return torch.where(held > 0, (sums / weight).to(server.dtype), server)
+        found = self._average(sums, held, total, server)
+        return torch.where(held > 0, found.to(server.dtype), server)
 
 
 def aggregate(
     model: SupernetModel,
     updates: Iterable[Update],
-    mode: Literal["full", "selective"] = "full",
+    mode: str = "full",
     local: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Average the clients' subnets into a new state of the supernet.
@@ -128,7 +126,8 @@ def aggregate(
         The server's supernet as it was broadcast; it is not changed.
     updates : iterable of Update
         One per client, taken one at a time.
-    mode : {"full", "selective"}
+    mode : str
+        Name in :data:`~hasa_opt.federated.averages.AGGREGATIONS`.
     local : collection of str
         Parameters that clients keep to themselves; the server's value stays.
 

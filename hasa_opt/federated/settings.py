@@ -17,12 +17,12 @@ import numpy as np
 
 from hasa_opt._utils.checks import expect
 from hasa_opt.errors import InputError
+from hasa_opt.federated.averages import AGGREGATIONS
 from hasa_opt.federated.fit import check_fit
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.training import OPTIMIZERS
 from hasa_opt.tasks.task import Task
 
-AGGREGATIONS = ("full", "selective")
 BATCH_NORMS = ("static", "per_width")
 MODELS_TESTED = ("subnet", "supernet", "personal")
 ALSO_TESTED = ("supernet", "personal")
@@ -106,7 +106,8 @@ class Server:
 
     Attributes
     ----------
-    aggregation : {"full", "selective"}
+    aggregation : str
+        "full", "selective" or another name in :data:`~hasa_opt.federated.averages.AGGREGATIONS`.
         See :func:`aggregate`.
     weight_power : float
         Clients weigh by their number of training samples to this power in the average: 1 is
@@ -120,7 +121,7 @@ class Server:
         If a name is unknown, the power is not from 0 to 2, or the norm accepts nothing.
     """
 
-    aggregation: Literal["full", "selective"] = "full"
+    aggregation: str = "full"
     weight_power: float = 1.0
     max_update_norm: float | None = MAX_UPDATE_NORM
 

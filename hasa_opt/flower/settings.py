@@ -163,7 +163,7 @@ class Settings:
     def server(self) -> Server:
         """How the server averages."""
         return Server(
-            aggregation=self.aggregation,  # type: ignore[arg-type]
+            aggregation=self.aggregation,
             weight_power=self.weight_power,
             max_update_norm=self.max_update_norm or None,
         )

@@ -108,7 +108,7 @@ class SolverRecord:
     @property
     def missing(self) -> list[str]:
         """Required modules that cannot be found; none of them is imported."""
-        return [module for module in self.requires if find_spec(module) is None]
+        return [module for module in self.requires if not _found(module)]
 
     @property
     def available(self) -> bool:
@@ -152,6 +152,13 @@ class SolverList(Shown, list[SolverRecord]):
             takes = ", ".join(record.taken()) + (f"; alone: {', '.join(alone)}" if alone else "")
             table.add_row(record.name, installed, record.summary, takes)
         return table
+
+
+def _found(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that the module is in
+        return False
 
 
 def _is_mask(constraint: object) -> bool:

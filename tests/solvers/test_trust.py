@@ -511,6 +511,12 @@ def absent():
     registry.unregister("absent")
 
 
+def test_a_module_of_a_package_that_is_absent_is_absent():
+    record = registry.SolverRecord("absent", "x:Y", "", requires=("no_such_package.module",))
+    assert not record.available
+    assert record.missing == ["no_such_package.module"]
+
+
 def test_three_distinct_solver_errors(absent):
     with pytest.raises(
         UnknownSolverError,
