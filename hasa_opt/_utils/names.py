@@ -41,9 +41,7 @@ def tidy(name: object) -> str:
     if isinstance(name, Integral) and not isinstance(name, bool):
         return str(int(name))
     if not isinstance(name, str):
-        raise InputError(
-            f"{name!r} is a {type(name).__name__}, but a name is a string: give one"
-        )
+        raise InputError(f"{name!r} is a {type(name).__name__}, but a name is a string: give one")
     if name.isascii() and name.isprintable():
         return name.strip()
     plain = unicodedata.normalize("NFC", str(name).translate(_SAME)).strip()
