@@ -25,8 +25,9 @@ from __future__ import annotations
 
 from hasa_opt.federated.aggregation import aggregate
 from hasa_opt.federated.batch_norm import estimate_statistics
-from hasa_opt.federated.engines import ENGINES, Execution
+from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import Metrics, evaluate
+from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.history import Event, History
 from hasa_opt.federated.jobs import Job, LocalResult, Report, Update
 from hasa_opt.federated.local import local_train

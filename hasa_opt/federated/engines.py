@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hasa_opt._utils.streams import derive_seed
-from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.batches import DropoutShapes, StackedDropout, lengths, orders
 from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Report
 from hasa_opt.federated.local import start_optimizer, train_alone
-from hasa_opt.federated.settings import LocalTraining, check_choice
+from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.stacks import Stack, find_stack, group_of
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.profile import training_flops
@@ -400,54 +399,3 @@ def sequential(
 
 ENGINES: dict[str, Engine] = {"sequential": sequential, "batched": batched, "auto": auto}
 """Name of each engine -> its function."""
-
-
-EXECUTORS = ("local", "ray")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """Where and how the work is done; the numbers are the same, but for rounding.
-
-    Attributes
-    ----------
-    engine : str
-        How the clients of a round are trained; name in :data:`hasa_opt.federated.ENGINES`.
-    executor : {"local", "ray"}
-        Where a study trains its runs: in processes of this machine, or on the Ray cluster that
-        RAY_ADDRESS names (without one, on this machine).
-    workers : int or None
-        Processes of a study, of one torch thread each; None: one per core, of the whole cluster
-        on Ray.
-
-    Raises
-    ------
-    InputError
-        If a name is unknown, or there is no worker.
-    """
-
-    engine: str = "sequential"
-    executor: Literal["local", "ray"] = "local"
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("engine", self.engine, ENGINES)
-        check_choice("executor", self.executor, EXECUTORS)
-        if self.workers is not None and not (
-            isinstance(self.workers, (int, np.integer)) and self.workers >= 1
-        ):
-            raise InputError(f"workers = {self.workers} must be a whole number of at least 1")
-
-    def check_single(self) -> None:
-        """Refuse what only a study can do.
-
-        Raises
-        ------
-        InputError
-            If another executor, or a number of workers, is given for a single run.
-        """
-        if self.executor != "local" or self.workers is not None:
-            raise InputError(
-                f"executor = {self.executor!r} and workers = {self.workers} spread the runs of a "
-                "Study; a single run is trained in this process: leave them out"
-            )

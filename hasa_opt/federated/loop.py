@@ -20,8 +20,9 @@ from hasa_opt.federated.checkpoint import (
     describe_task,
     describe_versions,
 )
-from hasa_opt.federated.engines import ENGINES, Execution
+from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import ClientTests
+from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.history import History
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.rounds import Federation, Record

@@ -260,7 +260,7 @@ def embedding(
         raise CannotStackError("an embedding with max_norm, scale_grad_by_freq or sparse gradients")
     rows = weight.shape[1]
     if bool(((input < 0) | (input >= rows)).any()):  # It would be a row of another client.
-        raise IndexError("index out of range in self")
+        raise IndexError("index out of range in self")  # as torch does for one client
     tables = torch.arange(0, clients * rows, rows, device=input.device)
     below = input.reshape(clients, -1) + tables.unsqueeze(1)
     found = functional.embedding(below.view(input.shape), weight.flatten(0, 1))

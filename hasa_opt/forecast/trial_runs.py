@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.federated.costs import Costs
-from hasa_opt.federated.engines import Execution
+from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.history import History
 from hasa_opt.federated.loop import read_subnets, run
 from hasa_opt.federated.participation import Participation

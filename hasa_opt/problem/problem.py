@@ -36,7 +36,7 @@ from hasa_opt.problem.limits import (
     told_apart,
 )
 from hasa_opt.problem.menu import COST, Menu
-from hasa_opt.problem.pricing import priced
+from hasa_opt.problem.pricing import fold, priced
 from hasa_opt.problem.utility import Utility
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class AllocationProblem(Shown):
     @cached_property
     def cheapest(self) -> IntArray:
         """Least admissible cost of each client, ``(n_clients,)``."""
-        folded = _fold(self.costs, self.admissible, (np.minimum, np.iinfo(np.int64).max))
+        folded = fold(self.costs, self.admissible, (np.minimum, np.iinfo(np.int64).max))
         return np.asarray(folded[0])
 
     @cached_property
@@ -296,7 +296,7 @@ class AllocationProblem(Shown):
     @cached_property
     def dearest(self) -> int:
         """Cost of all clients at their costliest admissible widths: a budget that cannot bind."""
-        return int(_fold(self.costs, self.admissible, (np.maximum, 0))[0].sum())
+        return int(fold(self.costs, self.admissible, (np.maximum, 0))[0].sum())
 
     @cached_property
     def span(self) -> float:
@@ -319,7 +319,7 @@ class AllocationProblem(Shown):
     def _utility_range(self) -> tuple[FloatArray, FloatArray]:
         """Smallest and largest admissible utility of each client."""
         folds = (np.minimum, np.inf), (np.maximum, -np.inf)
-        lowest, highest = _fold(self.utilities, self.admissible, *folds)
+        lowest, highest = fold(self.utilities, self.admissible, *folds)
         return lowest, highest
 
     def evaluate(self, choice: npt.ArrayLike) -> Totals:
@@ -410,23 +410,3 @@ class AllocationProblem(Shown):
                 f"(0 to {len(self.menu) - 1})"
             )
         return given.astype(np.int64, copy=False)
-
-
-def _fold(
-    table: npt.NDArray[Any], admissible: BoolArray, *folds: tuple[np.ufunc, float]
-) -> npt.NDArray[Any]:
-    """Fold the admissible entries of each row by functions, each with its neutral element.
-
-    By blocks of contiguous columns, which is four times as fast as by rows.
-    """
-    folded = np.empty((len(folds), table.shape[0]), dtype=table.dtype)
-    for start in range(0, table.shape[0], _BLOCK):
-        block = slice(start, start + _BLOCK)
-        columns = np.array(table[block].T, order="C")
-        allowed = admissible[block]
-        banned = None if allowed.all() else ~allowed.T
-        for (fold, neutral), row in zip(folds, folded, strict=True):
-            if banned is not None:
-                columns[banned] = neutral
-            fold.reduce(columns, axis=0, out=row[block])
-    return folded

@@ -14,7 +14,7 @@ from torch import Tensor
 from hasa_opt._utils.checks import FloatArray, expect, listed, number, several, whole
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.federated.engines import Execution
+from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.settings import Evaluation, LocalTraining, Server, check_choice, check_run
 from hasa_opt.models import SupernetModel, training_flops, units

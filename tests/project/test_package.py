@@ -60,6 +60,7 @@ ALLOWED = {
     "NotImplementedError",
     "AttributeError",
     "KeyError",
+    "IndexError",
     "AssertionError",
     "KeyboardInterrupt",
     "MismatchError",
@@ -142,7 +143,13 @@ SIGNATURES = {
     ),
     "AllocationProblem.build": (
         ["clients"],
-        {"widths": REQUIRED, "budget": REQUIRED, "utility": REQUIRED, "constraints": ()},
+        {
+            "widths": None,
+            "menu": None,
+            "budget": None,
+            "utility": REQUIRED,
+            "constraints": (),
+        },
     ),
     "solve": (
         ["problem", "solver"],

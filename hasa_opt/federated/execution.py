@@ -1,0 +1,62 @@
+"""Execution: where and how the clients of a run are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hasa_opt.errors import InputError
+from hasa_opt.federated.engines import ENGINES
+from hasa_opt.federated.settings import check_choice
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how the work is done; the numbers are the same, but for rounding.
+
+    Attributes
+    ----------
+    engine : str
+        How the clients of a round are trained; name in :data:`hasa_opt.federated.ENGINES`.
+    executor : {"local", "ray"}
+        Where a study trains its runs: in processes of this machine, or on the Ray cluster that
+        RAY_ADDRESS names (without one, on this machine).
+    workers : int or None
+        Processes of a study, of one torch thread each; None: one per core, of the whole cluster
+        on Ray.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or there is no worker.
+    """
+
+    engine: str = "sequential"
+    executor: Literal["local", "ray"] = "local"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, ENGINES)
+        check_choice("executor", self.executor, EXECUTORS)
+        if self.workers is not None and not (
+            isinstance(self.workers, (int, np.integer)) and self.workers >= 1
+        ):
+            raise InputError(f"workers = {self.workers} must be a whole number of at least 1")
+
+    def check_single(self) -> None:
+        """Refuse what only a study can do.
+
+        Raises
+        ------
+        InputError
+            If another executor, or a number of workers, is given for a single run.
+        """
+        if self.executor != "local" or self.workers is not None:
+            raise InputError(
+                f"executor = {self.executor!r} and workers = {self.workers} spread the runs of a "
+                "Study; a single run is trained in this process: leave them out"
+            )
