@@ -372,7 +372,7 @@ def _go_on(
 def _stacked_weights(extraction: Extraction, jobs: Sequence[Job]) -> dict[str, Tensor]:
     """Copy the weights of all jobs' subnets, shape (clients, ...)."""
     places = [extraction.place(job.kept) for job in jobs]
-    if all(place is places[0] for place in places) and not any(job.own for job in jobs):
+    if all(place is places[0] for place in places) and not any(job.local for job in jobs):
         only = extraction.weights(jobs[0])
         return {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
     each = [extraction.weights(job) for job in jobs]

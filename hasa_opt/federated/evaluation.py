@@ -15,7 +15,6 @@ from hasa_opt.federated.batches import batches, known_logits, output_layer
 from hasa_opt.federated.personal import SHARES
 from hasa_opt.federated.rounds import Federation, Round
 from hasa_opt.federated.settings import Evaluation
-from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.targets import counted, cross_entropy, known
@@ -56,6 +55,21 @@ def evaluate(model: SupernetModel, split: Split, batch_size: int = 64) -> Metric
     )
 
 
+def measured(model: SupernetModel, part: str, split: Split | None) -> dict[str, float]:
+    """Loss and accuracy of a model on a split, by names such as ``"test_accuracy"``.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    part : str
+        Name of the split.
+    split : Split or None
+        Without one, both are NaN.
+    """
+    found = Metrics(math.nan, math.nan) if split is None else evaluate(model, split)
+    return {f"{part}_loss": found.loss, f"{part}_accuracy": found.accuracy}
+
+
 @torch.no_grad()
 def outcomes(model: SupernetModel, split: Split, batch_size: int = 64) -> FloatArray:
     """Outcomes of a split under a model, sample by sample, without training.
@@ -88,7 +102,8 @@ def _outcomes(
     correct[labelled] = (logits.argmax(dim=-1) == labels).double()
     loss[labelled] = cross_entropy(logits, labels).double()
     columns = (counted(targets), labelled, correct, loss)
-    return np.asarray(torch.stack([own.double().sum(1) for own in columns], 1).numpy(force=True))
+    sums = torch.stack([column.double().sum(1) for column in columns], 1)
+    return np.asarray(sums.numpy(force=True))
 
 
 @dataclass(frozen=True)
@@ -124,10 +139,8 @@ class ClientTests:
             self.federation.statistics.fill(server, prefix(server, 1.0))
         for client in clients.tolist():
             model = self._model(self.evaluation.on, client, now, share)
-            for part, splits in (("validation", self.task.validation), ("test", self.task.test)):
-                found = evaluate(model, splits[client])
-                now.row[f"{part}_loss"][client] = found.loss
-                now.row[f"{part}_accuracy"][client] = found.accuracy
+            now.note_metrics(client, measured(model, "validation", self.task.validation[client]))
+            now.note_metrics(client, measured(model, "test", self.task.test[client]))
             self._measure_also(also, client, now, share)
         if last:
             self.federation.statistics.fill(server, prefix(server, 1.0))
@@ -141,28 +154,20 @@ class ClientTests:
 
     def _model(self, kind: str, client: int, now: Round, share: float) -> SupernetModel:
         """The model of a kind that a client would use; statistics of the supernet are known."""
-        federation = self.federation
-        server, personal = federation.model, federation.personal
+        federation, server = self.federation, self.federation.model
         if kind == "personal":
             return next(self._personal(client, now, [share]))
-        if kind == "supernet" and not personal.own(client):
+        if kind == "subnet":
+            return federation.subnet(client, federation.deployed(client), now.units(client))
+        if not federation.personal.local_parameters(client):
             return server
-        width = 1.0 if kind == "supernet" else federation.deployed(client)
-        kept: Kept = prefix(server, 1.0) if kind == "supernet" else now.units(client)
-        return personal.subnet(server, client, width, kept, federation.statistics)
+        return federation.subnet(client, 1.0, prefix(server, 1.0))
 
     def _personal(
         self, client: int, now: Round, shares: Sequence[float]
     ) -> Iterator[SupernetModel]:
-        federation = self.federation
-        return federation.personal.models(
-            federation.model,
-            client,
-            federation.deployed(client),
-            now.units(client),
-            federation.statistics,
-            shares,
-        )
+        width = self.federation.deployed(client)
+        return self.federation.mixtures(client, width, now.units(client), shares)
 
     def _interpolation(self, clients: Sequence[int], now: Round) -> float:
         """Choose the share with the most correct predictions on all validation data together.

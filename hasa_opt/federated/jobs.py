@@ -37,7 +37,7 @@ class Job:
         (seed, round, client), of which its random numbers are made.
     draw : Draw, optional
         Draws the width that each batch trains of the subnet; None: each trains all of it.
-    own : dict of str to tensor
+    local : dict of str to tensor
         Parameters that the client has instead of the server's.
     epochs : int, optional
         Its local epochs; None: those of the settings.
@@ -49,7 +49,7 @@ class Job:
     split: Split
     key: Key
     draw: Draw | None = None
-    own: Mapping[str, Tensor] = field(default_factory=dict)
+    local: Mapping[str, Tensor] = field(default_factory=dict)
     epochs: int | None = None
 
     def settings(self, training: LocalTraining) -> LocalTraining:

@@ -204,7 +204,7 @@ def _storage(
     with opened as store, deferred_interrupt(notice) as interrupted:
         past = store.newest(record.metadata, record.widths)
         if past is not None:
-            _go_on(federation, record, past, place)
+            federation.go_on(record, past, place.directory)
 
         def stop_if_interrupted(number: int, rounds: int) -> None:
             if interrupted():
@@ -214,16 +214,3 @@ def _storage(
                 )
 
         yield lambda: store.save(federation.history(record)), stop_if_interrupted
-
-
-def _go_on(federation: Federation, record: Record, past: History, place: Checkpoint) -> None:
-    """Go on with the weights, the clients' own state and the rounds of a checkpoint."""
-    try:
-        federation.model.load_state_dict(past.weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"{place.directory} holds the weights of another model ({error}): give the model of "
-            "that run, or choose another directory"
-        ) from error
-    federation.personal.load(past.clients)
-    record.take(past)

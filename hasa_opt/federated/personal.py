@@ -47,7 +47,7 @@ class Personal:
         """Names of the parameters that are not averaged."""
         return frozenset() if self.bias is None else frozenset({self.bias})
 
-    def own(self, client: int) -> dict[str, Tensor]:
+    def local_parameters(self, client: int) -> dict[str, Tensor]:
         """Parameters that a client has instead of the server's."""
         held = self._held.get(client, {})
         return {self.bias: held[_BIAS]} if self.bias is not None and _BIAS in held else {}
@@ -70,7 +70,7 @@ class Personal:
         subnet = extract(server, width, kept)
         statistics.fill(subnet, kept)
         with torch.no_grad():
-            for name, tensor in self.own(client).items():
+            for name, tensor in self.local_parameters(client).items():
                 subnet.get_parameter(name).copy_(tensor)
         return subnet
 

@@ -11,6 +11,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -118,7 +119,7 @@ class Federation:
                 f"{training.batch_size}: the largest has {largest} sample(s), so use smaller "
                 "batches, or drop_last=False"
             )
-        own = cls(
+        begun = cls(
             copy.deepcopy(model),
             subnets,
             task.client_names,
@@ -130,12 +131,38 @@ class Federation:
             statistics=start_statistics(model, task, training),
             keep_models=keep_models,
         )
-        deployed = [own.deployed(row) for row in range(len(own))]
-        own.costs.check(task, np.array(deployed))
-        return own
+        deployed = [begun.deployed(row) for row in range(len(begun))]
+        begun.costs.check(task, np.array(deployed))
+        return begun
 
     def __len__(self) -> int:
         return len(self._weights)
+
+    def go_on(self, record: Record, past: History, place: str | PathLike[str]) -> None:
+        """Go on after a checkpoint: with its weights, what its clients hold, and its rounds.
+
+        Parameters
+        ----------
+        record : Record
+            Takes over the rounds.
+        past : History
+        place : path
+            Where the checkpoint lies, for messages.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint holds the weights of another model.
+        """
+        try:
+            self.model.load_state_dict(past.weights)
+        except RuntimeError as error:
+            raise InputError(
+                f"{place} holds the weights of another model ({error}): give the model of that "
+                "run, or choose another directory"
+            ) from error
+        self.personal.load(past.clients)
+        record.take(past)
 
     def history(self, record: Record) -> History:
         """Everything that was measured so far, with the weights and what the clients hold."""
@@ -169,6 +196,35 @@ class Federation:
         means = self.subnets.mean_widths
         mean = None if means is None else float(means[client])
         return find_draw(self.model, self.subnets.scheme, mean)
+
+    def subnet(self, client: int, width: float, kept: Kept) -> SupernetModel:
+        """Cut a model of the client's out of the newest supernet, ready to be tested.
+
+        Parameters
+        ----------
+        client : int
+        width : float
+            Share of the units that are kept.
+        kept : dict of str to slice or int64 tensor
+            The units.
+        """
+        return self.personal.subnet(self.model, client, width, kept, self.statistics)
+
+    def mixtures(
+        self, client: int, width: float, kept: Kept, shares: Sequence[float]
+    ) -> Iterator[SupernetModel]:
+        """Mix such a model with the one that the client trained last, for each share of that.
+
+        Parameters
+        ----------
+        client : int
+        width : float
+        kept : dict of str to slice or int64 tensor
+            The units, for a client that has trained nothing.
+        shares : sequence of float
+            Shares of the local model, from 0 to 1.
+        """
+        return self.personal.models(self.model, client, width, kept, self.statistics, shares)
 
     def weight(self, client: int) -> float:
         """Weight of a client in the average."""
@@ -245,9 +301,9 @@ class Round:
             if fate == "late":
                 self._late(client, split)
                 continue
-            own = federation.personal.own(client)
+            local = federation.personal.local_parameters(client)
             draw, epochs = federation.draw(client), federation.epochs(client)
-            yield Job(client, width, kept, split, key, draw, own, epochs)
+            yield Job(client, width, kept, split, key, draw, local, epochs)
 
     def training_clients(self) -> list[int]:
         """Rows of the clients that are drawn and not left out by their allocation."""
@@ -288,11 +344,17 @@ class Round:
         update = Update(width, federation.weight(client), sent, self._units[client])
         fault = self._screen.fault(update)
         if fault is not None:
-            self.note(client, "rejected", fault)
+            self.reject(client, fault)
             return
         federation.personal.take(client, sent, self._units[client])
         federation.statistics.learn(update)
         self._average.add(update)
+
+    def reject(self, client: int, reason: str) -> None:
+        """Note a client that sent something of no use."""
+        width = self.federation.width(client)
+        self.row["bytes_up"][client] = self.federation.costs.transfer(width)
+        self.note(client, "rejected", reason)
 
     def train(self, engine: Engine, splits: Sequence[Split]) -> None:
         """Let the clients train on this machine, and take what they send.
@@ -334,6 +396,11 @@ class Round:
         name = self.federation.names[client]
         notice = f"round {self.number}: client {name!r} dropped out, as its training ended with "
         warnings.warn(notice + str(failure), stacklevel=4)
+
+    def note_metrics(self, client: int, measured: Mapping[str, float]) -> None:
+        """Record what a client's test measured, by the names of a history's columns."""
+        for name, value in measured.items():
+            self.row[name][client] = value
 
     def close(self) -> None:
         """Average what arrived into the supernet, or keep it, with a warning, without any."""

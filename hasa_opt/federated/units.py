@@ -249,7 +249,7 @@ class Extraction:
 
     def weights(self, job: Job) -> dict[str, Tensor]:
         """Copy the weights of a job's subnet: the server's, but for the client's own."""
-        return self.copy(job.kept) | {name: tensor.clone() for name, tensor in job.own.items()}
+        return self.copy(job.kept) | {name: tensor.clone() for name, tensor in job.local.items()}
 
     def copy(self, kept: Kept) -> dict[str, Tensor]:
         """Copy the server's weights of the kept units."""

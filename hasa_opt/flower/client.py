@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from flwr.clientapp import ClientApp
 from hasa_opt._utils.checks import IntArray
 from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
-from hasa_opt.federated import Job, evaluate
+from hasa_opt.federated import Job
+from hasa_opt.federated.evaluation import measured
 from hasa_opt.federated.fit import check_split
 from hasa_opt.federated.local import train_job
 from hasa_opt.federated.units import find_draw
@@ -149,32 +149,29 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        supernet, own = _prepare(model, device, context)
-        check_split(supernet, own.train, f"device {own.name!r}", supernet.n_outputs)
+        supernet, here = _prepare(model, device, context)
+        check_split(supernet, here.train, f"device {here.name!r}", supernet.n_outputs)
         work, training = Work.read(load(message, WORK))
         subnet = _subnet(supernet, work.width, message)
         job = Job(
             work.client,
             work.width,
             prefix(supernet, work.width),
-            own.train,
+            here.train,
             work.key,
             find_draw(supernet, work.scheme, work.mean or None),
         )
         report = train_job(supernet, subnet, job, training)
-        told = tell(report.result, own.train)
+        told = tell(report.result, here.train)
         return Message(pack(report.state, **told), reply_to=message)
 
     @app.evaluate()
     def test(message: Message, context: Context) -> Message:
-        supernet, own = _prepare(model, device, context)
+        supernet, here = _prepare(model, device, context)
         subnet = _subnet(supernet, float(load(message, WORK)["width"]), message)
-        measured: dict[str, float] = {}
-        for part, split in (("validation", own.validation), ("test", own.test)):
-            found = None if split is None else evaluate(subnet, split)
-            measured[f"{part}_loss"] = math.nan if found is None else found.loss
-            measured[f"{part}_accuracy"] = math.nan if found is None else found.accuracy
-        return _reply(message, measured=MetricRecord(dict(measured)))
+        found = measured(subnet, "validation", here.validation)
+        found |= measured(subnet, "test", here.test)
+        return _reply(message, measured=MetricRecord(dict(found)))
 
     return app
 

@@ -42,9 +42,10 @@ class SupernetStrategy(Strategy):
 
     Parameters
     ----------
-    model : SupernetModel
-        The supernet; it holds the newest weights.
+    federation : Federation
+        Its supernet holds the newest weights.
     roster : Roster
+        The same clients.
     fleet : Fleet
     settings : Settings
     record : Record
@@ -55,26 +56,16 @@ class SupernetStrategy(Strategy):
 
     def __init__(
         self,
-        model: SupernetModel,
+        federation: Federation,
         roster: Roster,
         fleet: Fleet,
         settings: Settings,
         record: Record,
         on_round: Callable[[], None] | None = None,
     ) -> None:
-        self.model, self.record = model, record
+        self.model, self.record = federation.model, record
+        self._federation = federation
         self._roster, self._fleet, self._settings = roster, fleet, settings
-        self._federation = Federation(
-            model,
-            roster.subnets,
-            roster.names,
-            roster.samples,
-            training=settings.training,
-            server=settings.server,
-            participation=settings.participation,
-            seed=settings.seed,
-            statistics=Static(model, (), settings.batch_size),
-        )
         self._on_round = on_round
         self._now = self._next()
         self._asked: dict[int, int] = {}
@@ -126,8 +117,7 @@ class SupernetStrategy(Strategy):
         now, (arrived, faults) = self._now, self._sort(replies)
         for row, reply in arrived.items():
             try:
-                for name, value in tested(reply).items():
-                    now.row[name][row] = value
+                now.note_metrics(row, tested(reply))
             except InputError as error:
                 faults[row] = str(error)
         for row, why in faults.items():
@@ -143,8 +133,9 @@ class SupernetStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the allocation."""
-        own = self._roster
-        for name, samples, width in zip(own.names, own.samples, own.subnets.widths, strict=True):
+        roster = self._roster
+        columns = roster.names, roster.samples, roster.subnets.widths
+        for name, samples, width in zip(*columns, strict=True):
             log(INFO, "\t%s: %d samples, width %.3g", name, samples, width)
 
     def _next(self) -> Round:
@@ -196,9 +187,7 @@ class SupernetStrategy(Strategy):
             found = Trained.read(reply)
             self._now.take(row, found.state, found.result, found.sample)
         except InputError as error:
-            width = self._federation.width(row)
-            self._now.row["bytes_up"][row] = self._federation.costs.transfer(width)
-            self._now.note(row, "rejected", str(error))
+            self._now.reject(row, str(error))
 
 
 _ROSTER = "roster"
@@ -261,16 +250,17 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
             profiles = fleet.enrol(settings.clients, settings.epsilon, settings.delta)
             roster = Roster.allocate(profiles, model, settings)
             record = Record(roster.subnets.widths, metadata | {_ROSTER: roster.record()})
+            federation = _federation(model, roster, settings)
         else:
             kept = past.metadata.get(_ROSTER, {})
             record = Record(past.widths, metadata | {_ROSTER: kept})
             check_same_run(Path(settings.checkpoint), past, record.metadata, past.widths)
             roster = Roster.read(kept, past.widths)
-            record.take(past)
-            model.load_state_dict(past.weights)
+            federation = _federation(model, roster, settings)
+            federation.go_on(record, past, settings.checkpoint)
             fleet.rejoin(settings.clients, dict(zip(roster.partitions, roster.names, strict=True)))
             log(INFO, "Going on after round %d of %d", past.rounds, settings.rounds)
-        history = _run(model, roster, fleet, settings, record, store, grid)
+        history = _run(federation, roster, fleet, settings, record, store, grid)
     if settings.output:
         history.save(Path(settings.output))
     accuracy = np.nanmean(history.test_accuracy[-1])
@@ -278,8 +268,23 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
     return history
 
 
+def _federation(model: SupernetModel, roster: Roster, settings: Settings) -> Federation:
+    """The server and its clients; their data, and so BatchNorm's statistics, stay elsewhere."""
+    return Federation(
+        model,
+        roster.subnets,
+        roster.names,
+        roster.samples,
+        training=settings.training,
+        server=settings.server,
+        participation=settings.participation,
+        seed=settings.seed,
+        statistics=Static(model, (), settings.batch_size),
+    )
+
+
 def _run(
-    model: SupernetModel,
+    federation: Federation,
     roster: Roster,
     fleet: Fleet,
     settings: Settings,
@@ -291,16 +296,16 @@ def _run(
 
     def keep() -> None:
         if store is not None:
-            store.save(record.history(model, {}))
+            store.save(federation.history(record))
 
-    strategy = SupernetStrategy(model, roster, fleet, settings, record, keep)
+    strategy = SupernetStrategy(federation, roster, fleet, settings, record, keep)
     strategy.start(
         grid,
-        ArrayRecord(dict(model.state_dict())),
+        ArrayRecord(dict(federation.model.state_dict())),
         num_rounds=settings.rounds - len(record.rows),
         timeout=settings.round_timeout_s,
     )
-    return record.history(model, {})
+    return federation.history(record)
 
 
 @contextmanager

@@ -302,27 +302,13 @@ def personal(
         Client to its outcomes: the common model in column 0, then the personal ones.
     """
     found = {}
+    kept = prefix(ways[0].federation.model, width)
     for client in ways[0].last.clients.tolist():
-        models = [_common(ways[0], client, width)]
-        models += [_personal(way, client, width, interpolation) for way in ways]
+        models = [ways[0].federation.subnet(client, width, kept)]
+        for way in ways:
+            models += way.federation.mixtures(client, width, kept, [interpolation])
         found[client] = judged(models, held[client])
     return found
-
-
-def _common(way: WarmUp, client: int, width: float) -> SupernetModel:
-    federation = way.federation
-    kept = prefix(federation.model, width)
-    return federation.personal.subnet(federation.model, client, width, kept, federation.statistics)
-
-
-def _personal(way: WarmUp, client: int, width: float, share: float) -> SupernetModel:
-    federation = way.federation
-    kept = prefix(federation.model, width)
-    return next(
-        federation.personal.models(
-            federation.model, client, width, kept, federation.statistics, [share]
-        )
-    )
 
 
 def judged(models: Sequence[SupernetModel], split: Split) -> Judged:
