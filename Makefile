@@ -25,7 +25,7 @@ demo: $(VENV)/installed  ## score, allocate, compare, train four policies, write
 	$(BIN)/hasa-opt study --seeds 3 --output $(OUTPUT)
 
 check: static  ## for daily work: lint, types, contracts of imports, fast tests
-	$(PYTEST) -m "not slow and not nightly"
+	$(PYTEST) -m "not slow and not fuzz and not nightly"
 
 test: static  ## lint, types, contracts of imports, and all tests but the nightly ones
 	$(PYTEST) --cov --cov-report=term:skip-covered --durations=10

@@ -270,6 +270,7 @@ def test_clients_without_counts_are_explained(run, clients: Path) -> None:
     assert "count:LABEL" in ran.err
 
 
+@pytest.mark.slow
 def test_study_writes_report_numbers_and_picture(run, tmp_path: Path) -> None:
     arguments = ("study", "--task", "digits", "--policies", "uniform,hasa", "--seeds", "1",
                  "--rounds", "1", "--workers", "1", "--output", tmp_path / "out")  # fmt: skip
@@ -298,6 +299,7 @@ def test_command_is_installed_as_a_module_entry() -> None:
     assert "highs" in shown.stdout
 
 
+@pytest.mark.slow
 def test_missing_extra_is_explained() -> None:
     code = (
         "import sys, importlib.abc\n"

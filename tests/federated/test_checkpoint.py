@@ -93,18 +93,21 @@ def found_in(place: str) -> dict:
     return json.loads(ended.stdout)
 
 
+@pytest.mark.slow
 def test_kill_9_at_20_random_instants_changes_no_bit(killed: dict) -> None:
     found = killed["random_instants"]
     assert found["equal"] == [True] * 20
     assert len(set(found["reached"])) >= 3, "the instants are spread over the run"
 
 
+@pytest.mark.slow
 def test_kill_9_at_every_operation_on_files_changes_no_bit(killed: dict) -> None:
     found = killed["every_operation"]
     assert min(found["kills"].values()) >= 10
     assert found["equal"] == [True] * (sum(found["kills"].values()) + 2)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_round_and_the_second_one_ends_at_once(killed: dict) -> None:
     found = killed["interrupts"]
     once, twice = found["1"], found["2"]
@@ -120,6 +123,7 @@ def test_ctrl_c_ends_the_round_and_the_second_one_ends_at_once(killed: dict) -> 
     assert twice["seconds"] < once["seconds"]
 
 
+@pytest.mark.slow
 def test_training_imports_no_compiler(killed: dict) -> None:
     """That of torch takes a second to import, in every process that trains."""
     assert not killed["compiler"]

@@ -76,6 +76,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "optimizer"), [*itertools.product(MODELS, ["adam"]), ("cnn", "sgd"), ("lstm", "sgd")]
 )
@@ -213,6 +214,7 @@ class Backwards(Toy):
         return self.last(self.gru(self.embedding(tokens.flip(1)) + 1)[0].flip(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
@@ -308,6 +310,7 @@ def test_small_windows_and_chunks_change_nothing(monkeypatch):
         assert_same(one.state, other.state, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "most"), [("sequential", 2), ("batched", 9), ("auto", 9)])
 def test_splits_are_held_while_they_are_needed(engine, most, monkeypatch):
     monkeypatch.setattr(batched_module, "WINDOW_JOBS", 8)

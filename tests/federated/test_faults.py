@@ -457,6 +457,7 @@ for n in sys.argv[1:]:  # each in a process of its own, which need not import al
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
 def test_memory_does_not_grow_with_the_registered_clients() -> None:
     """All splits of 400 clients would take 400 MB; they take as much memory as those of 100."""

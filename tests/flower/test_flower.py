@@ -29,6 +29,8 @@ from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, load
 from hasa_opt.tasks import Split
 
+pytestmark = pytest.mark.slow
+
 ALL = range(10)
 MEASURED_COLUMNS = (
     "train_loss",
@@ -307,6 +309,7 @@ def test_private_histograms_differ_are_released_once_and_are_not_repeatable() ->
     assert released(LocalGrid(client, ALL)) != first
 
 
+@pytest.mark.slow
 def test_killed_server_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = serve(model(), LocalGrid(client, ALL), settings(rounds=5))
     place = tmp_path / "checkpoint"
@@ -404,6 +407,7 @@ def test_a_device_without_validation_reports_nan() -> None:
     assert np.isfinite(found.test_loss).all()
 
 
+@pytest.mark.slow
 def test_a_device_does_not_import_the_server_half() -> None:
     code = (
         "import sys; from hasa_opt.flower import Device, client_app; "
@@ -426,6 +430,7 @@ def new(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["flower", "new", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_example_is_what_the_command_writes(tmp_path: Path) -> None:
     done = new(tmp_path / "app")
     assert done.exit_code == 0, done.output
@@ -435,6 +440,7 @@ def test_the_example_is_what_the_command_writes(tmp_path: Path) -> None:
     assert kept == written(tmp_path / "app")
 
 
+@pytest.mark.slow
 def test_an_app_of_a_file_of_texts_reads_that_file(tmp_path: Path) -> None:
     source = tmp_path / 'my "texts".csv'
     rows = [f"{who},{who}{n % 9} word{n % 7} word{n % 5}" for who in "xyz" for n in range(40)]

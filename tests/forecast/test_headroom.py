@@ -68,6 +68,7 @@ def share(values: list[bool]) -> float:
     return float(np.mean(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "alike"])
 def test_without_a_true_gain_it_says_use_uniform(kind: str) -> None:
     # Nominal: at most 2.5 % are called worthwhile; 4 % is two standard errors of 200 draws above.
@@ -76,6 +77,7 @@ def test_without_a_true_gain_it_says_use_uniform(kind: str) -> None:
     assert share(["use uniform" in verdict.sentence for verdict in found]) >= 0.955
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["diverse", "anti-aligned"])
 def test_a_large_true_gain_is_found(kind: str) -> None:
     assert np.mean([true for true, _ in drawn(kind)]) > 2

@@ -26,6 +26,8 @@ from hasa_opt.rules.difficulty import by_difficulty, easy_clients, falls_in_two
 from hasa_opt.tasks import Split, Task
 from hasa_opt.tasks.task import folds
 
+pytestmark = pytest.mark.slow
+
 DRAWS = 400
 
 

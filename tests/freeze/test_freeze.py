@@ -12,6 +12,8 @@ import pytest
 from record import FROZEN, environment
 from scenarios import SCENARIOS, TRAINED, observe
 
+pytestmark = pytest.mark.slow
+
 RECORDED: dict[str, Any] = json.loads(FROZEN.read_text(encoding="utf-8"))
 
 

@@ -83,6 +83,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor
     optimizer.zero_grad()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_memory_is_that_of_the_storages_alive(case, optimizer):
     model, batch = case
@@ -121,6 +122,7 @@ print(status("VmHWM") - before + held, training_bytes(model, 0.8, split.inputs, 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_memory_is_what_the_process_takes():
     command = [sys.executable, "-c", RESIDENT]

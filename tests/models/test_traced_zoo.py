@@ -21,10 +21,21 @@ from hasa_opt.federated import LocalTraining, Server, run
 from hasa_opt.models import LSTMLanguageModel, Supernet, extract, fresh, scatter
 from hasa_opt.tasks import Split, Task
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 WIDTHS = (0.25, 0.5, 0.75)
-NAMES = [*ZOO, *(() if find_spec("transformers") else ("gpt2", "bert"))]
-each = pytest.mark.parametrize("name", NAMES)
+OTHERS = ("gpt2", "bert")  # of a library that takes seconds to import
+NAMES = [*ZOO, *(() if find_spec("transformers") else OTHERS)]
+
+
+def each_of(names: list[str]) -> pytest.MarkDecorator:
+    night = pytest.mark.nightly
+    named = [pytest.param(name, marks=night) if name in OTHERS else name for name in names]
+    return pytest.mark.parametrize("name", named)
+
+
+each = each_of(NAMES)
 
 
 @cache
@@ -113,6 +124,7 @@ def assert_same_state(left, right) -> None:
         assert torch.equal(left[name], right[name]), name
 
 
+@pytest.mark.slow
 @each
 def test_full_width_is_the_users_module_bit_by_bit(name):
     specimen, module, supernet = make(name)
@@ -273,7 +285,7 @@ def test_subnet_trains(name):
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if ZOO[name].varies_in_time])
+@each_of([name for name in ZOO if ZOO[name].varies_in_time])
 def test_number_of_time_steps_may_change(name):
     specimen, module, supernet = make(name)
     kept, example = choose(specimen, 0.5), specimen.example()
@@ -283,7 +295,7 @@ def test_number_of_time_steps_may_change(name):
         torch.testing.assert_close(subnet(other), logits(reference(other)), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "vit"])
+@each_of([name for name in NAMES if name != "vit"])
 def test_fresh_draws_what_the_module_draws(name):
     _, _, supernet = make(name)
     one, again, other = fresh(supernet, 1), fresh(supernet, 1), fresh(supernet, 2)

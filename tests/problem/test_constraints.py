@@ -135,6 +135,7 @@ CASES: dict[str, tuple[list, Meaning]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [line.name for line in registry.solvers()])
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_its_meaning(case: str, solver: str) -> None:

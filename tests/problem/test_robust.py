@@ -26,6 +26,8 @@ from hasa_opt.solvers.exact import ExactBackend
 from hasa_opt.solvers.exact import limits as exact_robust
 from hasa_opt.solvers.exact import run as exact_run
 
+pytestmark = pytest.mark.slow
+
 MENU = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -86,6 +88,7 @@ def worst_case(problem: AllocationProblem, choice: np.ndarray) -> int:
     return sum(costs) + max(sum(some) for some in itertools.combinations(extra, size))
 
 
+@pytest.mark.slow
 @pytest.mark.fuzz
 def test_agrees_with_brute_force_and_holds_in_the_worst_case(brute) -> None:
     infeasible = binding = 0
@@ -383,6 +386,7 @@ def test_a_false_claim_is_caught_by_the_second_opinion(monkeypatch) -> None:
         assert not result.claim_held
 
 
+@pytest.mark.slow
 @pytest.mark.fuzz
 def test_the_remedies_of_an_infeasible_budget_suffice() -> None:
     raised = lowered = 0
@@ -470,6 +474,7 @@ def test_a_thousand_clients_take_a_fraction_of_a_second() -> None:
         assert answer.termination is Termination.OPTIMAL
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_clients_end_honestly_within_their_time() -> None:
     problem = middle(10_000, 0.2, 100_000)
     for limit in (0.0, 1.0, 20.0):

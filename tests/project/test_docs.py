@@ -27,6 +27,7 @@ def text(name: str) -> str:
     return (DOCS / f"{name}.rst").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_examples_print_what_is_shown(path: Path) -> None:
     before = {line.name for line in hasa.solvers()}

@@ -81,6 +81,7 @@ def test_notebook_is_committed_as_it_ran_from_a_clean_kernel(path: Path) -> None
         assert last != "figure" or shown(cell) == ["picture"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_prints_what_is_committed(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

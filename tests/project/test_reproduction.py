@@ -16,6 +16,8 @@ from hasa_opt.study.claims import against
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parents[2] / "docs" / "reproduction"
 EARLIER_RULE = "probe_alone"  # what was recommended before pilots: no policy of today
 

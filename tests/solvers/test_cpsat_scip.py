@@ -18,6 +18,8 @@ from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Request
 from hasa_opt.testing import problems
 
+pytestmark = pytest.mark.slow
+
 SOLVERS = ["cpsat", "scip"]
 BEST = 1408.610467713543  # of hard(), by HiGHS and CBC at zero gap
 

@@ -596,6 +596,7 @@ assert limited - started < (compiled - started) / 3, (limited - started, compile
 """
 
 
+@pytest.mark.slow
 def test_a_first_call_keeps_its_time_limit_while_the_kernels_are_compiled(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", FIRST_CALL], env=environment, check=True, timeout=600)
@@ -631,6 +632,7 @@ assert before == {own: list(own.signatures) for own in everything}
 """
 
 
+@pytest.mark.slow
 def test_every_kernel_is_compiled_beforehand():
     """One that is not would be compiled within a time limit."""
     subprocess.run([sys.executable, "-c", BEFOREHAND], check=True, timeout=600)

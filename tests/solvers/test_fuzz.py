@@ -245,6 +245,7 @@ def key(value: object) -> object:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", ARGUMENTS)
 def test_every_argument_survives_every_hostile_value(argument):
     raw = {}
@@ -391,6 +392,7 @@ def crowding() -> float:
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0, 0.3])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("solver", [line.name for line in registry.solvers() if line.available])

@@ -25,6 +25,8 @@ from hasa_opt.solvers.bounds.relaxation import hull_steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 from hasa_opt.testing import best_objective
 
+pytestmark = pytest.mark.slow
+
 LAW = settings(
     max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -140,6 +142,7 @@ def sited() -> list[tuple[AllocationProblem, float | None, float | None]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["numpy", "compiled"])
 def test_a_tree_gives_the_prices_of_the_linear_program(
     compiled: bool, sited: list[tuple[AllocationProblem, float | None, float | None]]
@@ -188,6 +191,7 @@ def test_deep_trees() -> None:
             assert bound == pytest.approx(vertex.value, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_boxes_end_at_the_bound_of_the_linear_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of 25 clients and cores of few columns in place of one linear program."""
     kinds = ("budget", "budgets", "coverage", "coverages", "quota", "switches", "mix")

@@ -25,6 +25,8 @@ from hasa_opt.solvers.base import Answer, Request
 pytest.importorskip("numba")
 from hasa_opt.solvers.exact import ExactBackend
 
+pytestmark = pytest.mark.slow
+
 INSTANCES = 300
 OWN = ("exact", "greedy")
 

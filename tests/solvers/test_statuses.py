@@ -144,6 +144,7 @@ def test_cvxpys_all_zero_vector_is_no_allocation(monkeypatch):
     assert result.termination is Termination.TIME_LIMIT
 
 
+@pytest.mark.slow
 def test_highs_default_gap_is_asked_to_be_zero():
     problem = hard()
     default = highspy.Highs().getOptionValue("mip_rel_gap")[1]

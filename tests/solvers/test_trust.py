@@ -404,6 +404,7 @@ def test_a_warm_start_is_only_a_hint(solver, start):
     assert result.objective == (7 if solver == "greedy" else 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", EXACT)
 @pytest.mark.parametrize("gap", [0.05, 1e-3])
 def test_a_gap_is_honoured_and_told_from_a_proof(solver, gap):
@@ -428,6 +429,7 @@ def test_a_gap_is_relative_to_the_objective():
     assert result.gap <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", EXACT)
 def test_gap_zero_asks_for_the_proven_optimum(solver):
     # HiGHS' own default gap of 1e-4 would end this problem 4e-5 above the incumbent's bound.

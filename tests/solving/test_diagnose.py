@@ -16,6 +16,8 @@ import hasa_opt as hasa
 from hasa_opt.solvers.bounds.feasibility import impossible
 from hasa_opt.solving.infeasible import explain_infeasible
 
+pytestmark = pytest.mark.slow
+
 N_CLIENTS, N_SITES = 4_000, 40
 MENU = (0.2, 0.4, 0.6, 0.8, 1.0)
 RNG = np.random.default_rng(0)
@@ -70,6 +72,7 @@ def test_a_conflict_of_many_is_minimal(case: str) -> None:
         assert hasa.solve(eased, "exact", gap=0.1, time_limit_s=60).has_solution
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][3]])
 def test_the_remedy_suffices(case: str) -> None:
     budget, cover, sites, _ = CASES[case]
@@ -134,6 +137,7 @@ def opposed(n: int, up_to: float, down_to: float) -> hasa.AllocationProblem:
     )
 
 
+@pytest.mark.slow
 def test_opposed_budgets_of_many_clients_are_explained_and_the_remedy_solves() -> None:
     problem = opposed(20_000, 0.5, 0.5)
     started = time.process_time()

@@ -14,6 +14,8 @@ from hasa_opt.solvers.bounds.dual import best_prices
 from hasa_opt.solvers.bounds.relaxation import relax
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 
+pytestmark = pytest.mark.slow
+
 MENU = (0.25, 0.5, 0.75, 1.0)
 TREE = nx.DiGraph([("world", "north"), ("world", "south")])
 

@@ -122,6 +122,7 @@ def one_policy_twice(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.n
     return first, second
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("t_test_alone")
 @pytest.mark.parametrize("n", [5, 10, 20])
 def test_a_policy_against_itself_is_significant_in_five_percent_of_studies(n: int) -> None:
@@ -138,6 +139,7 @@ def test_a_policy_against_itself_passes_the_signed_rank_test_too() -> None:
     assert 0.01 < np.mean(np.array(p_values) < 0.05) < binomial_ends(0.05, 800)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("t_test_alone")
 def test_ten_equal_policies_are_told_apart_in_five_percent_of_studies() -> None:
     rng = np.random.default_rng(0)
@@ -151,6 +153,7 @@ def test_ten_equal_policies_are_told_apart_in_five_percent_of_studies() -> None:
     assert uncorrected / 500 > 0.25, "without the correction it would be far more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "covered"), [(5, 0.852), (10, 0.910), (20, 0.932)])
 def test_the_bootstrap_covers_what_its_documentation_says(
     n: int, covered: float, monkeypatch: pytest.MonkeyPatch
@@ -230,6 +233,7 @@ def test_the_bootstrap_depends_on_its_seed_alone() -> None:
     assert paired(*columns, seed=1).boot_low != first.boot_low
 
 
+@pytest.mark.slow
 def test_statistics_need_no_torch() -> None:
     code = "import sys, hasa_opt.study.claims; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -29,6 +29,8 @@ from hasa_opt.study.summary import summarise
 from hasa_opt.study.trials import Trial
 from hasa_opt.tasks import Split, Task
 
+pytestmark = pytest.mark.slow
+
 SIZES = (40, 25, 60, 12)
 
 

