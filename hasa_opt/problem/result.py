@@ -269,7 +269,11 @@ def _rounded(widths: FloatArray, row: int) -> str:
 
 
 COLUMNS: Registry[Callable[[Allocation, int], str]] = Registry(
-    "columns", {"option": _option, "width": _width}
+    "columns",
+    {
+        "option": _option,
+        "width": _width,
+    },
 )
 """Columns of the table of an allocation: heading to the text for the client of a row.
 

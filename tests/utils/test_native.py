@@ -146,12 +146,11 @@ def test_an_output_that_lacks_a_character_gets_a_question_mark(fleet: Path, enco
 
 def test_a_reader_that_has_seen_enough_is_no_error(fleet: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", ALLOCATE, "--solver", "greedy"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=fleet
-    )
-    process.stdout.close()
-    assert b"Traceback" not in process.stderr.read()
-    process.wait(timeout=60)
+    ) as process:
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_what_is_watched_is_kept_from_the_output(capfd: pytest.CaptureFixture[str]) -> None:
