@@ -223,6 +223,28 @@ def describe_versions() -> dict[str, Any]:
     return {"versions": {"hasa_opt": VERSION, "torch": torch.__version__}}
 
 
+def describe_run(
+    model: SupernetModel, task: Task, subnets: Subnets, **settings: Any
+) -> dict[str, Any]:
+    """What a run is told apart by, in terms that JSON can hold.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    task : Task
+    subnets : Subnets
+    **settings
+        Settings objects by the names that they have in :func:`hasa_opt.federated.run`.
+    """
+    return (
+        describe_versions()
+        | describe_model(model)
+        | describe_task(task)
+        | describe_subnets(subnets)
+        | describe_settings(**settings)
+    )
+
+
 def describe_model(model: SupernetModel) -> dict[str, Any]:
     """What tells a supernet and its initial weights from others, in terms that JSON can hold."""
     weights = model.state_dict().values()

@@ -9,156 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hasa_opt._utils.streams import derive_seed
 from hasa_opt.federated.batch_norm import running_statistics
-from hasa_opt.federated.batches import DropoutShapes, StackedDropout, lengths, orders
+from hasa_opt.federated.batches import DropoutShapes, StackedDropout
 from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Report
 from hasa_opt.federated.local import start_optimizer, train_alone
 from hasa_opt.federated.settings import LocalTraining
+from hasa_opt.federated.stacked_batches import StackedBatches, count_steps
 from hasa_opt.federated.stacks import Stack, find_stack, group_of
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.profile import training_flops
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.models.targets import IGNORED, known, trainable
 
 __all__ = ["ENGINES", "Engine", "Job", "Report", "auto", "batched", "sequential"]
-
-
-class StackedBatch(NamedTuple):
-    """One step of the clients that have one left.
-
-    Parameters
-    ----------
-    inputs
-        Shape (clients, batch, ...); a client's missing samples repeat its first one.
-    targets
-        Shape (clients, batch, ...); those of missing samples are IGNORED, as are unknown labels.
-    n_targets
-        Known targets of each client, shape (clients,), int64.
-    shapes
-        Of each client's own inputs: its samples, then, for sequences, its longest one.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    n_targets: Tensor
-    shapes: list[tuple[int, ...]]
-
-
-class StackedBatches:
-    """All batches of clients with samples of equal shapes.
-
-    Parameters
-    ----------
-    jobs
-        What the clients have to do.
-    settings
-        How they train.
-    device
-        Where the batches go.
-
-    Attributes
-    ----------
-    n_steps
-        Steps of each client, shape (clients,), falling: those at work are always the first ones.
-    order
-        Which job each of these clients is, shape (clients,).
-    seeds
-        Of each of these clients.
-    n_targets
-        Known targets of each client in each step, shape (clients, steps), int64.
-    """
-
-    def __init__(self, jobs: Sequence[Job], settings: LocalTraining, device: torch.device) -> None:
-        samples = np.array([len(job.split) for job in jobs], dtype=np.int64)
-        n_steps = _steps(samples.tolist(), settings) * np.array(_epochs(jobs, settings))
-        self.order = np.argsort(-n_steps, kind="stable")
-        self.n_steps = n_steps[self.order]
-        chosen = [jobs[client] for client in self.order]
-        self.seeds = [derive_seed(job.key) for job in chosen]
-        rows, self._sizes = _plan(
-            samples[self.order].tolist(), _epochs(chosen, settings), self.seeds, settings
-        )
-        self._rows = torch.from_numpy(rows).to(device)
-        self._inputs = torch.cat([job.split.inputs for job in chosen]).to(device)
-        targets = torch.cat([job.split.targets for job in chosen]).to(device)
-        self._lengths = lengths(targets).clamp(min=1) if targets.dim() == 2 else None
-        self._targets = trainable(targets)
-        present = torch.from_numpy(np.arange(rows.shape[2]) < self._sizes[:, :, None]).to(device)
-        n_known = known(targets).reshape(len(targets), -1).sum(1)
-        self.n_targets = (n_known[self._rows] * present).sum(2)
-        self._absent = ~present
-
-    def __iter__(self) -> Iterator[StackedBatch]:
-        """Give one step after the other."""
-        for step in range(int(self.n_steps[0])):
-            working = int((self.n_steps > step).sum())
-            sizes = self._sizes[:working, step]
-            most = int(sizes.max())
-            rows = self._rows[:working, step, :most]
-            inputs, targets = self._inputs[rows], self._targets[rows]
-            shapes: list[tuple[int, ...]] = [(size,) for size in sizes.tolist()]
-            if self._lengths is not None:
-                longest = self._lengths[rows].amax(dim=1).tolist()
-                inputs, targets = inputs[:, :, : max(longest)], targets[:, :, : max(longest)]
-                shapes = list(zip(sizes.tolist(), longest, strict=True))
-            if sizes.min() < most:
-                targets[self._absent[:working, step, :most]] = IGNORED
-            yield StackedBatch(inputs, targets, self.n_targets[:working, step], shapes)
-
-
-def _epochs(jobs: Sequence[Job], settings: LocalTraining) -> list[int]:
-    """Local epochs of each job's client."""
-    return [job.settings(settings).epochs for job in jobs]
-
-
-def _plan(
-    samples: Sequence[int], epochs: Sequence[int], seeds: Sequence[int], settings: LocalTraining
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Choose the rows of the clients' joined samples for each step.
-
-    Returns
-    -------
-    tuple
-        Rows of shape (clients, steps, batch), those behind a client's last sample repeating the
-        first of the batch, and the samples of each batch, shape (clients, steps).
-    """
-    largest = min(settings.batch_size, max(map(settings.used, samples)))
-    steps_of = _steps(samples, settings)
-    most_steps = int((steps_of * np.array(epochs)).max())
-    rows = np.zeros((len(samples), most_steps, largest), dtype=np.int64)
-    sizes = np.zeros(rows.shape[:2], dtype=np.int64)
-    begin = 0
-    for client, (count, seed) in enumerate(zip(samples, seeds, strict=True)):
-        per_epoch = int(steps_of[client])
-        last = settings.used(count) - (per_epoch - 1) * settings.batch_size
-        own = replace(settings, epochs=epochs[client])
-        for epoch, order in enumerate(orders(count, own, seed)):
-            steps = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
-            padded = np.full(per_epoch * largest, order[-last])
-            padded[: len(order)] = order
-            rows[client, steps] = begin + padded.reshape(per_epoch, largest)
-            sizes[client, steps] = largest
-            sizes[client, steps.stop - 1] = last
-        begin += count
-    return rows, sizes
-
-
-def _steps(samples: Sequence[int], settings: LocalTraining) -> npt.NDArray[np.int64]:
-    """Steps of each client in an epoch."""
-    used = np.array([settings.used(count) for count in samples], dtype=np.int64)
-    return -(-used // settings.batch_size)
 
 
 WINDOW_JOBS = 256
@@ -209,8 +79,7 @@ def auto(
             )
             if flops * min(settings.batch_size, len(members[-1].split)) > BUSY_FLOPS:
                 return 0
-        passes = np.array(_epochs(members, settings))
-        steps = (_steps([len(job.split) for job in members], settings) * passes).tolist()
+        steps = [count_steps(job, settings) for job in members]
         count = len(steps)
         while count and sum(steps[:count]) < AT_WORK * steps[count - 1]:
             count -= 1

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.federated.batches import batches, known_logits, output_layer
+from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.personal import SHARES
-from hasa_opt.federated.rounds import Federation, Round
+from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import Evaluation
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel

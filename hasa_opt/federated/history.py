@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,6 +21,7 @@ from torch import Tensor
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import entries, replace_directory
 from hasa_opt.errors import InputError
+from hasa_opt.models.supernet import SupernetModel
 
 FORMAT = 4
 INDEX = "history.json"
@@ -220,6 +223,55 @@ COLUMNS = (
     *COUNTED,
 )
 """Names of the (rounds, n_clients) arrays of a history."""
+
+Row = dict[str, npt.NDArray[Any]]
+"""One round of a history: column name -> array of shape (n_clients,)."""
+
+
+@dataclass(eq=False)
+class Record:
+    """What the rounds of a run have measured so far.
+
+    Attributes
+    ----------
+    widths : (n_clients,) floats
+    metadata : dict
+        Settings and data of the run, ready for JSON.
+    rows : list of dict
+        One for each round.
+    events : list of Event
+    """
+
+    widths: FloatArray
+    metadata: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def take(self, past: History) -> None:
+        """Begin with the rounds of a checkpoint."""
+        self.events = list(past.events)
+        self.rows = [
+            {name: getattr(past, name)[number] for name in COLUMNS} for number in range(past.rounds)
+        ]
+
+    def add(self, row: Row, events: Iterable[Event]) -> None:
+        """Append a round; its events by client, in whatever order the engine trained them."""
+        self.rows.append(row)
+        self.events += sorted(events, key=lambda event: (event.client is None, event.client))
+
+    def history(self, server: SupernetModel, clients: Mapping[str, Tensor]) -> History:
+        """Everything so far, with a copy of the weights and what the clients hold."""
+        columns = {name: np.stack([row[name] for row in self.rows]) for name in COLUMNS}
+        state = server.state_dict()
+        weights = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
+        return History(
+            widths=self.widths,
+            **columns,
+            metadata=self.metadata,
+            weights=weights,
+            clients={name: tensor.detach().clone().cpu() for name, tensor in clients.items()},
+            events=tuple(self.events),
+        )
 
 
 def to_json(value: Any) -> str:

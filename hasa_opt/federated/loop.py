@@ -11,21 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated.checkpoint import (
-    Checkpoints,
-    deferred_interrupt,
-    describe_model,
-    describe_settings,
-    describe_subnets,
-    describe_task,
-    describe_versions,
-)
+from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt, describe_run
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import ClientTests
 from hasa_opt.federated.execution import Execution
-from hasa_opt.federated.history import History
+from hasa_opt.federated.federation import Federation
+from hasa_opt.federated.history import History, Record
 from hasa_opt.federated.participation import Participation
-from hasa_opt.federated.rounds import Federation, Record
+from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import (
     Checkpoint,
     Evaluation,
@@ -116,25 +109,18 @@ def run(
         model, task, subnets, training, server, participation, seed, evaluation.keeps_models
     )
     tests = ClientTests(task, federation, evaluation)
-    settings = describe_settings(
-        training=training, server=server, evaluation=evaluation, participation=participation
-    )
-    record = Record(
-        subnets.widths,
-        describe_versions()
-        | describe_model(model)
-        | describe_task(task)
-        | describe_subnets(subnets)
-        | {"rounds": rounds, "seed": seed, "engine": execution.engine}
-        | settings,
-    )
+    settings = {"training": training, "server": server, "evaluation": evaluation}
+    settings |= {"participation": participation}
+    described = {"rounds": rounds, "seed": seed, "engine": execution.engine}
+    described |= describe_run(model, task, subnets, **settings)
+    record = Record(subnets.widths, described)
     with _storage(place, federation, record) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
-            now = federation.round(number)
+            now = Round(federation, number)
             now.train(ENGINES[execution.engine], task.train)
             now.close()
             tests.measure(now, last=number == rounds - 1)
-            record.add(now)
+            record.add(now.row, now.events)
             store()
             if on_round is not None:
                 on_round(number, now.row)

@@ -23,7 +23,9 @@ from hasa_opt.federated.checkpoint import (
     describe_model,
     describe_versions,
 )
-from hasa_opt.federated.rounds import Federation, Record, Round
+from hasa_opt.federated.federation import Federation
+from hasa_opt.federated.history import Record
+from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.units import Extraction
 from hasa_opt.flower.messages import Trained, Work, pack, reason, tested
 from hasa_opt.flower.roster import Fleet, Roster
@@ -122,7 +124,7 @@ class SupernetStrategy(Strategy):
                 faults[row] = str(error)
         for row, why in faults.items():
             log(WARNING, "%s was not tested: %s", self._roster.names[row], why)
-        self.record.add(now)
+        self.record.add(now.row, now.events)
         if self._on_round is not None:
             self._on_round()
         measured = [now.row["test_accuracy"][row] for row in arrived if row not in faults]
@@ -140,7 +142,7 @@ class SupernetStrategy(Strategy):
 
     def _next(self) -> Round:
         """The round after those that are recorded."""
-        return self._federation.round(len(self.record.rows))
+        return Round(self._federation, len(self.record.rows))
 
     def _messages(
         self, kind: str, rows: Iterable[int], units: Callable[[int], Kept]

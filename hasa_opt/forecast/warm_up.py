@@ -17,10 +17,11 @@ from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import outcomes
+from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.jobs import Draw
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.personal import find_output_bias
-from hasa_opt.federated.rounds import Federation, Round
+from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
@@ -259,7 +260,7 @@ def warm_up(
     engine = ENGINES["auto" if draw is None else "sequential"]
     flops = 0
     for number in range(plan.rounds):
-        last = federation.round(number)
+        last = Round(federation, number)
         last.train(engine, half.train)
         last.close()
         flops += int(last.row["flops"].sum())

@@ -1,0 +1,213 @@
+"""Federation: a server and its clients, as they stay over the rounds of a run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import Self
+
+import numpy as np
+
+from hasa_opt._utils.checks import IntArray
+from hasa_opt.errors import InputError
+from hasa_opt.federated.batch_norm import Static, start_statistics
+from hasa_opt.federated.costs import Costs
+from hasa_opt.federated.history import History, Record
+from hasa_opt.federated.jobs import Draw
+from hasa_opt.federated.participation import Faults, Participation
+from hasa_opt.federated.personal import Personal
+from hasa_opt.federated.settings import LocalTraining, Server
+from hasa_opt.federated.units import SCHEMES, find_draw
+from hasa_opt.models.cuts import Kept
+from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.policies.subnets import Subnets
+from hasa_opt.tasks.task import Task
+
+
+class Federation:
+    """A server and its clients: what stays the same over the rounds of a run.
+
+    Parameters
+    ----------
+    model : SupernetModel
+        The server's supernet; each round changes it.
+    subnets : Subnets
+        What each client trains.
+    names : n_clients strings
+        Names of the clients.
+    samples : (n_clients,) integers
+        Training samples, by which clients weigh in the average.
+    training : LocalTraining
+    server : Server
+    participation : Participation
+    seed : int
+    statistics : Static
+        Gives tested models their running statistics.
+    keep_models : bool
+        Whether clients keep the model that they trained last.
+    draw : Draw, optional
+        Draws the widths of each client's batches. Default: as the scheme of the subnets does.
+    """
+
+    def __init__(
+        self,
+        model: SupernetModel,
+        subnets: Subnets,
+        names: Sequence[str],
+        samples: Sequence[int] | IntArray,
+        *,
+        training: LocalTraining,
+        server: Server,
+        participation: Participation,
+        seed: int,
+        statistics: Static,
+        keep_models: bool = False,
+        draw: Draw | None = None,
+    ) -> None:
+        self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
+        self.names = tuple(names)
+        self.server, self.statistics = server, statistics
+        self.personal = Personal(model, training.output_bias == "local", keep_models)
+        self.costs = Costs(model, training, self.personal.local)
+        self.participation = participation
+        self.faults = participation.faults or Faults()
+        self.samples = [int(size) for size in samples]
+        self._weights: list[float] = [size**server.weight_power for size in self.samples]
+        self._draw = draw
+        self.has_trained = False
+
+    @classmethod
+    def begin(
+        cls,
+        model: SupernetModel,
+        task: Task,
+        subnets: Subnets,
+        training: LocalTraining,
+        server: Server,
+        participation: Participation,
+        seed: int,
+        keep_models: bool,
+    ) -> Self:
+        """Begin with a copy of a model, on the clients of a task.
+
+        Raises
+        ------
+        InputError
+            If the clients of the task cannot take part as asked, or the model cannot be trained
+            on their samples.
+        """
+        participation.check(task)
+        largest = int(task.samples.max())
+        if not training.used(largest):
+            raise InputError(
+                f"drop_last = {training.drop_last!r} leaves no client a batch of "
+                f"{training.batch_size}: the largest has {largest} sample(s), so use smaller "
+                "batches, or drop_last=False"
+            )
+        begun = cls(
+            copy.deepcopy(model),
+            subnets,
+            task.client_names,
+            task.samples,
+            training=training,
+            server=server,
+            participation=participation,
+            seed=seed,
+            statistics=start_statistics(model, task, training),
+            keep_models=keep_models,
+        )
+        deployed = [begun.deployed(row) for row in range(len(begun))]
+        begun.costs.check(task, np.array(deployed))
+        return begun
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def go_on(self, record: Record, past: History, place: str | PathLike[str]) -> None:
+        """Go on after a checkpoint: with its weights, what its clients hold, and its rounds.
+
+        Parameters
+        ----------
+        record : Record
+            Takes over the rounds.
+        past : History
+        place : path
+            Where the checkpoint lies, for messages.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint holds the weights of another model.
+        """
+        try:
+            self.model.load_state_dict(past.weights)
+        except RuntimeError as error:
+            raise InputError(
+                f"{place} holds the weights of another model ({error}): give the model of that "
+                "run, or choose another directory"
+            ) from error
+        self.personal.load(past.clients)
+        record.take(past)
+
+    def history(self, record: Record) -> History:
+        """Everything that was measured so far, with the weights and what the clients hold."""
+        return record.history(self.model, self.personal.state())
+
+    def width(self, client: int) -> float:
+        """Width of a client's subnet."""
+        return float(self.subnets.widths[client])
+
+    def deployed(self, client: int) -> float:
+        """Width at which a client deploys the supernet, also one that trains nothing."""
+        return float(self.subnets.deploys[client])
+
+    def epochs(self, client: int) -> int:
+        """Local epochs of a client."""
+        epochs = self.subnets.epochs
+        return self.training.epochs if epochs is None else int(epochs[client])
+
+    def units(self, client: int, number: int, width: float) -> Kept:
+        """Units of the supernet that a client trains, or is tested on, in a round."""
+        return SCHEMES[self.subnets.scheme](self.model, width, (self.seed, number, client))
+
+    def draw(self, client: int) -> Draw | None:
+        """What draws the width of a client's batches; None: all train the whole subnet."""
+        if self._draw is not None:
+            return self._draw
+        means = self.subnets.mean_widths
+        mean = None if means is None else float(means[client])
+        return find_draw(self.model, self.subnets.scheme, mean)
+
+    def subnet(self, client: int, width: float, kept: Kept) -> SupernetModel:
+        """Cut a model of the client's out of the newest supernet, ready to be tested.
+
+        Parameters
+        ----------
+        client : int
+        width : float
+            Share of the units that are kept.
+        kept : dict of str to slice or int64 tensor
+            The units.
+        """
+        return self.personal.subnet(self.model, client, width, kept, self.statistics)
+
+    def mixtures(
+        self, client: int, width: float, kept: Kept, shares: Sequence[float]
+    ) -> Iterator[SupernetModel]:
+        """Mix such a model with the one that the client trained last, for each share of that.
+
+        Parameters
+        ----------
+        client : int
+        width : float
+        kept : dict of str to slice or int64 tensor
+            The units, for a client that has trained nothing.
+        shares : sequence of float
+            Shares of the local model, from 0 to 1.
+        """
+        return self.personal.models(self.model, client, width, kept, self.statistics, shares)
+
+    def weight(self, client: int) -> float:
+        """Weight of a client in the average."""
+        return self._weights[client]
