@@ -51,6 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return call
 
 
+@pytest.mark.filterwarnings("always")
 def test_what_a_file_was_read_with_is_said_in_one_line(run, clients: Path) -> None:
     text = (
         clients.read_text(encoding="utf-8")
