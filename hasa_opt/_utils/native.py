@@ -6,13 +6,19 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from io import StringIO, TextIOWrapper
 from tempfile import TemporaryFile
+from threading import Lock
 
 __all__ = ["Watch", "own_stdout", "stdout_aside", "stdout_watched"]
 
 _STDOUT, _STDERR = 1, 2
+
+_lock = Lock()
+_aside = ExitStack()
+_inside = 0
+"""How many have sent standard output aside, and what leads it back."""
 
 
 @contextmanager
@@ -20,10 +26,21 @@ def stdout_aside() -> Iterator[None]:
     """Send what is written to the standard output of this process to its standard error.
 
     This holds for all threads and for processes that are started meanwhile, and for Python's own
-    ``sys.stdout`` where that is the standard output of the process.
+    ``sys.stdout`` where that is the standard output of the process. Several threads may do so at
+    once: the output leads back when the last one is through.
     """
-    with _sent_to(_STDERR):
+    global _inside
+    with _lock:
+        if _inside == 0:
+            _aside.enter_context(_sent_to(_STDERR))
+        _inside += 1
+    try:
         yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _aside.close()
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from support import environment
 
 import hasa_opt as hasa
-from hasa_opt._utils.native import stdout_watched
+from hasa_opt._utils.native import stdout_aside, stdout_watched
 
 SOLVERS = [record.name for record in hasa.solvers() if record.available]
 
@@ -44,6 +46,7 @@ print(json.dumps(result.has_solution))
 
 ALLOCATE = """
 import sys
+import threading
 from hasa_opt.cli import main
 sys.argv = ["hasa-opt", "allocate", "clients.csv", "--json", *sys.argv[1:]]
 main()
@@ -159,3 +162,25 @@ def test_what_is_watched_is_kept_from_the_output(capfd: pytest.CaptureFixture[st
         subprocess.run([sys.executable, "-c", "print('by a child')"], check=True)
     assert sorted(watch.text.split("\n")) == ["", "by Python", "by a child"]
     assert capfd.readouterr().out == ""
+
+
+def test_threads_that_send_it_aside_at_once_lead_it_back(capfd: pytest.CaptureFixture[str]) -> None:
+    inside, leave = [threading.Event() for _ in range(2)], [threading.Event() for _ in range(2)]
+
+    def aside(number: int) -> None:
+        with stdout_aside():
+            inside[number].set()
+            leave[number].wait(10)
+
+    threads = [threading.Thread(target=aside, args=(number,)) for number in range(2)]
+    for thread, entered in zip(threads, inside, strict=True):
+        thread.start()
+        assert entered.wait(10)
+    for number in range(2):  # the first to come is the first to go
+        os.write(1, b"aside\n")
+        leave[number].set()
+        threads[number].join()
+    os.write(1, b"back\n")
+    shown = capfd.readouterr()
+    assert shown.out == "back\n"
+    assert shown.err == "aside\naside\n"
