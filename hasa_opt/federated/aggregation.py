@@ -173,7 +173,7 @@ class Screen:
             check_state(where, update.state)
         except InputError as error:
             return str(error).partition(": ")[0]
-        # The triangle inequality bounds the change; 1 % is more than the rounding of the norms.
+        # The triangle inequality bounds the change; 1 % is more than single precision can be off.
         rough = _rough_norm(update.state)
         if math.isfinite(rough) and 1.01 * (rough + self._server_norm) <= self._max_norm:
             return None

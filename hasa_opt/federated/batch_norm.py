@@ -5,9 +5,8 @@ variance of one width are wrong at another, and an average over widths is right 
 therefore never averaged across widths (:func:`aggregate` keeps the server's, whatever clients
 tracked), but made for each width on its own after training, in one of two ways: from all clients'
 data after the aggregation (:class:`Static`), or by the clients of that width (:class:`PerWidth`).
-GroupNorm needs none of this: it normalises each sample by itself, in training as in use, and keeps
-no statistics. It also works with batches of one sample, and a sample's result does not depend on
-what else is in its batch.
+GroupNorm needs none of this: it normalises each sample by itself, in training and afterwards, and
+keeps no statistics. It also works with batches of one sample.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from hasa_opt.tasks.task import Task
 
 _NAMES = ("running_mean", "running_var", "num_batches_tracked")
 _FAR = 2.0**20
-"""A start far from all data, from which the weight of a batch is told in single precision."""
+"""A start far from all data: what a layer's statistics keep of it tells the weight of a batch, to
+the digits of single precision."""
 
 
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:
@@ -58,13 +58,13 @@ def estimate_statistics(
 
     Parameters
     ----------
-    model
-        Supernet or subnet; its running statistics are overwritten, its mode is left as it was.
-    splits
-        The data, for example the training splits of all clients.
-    batch_size
+    model : SupernetModel
+        A supernet or a subnet. Its running statistics are overwritten, its mode stays.
+    splits : iterable of Split
+        For example the training splits of all clients.
+    batch_size : int
         Samples per batch.
-    drop_single
+    drop_single : bool
         Whether a split's last batch is left out where it is a single sample.
     """
     statistics = running_statistics(model)
@@ -153,16 +153,16 @@ class Static:
         self._known = {}
 
     def learn(self, update: Update) -> None:
-        """Learn from a client's update what there is to learn: here nothing."""
+        """Take a client's update into account; these statistics do not need it."""
 
     def fill(self, model: SupernetModel, kept: Kept) -> None:
         """Set the running statistics of a model that was cut from the newest supernet.
 
         Parameters
         ----------
-        model
+        model : SupernetModel
             The model to be tested.
-        kept
+        kept : dict of str to slice or int64 tensor
             The units of the supernet that it holds.
         """
         statistics = running_statistics(model)
@@ -215,12 +215,9 @@ def start_statistics(model: SupernetModel, task: Task, settings: LocalTraining) 
 
     Parameters
     ----------
-    model
-        The supernet.
-    task
-        The clients' data.
-    settings
-        How clients train.
+    model : SupernetModel
+    task : Task
+    settings : LocalTraining
 
     Raises
     ------

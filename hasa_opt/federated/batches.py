@@ -30,18 +30,18 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (inputs, targets) batches of the samples in the given order.
 
-    Sequences lose the trailing columns that are padding in the whole batch. The models read from
-    left to right, so no prediction changes.
+    Sequences are cut after the last column that is not padding in the whole batch. The models read
+    from left to right, so that no prediction changes.
 
     Parameters
     ----------
-    split
+    split : Split
         The client's samples.
-    batch_size
+    batch_size : int
         Samples per batch; the last batch may be smaller.
-    order
-        Indices of the samples, shape (n,), int64.
-    device
+    order : (n,) int64 tensor
+        Indices of the samples.
+    device : torch.device
         Where the batches go.
     """
     longest = lengths(split.targets) if split.targets.dim() == 2 else None
@@ -54,7 +54,7 @@ def batches(
 
 
 def lengths(targets: Tensor) -> Tensor:
-    """Find each sequence's length: the last position that is no padding, plus one, shape (n,)."""
+    """Length of each sequence without the padding at its end, shape (n,), int64."""
     positions = torch.arange(1, targets.shape[1] + 1, device=targets.device)
     return (positions * counted(targets)).amax(dim=1)
 
@@ -64,13 +64,14 @@ def known_logits(
 ) -> tuple[Tensor, Tensor]:
     """Predict the targets of a batch that have a known label; negative ones have none.
 
-    With the ``head`` that :func:`output_layer` found, no other position is predicted. On text the
-    output layer and its loss are most of a step, and about a third of the positions has no target.
+    With the ``head`` that :func:`output_layer` found, only those positions are predicted. On text
+    the output layer and its loss take most of a step, and about a third of the positions of the
+    task "docstrings" has no target.
 
     Returns
     -------
-    tuple
-        Logits of shape (n_known, n_outputs), and the labels, shape (n_known,).
+    logits : (n_known, n_outputs) tensor
+    labels : (n_known,) int64 tensor
     """
     labels = targets.flatten()
     labelled = known(labels)
@@ -92,14 +93,14 @@ def summed_loss(
 
 @contextmanager
 def only_rows(head: nn.Linear, rows: Tensor) -> Iterator[None]:
-    """Let a linear layer see some rows of its flattened input alone.
+    """Within the block, a linear layer reads only some rows of its flattened input.
 
     Parameters
     ----------
-    head
-        Reads a tensor of shape (..., n_inputs); then gives (n_rows, n_outputs).
-    rows
-        Indices, shape (n_rows,), int64.
+    head : torch.nn.Linear
+        Given (..., n_inputs), it returns (n_rows, n_outputs).
+    rows : (n_rows,) int64 tensor
+        Indices of the rows.
     """
     handle = head.register_forward_pre_hook(
         lambda _, args: (args[0].flatten(0, -2).index_select(0, rows),)
@@ -112,9 +113,9 @@ def only_rows(head: nn.Linear, rows: Tensor) -> Iterator[None]:
 
 @torch.no_grad()
 def output_layer(model: nn.Module, split: Split) -> nn.Linear | None:
-    """Find the linear layer whose output is what the model returns, position by position.
+    """Find the linear layer that gives what the model returns, position by position.
 
-    None for targets without positions, or if the model ends in something else.
+    None for targets without positions, or if the model ends in another operation.
     """
     if split.targets.dim() < 2:
         return None
@@ -146,7 +147,7 @@ def scaled_mask(shape: Sequence[int], p: float, generator: torch.Generator) -> T
 
 
 class _OnDropout(TorchFunctionMode, ABC):
-    """Does something else where ``functional.dropout`` is called, and lets the rest through."""
+    """Replaces ``functional.dropout`` and lets all other functions through."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -173,8 +174,8 @@ class ClientDropout(_OnDropout):
 
     Parameters
     ----------
-    seed
-        Of the generator, which stays on the CPU.
+    seed : int
+        Seed of the generator, which stays on the CPU.
     """
 
     def __init__(self, seed: int) -> None:
@@ -204,10 +205,10 @@ class StackedDropout:
 
     Parameters
     ----------
-    seeds
-        Of the clients' generators.
-    shapes_for
-        The shapes that dropout is given for one sample of a length, call by call.
+    seeds : sequence of int
+        Seeds of the clients' generators.
+    shapes_for : callable
+        From the length of a sequence to the shapes that dropout is given for it, call by call.
     """
 
     def __init__(

@@ -42,13 +42,13 @@ def deferred_interrupt(notice: str) -> Iterator[Callable[[], bool]]:
 
     Parameters
     ----------
-    notice
-        Written to standard error on the first Ctrl-C.
+    notice : str
+        What is written to standard error on the first Ctrl-C.
 
     Yields
     ------
     callable
-        Whether Ctrl-C was pressed.
+        Returns whether Ctrl-C was pressed.
     """
     pressed = False
     usual = signal.default_int_handler
@@ -78,6 +78,7 @@ _NAME = re.compile(r"round-(\d{6,})")
 _ASIDE = re.compile(r"\.round-.*")
 _LOCK = ".lock"
 _PATIENCE_S = 5.0
+"""How long to wait for a process that still holds the directory, as one that was just killed."""
 
 
 class Checkpoints:
@@ -101,9 +102,9 @@ class Checkpoints:
 
         Parameters
         ----------
-        directory
+        directory : path
             Made if it does not exist.
-        resume
+        resume : bool
             Whether it may hold checkpoints already.
 
         Raises
@@ -121,10 +122,11 @@ class Checkpoints:
                     f"{path} holds {entry.name}, which is no checkpoint: choose a directory for "
                     "checkpoints alone"
                 )
-        own = cls(path)
-        if own._rounds() and not resume:
+        checkpoints = cls(path)
+        rounds = checkpoints._rounds()
+        if rounds and not resume:
             raise InputError(
-                f"{path} holds a checkpoint of {own._rounds()[0]} round(s): go on from it with "
+                f"{path} holds a checkpoint of {rounds[0]} round(s): go on from it with "
                 "resume=True, or choose another directory"
             )
         lock = FileLock(path / _LOCK, timeout=_PATIENCE_S)
@@ -138,7 +140,7 @@ class Checkpoints:
         try:
             for leftover in filter(_is_aside, path.iterdir()):
                 shutil.rmtree(leftover)
-            yield own
+            yield checkpoints
         finally:
             lock.release()
 
@@ -147,7 +149,8 @@ class Checkpoints:
 
         Parameters
         ----------
-        settings, widths
+        settings : mapping of str to any
+        widths : (n_clients,) floats
             As for :func:`check_same_run`.
 
         Raises
@@ -304,15 +307,15 @@ def check_same_run(
 
     Parameters
     ----------
-    place
+    place : path
         Where the checkpoint lies.
-    found
+    found : History
         What it holds.
-    settings
-        What the history's metadata must say; ``rounds`` is the number of rounds in all, which
-        may have grown since.
-    widths
-        The allocation, shape (n_clients,).
+    settings : mapping of str to any
+        What the history's metadata must say. ``rounds``, the number of rounds in all, may have
+        grown since.
+    widths : (n_clients,) floats
+        The allocation.
 
     Raises
     ------

@@ -21,12 +21,10 @@ class Costs:
 
     Parameters
     ----------
-    model
-        The supernet.
-    training
-        How clients train.
-    local
-        Parameters that clients keep to themselves, which are not sent.
+    model : SupernetModel
+    training : LocalTraining
+    local : collection of str
+        Names of the parameters that clients keep to themselves, so that they are not sent.
     """
 
     def __init__(

@@ -32,19 +32,24 @@ __all__ = ["ENGINES", "Engine", "Job", "Report", "auto", "batched", "sequential"
 
 
 WINDOW_JOBS = 256
-"""Jobs that are looked at together, in search of equal ones."""
+"""Jobs among which equal ones are looked for: a choice, a few dozen for each width of a menu."""
 
 WINDOW_BYTES = 2**28
-"""Most bytes of samples and trained weights that these jobs may hold; one job always may."""
+"""Most bytes of samples and trained weights that these jobs may hold; one job always may. A choice:
+256 MB beside the model and the data."""
 
 CHUNK_BYTES = 2**25
-"""Most bytes of weights that are stacked at a time; two clients always are."""
+"""Most bytes of weights that are stacked at a time; two clients always are. A choice: 32 MB, which
+with gradients and the optimizer's state become four times as much."""
 
 BUSY_FLOPS = 10**8
-"""Operations of one client's step, above which a CPU gains nothing from several at a time."""
+"""Operations of one client's step above which "auto" stacks nothing on a CPU. Measured with ten
+clients on one thread, stacked training took 0.3 to 0.6 of the time at 10**6 to 5 * 10**6
+operations, 0.8 at 1.6 * 10**7, and as much or more from 6 * 10**7 on."""
 
 AT_WORK = 3
-"""Clients that must be at work in the average step of a stack to make it worth while."""
+"""Clients that must be at work in the average step of a stack for "auto" to train it together.
+Measured with small networks, two clients took 0.8 of the time of training alone, three 0.7."""
 
 _flops: WeakKeyDictionary[nn.Module, Recent[int]] = WeakKeyDictionary()
 
@@ -226,15 +231,15 @@ def _go_on(
     held: Mapping[str, Tensor],
     settings: LocalTraining,
 ) -> Optimizer:
-    """Start an optimizer, or go on with the part of its state that the held clients own."""
+    """Start an optimizer, or go on with the part of its state that belongs to those held."""
     parameters = {id(p): p for p in held.values() if isinstance(p, nn.Parameter)}
     if optimizer is None:
         return start_optimizer(parameters.values(), settings)
     optimizer.param_groups[0]["params"] = list(parameters.values())
     for name, before in former.items():
         for key, value in optimizer.state.pop(before, {}).items():
-            own = value[: len(held[name])] if value.shape == before.shape else value
-            optimizer.state[held[name]][key] = own
+            part = value[: len(held[name])] if value.shape == before.shape else value
+            optimizer.state[held[name]][key] = part
     return optimizer
 
 

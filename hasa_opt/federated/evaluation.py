@@ -48,7 +48,11 @@ def evaluate(model: SupernetModel, split: Split, batch_size: int = 64) -> Metric
     model : SupernetModel
     split : Split
     batch_size : int
-        Samples per forward pass.
+        Samples per forward pass, which change the last digits at most.
+
+    Returns
+    -------
+    Metrics
     """
     targets, labelled, correct, loss = outcomes(model, split, batch_size).sum(axis=0).tolist()
     return Metrics(

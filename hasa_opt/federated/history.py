@@ -24,6 +24,8 @@ from hasa_opt.errors import InputError
 from hasa_opt.models.supernet import SupernetModel
 
 FORMAT = 4
+"""Version of the files; one that reads other files, or means something else by them, is another."""
+
 INDEX = "history.json"
 ARRAYS, WEIGHTS = "arrays.safetensors", "weights.safetensors"
 CLIENTS = "clients.safetensors"
@@ -37,17 +39,17 @@ EventKind = Literal["dropped", "late", "rejected", "empty"]
 class Event:
     """What did not go as planned in a round.
 
-    Parameters
+    Attributes
     ----------
-    round
+    round : int
         Number of the round, from 0.
-    client
-        Row of the client; None where the event is the whole round's.
-    kind
-        ``dropped``: the client was drawn and did not take part. ``late``: it trained, but its
-        update missed the round. ``rejected``: its update was refused. ``empty``: no update was
-        left, so the model stayed as it was.
-    reason
+    client : int or None
+        Row of the client; None for an event of the whole round.
+    kind : {"dropped", "late", "rejected", "empty"}
+        ``dropped``: the client was drawn and sent nothing. ``late``: it trained, but its update
+        came after the end of the round. ``rejected``: its update was refused. ``empty``: no update
+        was left, so that the model stayed as it was.
+    reason : str
         In words.
     """
 
@@ -61,40 +63,39 @@ class Event:
 class History:
     """One federated run: what each client measured in each round, and the final supernet.
 
-    All arrays but ``widths`` have the shape (rounds, n_clients). Accuracies are shares between 0
-    and 1, losses are nats per target. What was not measured is NaN: a client that was not drawn
-    in a round has neither a loss nor an accuracy there, and one whose update did not arrive has no
-    training loss. It received, sent and computed 0.
+    Accuracies are shares between 0 and 1, losses are nats per target. What was not measured is
+    NaN: a client that was not drawn in a round has neither a loss nor an accuracy there, and one
+    that did not train has no training loss. What it did not receive, send or compute is 0.
 
-    Parameters
+    Attributes
     ----------
-    widths
-        Width of each client's subnet, shape (n_clients,).
-    train_loss
+    widths : (n_clients,) floats
+        Width of each client's subnet.
+    train_loss : (n_rounds, n_clients) floats
         Mean loss during local training.
-    validation_loss, validation_accuracy, test_loss, test_accuracy
+    validation_loss, validation_accuracy, test_loss, test_accuracy : (n_rounds, n_clients) floats
         Measured after the round's aggregation; of all clients in the last round.
-    seconds
+    seconds : (n_rounds, n_clients) floats
         Wall-clock time of local training.
-    mean_width
+    mean_width : (n_rounds, n_clients) floats
         Share of the supernet's units that was trained, averaged over the samples of all batches.
-    supernet_accuracy, personal_accuracy
-        Test accuracy of the uncut supernet, and of the personal subnet: measured where
+    supernet_accuracy, personal_accuracy : (n_rounds, n_clients) floats
+        Test accuracy of the uncut supernet, and of the personal subnet, where
         ``Evaluation.also`` asked for them.
-    interpolation
+    interpolation : (n_rounds, n_clients) floats
         Share of the local models in the personal ones.
-    bytes_down, bytes_up
+    bytes_down, bytes_up : (n_rounds, n_clients) int64
         Size of the subnet received and sent.
-    flops
+    flops : (n_rounds, n_clients) int64
         Floating-point operations of local training, padding included.
-    metadata
+    metadata : dict
         Settings and data of the run, ready for JSON.
-    weights
-        Final state of the supernet.
-    clients
-        What clients keep to themselves; names such as ``"3/model/decoder.bias"`` begin with the
+    weights : dict of str to tensor
+        State of the supernet after the last round.
+    clients : dict of str to tensor
+        What clients keep to themselves. Names such as ``"3/model/decoder.bias"`` begin with the
         row of the client.
-    events
+    events : tuple of Event
         Clients that dropped out or were late, updates that were rejected, rounds without any.
 
     Raises

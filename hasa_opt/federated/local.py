@@ -31,9 +31,9 @@ class Parts:
 
     Parameters
     ----------
-    subnet
+    subnet : SupernetModel
         The client's model.
-    split
+    split : Split
         The client's training samples.
     """
 
@@ -58,7 +58,7 @@ class Parts:
         """
         mould, where = self._extraction.now(kept)
         yield mould.model, self._heads.get(mould, lambda: output_layer(mould.model, self._split))
-        gradients = {name: own.grad for name, own in mould.model.named_parameters()}
+        gradients = {name: parameter.grad for name, parameter in mould.model.named_parameters()}
         for name, parameter in self._subnet.named_parameters():
             gradient = gradients[name]
             if gradient is not None:
@@ -81,19 +81,22 @@ def local_train(
 
     Parameters
     ----------
-    subnet
+    subnet : SupernetModel
         The client's model, changed in place.
-    split
+    split : Split
         The client's training samples.
-    settings
-        How to train.
-    generator_key
+    settings : LocalTraining
+    generator_key : (int, int, int)
         (seed, round, client), each at least 0.
-    width
+    width : float
         Width of the subnet.
-    drawn
-        Width of the part of the subnet that each batch trains, and the units of it. The other
-        coordinates get a gradient of zero in that step. By default each batch trains all of it.
+    drawn : iterator of (float, dict), optional
+        For each batch the width of the part of the subnet that it trains, and the units of that
+        part. Other coordinates get a gradient of zero. Default: each batch trains the whole subnet.
+
+    Returns
+    -------
+    LocalResult
     """
     seed = derive_seed(generator_key)
     parameters = list(subnet.parameters())
@@ -110,20 +113,20 @@ def local_train(
             for inputs, targets in batches(split, settings.batch_size, order, device):
                 for parameter in parameters:
                     parameter.grad = None
-                own = width
+                trains = width
                 with masks if masks.used or not n_steps else nullcontext():
                     if drawn is None:
                         loss, count = _backward(subnet, head, inputs, targets)
                     else:
-                        own, kept = next(drawn)
-                        scale = own if settings.scaler else 1.0
+                        trains, kept = next(drawn)
+                        scale = trains if settings.scaler else 1.0
                         with parts.cut(kept) as (part, its_head), scaled(part, scale):
                             loss, count = _backward(part, its_head, inputs, targets)
                 optimizer.step()
                 total += loss
                 n_targets += count
                 n_steps += 1
-                trained[own] += len(inputs)
+                trained[trains] += len(inputs)
     if settings.batch_norm == "per_width":
         estimate_statistics(
             subnet, [split], settings.batch_size, drop_single=bool(settings.drop_last)
@@ -167,14 +170,12 @@ def train_job(
 
     Parameters
     ----------
-    server
-        The supernet; its architecture alone is looked at.
-    subnet
+    server : SupernetModel
+        The supernet, for its architecture.
+    subnet : SupernetModel
         With the weights that the client received.
-    job
-        What the client has to do.
-    settings
-        How to train.
+    job : Job
+    settings : LocalTraining
     """
     drawn = job.drawn(server)
     result = local_train(subnet, job.split, job.settings(settings), job.key, job.width, drawn)

@@ -19,28 +19,31 @@ from hasa_opt.tasks.task import Task
 Fate = Literal["reports", "dropped", "late", "corrupt"]
 
 CORRUPTIONS = ("nan", "infinity", "shape", "huge")
+"""Ways in which an update may be damaged."""
+
+HUGE = 1e30
+"""Value of a damaged tensor: finite in single precision, and beyond all weights."""
 
 
 @dataclass(frozen=True)
 class Faults:
     """Probabilities of faults, each drawn anew for every round and client.
 
-    The draws are a function of (seed, round, client) and of nothing else: neither training nor
-    the sampling of clients changes them, and a client that fails at one probability also fails at
-    every higher one.
+    The draws depend on (seed, round, client) alone: neither training nor the sampling of clients
+    changes them, and a client that fails at one probability also fails at every higher one.
 
-    Parameters
+    Attributes
     ----------
-    dropout
-        Probability that a client does not take part in a round: it receives, computes and sends
+    dropout : float
+        Probability that a client takes no part in a round: it receives, computes and sends
         nothing.
-    straggle
+    straggle : float
         Probability that a client is too slow: it receives, trains and sends, but its update
-        arrives when the round is closed, and is discarded.
-    corrupt
-        Probability that the update of a client arrives damaged: one entry is NaN or infinite, a
-        tensor has another shape, or a tensor holds huge values (1e30); one of the four at random.
-    absent
+        arrives after the end of the round, and is discarded.
+    corrupt : float
+        Probability that the update of a client arrives damaged in one of four ways, at random: one
+        entry is NaN or infinite, or a tensor has another shape or holds huge values (1e30).
+    absent : sequence of int
         Rows of clients that never take part.
 
     Raises
@@ -91,7 +94,7 @@ class Participation:
     Raises
     ------
     InputError
-        If the number is no whole number of at least 1, or the faults are no :class:`Faults`.
+        If the number is not a whole number of at least 1, or the faults are not :class:`Faults`.
     """
 
     clients_per_round: int | None = None
@@ -150,7 +153,7 @@ def corrupted(state: Mapping[str, Tensor], key: tuple[int, int, int]) -> dict[st
     elif kind == "shape":
         damaged = damaged.flatten()[:-1]
     else:
-        damaged.fill_(1e30)
+        damaged.fill_(HUGE)
     return {**state, name: damaged}
 
 

@@ -14,7 +14,7 @@ from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the local model among which validation data choose."""
+"""Shares of the local model among which validation data choose: a choice, the quarters."""
 
 _BIAS, _UNITS, _MODEL = "bias", "units", "model"
 
@@ -27,7 +27,7 @@ class Personal:
     model : SupernetModel
         The supernet.
     local_bias : bool
-        Whether each client has an output bias of its own, which is neither sent nor averaged.
+        Whether each client keeps its output bias, which is then neither sent nor averaged.
     keep_models : bool
         Whether the clients keep the model that they trained last.
 

@@ -30,10 +30,14 @@ ALSO_AFTER = ("last", "every")
 OUTPUT_BIASES = ("shared", "local")
 
 INTERPOLATION = 0.75
-"""Share of the local model in a personal one: the best of a grid on exploratory seeds."""
+"""Share of the local model in a personal one. Measured at width 0.5, ten rounds, five seeds, the
+mean validation accuracies at the shares 0, 0.25, 0.5, 0.75 and 1 were 13.0, 13.4, 13.7, 13.7 and
+13.6 % (docstrings, an LSTM of 32 units), 61.4, 74.3, 82.0, 85.0 and 83.3 % (digits, the CNN), and
+65.4, 69.6, 70.4, 70.0 and 67.2 % (domains, the CNN)."""
 
 MAX_UPDATE_NORM = 1e6
-"""Beyond any sound update of the models here, below what a corrupted one holds (1e30)."""
+"""A choice, far from both sides: the largest update measured in five rounds at width 1 has a norm
+of 10 (digits) and 170 (docstrings), and damaged weights are as large as 1e30."""
 
 
 @dataclass(frozen=True, kw_only=True)

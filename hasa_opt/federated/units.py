@@ -79,9 +79,8 @@ class MirroredWidths:
 
     Parameters
     ----------
-    mean
-        Mean of the widths.
-    step
+    mean : float
+    step : float
         Distance between neighbouring widths.
     """
 
@@ -122,12 +121,11 @@ def find_draw(model: SupernetModel, scheme: str, mean: float | None = None) -> D
 
     Parameters
     ----------
-    model
-        The supernet.
-    scheme
+    model : SupernetModel
+    scheme : str
         Name in :data:`SCHEMES`.
-    mean
-        Mean of the widths under "ordered_dropout"; None: five widths, as in FjORD.
+    mean : float, optional
+        Mean of the widths under "ordered_dropout". Default: five widths, as in FjORD.
     """
     if mean is None:
         return DRAWS.get(scheme)
@@ -135,7 +133,7 @@ def find_draw(model: SupernetModel, scheme: str, mean: float | None = None) -> D
 
 
 RECENT = 32
-"""Widths of which a subnet is remembered from one client, and from one round, to the next."""
+"""Values that are remembered at a time: a choice, more than a menu has widths."""
 
 
 Value = TypeVar("Value")
@@ -146,7 +144,7 @@ class Mould:
 
     Parameters
     ----------
-    model
+    model : SupernetModel
         The subnet.
     """
 
@@ -190,15 +188,15 @@ class Mould:
 class Place:
     """Where a subnet lies in the supernet.
 
-    Parameters
+    Attributes
     ----------
-    where
+    where : dict of str to Coordinates
         Coordinates of each tensor.
-    sizes
-        Shapes of the subnet's tensors, which subnets must share to be trained together.
-    n_bytes
+    sizes : tuple of shapes
+        Shapes of the subnet's tensors: subnets are trained together where these are the same.
+    n_bytes : int
         Bytes of the subnet's state.
-    common
+    common : bool
         Whether other clients are likely to hold the same units.
     """
 
@@ -213,8 +211,8 @@ class Extraction:
 
     Parameters
     ----------
-    server
-        The supernet. What depends on its architecture alone is remembered as long as it lives.
+    server : SupernetModel
+        The supernet. What depends on its architecture alone is remembered while it exists.
     """
 
     def __init__(self, server: SupernetModel) -> None:

@@ -121,8 +121,8 @@ class Profile:
             If something is missing or of another kind.
         """
         with readable():
-            own = dict(record)
-            return cls(**own | {"counts": np.array(own["counts"], dtype=np.int64)})
+            counts = np.array(record["counts"], dtype=np.int64)
+            return cls(**{**record, "counts": counts})
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Work:
     Attributes
     ----------
     seed, round, client : int
-        Of which its random numbers are made; rounds begin at 0.
+        What its random numbers are made of; rounds begin at 0.
     width : float
         Width of its subnet.
     scheme : str
@@ -161,9 +161,9 @@ class Work:
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> tuple[Self, LocalTraining]:
         """Unpack both."""
-        own = dict(record)
-        work = {name: own.pop(name) for name in cls.__dataclass_fields__}
-        return cls(**work), LocalTraining(**own)
+        rest = dict(record)
+        work = {name: rest.pop(name) for name in cls.__dataclass_fields__}
+        return cls(**work), LocalTraining(**rest)
 
 
 TESTS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
@@ -171,7 +171,7 @@ TESTS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
 def tell(result: LocalResult, split: Split) -> dict[str, ConfigRecord | MetricRecord]:
-    """Pack what a training measured, and what its cost follows from."""
+    """Pack what a training measured, and what its cost is computed from."""
     return {
         MEASURED: MetricRecord({"train_loss": result.loss, "seconds": result.seconds}),
         TRAINED: ConfigRecord(
@@ -194,7 +194,7 @@ class Trained:
     state : dict of str to Tensor
         Weights of its subnet.
     result : LocalResult
-        Without the number of steps, which no device tells.
+        Without the number of steps, which devices do not tell.
     sample : Tensor
         Zeros of the shape of one input.
     """
@@ -213,17 +213,18 @@ class Trained:
             If something is missing or of another kind.
         """
         with readable():
-            own, measured = load(message, TRAINED), load(message, MEASURED)
+            trained, measured = load(message, TRAINED), load(message, MEASURED)
             return cls(
                 unpack(message),
                 LocalResult(
                     float(measured["train_loss"]),
                     float(measured["seconds"]),
                     n_steps=0,
-                    trained=dict(zip(own["widths"], own["samples"], strict=True)),
+                    trained=dict(zip(trained["widths"], trained["samples"], strict=True)),
                 ),
                 torch.zeros(
-                    (1, *own["shape"]), dtype=torch.float32 if own["floating"] else torch.int64
+                    (1, *trained["shape"]),
+                    dtype=torch.float32 if trained["floating"] else torch.int64,
                 ),
             )
 

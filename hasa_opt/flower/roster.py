@@ -30,6 +30,7 @@ __all__ = ["Fleet", "Roster"]
 
 
 _PATIENCE_S = 0.5
+"""Pause between two looks at which nodes are connected; starting one takes seconds."""
 
 
 class Fleet:
@@ -214,16 +215,16 @@ class Roster:
         InfeasibleError
             If the budget is below the narrowest allocation.
         """
-        lengths = {own.counts.size for own in profiles}
+        lengths = {profile.counts.size for profile in profiles}
         if len(lengths) > 1:
             raise InputError(
                 f"devices count {listed(sorted(lengths))} labels: all must count the same"
             )
         clients = Clients(
-            [own.samples for own in profiles],
-            counts=np.stack([own.counts for own in profiles]),
-            max_width=[own.max_width for own in profiles],
-            names=[own.name for own in profiles],
+            [profile.samples for profile in profiles],
+            counts=np.stack([profile.counts for profile in profiles]),
+            max_width=[profile.max_width for profile in profiles],
+            names=[profile.name for profile in profiles],
         )
         scores = SCORES[settings.score](clients.counts)
         setting = Setting(clients, scores, settings.budget, settings.menu, settings.seed)
@@ -231,8 +232,8 @@ class Roster:
         meter = Meter.of(model.sizes, partial(units, model))
         chosen = subnets_of(read_policy(settings.policy), setting, meter)
         return cls(
-            tuple(own.partition for own in profiles),
-            tuple(own.name for own in profiles),
+            tuple(profile.partition for profile in profiles),
+            tuple(profile.name for profile in profiles),
             clients.samples,
             chosen,
         )

@@ -115,7 +115,7 @@ class SupernetStrategy(Strategy):
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Note how well clients' own subnets did; the round ends here."""
+        """Note how well the clients' subnets did; the round ends here."""
         now, (arrived, faults) = self._now, self._sort(replies)
         for row, reply in arrived.items():
             try:

@@ -47,11 +47,15 @@ class Settings:
         The menu, separated by commas or spaces.
     score : str
         Name in :data:`~hasa_opt.rules.scores.SCORES`.
-    aggregation, weight_power, max_update_norm
+    aggregation : str
+    weight_power, max_update_norm : float
         As for :class:`hasa_opt.federated.Server`; a norm of 0 accepts any finite update.
     clients_per_round : int
         Clients drawn in each round; 0: all.
-    epochs, batch_size, learning_rate, optimizer, scaler
+    epochs, batch_size : int
+    learning_rate : float
+    optimizer : str
+    scaler : bool
         As for :class:`hasa_opt.federated.LocalTraining`.
     seed : int
     evaluate_every : int
@@ -179,10 +183,10 @@ class Settings:
 
     def record(self) -> dict[str, Any]:
         """What identifies a run; where it is stored and how long it waits do not."""
-        own = asdict(self)
+        kept = asdict(self)
         for name in ("node_timeout_s", "round_timeout_s", "checkpoint", "output"):
-            del own[name]
-        return own
+            del kept[name]
+        return kept
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -46,7 +46,7 @@ _GOLDEN = (np.sqrt(5) - 1) / 2
 """Step by which places in a unit interval are spread evenly, however many there are."""
 
 JUDGED_AT_ONCE = 64
-"""Samples of one forward pass where models are judged."""
+"""Samples of one forward pass where models are judged: a choice, which changes no result."""
 
 
 @dataclass(frozen=True, eq=False)
