@@ -64,8 +64,7 @@ def run(
 
     Each round, every client trains the subnet of its width from the server's weights, and the
     server averages the subnets by training samples (HASA, arXiv:2606.07621). The result depends
-    on the arguments alone: neither on the caller's random state nor on what ran before. Only the
-    number of torch threads may change its last digits.
+    on the arguments alone; the number of torch threads may change its last digits.
 
     With a ``checkpoint``, the first Ctrl-C lets the round end, and raises KeyboardInterrupt once
     it is stored; the second raises at once. A run that ended in any way, kill -9 included, goes on
@@ -76,21 +75,17 @@ def run(
     model : SupernetModel
         Architecture and initial weights; it is not changed.
     task : Task
-        The clients' data.
     allocation : (n_clients,) floats in (0, 1], mapping, Allocation or Subnets
-        Widths in the order of the clients, a mapping of client name to width or an allocation,
-        both matched by name, or subnets, which also say which units they take.
+        Widths in the order of the clients; by name, a mapping to widths or an allocation; or
+        subnets, which also say which units they take.
     rounds : int
-        Number of communication rounds.
     training, server, evaluation, participation, execution : settings objects
         How clients train, how the server averages, which model each client is tested on, who
         takes part in a round, and how the clients are trained.
     checkpoint : path or Checkpoint, optional
-        Directory in which the last two rounds are kept, each a history that :meth:`History.load`
-        reads. Default: nothing is stored.
+        Directory that keeps the last two rounds, each for :meth:`History.load`. Default: none.
     on_round : callable, optional
-        Called after each round, once it is stored, with its number, from 0, and its row of the
-        history. Not called again for the rounds before a resumed one.
+        Called after each new round, once it is stored, with its number, from 0, and its row.
     seed : int
         Drives sample order, dropout, the clients drawn and their faults; at least 0.
 
@@ -109,10 +104,10 @@ def run(
         model, task, subnets, training, server, participation, seed, evaluation.keeps_models
     )
     tests = ClientTests(task, federation, evaluation)
-    settings = {"training": training, "server": server, "evaluation": evaluation}
-    settings |= {"participation": participation}
-    described = {"rounds": rounds, "seed": seed, "engine": execution.engine}
-    described |= describe_run(model, task, subnets, **settings)
+    described = {"rounds": rounds, "seed": seed, "engine": execution.engine} | describe_run(
+        model, task, subnets, training=training, server=server, evaluation=evaluation,
+        participation=participation,
+    )  # fmt: skip
     record = Record(subnets.widths, described)
     with _storage(place, federation, record) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
