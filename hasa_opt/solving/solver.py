@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -89,25 +88,19 @@ def solve(
     solver : str
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
-        Seconds for each solver that is tried, with the verification of its answer; at least 0.
-        Its import does not count. Without an answer by then it ends with ``TIME_LIMIT``. So does
-        ``"exact"`` while it is being compiled, some twelve seconds from the first call on a
-        machine, with an allocation as of ``"greedy"``.
+        Seconds for each solver that is tried, verification included and its import not; at least
+        0. Then it ends with ``TIME_LIMIT``. So does ``"exact"`` while it is being compiled, some
+        twelve seconds from the first call on a machine, with an allocation as of ``"greedy"``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional
         Solvers to try in turn where the first is not installed or holds no allocation. Which
         ones failed is recorded in ``Allocation.fallback_from``.
     warm_start : Allocation or (n_clients,) integers, optional
-        An allocation to start from; a hint that some backends use. It is matched by the names of
-        the clients and by width, whatever the order of the clients and the menu: whoever stayed
-        starts from the width of before. Integers are indices into the menu, by row.
+        A hint that some backends use. An allocation is matched by the names of the clients, and
+        by width or the name of the option. Integers are indices into the menu, by row.
     **options : Any
         For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
-
-    Returns
-    -------
-    Allocation
 
     Raises
     ------
@@ -137,16 +130,14 @@ def solve(
     if not problem.rows:
         problem.check_budget()
     start = None if warm_start is None else starting_choice(problem, warm_start)
-    once = _solve_once if fairness_of(problem) is None else partial(solve_fairly, _solve_once)
     tried: list[str] = []
     for at, name in enumerate(names):
         last = at == len(names) - 1
-        own_options = options if at == 0 else {}
         audited = registry.find_solver(name).audited or bool(problem.rows)
         try:
             registry.load(name)
-            request = Request(problem, limit_s, gap, start, own_options, audited)
-            result = once(problem, name, request, tuple(tried))
+            request = Request(problem, limit_s, gap, start, {} if at else options, audited)
+            result = _solve_fairly_or_not(problem, name, request, tuple(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
             if last:
                 raise
@@ -156,6 +147,15 @@ def solve(
             return result
         tried.append(f"{name}: {result.termination}: {result.message}")
     raise AssertionError("unreachable: the last solver returns or raises")
+
+
+def _solve_fairly_or_not(
+    problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
+) -> Allocation:
+    """Solve once, or stage by stage where the poorest client comes first."""
+    if fairness_of(problem) is None:
+        return _solve_once(problem, name, request, tried)
+    return solve_fairly(_solve_once, problem, name, request, tried)
 
 
 def _names(
