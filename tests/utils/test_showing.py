@@ -6,13 +6,14 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 import hasa_opt as hasa
-from hasa_opt import Quota
+from hasa_opt import Quota, Termination
 from hasa_opt.problem.result import COLUMNS
 from hasa_opt.testing import problems
 
@@ -31,7 +32,9 @@ NOUNS = {
         ["client", "samples", "width", "client-2", "highs: optimal, objective 10, gap 0"],
     ),
     "Allocation without a solution": (
-        lambda: hasa.solve(trap(), "highs", time_limit_s=0),
+        lambda: replace(
+            hasa.solve(trap(), "highs"), termination=Termination.TIME_LIMIT, held=None, totals=None
+        ),
         ["highs: time limit, no solution"],
     ),
     "AllocationProblem": (
