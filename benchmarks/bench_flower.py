@@ -89,20 +89,20 @@ def main() -> None:
     torch.set_num_threads(1)
     startup, rounds, history = simulated()
     times = [time.perf_counter()]
-    own = run(
+    ours = run(
         model(),
         data(),
         history.widths,
         rounds=ROUNDS,
         on_round=lambda number, row: times.append(time.perf_counter()),
     )
-    same = all(torch.equal(own.weights[name], history.weights[name]) for name in own.weights)
-    ours = float(np.median(np.diff(times)[1:]))
-    theirs = float(np.median(rounds[1:]))
+    same = all(torch.equal(tensor, history.weights[name]) for name, tensor in ours.weights.items())
+    loop = float(np.median(np.diff(times)[1:]))
+    flower = float(np.median(rounds[1:]))
     print(f"{len(data())} clients, {ROUNDS} rounds, {os.cpu_count()} cores; same weights: {same}")
-    print(f"this library's loop  {ours:6.2f} s a round")
-    print(f"Flower's simulation  {theirs:6.2f} s a round, after {startup:.0f} s of start-up")
-    print(f"ratio                {theirs / ours:6.2f}  (limit 1.5)")
+    print(f"this library's loop  {loop:6.2f} s a round")
+    print(f"Flower's simulation  {flower:6.2f} s a round, after {startup:.0f} s of start-up")
+    print(f"ratio                {flower / loop:6.2f}  (limit 1.5)")
 
 
 if __name__ == "__main__":

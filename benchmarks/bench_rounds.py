@@ -106,7 +106,7 @@ def bare_loop(work: Workload) -> list[Weights]:
         optimizer = optimizers[settings.optimizer](
             network.parameters(), lr=settings.learning_rate, fused=True
         )
-        for order in orders(len(job.split), settings.local_epochs, derive_seed(job.key)):
+        for order in orders(len(job.split), settings, derive_seed(job.key)):
             device = torch.device("cpu")
             for inputs, targets in batches(job.split, settings.batch_size, order, device):
                 logits = network(inputs).flatten(0, -2)
@@ -191,7 +191,7 @@ def pfl_round(work: Workload) -> Callable[[], Weights]:
     network.metrics = lambda inputs, targets: {}
     users = {}
     for job in work.jobs():
-        (order,) = orders(len(job.split), 1, derive_seed(job.key))
+        (order,) = orders(len(job.split), work.settings, derive_seed(job.key))
         users[job.client] = Dataset(
             raw_data=[job.split.inputs[order], job.split.targets[order]], user_id=str(job.client)
         )
@@ -201,7 +201,7 @@ def pfl_round(work: Workload) -> Callable[[], Weights]:
     params = NNAlgorithmParams(2, 10**9, len(users), None)
     training = NNTrainHyperParams(
         local_batch_size=settings.batch_size,
-        local_num_epochs=settings.local_epochs,
+        local_num_epochs=settings.epochs,
         local_learning_rate=settings.learning_rate,
     )
     backend, algorithm = SimulatedBackend(data, data), FederatedAveraging()
