@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 RELEASES := 3.12 3.13 3.14
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test nightly static lint bench benchall lab docs notebooks clean
+.PHONY: help demo check test static nightly nightly-tests nightly-pythons nightly-newest lint bench benchall lab docs notebooks clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -30,9 +30,15 @@ check: static  ## for daily work: lint, types, contracts of imports, fast tests
 test: static  ## lint, types, contracts of imports, and all tests but the nightly ones
 	$(PYTEST) --cov --cov-report=term:skip-covered --durations=10
 
-nightly: $(VENV)/installed  ## what takes long: many random problems, large networks, other Pythons, newest releases
+nightly: nightly-tests nightly-pythons nightly-newest  ## what takes long; make -k nightly goes on after a failure
+
+nightly-tests: $(VENV)/installed  # many random problems, large networks
 	TIMES=20 $(PYTEST) -m "fuzz or nightly" --durations=10
+
+nightly-pythons:  # the allocation side on other releases of Python, those that are installed
 	tests/nightly/other_pythons $(RELEASES)
+
+nightly-newest:  # all tests with the newest releases of all dependencies
 	tests/nightly/newest_releases $(PYTHON)
 
 static: $(VENV)/installed
