@@ -542,7 +542,7 @@ def test_flops_of_an_unsuitable_sample(kind, sample):
 
 
 def test_registry():
-    assert set(MODELS) == {"lstm", "gru", "transformer", "cnn", "resnet", "mlp"}
+    assert {"lstm", "gru", "transformer", "cnn", "resnet", "mlp"} <= set(MODELS)
     tokens, images = torch.ones(3, 6, dtype=torch.int64), torch.zeros(3, 2, 8, 8)
     for name, kind in MODELS.items():
         inputs = tokens if name in TEXT else images

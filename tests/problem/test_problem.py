@@ -517,7 +517,8 @@ def test_huge_costs_are_not_mistaken_for_infeasibility():
 
 
 def test_resources_are_named_in_one_table() -> None:
-    assert set(cost.RESOURCES) == {"width", "quadratic", "flops", "parameters", "transfer_bytes"}
+    ours = {"width", "quadratic", "flops", "parameters", "transfer_bytes"}
+    assert ours <= set(cost.RESOURCES)
     clients = Clients([2, 3])
     units, denominator = np.array([1, 2]), 2
     for name, family in (("width", cost.width), ("quadratic", cost.quadratic)):
