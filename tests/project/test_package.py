@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hasa_opt
-from hasa_opt import errors
+from hasa_opt import errors, federated
 
 ROOT = Path(hasa_opt.__file__).parent
 SOURCES = [path for path in sorted(ROOT.rglob("*.py")) if "template" not in path.parts]
@@ -98,12 +98,17 @@ def test_the_public_names_are_frozen():
     assert set(hasa_opt.__all__) >= {
         "Allocation",
         "AllocationProblem",
+        "AtLeast",
+        "Budget",
         "Clients",
+        "Clock",
         "Comparison",
         "Coverage",
+        "Deadline",
         "HasaError",
         "InfeasibleError",
         "InputError",
+        "Menu",
         "Quota",
         "Study",
         "Termination",
@@ -160,6 +165,30 @@ SIGNATURES = {
     "utility.alpha_fair": (["weights"], {"alpha": 1.0}),
     "utility.saturating": (["scores"], {"tau": 0.3}),
     "cost.table": (["costs"], {"full": None}),
+    "Menu": (
+        ["names"],
+        {"costs": REQUIRED, "per": None, "attributes": None, "allowed": None, "full": None},
+    ),
+    "Menu.of_widths": (["widths"], {"skip": False}),
+    "Menu.from_frame": (["frame"], {"option": "option", "client": None, "costs": REQUIRED}),
+    "Clock": (
+        ["flops_per_s", "down_bytes_per_s", "up_bytes_per_s"],
+        {"startup_s": 0.0, "compute_w": None, "radio_w": None, "deadline_s": None},
+    ),
+    "federated.run": (
+        ["model", "task", "allocation"],
+        {
+            "rounds": REQUIRED,
+            "training": federated.LocalTraining(),
+            "server": federated.Server(),
+            "evaluation": federated.Evaluation(),
+            "participation": federated.Participation(),
+            "execution": federated.Execution(),
+            "checkpoint": None,
+            "on_round": None,
+            "seed": 0,
+        },
+    ),
 }
 
 
