@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import ipaddress
 import os
 import socket
@@ -28,7 +29,7 @@ from support import environment
 from support.flower_app import model, task
 
 from hasa_opt import Study
-from hasa_opt.federated import Faults, History, LocalTraining, Participation, run
+from hasa_opt.federated import Execution, Faults, History, LocalTraining, Participation, run
 from hasa_opt.flower.settings import AppData, write_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.flower]
@@ -220,6 +221,7 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
     assert (found.test_accuracy[-1] == own.test_accuracy[-1]).all()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves its files to the collector
 def test_a_study_on_ray_has_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,15 +229,22 @@ def test_a_study_on_ray_has_the_same_numbers(
         monkeypatch.setenv(name, value)
     import ray
 
-    settings = {"policies": ["uniform", "hasa"], "seeds": (0, 1), "rounds": 2, "batch_size": 8}
+    settings = {
+        "policies": ["uniform", "hasa"],
+        "seeds": (0, 1),
+        "rounds": 2,
+        "training": LocalTraining(batch_size=8),
+    }
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        found = Study(task(), model(), backend="ray", **settings).run(
+        found = Study(task(), model(), execution=Execution(executor="ray"), **settings).run(
             compare_solvers=False, directory=tmp_path
         )
     finally:
         ray.shutdown()
-    own = Study(task(), model(), **settings).run(compare_solvers=False, workers=1)
+        gc.collect()
+    alone = Study(task(), model(), execution=Execution(workers=1), **settings)
+    own = alone.run(compare_solvers=False)
     assert len(list(tmp_path.glob("*-seed*"))) == 4
     for one, other in zip(found.outcomes, own.outcomes, strict=True):
         assert equal(one.history, other.history)
