@@ -35,7 +35,12 @@ from hasa_opt.federated import (
     Server,
     run,
 )
-from hasa_opt.federated.checkpoint import describe_model, describe_settings, describe_task
+from hasa_opt.federated.checkpoint import (
+    describe_model,
+    describe_settings,
+    describe_subnets,
+    describe_task,
+)
 from hasa_opt.models import SupernetModel, fresh
 from hasa_opt.policies import Subnets
 from hasa_opt.tasks import Task
@@ -197,11 +202,9 @@ class Trial:
     @cached_property
     def _identity(self) -> dict[str, Any]:
         """Metadata by which a stored history is recognised."""
-        means = self.subnets.mean_widths
-        told = identity(self.model, self.task) | describe_settings(**self._settings)
-        told |= {"rounds": self.rounds, "seed": self.seed, "engine": self.engine}
-        told |= {"scheme": self.subnets.scheme}
-        return told | {"mean_widths": None if means is None else means.tolist()}
+        told = {"rounds": self.rounds, "seed": self.seed, "engine": self.engine}
+        told |= identity(self.model, self.task) | describe_subnets(self.subnets)
+        return told | describe_settings(**self._settings)
 
 
 def canonical(value: Any) -> str:
