@@ -16,6 +16,7 @@ from hasa_opt.errors import InputError
 __all__ = [
     "INT64_ROOM",
     "SAME_WIDTH",
+    "common_units",
     "decimal_above",
     "decimal_below",
     "menu_units",
@@ -30,6 +31,7 @@ INT64_ROOM = 2**62
 SAME_WIDTH = 1e-9
 """Rounding of widths in floating point: far above its errors, far below any step of a menu."""
 
+_LARGEST_COMMON = 10**9  # with totals of samples up to 10**9 times as much, costs fit 64 bits
 _LARGEST_DENOMINATOR = 10**6  # fractions with smaller ones are what people write: 1/3, 0.35
 _ROUNDING = Fraction(1, 10**12)  # far above the error of a few operations on widths
 
@@ -138,12 +140,23 @@ def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntAr
             raise InputError(
                 f"widths must increase strictly: {float(narrow)} stands before {float(wide)}"
             )
-    denominator = lcm(*(width.denominator for width in menu))
-    if denominator > 10**9:
+    return common_units(menu)
+
+
+def common_units(widths: Sequence[Fraction]) -> tuple[IntArray, int]:
+    """Widths as multiples of one over their common denominator, and the denominator.
+
+    Raises
+    ------
+    InputError
+        If there is none up to 10**9.
+    """
+    denominator = lcm(*(width.denominator for width in widths))
+    if denominator > _LARGEST_COMMON:
         raise InputError(
             "the widths have no common denominator up to 10**9: round them to 6 decimals"
         )
-    return np.array([int(width * denominator) for width in menu], dtype=np.int64), denominator
+    return np.array([int(width * denominator) for width in widths], dtype=np.int64), denominator
 
 
 def outer_product(samples: IntArray, units: IntArray, what: str) -> IntArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.names import distinct
-from hasa_opt._utils.rational import INT64_ROOM, rational, refuse_overflow
+from hasa_opt._utils.rational import rational, refuse_overflow
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
@@ -24,7 +23,7 @@ from hasa_opt.problem.pricing import Priced
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Budget", "Budgets", "Robust", "SiteBudgets", "budget_share", "no_full"]
+__all__ = ["Budget", "Budgets", "Robust", "SiteBudgets", "budget_share", "no_full", "share_of_full"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +146,8 @@ class Budgets:
         shares = _shares(budget, menu.resources)
         limits, given = {}, {}
         for resource, share in shares.items():
-            full = priced[resource].full
-            if full is None:
-                raise no_full(resource)
-            limits[resource] = min(floor(share * full), INT64_ROOM)
-            given[resource] = Share(share, full)
+            given[resource] = share_of_full(share, priced[resource].full, resource)
+            limits[resource] = given[resource].most
         absolute = {
             item.resource: item
             for item in constraints
@@ -165,7 +161,7 @@ class Budgets:
         first = limited[0] if limited else menu.resources[0]
         others = constraints
         if first in absolute:
-            limits[first] = min(absolute[first].per_round, INT64_ROOM)
+            limits[first] = absolute[first].per_round
             others = tuple(item for item in constraints if item is not absolute[first])
         share_of_first = float(shares[first]) if first in shares else None
         return cls(first, share_of_first, limits, others, given)
@@ -219,6 +215,19 @@ def budget_share(budget: float) -> Fraction:
             "that all clients together may spend"
         )
     return share
+
+
+def share_of_full(share: Fraction, full: int | None, resource: str) -> Share:
+    """A share of what everybody costs at the option ``full``.
+
+    Raises
+    ------
+    InputError
+        If the resource has no full cost.
+    """
+    if full is None:
+        raise no_full(resource)
+    return Share(share, full)
 
 
 def no_full(resource: str) -> InputError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from math import floor
 from numbers import Integral
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -158,6 +159,11 @@ class Share(NamedTuple):
 
     value: Fraction
     of: int
+
+    @property
+    def most(self) -> int:
+        """Whole units that the share allows, at most 2**62."""
+        return min(floor(self.value * self.of), INT64_ROOM)
 
 
 @dataclass(frozen=True, eq=False)

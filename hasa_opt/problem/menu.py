@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import lcm
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +21,7 @@ from hasa_opt._utils.checks import (
 )
 from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, tidy
-from hasa_opt._utils.rational import (
-    menu_units,
-    rational,
-)
+from hasa_opt._utils.rational import common_units, menu_units, rational
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, whole_costs
@@ -43,7 +39,6 @@ WIDTH = "width"
 COST = "cost"
 """Name of the only resource of a menu of widths."""
 
-_DENOMINATOR = 10**9  # with totals of samples up to 10**9 times as much, costs fit 64 bits
 
 Per = Literal["client", "sample"]
 
@@ -220,7 +215,7 @@ class Menu:
         """
         if self.clients is None:
             return self
-        here = [clients.name(row) for row in range(len(clients))]
+        here = clients.all_names
         if set(here) != set(self.clients):
             alone = listed(sorted(set(here) ^ set(self.clients)), repr)
             raise InputError(
@@ -281,13 +276,8 @@ class Menu:
         """Widths as whole numbers and their common denominator; None without widths."""
         if WIDTH not in self.attributes:
             return None
-        exact = [rational(width, WIDTH, snap=True) for width in self.attributes[WIDTH].tolist()]
-        denominator = lcm(*(width.denominator for width in exact))
-        if denominator > _DENOMINATOR:
-            raise InputError(
-                "the widths have no common denominator up to 10**9: round them to 6 decimals"
-            )
-        return np.array([int(width * denominator) for width in exact], dtype=np.int64), denominator
+        widths = self.attributes[WIDTH].tolist()
+        return common_units([rational(width, WIDTH, snap=True) for width in widths])
 
     @cached_property
     def only_widths(self) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from math import floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from hasa_opt._utils.rational import INT64_ROOM, decimal_above
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.problem.budgets import Budgets, budget_share, no_full
+from hasa_opt.problem.budgets import Budgets, budget_share, no_full, share_of_full
 from hasa_opt.problem.checks import (
     known_constraints,
     masked,
@@ -203,14 +202,12 @@ class AllocationProblem(Shown):
 
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
-        share = budget_share(budget)
-        if self.full_cost is None:
-            raise no_full(self.resource)
-        limit = min(floor(share * self.full_cost), INT64_ROOM)
+        share = share_of_full(budget_share(budget), self.full_cost, self.resource)
+        limit = share.most
         rows = tuple(
             replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
         )
-        other = replace(self, budget=float(share), limit=limit, rows=rows)
+        other = replace(self, budget=float(share.value), limit=limit, rows=rows)
         shared = {key: vars(self)[key] for key in _SHARED if key in vars(self)}
         vars(other).update(shared, learnt=self.learnt)
         return other
