@@ -10,7 +10,7 @@ from math import ceil, floor, lcm
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import IntArray, array, outer
+from hasa_opt._utils.checks import FloatArray, IntArray, array, outer
 from hasa_opt.errors import InputError
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "outer_product",
     "rational",
     "refuse_overflow",
+    "widest_within",
 ]
 
 INT64_ROOM = 2**62
@@ -157,6 +158,11 @@ def common_units(widths: Sequence[Fraction]) -> tuple[IntArray, int]:
             "the widths have no common denominator up to 10**9: round them to 6 decimals"
         )
     return np.array([int(width * denominator) for width in widths], dtype=np.int64), denominator
+
+
+def widest_within(menu: FloatArray, limits: FloatArray) -> IntArray:
+    """Place of the widest width of an increasing menu within each limit; -1 where none is."""
+    return np.searchsorted(menu, limits + SAME_WIDTH, side="right") - 1
 
 
 def outer_product(samples: IntArray, units: IntArray, what: str) -> IntArray:

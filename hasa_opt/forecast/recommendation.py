@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array, number
+from hasa_opt._utils.rational import SAME_WIDTH, widest_within
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.forecast.gains import Gain
@@ -47,9 +48,6 @@ from hasa_opt.rules.difficulty import by_difficulty, easy_clients, falls_in_two
 __all__ = ["Proposal", "Recommendation", "advise", "recommend"]
 
 _UNIFORM = POLICIES["uniform"]
-
-_ROUNDING = 1e-9
-"""Widths that differ by less are the same."""
 
 
 class Proposal(NamedTuple):
@@ -211,7 +209,7 @@ def recommend(
 def _control(probe: Probe, budget: float) -> Control:
     """What uniform reaches at the budget."""
     control = probe.control
-    if control is None or abs(control.width - budget) > _ROUNDING:
+    if control is None or abs(control.width - budget) > SAME_WIDTH:
         made = "no budget" if control is None else f"budget {control.width:g}"
         raise InputError(
             f"the probe was made with {made}: call probe(..., budget={budget:g}), so that uniform "
@@ -380,7 +378,7 @@ def _ordered(
     caps = np.broadcast_to(given, (len(clients),))
     if clients.max_width is not None:
         caps = np.minimum(caps, clients.max_width)
-    fitting = np.searchsorted(probe.widths, caps + _ROUNDING, side="right") - 1
+    fitting = widest_within(probe.widths, caps)
     stuck = np.flatnonzero(fitting < 0)
     if stuck.size:
         raise InputError(

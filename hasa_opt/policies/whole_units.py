@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.rational import widest_within
 from hasa_opt._utils.units import count_whole, whole_widths
 from hasa_opt.policies.budget import BUDGET_TOLERANCE, at_budget
 from hasa_opt.policies.policy import Policy
@@ -27,7 +28,6 @@ _LEVELS = 64
 """Steps between the narrowest and the widest width that are looked at."""
 
 _FILLING = (1.0, 10.0, 100.0)
-_ROUNDING = 1e-9  # of caps in floating point, far below a unit of any network
 """Weights of a budget left over beside deviations from the wanted widths, tried in turn."""
 
 
@@ -118,7 +118,7 @@ def _without_some(policy: Policy, setting: Setting, meter: Meter, wanted: FloatA
     widths = np.zeros(len(wanted))
     widths[kept] = realise(wanted[kept], others, charges, policy.coverage)
     grid = meter.grid(setting.ends[0], setting.ends[1])
-    room = np.searchsorted(grid, setting.caps + _ROUNDING, side="right") - 1
+    room = widest_within(grid, setting.caps)
     deployed = np.where(kept, widths, grid[np.maximum(room, 0)])
     share = charges.share(widths[kept]) * held
     return Subnets(widths, policy.scheme, share=share, deployed=deployed)

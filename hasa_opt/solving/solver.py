@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array, expect, number, several
 from hasa_opt._utils.deadline import OutOfTime
-from hasa_opt._utils.rational import SAME_WIDTH
+from hasa_opt._utils.rational import widest_within
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
 from hasa_opt.problem.limits import RobustRow
@@ -58,7 +58,7 @@ def _choice_of_before(problem: AllocationProblem, given: Allocation) -> IntArray
         return np.array([at.get(name, -1) for name in before], dtype=np.int64)
     widths = client_widths(given, problem.clients, "warm_start", newcomers=True)
     order = np.argsort(problem.widths, kind="stable")
-    place = np.searchsorted(problem.widths[order], widths + SAME_WIDTH, side="right") - 1
+    place = widest_within(problem.widths[order], widths)
     found: IntArray = np.where(np.isnan(widths) | (place < 0), -1, order[place])
     return found
 
