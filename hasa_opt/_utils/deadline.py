@@ -31,18 +31,26 @@ class Deadline:
     ----------
     at : float
         Reading of ``time.perf_counter``; infinity for no limit.
+    stopped : callable, optional
+        Whether somebody has asked to stop before; called whenever the clock is looked at.
     """
 
     at: float = inf
+    stopped: Callable[[], bool] | None = None
 
     @classmethod
-    def after(cls, seconds: float | None) -> Deadline:
+    def after(cls, seconds: float | None, stopped: Callable[[], bool] | None = None) -> Deadline:
         """So many seconds from now; None for no limit."""
-        return cls() if seconds is None else cls(time.perf_counter() + seconds)
+        return cls(inf if seconds is None else time.perf_counter() + seconds, stopped)
+
+    @property
+    def limited(self) -> bool:
+        """False if there is no limit of time."""
+        return self.at < inf
 
     def part(self, share: float) -> Deadline:
         """After this share of the time that is left."""
-        return self if self.at == inf else Deadline.after(share * self.remaining_s)
+        return self if not self.limited else Deadline.after(share * self.remaining_s, self.stopped)
 
     @property
     def remaining_s(self) -> float:
@@ -51,12 +59,13 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """True 0.05 seconds after the deadline: what is almost done may end."""
-        return time.perf_counter() > self.at + _GRACE_S
+        """True 0.05 seconds after the deadline: what is almost done may end; or if stopped."""
+        late = time.perf_counter() > self.at + _GRACE_S
+        return late or (self.stopped is not None and self.stopped())
 
     def later(self, seconds: float) -> Deadline:
         """So many seconds after this one."""
-        return Deadline(self.at + seconds)
+        return Deadline(self.at + seconds, self.stopped)
 
     def check(self) -> None:
         """Raise :class:`OutOfTime` if the deadline has passed; cheap, for use between steps."""
@@ -71,7 +80,7 @@ class Deadline:
         OutOfTime
             At the deadline. The call goes on in the background until it ends by itself.
         """
-        if self.at == inf:
+        if self == UNLIMITED:
             return call()
         task = Background(call)
         if not task.ended_by(self):

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from io import BufferedReader
-from select import select
 from typing import Any, BinaryIO, cast
 
 from hasa_opt._utils.deadline import UNLIMITED, Background, Deadline, OutOfTime
@@ -39,7 +39,12 @@ _LOCK = threading.Lock()
 _workers: list[_Worker] = []
 
 
-def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[Any, bool]:
+def call(
+    target: str,
+    *arguments: Any,
+    deadline: Deadline = UNLIMITED,
+    on_news: Callable[[Any], None] | None = None,
+) -> tuple[Any, bool]:
     """Call a function in the other process and wait for it.
 
     Ctrl-C reaches the function as an interrupt, which it may answer with what it has.
@@ -52,6 +57,8 @@ def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[
         What the function takes; anything that can be pickled.
     deadline : Deadline, optional
         When the process is ended, with the call in it.
+    on_news : callable, optional
+        Called with what the function hands to its argument ``news`` on its way.
 
     Returns
     -------
@@ -73,7 +80,9 @@ def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[
     with _LOCK:
         worker = _running()
         try:
-            answer, interrupted = _exchange(worker.process, target, arguments, deadline)
+            exchange = _Exchange(worker.process, on_news)
+            exchange.send(target, arguments)
+            answer, interrupted = exchange.wait(deadline)
             returned, value, worker.cpu_seconds = answer
         except (EOFError, OSError):
             stop()
@@ -90,23 +99,46 @@ def call(target: str, *arguments: Any, deadline: Deadline = UNLIMITED) -> tuple[
     return value, interrupted
 
 
-def _exchange(
-    process: subprocess.Popen[bytes], target: str, arguments: tuple[Any, ...], deadline: Deadline
-) -> tuple[tuple[bool, Any, float], bool]:
-    into, out = cast("BinaryIO", process.stdin), cast("BufferedReader", process.stdout)
-    packed = pickle.dumps((target, arguments))
-    # Much to send would wait for the process to start.
-    Background(lambda: (into.write(packed), into.flush()))
-    interrupted = False
-    try:
-        if not select([out], [], [], None if deadline == UNLIMITED else deadline.remaining_s)[0]:
-            raise OutOfTime
-    except KeyboardInterrupt:
-        interrupted = True
-        process.send_signal(signal.SIGINT)
-        if not out.peek(1):
-            raise
-    return pickle.load(out), interrupted
+class _Exchange:
+    """One call and its answer; threads of its own write and read, so that the caller can wait."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], on_news: Callable[[Any], None] | None
+    ) -> None:
+        self._process = process
+        self._on_news = on_news
+
+    def send(self, target: str, arguments: tuple[Any, ...]) -> None:
+        """Send the call; much to send would wait for the process to start."""
+        into = cast("BinaryIO", self._process.stdin)
+        packed = pickle.dumps((target, arguments, self._on_news is not None))
+        Background(lambda: (into.write(packed), into.flush()))
+
+    def wait(self, deadline: Deadline) -> tuple[tuple[bool, Any, float], bool]:
+        """The answer, and whether Ctrl-C was pressed meanwhile."""
+        reading = Background(self._read)
+        interrupted = False
+        try:
+            if not reading.ended_by(deadline):
+                raise OutOfTime
+        except KeyboardInterrupt:
+            interrupted = True
+            self._process.send_signal(signal.SIGINT)
+            reading.ended_by(UNLIMITED)
+            try:
+                return reading.result(), interrupted
+            except EOFError:
+                raise KeyboardInterrupt from None
+        return reading.result(), interrupted
+
+    def _read(self) -> Any:
+        out = cast("BufferedReader", self._process.stdout)
+        while True:
+            final, message = pickle.load(out)
+            if final:
+                return message
+            if self._on_news is not None:
+                self._on_news(message)
 
 
 def cpu_seconds() -> float:
@@ -153,13 +185,18 @@ def serve() -> None:
     os.dup2(2, 1)  # a solver's own output is kept apart from the answers
     while True:
         try:
-            target, arguments = pickle.load(sys.stdin.buffer)
+            target, arguments, listening = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         module, _, name = target.partition(":")
+        news = {"news": partial(_tell, answers, False)} if listening else {}
         try:
-            returned, value = True, getattr(import_module(module), name)(*arguments)
+            returned, value = True, getattr(import_module(module), name)(*arguments, **news)
         except Exception as error:
             returned, value = False, error
-        pickle.dump((returned, value, time.process_time()), answers)
-        answers.flush()
+        _tell(answers, True, (returned, value, time.process_time()))
+
+
+def _tell(answers: BinaryIO, final: bool, message: Any) -> None:
+    pickle.dump((final, message), answers)
+    answers.flush()

@@ -64,6 +64,12 @@ class Allocation(Shown):
         The backend's own status, and what verification found.
     fallback_from : tuple of str
         Solvers that were tried before this one, each with the reason why it did not do.
+    incumbent_from : str
+        Who found the allocation that is held: a solver, or ``"warm start"``, ``"greedy"``,
+        ``"repair"``, which every call knows before its solver runs.
+    own_objective : float or None
+        Objective of what the solver found itself, or proved; None where it found nothing, or
+        nothing better than what it was given to start from.
     """
 
     problem: AllocationProblem
@@ -75,6 +81,8 @@ class Allocation(Shown):
     claim_held: bool = True
     message: str = ""
     fallback_from: tuple[str, ...] = ()
+    incumbent_from: str = ""
+    own_objective: float | None = None
     held: IntArray | None = field(default=None, repr=False)
     totals: Totals | None = field(default=None, repr=False)
 

@@ -17,6 +17,7 @@ from hasa_opt.solvers.bounds.dual import Dual, best_prices, promising
 from hasa_opt.solvers.bounds.relaxation import Relaxation, relax
 from hasa_opt.solvers.bounds.repair import repaired
 from hasa_opt.solvers.bounds.site_tree import SiteTree
+from hasa_opt.solvers.incumbent import Incumbent
 
 __all__ = ["Answer", "Request"]
 
@@ -46,6 +47,8 @@ class Request:
     deadline : Deadline
         Counted from the making of the request, less what verification will take; what is done
         for the request asks between its steps.
+    best : Incumbent
+        What is known so far, to this request and to others of the same call.
     """
 
     problem: AllocationProblem
@@ -55,11 +58,14 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
     deadline: Deadline = UNLIMITED
+    best: Incumbent = field(default_factory=Incumbent)
 
     def __post_init__(self) -> None:
-        if self.time_limit_s is not None and self.deadline == UNLIMITED:
-            limit = max(0.0, self.time_limit_s - _VERIFICATION_S * self.problem.costs.size)
-            object.__setattr__(self, "deadline", Deadline.after(limit))
+        if self.deadline == UNLIMITED:
+            limit = self.time_limit_s
+            if limit is not None:
+                limit = max(0.0, limit - _VERIFICATION_S * self.problem.costs.size)
+            object.__setattr__(self, "deadline", Deadline.after(limit, self.best.stopped))
 
     @cached_property
     def tree(self) -> SiteTree | None:
@@ -85,20 +91,31 @@ class Request:
 
     @cached_property
     def known(self) -> IntArray | None:
-        """Feasible allocation that needs no solver: the warm start or a repaired one; else None."""
-        starts = [self.warm_start]
+        """Best allocation known to the call: at least the warm start or a repaired one; or None."""
+        self.offer(self.warm_start, "warm start")
         with suppress(OutOfTime):
             if self.tree is not None and self.tree.feasible:
-                starts.append(self.tree.incumbent)
+                self.offer(self.tree.incumbent, "greedy")
             else:
-                starts.append(self.relaxation.incumbent)
+                self.offer(self.relaxation.incumbent, "greedy")
             if self.problem.rows and self.tree is None and self.dual is not None:
-                starts.append(repaired(self.problem, self.dual, self.deadline))
-        evaluated = [
-            (self.problem.evaluate(choice), choice) for choice in starts if choice is not None
-        ]
-        feasible = [(found.objective, choice) for found, choice in evaluated if found.feasible]
-        return max(feasible, key=lambda pair: pair[0])[1] if feasible else None
+                self.offer(repaired(self.problem, self.dual, self.deadline), "repair")
+        return self.best.choice
+
+    @cached_property
+    def start(self) -> IntArray | None:
+        """What a backend that takes a start is given; see :attr:`known`."""
+        return self.known
+
+    def offer(self, choice: IntArray | None, source: str = "") -> None:
+        """Hand over an allocation that was found on the way; by default the backend found it."""
+        if choice is not None:
+            totals = self.problem.evaluate(choice)
+            self.best.take(choice, totals, source or self.best.solver)
+
+    def lower(self, bound: float) -> None:
+        """Hand over an upper bound that was proven on the way."""
+        self.best.lower(bound)
 
     def linear_model(self) -> LinearModel:
         """Translate the problem, without columns that no optimum needs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 
@@ -42,7 +43,8 @@ class CpSatBackend:
 
     CP-SAT knows no floats: utilities are scaled by the largest power of two at which any sum of
     one per client stays below 2^53, and the bound includes what rounding may hide. It does not say
-    why it stopped without a proof, which is put down to the time limit unless it was interrupted.
+    why it stopped without a proof, which is put down to the time limit if there is one and it was
+    not interrupted.
     The process takes about a second to start, which counts towards the time limit; it is ended
     where CP-SAT does not look at the clock, in presolve. Keyword options of
     :func:`hasa_opt.solve` go to CP-SAT by their own names, for example ``num_workers=8``.
@@ -67,9 +69,10 @@ class CpSatBackend:
             options,
             until,
             deadline=request.deadline.later(_LAST_WORD_S),
+            on_news=partial(_take_news, request, model, scale, rounding),
         )
         ended = TERMINATIONS.get(status, Termination.FAILED)
-        if interrupted and ended is Termination.TIME_LIMIT:
+        if (interrupted or not limited) and ended is Termination.TIME_LIMIT:
             ended = Termination.INTERRUPTED
         native = f"CP-SAT: {status}"
         if x is None:
@@ -77,6 +80,16 @@ class CpSatBackend:
         value = model.utility(float(model.objective @ x))
         bound = model.utility((bound + rounding) / scale)
         return Answer(ended, model.choice(x.astype(np.float64)), value, bound, native)
+
+
+def _take_news(
+    request: Request, model: LinearModel, scale: float, rounding: float, news: IntArray | float
+) -> None:
+    """An allocation or a bound that CP-SAT has found on its way."""
+    if isinstance(news, float):
+        request.lower(model.utility((news + rounding) / scale))
+    else:
+        request.offer(model.choice(news.astype(np.float64)))
 
 
 def _whole_objective(model: LinearModel) -> tuple[IntArray, float, float]:
@@ -93,7 +106,7 @@ def _whole_objective(model: LinearModel) -> tuple[IntArray, float, float]:
 def _program(model: LinearModel, values: IntArray, request: Request) -> Program:
     """Further columns hold thresholds and excesses of whole deviations: whole numbers as well."""
     matrix = model.matrix
-    start = None if request.warm_start is None else request.known
+    start = request.start
     return Program(
         objective=values,
         column_upper=np.minimum(model.column_upper, model.largest).astype(np.int64),

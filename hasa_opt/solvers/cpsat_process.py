@@ -6,7 +6,7 @@ Whole numbers only; this module imports neither the problem nor another solver.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,14 @@ class Program:
 
 
 def maximum(
-    program: Program, options: Mapping[str, Any], deadline: float | None
+    program: Program,
+    options: Mapping[str, Any],
+    deadline: float | None,
+    news: Callable[[IntArray | float], None],
 ) -> tuple[str, IntArray | None, float]:
     """Solve by CP-SAT; the deadline is in seconds of :func:`time.time`.
+
+    Each better ``x`` and each lower bound goes to ``news`` on the way.
 
     Returns
     -------
@@ -67,11 +72,20 @@ def maximum(
     model, columns = _cp_model(program)
     if deadline is not None:
         solver.parameters.max_time_in_seconds = max(deadline - time.time(), 0.0)
-    status = solver.solve(model)
-    x = None
-    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        x = np.array([solver.value(column) for column in columns], dtype=np.int64)
+
+    class Improved(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
+        def on_solution_callback(self) -> None:
+            news(_values(self, columns))
+
+    solver.best_bound_callback = news
+    status = solver.solve(model, Improved())
+    found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+    x = _values(solver, columns) if found else None
     return solver.status_name(status), x, solver.best_objective_bound
+
+
+def _values(solver: Any, columns: list[Any]) -> IntArray:
+    return np.array([solver.value(column) for column in columns], dtype=np.int64)
 
 
 def _cp_model(program: Program) -> tuple[Any, list[Any]]:

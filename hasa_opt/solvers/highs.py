@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import highspy
 import numpy as np
@@ -54,12 +54,28 @@ class HighsBackend:
             solver, model.objective, model.matrix, model.lower, model.upper, model.column_upper,
             model.integral,
         )  # fmt: skip
-        start = None if request.warm_start is None else request.known
-        if start is not None:
+        if request.start is not None:
             columns = np.arange(model.client.size, dtype=np.int32)
-            solver.setSolution(columns.size, columns, model.columns(start))
+            solver.setSolution(columns.size, columns, model.columns(request.start))
+        _tell(solver, model, request)
         stopped = _run(solver, request.deadline)
-        return _answer(solver, model) if stopped is None else replace(stopped, choice=start)
+        return _answer(solver, model) if stopped is None else stopped
+
+
+def _tell(solver: highspy.Highs, model: LinearModel, request: Request) -> None:
+    """Have HiGHS hand over what it finds on its way."""
+
+    def improved(event: Any) -> None:
+        request.offer(model.choice(np.array(event.data_out.mip_solution)))
+
+    def bounded(event: Any) -> None:
+        bound = event.data_out.mip_dual_bound
+        if np.isfinite(bound):
+            request.lower(model.utility(bound))
+
+    solver.cbMipImprovingSolution += improved
+    if request.best.watched:
+        solver.cbMipInterrupt += bounded
 
 
 def _run(solver: highspy.Highs, deadline: Deadline) -> Answer | None:
@@ -87,7 +103,7 @@ def _set_options(solver: highspy.Highs, request: Request, model: LinearModel) ->
         "mip_abs_gap": request.absolute_gap / model.scale,
         **request.options,
     }
-    if request.time_limit_s is not None:
+    if request.deadline.limited:
         options["time_limit"] = request.deadline.remaining_s
     for name, value in options.items():
         if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 
-from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt._utils.installing import pip
 from hasa_opt._utils.native import stdout_aside
@@ -261,40 +260,25 @@ def supports(problem: AllocationProblem, name: str) -> bool:
 def ask(name: str, request: Request) -> Answer:
     """Run a backend; whatever it raises or returns becomes an answer that claims nothing.
 
-    Where one that takes a warm start is stopped without an allocation, the start is its answer.
     With options of its own it may write a log, which goes to standard error.
 
     Raises
     ------
     HasaError, MemoryError
         As the backend raises them.
-    KeyboardInterrupt
-        Where the backend cannot be interrupted.
     """
-    record = find_solver(name)
-    backend = record.load()
+    backend = find_solver(name).load()
     try:
         with stdout_aside() if request.options else nullcontext():
             answer = backend.solve(request.problem, request)
     except KeyboardInterrupt:
-        if Capability.INTERRUPT not in record.capabilities:
-            raise
-        answer = Answer(Termination.INTERRUPTED, native="interrupted before an answer")
+        return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
     except OutOfTime:
-        answer = Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
+        return Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
     except (HasaError, MemoryError):
         raise
     except Exception as error:  # whatever a solver raises, the caller's fallback still runs
         return Answer(Termination.FAILED, native=f"{type(error).__name__}: {error}")
     if not isinstance(answer, Answer):
         return Answer(Termination.FAILED, native=f"gave a {type(answer).__name__}, no Answer")
-    stopped = answer.termination in (Termination.TIME_LIMIT, Termination.INTERRUPTED)
-    if stopped and answer.choice is None and Capability.WARM_START in record.capabilities:
-        return replace(answer, choice=_start(request))
     return answer
-
-
-def _start(request: Request) -> IntArray | None:
-    """The warm start, if it is within the limits."""
-    start = request.warm_start
-    return start if start is not None and request.problem.evaluate(start).feasible else None

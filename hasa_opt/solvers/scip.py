@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyscipopt
 
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError, PrecisionError
@@ -59,18 +60,52 @@ class ScipBackend:
         solver.hideOutput()
         columns = _pass_model(solver, model, request.deadline)
         _set_options(solver, request, model)
-        if request.warm_start is not None and request.known is not None:
+        if request.start is not None:
             complete = model.integral.all()
             start = solver.createSol() if complete else solver.createPartialSol()
-            for column, value in zip(columns, model.columns(request.known), strict=False):
+            for column, value in zip(columns, model.columns(request.start), strict=False):
                 solver.setSolVal(start, column, value)
             solver.addSol(start)
+        news = _News(request, model, columns)
+        solver.includeEventhdlr(news, "news", "")
         try:
             request.deadline.later(_LAST_WORD_S).wait_for(solver.optimizeNogil)
         except (OutOfTime, KeyboardInterrupt):
             solver.interruptSolve()
             raise
         return _answer(solver, model, columns)
+
+
+class _News(pyscipopt.Eventhdlr):  # type: ignore[misc]  # PySCIPOpt has no types
+    """Hands over what SCIP finds on its way."""
+
+    _EVENTS = (pyscipopt.SCIP_EVENTTYPE.BESTSOLFOUND, pyscipopt.SCIP_EVENTTYPE.NODESOLVED)
+
+    def __init__(
+        self, request: Request, model: LinearModel, columns: list[pyscipopt.Variable]
+    ) -> None:
+        self._request, self._linear, self._columns = request, model, columns
+
+    def eventinit(self) -> None:
+        for event in self._EVENTS:
+            self.model.catchEvent(event, self)
+
+    def eventexit(self) -> None:
+        for event in self._EVENTS:
+            self.model.dropEvent(event, self)
+
+    def eventexec(self, event: pyscipopt.scip.Event) -> None:
+        if event.getType() == pyscipopt.SCIP_EVENTTYPE.BESTSOLFOUND:
+            x = _values(self.model, self._columns)
+            self._request.offer(self._linear.choice(x))
+        bound = self.model.getDualbound()
+        if not self.model.isInfinity(abs(bound)):
+            self._request.lower(self._linear.utility(bound))
+
+
+def _values(solver: pyscipopt.Model, columns: list[pyscipopt.Variable]) -> FloatArray:
+    best = solver.getBestSol()
+    return np.array([solver.getSolVal(best, column) for column in columns])
 
 
 def _set_options(solver: pyscipopt.Model, request: Request, model: LinearModel) -> None:
@@ -113,8 +148,7 @@ def _answer(
     ended, native = TERMINATIONS.get(status, Termination.FAILED), f"SCIP: {status}"
     if solver.getNSols() == 0:
         return Answer(ended, native=native)
-    best = solver.getBestSol()
-    x = np.array([solver.getSolVal(best, column) for column in columns])
+    x = _values(solver, columns)
     bound = solver.getDualbound()
     return Answer(
         ended,

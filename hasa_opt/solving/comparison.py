@@ -39,6 +39,10 @@ class ComparisonRow:
         Of :class:`hasa_opt.Termination`, or ``"not run"``.
     objective, bound, gap, cpu_seconds : float or None
         None where there is none. CPU seconds include child processes.
+    own_objective : float or None
+        What the solver found itself, without what every call knows before its solver runs.
+    incumbent_from : str or None
+        Who found the allocation.
     poorest : float or None
         Smallest utility of a client, where :class:`hasa_opt.Fairness` puts it first.
     claim_held : bool or None
@@ -54,6 +58,8 @@ class ComparisonRow:
     cpu_seconds: float | None = None
     claim_held: bool | None = None
     message: str = ""
+    own_objective: float | None = None
+    incumbent_from: str | None = None
     poorest: float | None = None
 
     @property
@@ -116,18 +122,20 @@ class Comparison(Shown):
         table = new_table(title="Backends on the same problem")
         for name in ("solver", "termination"):
             table.add_column(name, no_wrap=True)
-        for name in ("objective", "bound", "gap", "CPU s"):
+        for name in ("objective", "own", "bound", "gap", "CPU s"):
             table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("found by")
         table.add_column("claim")
         for row in self.rows:
             numbers = (
                 _text(row.objective, ".7g"),
+                _text(row.own_objective, ".7g"),
                 _text(row.bound, ".7g"),
                 _text(row.gap, ".1e"),
                 _text(row.cpu_seconds, ".3f"),
             )
             claim = {None: "-", True: "held", False: "FALSE"}[row.claim_held]
-            table.add_row(row.solver, row.termination, *numbers, claim)
+            table.add_row(row.solver, row.termination, *numbers, row.incumbent_from or "-", claim)
         return table
 
     def __rich__(self) -> RenderableType:
@@ -206,6 +214,8 @@ def _row(
         cpu_seconds=_cpu_seconds() - started,
         claim_held=result.claim_held,
         message=result.message,
+        own_objective=result.own_objective,
+        incumbent_from=result.incumbent_from if held else None,
         poorest=result.poorest if fair else None,
     )
 

@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from hasa_opt._utils.checks import IntArray
-from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
 from hasa_opt.problem.limits import Fairness
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.solvers.base import Request
 from hasa_opt.solvers.bounds.relaxation import relax
-from hasa_opt.solvers.registry import Capability, ask, find_solver
+from hasa_opt.solvers.incumbent import Incumbent
+from hasa_opt.solvers.registry import ask, find_solver
 from hasa_opt.solving.leximin import Leximin
 from hasa_opt.solving.verdict import verify
 
@@ -136,27 +137,19 @@ class _Stages:
         except OutOfTime:
             self.ended = Termination.TIME_LIMIT
         except KeyboardInterrupt:
-            if not self._stoppable:
-                raise
             self.ended = Termination.INTERRUPTED
         proof = "proven" if self.ended is None else "not proven to be the highest"
         self._notes.append(f"level of the poorest client {self.levels[self.low]:.9g}, {proof}")
 
     def largest_sum(self, solve_once: SolveOnce, tried: tuple[str, ...]) -> Allocation:
         """Largest sum of utilities at the level that was found, by the backend."""
-        request = self._stage(self._at_level(self.low), warm_start=self._start())
+        best = self._request.best
+        request = self._stage(self._at_level(self.low), warm_start=self._start(), best=best)
+        request.offer(request.warm_start, "warm start")
         result = solve_once(request.problem, self._name, request, tried)
-        termination = self.ended or result.termination
-        stopped = termination in (Termination.TIME_LIMIT, Termination.INTERRUPTED)
-        if stopped and request.known is not None:
-            worth = request.problem.evaluate(request.known).objective
-            if not result.has_solution or worth > result.objective:
-                bound = max(result.bound, worth)
-                known = _read_only(request.known)
-                result = replace(result, held=known, bound=bound, totals=None)
         return replace(
             result,
-            termination=termination,
+            termination=self.ended or result.termination,
             claim_held=result.claim_held and self._honest,
             message="; ".join([result.message, *self._notes]),
         )
@@ -174,8 +167,6 @@ class _Stages:
         except OutOfTime:
             self.ended = self.ended or Termination.TIME_LIMIT
         except KeyboardInterrupt:
-            if not self._stoppable:
-                raise
             self.ended = Termination.INTERRUPTED
         # A sweep that was interrupted in the middle of a move may be beyond the budget.
         if sweep is not None and self.plain.evaluate(sweep.choice).feasible:
@@ -191,6 +182,8 @@ class _Stages:
             message="; ".join(["leximin", *self._notes]),
             fallback_from=tried,
             held=_read_only(choice),
+            incumbent_from=self._name,
+            own_objective=objective,
         )
 
     def _affordable(self) -> int:
@@ -252,7 +245,7 @@ class _Stages:
             return None
         if point.x is not None and problem.evaluate(model.choice(point.x)).feasible:
             self._notes.append(f"{self._name} claims infeasible, but an allocation exists")
-            self._honest &= self._deadline != UNLIMITED  # CBC says so where its time is up
+            self._honest &= self._deadline.limited  # CBC says so where its time is up
             return model.choice(point.x)
         self.ended = Termination.TIME_LIMIT if self._deadline.passed else Termination.FAILED
         self._notes.append("open level: the claim that it is infeasible could not be checked")
@@ -291,15 +284,9 @@ class _Stages:
     def _stage(self, problem: AllocationProblem, **changes: Any) -> Request:
         stopped = self.ended is Termination.INTERRUPTED
         deadline = Deadline.after(0.0) if stopped else self._deadline
-        left = None if deadline == UNLIMITED else deadline.remaining_s
-        return replace(
-            self._request, problem=problem, time_limit_s=left, deadline=deadline, **changes
-        )
-
-    @property
-    def _stoppable(self) -> bool:
-        """Whether Ctrl-C ends with what is known; it is raised where the backend raises it."""
-        return Capability.INTERRUPT in find_solver(self._name).capabilities
+        left = deadline.remaining_s if deadline.limited else None
+        stage: dict[str, Any] = {"problem": problem, "best": Incumbent(), "time_limit_s": left}
+        return replace(self._request, **stage | changes, deadline=deadline)
 
 
 def _cheapest(problem: AllocationProblem) -> IntArray:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array, expect, number, several
-from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt._utils.rational import widest_within
 from hasa_opt.clients.clients import Clients
-from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
+from hasa_opt.errors import (
+    InfeasibleError,
+    InputError,
+    PrecisionError,
+    SolverNotInstalledError,
+)
 from hasa_opt.problem.limits import RobustRow
 from hasa_opt.problem.matching import by_name, client_options, client_widths
 from hasa_opt.problem.problem import AllocationProblem
@@ -23,8 +29,9 @@ from hasa_opt.rules.widths import hasa as hasa_rule
 from hasa_opt.rules.widths import preliminary_widths
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.incumbent import Incumbent, OnProgress
 from hasa_opt.solving.fairness import fairness_of, solve_fairly
-from hasa_opt.solving.verdict import verify
+from hasa_opt.solving.verdict import Verdict, verify
 
 __all__ = ["choose_solver", "solve", "solve_continuous", "starting_choice"]
 
@@ -75,12 +82,15 @@ def solve(
     gap: float = 0.0,
     fallback: str | Sequence[str] | None = None,
     warm_start: Allocation | npt.ArrayLike | None = None,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Allocation:
     """Find the best allocation, and verify it.
 
     Objective and limits are recomputed in exact integers from the backend's choice, whatever the
-    backend says about it; see :class:`hasa_opt.Allocation` for what is reported.
+    backend says about it; see :class:`hasa_opt.Allocation` for what is reported. Whatever stops a
+    backend (time, Ctrl-C, a failure), the best allocation that is known is handed over with a
+    bound that holds; ``Allocation.incumbent_from`` says who found it.
 
     Parameters
     ----------
@@ -88,17 +98,21 @@ def solve(
     solver : str
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
-        Seconds for each solver that is tried, verification included and its import not; at least
+        Seconds for each solver that is named, verification included and its import not; at least
         0. Then it ends with ``TIME_LIMIT``. So does ``"exact"`` while it is being compiled, some
         twelve seconds from the first call on a machine, with an allocation as of ``"greedy"``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional
-        Solvers to try in turn where the first is not installed or holds no allocation. Which
-        ones failed is recorded in ``Allocation.fallback_from``.
+        Solvers to try in turn where the first is not installed or finds no allocation itself.
+        Which ones failed is recorded in ``Allocation.fallback_from``.
     warm_start : Allocation or (n_clients,) integers, optional
         A hint that some backends use. An allocation is matched by the names of the clients, and
         by width or the name of the option. Integers are indices into the menu, by row.
+    on_progress : callable, optional
+        Called with a :class:`~hasa_opt.solvers.incumbent.Progress` whenever a better allocation
+        or bound is known: by most backends on the way, by all at their end. Where it returns
+        True, the solve stops with the best that is known; what it raises is raised.
     **options : Any
         For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
 
@@ -124,29 +138,71 @@ def solve(
     """
     expect(problem, AllocationProblem, "problem")
     limit_s, gap = _checked_limits(time_limit_s, gap)
-    names = _names(problem, solver, fallback)
-    for name in names:
-        registry.check_constraints(problem, name)
+    turns = _turns(problem, solver, fallback)
+    for turn in turns:
+        registry.check_constraints(problem, turn.name)
     if not problem.rows:
         problem.check_budget()
     start = None if warm_start is None else starting_choice(problem, warm_start)
-    tried: list[str] = []
-    for at, name in enumerate(names):
-        last = at == len(names) - 1
-        audited = registry.find_solver(name).audited or bool(problem.rows)
+    best = Incumbent(on_progress)
+    if best.watched:
+        best.lower(problem.ceiling)
+    return _first_found(turns, Request(problem, limit_s, gap, start, options, best=best))
+
+
+class _Turn(NamedTuple):
+    """A solver to try, and whether only in what the one before left of the time."""
+
+    name: str
+    shares: bool = False
+
+
+def _turns(
+    problem: AllocationProblem, solver: str, fallback: str | Sequence[str] | None
+) -> list[_Turn]:
+    """Solvers to try in turn."""
+    turns = []
+    for name in (solver, *several(() if fallback is None else fallback, "fallback")):
+        meant = _auto(problem) if isinstance(name, str) and name == "auto" else [name]
+        turns += [_Turn(own, at > 0) for at, own in enumerate(meant)]
+    return turns
+
+
+def _first_found(turns: Sequence[_Turn], asked: Request) -> Allocation:
+    """Result of the first solver that finds an allocation; else the last one that there is."""
+    best, tried = asked.best, dict[str, str]()
+    until, result, failure = UNLIMITED, None, None
+    for turn in turns:
+        best.solver = turn.name
         try:
-            registry.load(name)
-            request = Request(problem, limit_s, gap, start, {} if at else options, audited)
-            result = _solve_fairly_or_not(problem, name, request, tuple(tried))
+            registry.load(turn.name)
+            if not turn.shares:
+                until = Deadline.after(asked.time_limit_s)
+            request = replace(
+                asked,
+                time_limit_s=until.remaining_s if until.limited else None,
+                options={} if tried else asked.options,
+                audited=registry.find_solver(turn.name).audited or bool(asked.problem.rows),
+                deadline=UNLIMITED,
+            )
+            result = _solve_fairly_or_not(request.problem, turn.name, request, _lines(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
-            if last:
-                raise
-            tried.append(f"{name}: {error}")
+            failure, tried[turn.name] = error, str(error)
             continue
-        if result.has_solution or last:
+        if best.error is not None:
+            raise best.error
+        if result.own_objective is not None or result.termination is Termination.INTERRUPTED:
             return result
-        tried.append(f"{name}: {result.termination}: {result.message}")
-    raise AssertionError("unreachable: the last solver returns or raises")
+        tried[turn.name] = f"{result.termination}: {result.message}"
+    if failure is not None and (result is None or not result.has_solution):
+        raise failure
+    assert result is not None, "a turn ends with a result or a failure"
+    tried.pop(result.solver, None)
+    return replace(result, fallback_from=_lines(tried))
+
+
+def _lines(tried: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}: {why}" for name, why in tried.items())
 
 
 def _solve_fairly_or_not(
@@ -156,17 +212,6 @@ def _solve_fairly_or_not(
     if fairness_of(problem) is None:
         return _solve_once(problem, name, request, tried)
     return solve_fairly(_solve_once, problem, name, request, tried)
-
-
-def _names(
-    problem: AllocationProblem, solver: str, fallback: str | Sequence[str] | None
-) -> list[str]:
-    """Solvers to try in turn."""
-    others = several(() if fallback is None else fallback, "fallback")
-    names: list[str] = []
-    for name in (solver, *others):
-        names += _auto(problem) if isinstance(name, str) and name == "auto" else [name]
-    return names
 
 
 def _auto(problem: AllocationProblem) -> list[str]:
@@ -244,10 +289,18 @@ def _solve_once(
     problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
 ) -> Allocation:
     started = time.perf_counter()
-    answer = registry.ask(name, request)
-    if answer.termination is Termination.INFEASIBLE and answer.choice is None:
-        answer = _explained(request, name, answer)
-    verdict = verify(problem, answer, request)
+    verdict = _judged(name, request)
+    own, best, only_given = verdict.found, request.best, False
+    if own is not None and verdict.choice is not None:
+        given = request.start if "start" in vars(request) else None
+        only_given = given is not None and np.array_equal(verdict.choice, given)
+        best.take(verdict.choice, own, name)
+    best.lower(verdict.bound)
+    best.stopped()
+    verdict = verdict.with_incumbent(problem, best)
+    if verdict.termination is Termination.TIME_LIMIT and best.interrupted:
+        verdict = replace(verdict, termination=Termination.INTERRUPTED)
+    proven = verdict.termination is Termination.OPTIMAL
     return Allocation(
         problem=problem,
         solver=name,
@@ -260,7 +313,29 @@ def _solve_once(
         fallback_from=tried,
         held=verdict.choice,
         totals=verdict.found,
+        incumbent_from=verdict.source or name,
+        own_objective=own.objective if own is not None and (proven or not only_given) else None,
     )
+
+
+def _judged(name: str, request: Request) -> Verdict:
+    """What is left of a backend's answer; of none where it failed or was stopped."""
+    best = request.best
+    try:
+        answer = registry.ask(name, request)
+        if answer.termination is Termination.INFEASIBLE and answer.choice is None:
+            answer = _explained(request, name, answer)
+        return verify(request.problem, answer, request)
+    except PrecisionError as error:
+        if request.known is None:
+            raise
+        answer = Answer(Termination.FAILED, native=str(error))
+    except KeyboardInterrupt:
+        if best.choice is None:
+            raise
+        best.interrupted = True
+        answer = Answer(Termination.INTERRUPTED, native=f"{name}: interrupted")
+    return verify(request.problem, answer, request)
 
 
 def _explained(request: Request, name: str, answer: Answer) -> Answer:
@@ -271,6 +346,11 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
     from hasa_opt.solving.infeasible import explain_infeasible
 
     deadline = request.deadline
+    native = f"{answer.native}; {name} claims infeasible, but a feasible allocation exists"
+    limited = request.time_limit_s is not None
+    wrong = Answer(Termination.TIME_LIMIT if limited else Termination.OPTIMAL, native=native)
+    if request.best.choice is not None:
+        return wrong
     try:
         conflict = deadline.wait_for(lambda: explain_infeasible(request.problem, deadline))
     except OutOfTime:
@@ -278,9 +358,7 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
         return Answer(Termination.TIME_LIMIT, native=native)
     if conflict is not None:
         raise InfeasibleError(conflict.message, limits=conflict.limits)
-    native = f"{answer.native}; {name} claims infeasible, but a feasible allocation exists"
-    limited = request.time_limit_s is not None
-    return Answer(Termination.TIME_LIMIT if limited else Termination.OPTIMAL, native=native)
+    return wrong
 
 
 def _checked_limits(time_limit_s: float | None, gap: float) -> tuple[float | None, float]:

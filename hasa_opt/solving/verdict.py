@@ -8,7 +8,7 @@ dropped, a claim that is disproved is overruled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -22,6 +22,7 @@ from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.audit import better_exists
 from hasa_opt.solvers.bounds.dual import Prices, priced
 from hasa_opt.solvers.bounds.relaxation import lagrangian
+from hasa_opt.solvers.incumbent import Incumbent
 
 __all__ = ["Verdict", "verify"]
 
@@ -49,6 +50,8 @@ class Verdict:
         Shadow prices behind the independent bound, in the order of ``problem.limits``.
     claim_held : bool
     message : str
+    source : str
+        Who found the allocation, if not the backend.
     """
 
     termination: Termination
@@ -58,6 +61,28 @@ class Verdict:
     claim_held: bool
     message: str
     found: Totals | None = None
+    source: str = ""
+
+    def with_incumbent(self, problem: AllocationProblem, best: Incumbent) -> Verdict:
+        """The verdict with the best allocation that is known to the call, if that is better."""
+        if best.choice is None or best.totals is None:
+            return self
+        worth = -inf if self.found is None else self.found.objective
+        if self.choice is not None and worth >= best.totals.objective:
+            same = np.array_equal(best.choice, self.choice)
+            return replace(self, source=best.source if same else "")
+        bound = max(self.bound, best.totals.objective)
+        closed = relative_gap(problem, best.totals.objective, bound) == 0
+        proven = closed and self.termination is not Termination.FAILED
+        return replace(
+            self,
+            termination=Termination.OPTIMAL if proven else self.termination,
+            choice=best.choice,
+            found=best.totals,
+            bound=bound,
+            source=best.source,
+            message=f"{self.message}; the allocation is from {best.source}",
+        )
 
 
 def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verdict:

@@ -17,7 +17,7 @@ from hasa_opt import Coverage, Quota, compare
 from hasa_opt.errors import InfeasibleError, InputError, UnknownSolverError
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers import base, registry
-from hasa_opt.solvers.base import Answer
+from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.registry import SolverRecord
 from hasa_opt.testing import catalogue, problems
 
@@ -70,8 +70,19 @@ def test_records_are_json():
     assert "Quota" in refused["message"]
 
 
-def test_records_without_a_solution_are_json_too(liar):
+def test_what_a_solver_found_itself_stands_beside_what_is_known(liar):
     name = liar(lambda problem, request: Answer(Termination.TIME_LIMIT))
+    comparison = compare(trap(), [name, "highs"])
+    idle, other = comparison.rows
+    assert (idle.objective, idle.own_objective, idle.incumbent_from) == (7, None, "greedy")
+    assert (other.objective, other.own_objective, other.incumbent_from) == (10, 10, "highs")
+    assert "own" in str(comparison)
+    assert "found by" in str(comparison)
+
+
+def test_records_without_a_solution_are_json_too(liar, monkeypatch):
+    name = liar(lambda problem, request: Answer(Termination.TIME_LIMIT))
+    monkeypatch.setattr(Request, "known", None)
     comparison = compare(trap(), [name])
     json.dumps(comparison.records(), allow_nan=False)
     assert comparison.rows[0].objective is None

@@ -306,8 +306,7 @@ def test_ctrl_c_ends_with_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(stages._Stages, "_affordable", interrupted)
     problem = draw(3, Fairness("maxmin"))
     assert hasa.solve(problem, "exact").termination is Termination.INTERRUPTED
-    with pytest.raises(KeyboardInterrupt):
-        hasa.solve(problem, "greedy")
+    assert hasa.solve(problem, "greedy").termination is Termination.INTERRUPTED
 
 
 # --------------------------------------------------------------------------------- what is claimed

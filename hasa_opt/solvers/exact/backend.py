@@ -131,6 +131,7 @@ class ExactBackend:
             tree = SiteTree.of(problem, request.deadline, hull_steps)
             return solve_rows(request) if tree is None else solve_sites(tree, request)
         run = run_for(problem.costs, problem.utilities, problem.admissible, problem.limit, request)
+        run.whole = True
         try:
             run.relax(learnt=problem.learnt)
             run.search()

@@ -9,7 +9,6 @@ Identical clients count once.
 
 from __future__ import annotations
 
-import time
 from math import floor
 from typing import Any, NamedTuple
 
@@ -77,12 +76,18 @@ class Run:
 
     The loss of an allocation is the Lagrangian bound less its utility: its regrets plus price
     times slack.
+
+    Attributes
+    ----------
+    ended : Termination
+    whole : bool
+        Whether the run is over the whole problem of its request, so that what it finds counts.
     """
 
     def __init__(self, table: Table, limit: int, request: Request, depth: int = 0) -> None:
         self.ended = Termination.GAP_REACHED
+        self.whole = False
         self._caps = stage_caps(request)
-        self._deadline = request.deadline.at
         self._request = request
         self._table = table
         self._limit = limit
@@ -119,6 +124,7 @@ class Run:
         self._consider(start)
         if self._top - self._loss <= floor:
             self._loss, self._choice = max(self._top - floor, 0.0), None
+        self._tell()
 
     def search(self) -> None:
         """Dynamic programming in stages, until the gap is closed or the time is up."""
@@ -269,6 +275,12 @@ class Run:
         prices = np.array([self._base.price])
         return Answer(self.ended, self._choice, objective, objective + gap, native, prices)
 
+    def _tell(self) -> None:
+        """Hand over what is known, where somebody listens."""
+        if self.whole and self._request.best.watched:
+            self._request.offer(self._choice)
+            self._request.lower(self._top - self._least + self._excess)
+
     def part(self) -> Part:
         """What is known after :meth:`relax`, and better after :meth:`search`."""
         assert self._base is not None
@@ -285,8 +297,7 @@ class Run:
         return self._loss - self._least <= self._precision
 
     def _collect(self, base: Base, rows: IntArray) -> tuple[Core, float]:
-        if time.perf_counter() > self._deadline:
-            raise OutOfTime
+        self._request.deadline.check()
         return collect(self._table, base, rows, self._loss, self._charges)
 
     def _fill(self, base: Base, core: Core) -> None:
@@ -326,14 +337,14 @@ class Run:
         )
         try:
             while search.advance():
-                if time.perf_counter() > self._deadline:
-                    raise OutOfTime
+                self._request.deadline.check()
         finally:
             if search.improved:
                 self._loss = search.loss + wasted
                 self._choice = _moved(base.choice, core, search.moves())
             if not partial:
                 self._least = max(self._least, min(search.bound + wasted, self._loss))
+            self._tell()
 
     def _start(self, choice: IntArray | None, known: Start | None = None) -> Start | None:
         """A choice and its cost, the faster the more it resembles one that is known."""

@@ -1,0 +1,141 @@
+"""What is known while a solve goes on, and what is handed over whatever stops it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from support.hard_problems import stubborn, trap
+
+import hasa_opt as hasa
+from hasa_opt import Termination, solve
+from hasa_opt.solvers import registry
+from hasa_opt.solvers.base import Answer
+from hasa_opt.solvers.incumbent import Progress
+
+MIPS = ["highs", "scip", "cpsat", "pulp", "cvxpy"]
+
+
+def several_budgets(
+    seed: int, n_clients: int = 60, n_options: int = 6, n_resources: int = 5
+) -> hasa.AllocationProblem:
+    """Correlated utilities, every budget halfway between the least and the most."""
+    rng = np.random.default_rng(seed)
+    costs = {f"r{at}": rng.integers(1, 100, (n_clients, n_options)) for at in range(n_resources)}
+    utilities = sum(costs.values()) / n_resources + rng.uniform(0, 20, (n_clients, n_options))
+    budgets = [
+        hasa.Budget(name, int(table.min(axis=1).sum() + table.max(axis=1).sum()) // 2)
+        for name, table in costs.items()
+    ]
+    return hasa.AllocationProblem.build(
+        hasa.Clients(np.ones(n_clients, dtype=int)),
+        menu=hasa.Menu([f"option {at}" for at in range(n_options)], costs=costs),
+        utility=hasa.utility.measured(utilities),
+        constraints=budgets,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["exact", "greedy", *MIPS])
+def test_incumbents_never_fall_and_bounds_never_rise(solver):
+    seen: list[Progress] = []
+    result = solve(several_budgets(1), solver, time_limit_s=1, on_progress=seen.append)
+    assert seen
+    assert {news.solver for news in seen} == {solver}
+    held = [news.incumbent for news in seen if news.incumbent is not None]
+    assert held == sorted(held)
+    bounds = [news.bound for news in seen]
+    assert bounds == sorted(bounds, reverse=True)
+    assert [news.seconds for news in seen] == sorted(news.seconds for news in seen)
+    assert seen[-1].incumbent == result.objective
+    assert seen[-1].gap <= result.gap + 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["exact", "highs", "scip", "cpsat"])
+def test_those_that_can_tell_do_so_on_the_way(solver):
+    seen: list[Progress] = []
+    result = solve(stubborn(), solver, time_limit_s=2, on_progress=seen.append)
+    assert len(seen) > 1
+    assert seen[0].seconds < result.seconds / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", MIPS)
+def test_true_stops_with_the_best_known(solver):
+    started = time.perf_counter()
+    result = solve(
+        stubborn(), solver, time_limit_s=30, on_progress=lambda news: news.incumbent is not None
+    )
+    assert time.perf_counter() - started < 15
+    assert result.termination is Termination.INTERRUPTED
+    assert result.has_solution
+
+
+def test_what_is_true_and_not_true_itself_does_not_stop():
+    result = solve(trap(), "highs", on_progress=lambda news: "go on")
+    assert result.termination is Termination.OPTIMAL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["exact", "greedy", *MIPS])
+def test_an_error_of_the_callers_function_is_raised(solver):
+    calls = []
+
+    def broken(news: Progress) -> None:
+        calls.append(news)
+        raise RuntimeError("no room on the screen")
+
+    with pytest.raises(RuntimeError, match="no room on the screen"):
+        solve(several_budgets(2), solver, time_limit_s=5, on_progress=broken)
+    assert len(calls) == 1
+    assert solve(trap(), solver if solver != "greedy" else "exact").objective == 10
+
+
+def test_a_start_that_is_not_beaten_keeps_its_author(liar):
+    name = liar(lambda problem, request: Answer(Termination.TIME_LIMIT, request.start))
+    result = solve(trap(), name)
+    assert (result.objective, result.incumbent_from, result.own_objective) == (7, "greedy", None)
+    result = solve(trap(), name, warm_start=[0, 1, 1])
+    assert (result.objective, result.incumbent_from) == (10, "warm start")
+
+
+def test_what_a_solver_offered_survives_its_failure(liar):
+    def script(problem, request):
+        request.offer(np.array([0, 1, 1]))
+        request.offer(np.array([1, 1, 1]))  # beyond the budget
+        raise RuntimeError("boom")
+
+    result = solve(trap(), name := liar(script))
+    assert (result.objective, result.incumbent_from) == (10, name)
+    assert result.termination is Termination.FAILED
+    assert "boom" in result.message
+
+
+def test_auto_keeps_one_limit_for_the_whole_call(liar, monkeypatch):
+    def idle(problem, request):
+        time.sleep(0.3)
+        return Answer(Termination.TIME_LIMIT)
+
+    left = []
+
+    def second(problem, request):
+        left.append(request.time_limit_s)
+        return Answer(Termination.TIME_LIMIT)
+
+    first, last = liar(idle), "last"
+    registry.register(registry.SolverRecord(last, lambda: _Scripted(second), ""))
+    try:
+        monkeypatch.setattr("hasa_opt.solving.solver._auto", lambda problem: [first, last])
+        solve(trap(), "auto", time_limit_s=1.0)
+        solve(trap(), first, fallback=last, time_limit_s=1.0)
+    finally:
+        registry.unregister(last)
+    assert left[0] <= 0.7
+    assert left[1] > 0.9  # a fallback that the caller names has a limit of its own
+
+
+class _Scripted:
+    def __init__(self, script):
+        self.solve = script
