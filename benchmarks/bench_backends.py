@@ -38,7 +38,9 @@ def cell(row: ComparisonRow) -> str:
     """CPU seconds of one backend on one problem, and how it ended."""
     if row.cpu_seconds is None:
         return "not run"
-    gap = "nothing held" if row.gap is None else f"gap {row.gap:.0e}"
+    gap = "none of its own"
+    if row.own_objective is not None and row.bound is not None:
+        gap = f"gap {(row.bound - row.own_objective) / abs(row.own_objective):.0e}"
     ended = "optimal" if row.termination == hasa.Termination.OPTIMAL else gap
     limit = ", limit" if row.termination == hasa.Termination.TIME_LIMIT else ""
     claim = ", DISPROVED" if row.claim_held is False else ""

@@ -29,7 +29,7 @@ def capability_table() -> str:
         Capability.TIME_LIMIT: "time limit",
         Capability.GAP: "stops at a gap",
         Capability.WARM_START: "warm start",
-        Capability.INTERRUPT: "Ctrl-C keeps the best",
+        Capability.PROGRESS: "tells what it finds",
         Capability.SLACK_BUDGET: "only budgets that cannot bind",
     }
     body = [

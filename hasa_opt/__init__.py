@@ -40,6 +40,7 @@ from hasa_opt.problem import (
     utility,
 )
 from hasa_opt.rules import scores
+from hasa_opt.solvers.incumbent import Progress
 from hasa_opt.solvers.registry import solvers
 from hasa_opt.solving import (
     Comparison,
@@ -78,6 +79,7 @@ __all__ = [
     "MinWidth",
     "Pilot",
     "Probe",
+    "Progress",
     "Quota",
     "Robust",
     "Sensitivity",

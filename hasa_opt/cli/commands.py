@@ -33,6 +33,7 @@ from hasa_opt.cli.options import (
     Widths,
     busy,
     print_json,
+    solving,
     split_numbers,
 )
 from hasa_opt.cli.study import flower, study
@@ -176,8 +177,15 @@ def allocate(
     """Give each client a width within the budget."""
     read, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
     _check_writable(output, clients)
-    with busy(f"solving {problem!r}"):
-        result = solve(problem, solver, time_limit_s=time_limit_s, gap=gap, fallback=fallback)
+    with solving(f"solving {problem!r}") as on_progress:
+        result = solve(
+            problem,
+            solver,
+            time_limit_s=time_limit_s,
+            gap=gap,
+            fallback=fallback,
+            on_progress=on_progress,
+        )
     chosen = result.widths
     if output is not None:
         _write_widths(output, read, chosen)
@@ -311,6 +319,7 @@ def _allocation_record(clients: Clients, result: Allocation) -> dict[str, Any]:
     return {
         "solver": result.solver,
         "termination": str(result.termination),
+        "incumbent_from": result.incumbent_from,
         "objective": result.objective,
         "bound": result.bound,
         "gap": result.gap,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 
 from hasa_opt import policies
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
+from hasa_opt.solvers.incumbent import Progress
 
 MENU = ",".join(map(str, policies.MENU))
 """Widths where none are given, as an option takes them."""
@@ -93,13 +95,30 @@ def busy(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def solving(what: str) -> Iterator[Callable[[Progress], None]]:
+    """Show on standard error how far a solve is; yields what its ``on_progress`` takes."""
+    with Console(stderr=True).status(what) as status:
+
+        def show(news: Progress) -> None:
+            known = "nothing found yet" if news.incumbent is None else f"best {news.incumbent:.7g}"
+            status.update(
+                f"{what}: {news.solver}: {known}, "
+                f"at most {news.bound:.7g}, gap {news.gap:.2g}; Ctrl-C keeps the best"
+            )
+
+        yield show
+
+
+@contextmanager
 def training_bar(console: Console) -> Iterator[dict[str, Any]]:
     """Show how far a study is; yields its callbacks ``on_progress`` (runs) and ``on_round``."""
     if not console.is_terminal:
         yield {"on_progress": lambda runs, of: console.print(f"training: {runs} of {of}")}
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TextColumn("rounds"), TimeElapsedColumn(), console=console) as progress:
+    with ProgressBar(
+        *columns, TextColumn("rounds"), TimeElapsedColumn(), console=console
+    ) as progress:
         bar = progress.add_task("training", total=None)
         yield {
             "on_progress": lambda runs, of: progress.update(

@@ -238,9 +238,11 @@ class Allocation(Shown):
         """Why the solver stopped and what the allocation is worth and spends, in one line."""
         if self.held is None:
             return f"{self.solver}: {self.termination}, no solution"
+        other = "" if self.own_objective is not None else self.incumbent_from
         return (
             f"{self.solver}: {self.termination}, objective {self.objective:.9g}, "
             f"gap {self.gap:.2g}, spends {self._spending_words}"
+            f"{other and f', found by {other}'}"
         )
 
     @property

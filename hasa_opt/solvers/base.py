@@ -98,7 +98,9 @@ class Request:
                 self.offer(self.tree.incumbent, "greedy")
             else:
                 self.offer(self.relaxation.incumbent, "greedy")
+                self.lower(self.relaxation.bound)
             if self.problem.rows and self.tree is None and self.dual is not None:
+                self.lower(self.dual.bound)
                 self.offer(repaired(self.problem, self.dual, self.deadline), "repair")
         return self.best.choice
 

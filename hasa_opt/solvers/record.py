@@ -33,8 +33,8 @@ class Capability(Flag):
     GAP = auto()
     """Stops early at a relative gap."""
     WARM_START = auto()
-    INTERRUPT = auto()
-    """Ctrl-C stops it with what it has."""
+    PROGRESS = auto()
+    """Hands over what it finds on its way, so that it is not lost whatever stops it."""
     SLACK_BUDGET = auto()
     """Takes no problem but those whose budget every allocation keeps."""
 

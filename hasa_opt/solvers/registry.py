@@ -60,7 +60,7 @@ _SOLVERS = (
         audited=False,
         requires=("numba",),
         install=pip("numba"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.INTERRUPT,
+        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
         alone=(Robust, Fairness("leximin")),
     ),
@@ -78,7 +78,7 @@ _SOLVERS = (
         "branch and cut of HiGHS: proven optimum, every limit",
         requires=("highspy",),
         install=pip("highspy"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.INTERRUPT,
+        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -105,7 +105,7 @@ _SOLVERS = (
         "CP-SAT of OR-tools: proven optimum in integers, every limit",
         requires=("ortools",),
         install=pip("ortools"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.INTERRUPT,
+        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -114,7 +114,7 @@ _SOLVERS = (
         "branch and cut of SCIP: proven optimum, every limit",
         requires=("pyscipopt",),
         install=pip("pyscipopt"),
-        capabilities=_STOPPED | Capability.WARM_START,
+        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(

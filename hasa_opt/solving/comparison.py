@@ -118,24 +118,26 @@ class Comparison(Shown):
         return [asdict(row) for row in self.rows]
 
     def table(self) -> Table:
-        """Rows as a rich table."""
+        """Rows as a rich table; who found what is shown where it was not the solver itself."""
+        given = any(row.own_objective != row.objective for row in self.rows)
         table = new_table(title="Backends on the same problem")
         for name in ("solver", "termination"):
             table.add_column(name, no_wrap=True)
-        for name in ("objective", "own", "bound", "gap", "CPU s"):
+        for name in ("objective", *["own"][:given], "bound", "gap", "CPU s"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("found by")
-        table.add_column("claim")
+        for name in ("claim", *["found by"][:given]):
+            table.add_column(name)
         for row in self.rows:
             numbers = (
                 _text(row.objective, ".7g"),
-                _text(row.own_objective, ".7g"),
+                *[_text(row.own_objective, ".7g")][:given],
                 _text(row.bound, ".7g"),
                 _text(row.gap, ".1e"),
                 _text(row.cpu_seconds, ".3f"),
             )
             claim = {None: "-", True: "held", False: "FALSE"}[row.claim_held]
-            table.add_row(row.solver, row.termination, *numbers, row.incumbent_from or "-", claim)
+            found_by = [row.incumbent_from or "-"][:given]
+            table.add_row(row.solver, row.termination, *numbers, claim, *found_by)
         return table
 
     def __rich__(self) -> RenderableType:

@@ -110,7 +110,7 @@ def solve(
         A hint that some backends use. An allocation is matched by the names of the clients, and
         by width or the name of the option. Integers are indices into the menu, by row.
     on_progress : callable, optional
-        Called with a :class:`~hasa_opt.solvers.incumbent.Progress` whenever a better allocation
+        Called with a :class:`hasa_opt.Progress` whenever a better allocation
         or bound is known: by most backends on the way, by all at their end. Where it returns
         True, the solve stops with the best that is known; what it raises is raised.
     **options : Any
