@@ -208,11 +208,17 @@ def test_compare_shows_a_verdict(run, clients: Path) -> None:
     assert [row["solver"] for row in chosen["rows"]] == ["highs"]
 
 
+def test_without_an_allocation_the_command_fails(run, clients: Path, monkeypatch) -> None:
+    monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", -1e-9)
+    ran = run("allocate", clients, "--solver", "pulp", "--time-limit-s", "0")
+    assert ran.code == 1
+    assert "no allocation" in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("allocate", "CLIENTS", "--budget", "0.1"), 1, "raise the budget to at least 0.2"),
-        (("allocate", "CLIENTS", "--solver", "pulp", "--time-limit-s", "0"), 1, "no allocation"),
         (("allocate", "CLIENTS", "--solver", "magic"), 2, "solver 'magic' is not known"),
         (("allocate", "CLIENTS", "--widths", "a,b"), 2, "--widths 'a,b'"),
         (
