@@ -136,6 +136,19 @@ def test_auto_keeps_one_limit_for_the_whole_call(liar, monkeypatch):
     assert left[1] > 0.9  # a fallback that the caller names has a limit of its own
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("limit_s", [0.5, 2, 10])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_solver_ends_below_greedy(seed, limit_s):
+    problem = several_budgets(seed, n_clients=400, n_options=10, n_resources=10)
+    least = solve(problem, "greedy", time_limit_s=limit_s)
+    for solver in ("auto", "highs", "scip", "cpsat", "pulp"):
+        result = solve(problem, solver, time_limit_s=limit_s)
+        assert result.has_solution
+        assert result.objective >= least.objective
+        assert result.seconds < limit_s + 1
+
+
 class _Scripted:
     def __init__(self, script):
         self.solve = script
