@@ -119,24 +119,26 @@ class Request:
         """Hand over an upper bound that was proven on the way."""
         self.best.lower(bound)
 
-    def linear_model(self) -> LinearModel:
+    def linear_model(self, **more: float) -> LinearModel:
         """Translate the problem, without columns that no optimum needs.
 
         So a prohibitive utility, too, does not set the scale of the model.
 
+        Parameters
+        ----------
+        **more : float
+            ``largest``, if the solver tells whole numbers apart up to another coefficient than
+            :meth:`LinearModel.of` takes for granted.
+
         Raises
         ------
-        PrecisionError
-            If the integer costs exceed what floating-point solvers tell apart.
         OutOfTime
             If the deadline passes before the model is there.
         """
         kept = None
         if self.dual is not None and self.known is not None:
             kept = promising(self.problem, self.dual, self.known)
-        model = LinearModel.of(self.problem, kept)
-        model.check_precision()
-        return model
+        return LinearModel.of(self.problem, kept, **more)
 
     @cached_property
     def absolute_gap(self) -> float:

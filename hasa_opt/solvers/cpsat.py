@@ -30,8 +30,12 @@ TERMINATIONS = Registry(
 )
 """Native status to termination; every other status is FAILED."""
 
-_LARGEST_OBJECTIVE = 2.0**53
-"""Above this a float, as CP-SAT reports its bound, does not hold every whole number."""
+_EXACT = 2.0**53
+"""Above this a float does not hold every whole number."""
+_LARGEST_SUM = 2.0**60
+"""Of a row over all clients: twice of it, for a robust limit, stays within what CP-SAT takes."""
+_LARGEST_OBJECTIVE = _EXACT
+"""CP-SAT reports its bound as a float."""
 _LARGEST_LIMIT = 2.0**61
 """Stands for infinity: CP-SAT refuses limits whose sums may leave the range of int64."""
 _LAST_WORD_S = 0.1
@@ -52,7 +56,8 @@ class CpSatBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; Ctrl-C ends with the incumbent."""
-        model = request.linear_model()
+        largest = min(_EXACT, _LARGEST_SUM / len(problem))
+        model = request.linear_model(largest=largest)
         values, scale, rounding = _whole_objective(model)
         options = {
             "num_workers": 1,
@@ -109,7 +114,7 @@ def _program(model: LinearModel, values: IntArray, request: Request) -> Program:
     start = request.start
     return Program(
         objective=values,
-        column_upper=np.minimum(model.column_upper, model.largest).astype(np.int64),
+        column_upper=np.where(model.integral, model.column_upper, model.largest).astype(np.int64),
         starts=matrix.indptr,
         columns=matrix.indices,
         values=matrix.data.astype(np.int64),

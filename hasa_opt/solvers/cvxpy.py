@@ -49,8 +49,7 @@ class CvxpyBackend:
         model = request.linear_model()
         n_choices = model.client.size
         chosen = cp.Variable(n_choices, boolean=True)
-        further = model.objective.size - n_choices
-        x = cp.hstack([chosen, cp.Variable(further, nonneg=True)]) if further else chosen
+        x = _columns(model, chosen)
         program = cp.Problem(cp.Maximize(model.objective[:n_choices] @ chosen), _rows(model, x))
         gap = request.absolute_gap / model.scale
         options = {"mip_rel_gap": 0.0, "mip_abs_gap": gap, **request.options}
@@ -67,6 +66,17 @@ class CvxpyBackend:
         except ValueError as error:
             raise InputError(f"CVXPY's HiGHS refuses an option: {error}") from error
         return _answer(program, x, model, gap, request.time_limit_s is not None)
+
+
+def _columns(model: LinearModel, chosen: cp.Variable) -> cp.Expression:
+    """The choices, what belongs to robust limits, and carries; the latter are whole numbers."""
+    further = model.integral[model.client.size :]
+    parts = [chosen]
+    if not further.all():
+        parts.append(cp.Variable(np.count_nonzero(~further), nonneg=True))
+    if further.any():
+        parts.append(cp.Variable(np.count_nonzero(further), integer=True, nonneg=True))
+    return cp.hstack(parts) if len(parts) > 1 else chosen
 
 
 def _solved(program: cp.Problem, options: dict[str, Any]) -> tuple[Any, ...]:

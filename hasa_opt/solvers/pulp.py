@@ -117,10 +117,9 @@ def _program(
 ) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
     program = pulp.LpProblem("allocation", pulp.LpMaximize)
     columns = []
-    for column, whole in enumerate(model.integral.tolist()):
+    for column, kind in enumerate(model.kinds("Binary", "Integer", "Continuous")):
         if column % _BLOCK == 0:
             deadline.check()
-        kind = "Binary" if whole else "Continuous"
         columns.append(program.add_variable(f"x{column}", cat=kind, lowBound=0))
     program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
     matrix = model.matrix

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import pyscipopt
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt._utils.registry import Registry
-from hasa_opt.errors import InputError, PrecisionError
+from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
@@ -42,7 +44,7 @@ class ScipBackend:
     """Branch and cut of SCIP.
 
     Its tolerances are relative to the size of a row: near 10^9 it takes an allocation that is
-    one unit over the budget for one within, so that such costs are refused.
+    one unit over the budget for one within, so that rows of such costs are written in digits.
 
     Keyword options of :func:`hasa_opt.solve` are SCIP's own, whose names have slashes:
     ``solve(problem, "scip", **{"limits/nodes": 100})``.
@@ -50,18 +52,13 @@ class ScipBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut, in one thread."""
-        model = request.linear_model()
-        if model.largest > _LARGEST_COEFFICIENT:
-            raise PrecisionError(
-                f"costs differ by up to {model.largest:.3g} units, but SCIP tells integers apart "
-                f"up to {_LARGEST_COEFFICIENT:.0g}: use a coarser unit of cost, or solver='cpsat'"
-            )
+        model = request.linear_model(largest=_LARGEST_COEFFICIENT)
         solver = pyscipopt.Model()
         solver.hideOutput()
         columns = _pass_model(solver, model, request.deadline)
         _set_options(solver, request, model)
         if request.start is not None:
-            complete = model.integral.all()
+            complete = model.objective.size == model.client.size
             start = solver.createSol() if complete else solver.createPartialSol()
             for column, value in zip(columns, model.columns(request.start), strict=False):
                 solver.setSolVal(start, column, value)
@@ -128,9 +125,11 @@ def _pass_model(
 ) -> list[pyscipopt.Variable]:
     matrix = model.matrix
     columns = []
-    for whole, value in zip(model.integral.tolist(), model.objective.tolist(), strict=True):
+    for kind, most, value in zip(
+        model.kinds("B", "I", "C"), model.column_upper.tolist(), model.objective.tolist(), strict=True
+    ):
         deadline.check()
-        columns.append(solver.addVar(vtype="B" if whole else "C", obj=value))
+        columns.append(solver.addVar(vtype=kind, ub=most if most < inf else None, obj=value))
     solver.setMaximize()
     for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):
         deadline.check()

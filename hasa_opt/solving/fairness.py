@@ -241,7 +241,7 @@ class _Stages:
 
         model = LinearModel.of(problem)
         point = integer_program(model, time_limit_s=self._deadline.remaining_s)
-        if point.infeasible and model.precise:
+        if point.infeasible:
             return None
         if point.x is not None and problem.evaluate(model.choice(point.x)).feasible:
             self._notes.append(f"{self._name} claims infeasible, but an allocation exists")

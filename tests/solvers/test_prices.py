@@ -133,9 +133,8 @@ def sited() -> list[tuple[AllocationProblem, float | None, float | None]]:
     for seed in range(500):
         problem = limited_problem("sites", 20_000 + seed)
         best, value = relaxed(problem), None
-        model = LinearModel.of(problem)
-        if best is not None and (model.divisors == 1).all():  # else its limits are rounded
-            vertex = linear_program(model)
+        if best is not None:
+            vertex = linear_program(LinearModel.relaxation(problem))
             assert vertex is not None
             value = vertex.value
         found.append((problem, best, value))
@@ -183,7 +182,7 @@ def test_deep_trees() -> None:
             cost=hasa.cost.table(costs),
             constraints=[SiteBudgets(tree, limits)],
         )
-        own, vertex = SiteTree.of(problem), linear_program(LinearModel.of(problem))
+        own, vertex = SiteTree.of(problem), linear_program(LinearModel.relaxation(problem))
         assert own is not None
         assert own.feasible == (vertex is not None)
         if vertex is not None:

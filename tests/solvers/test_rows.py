@@ -17,7 +17,6 @@ from support.limited_problems import KINDS, limited_problem, optimum, tolerance
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Budget, Coverage, Quota, SiteBudgets
 from hasa_opt._utils.deadline import OutOfTime
-from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
@@ -301,21 +300,3 @@ def test_a_search_over_few_columns_finds_what_repair_does_not(
     assert choice is not None
     gap = request.dual.bound - problem.evaluate(choice).objective
     assert 0 <= gap <= 0.01 * problem.span
-
-
-def test_coarse_limits_admit_nothing_else() -> None:
-    from hasa_opt.solvers.bounds.repair import coarsened
-
-    for seed in range(30):
-        rng = np.random.default_rng(seed)
-        costs, more = rng.integers(0, 2**50, (2, 5, 3))
-        problem = built(costs, rng.random((5, 3)), 2**52, [Budget(more, 2**52),
-                        Coverage({1.0: 0.4})])  # fmt: skip
-        assert LinearModel.of(coarsened(problem)).precise
-        for choice in rng.integers(0, 3, (20, 5)):
-            met = [row.total(choice) for row in problem.limits[:2]]
-            short = built(costs, problem.utilities, met[0] - 1, [Budget(more, met[1])])
-            assert not coarsened(short).evaluate(choice).feasible
-            room = [total + 2**20 for total in met]
-            loose = built(costs, problem.utilities, room[0], [Budget(more, room[1])])
-            assert coarsened(loose).evaluate(choice).feasible

@@ -113,7 +113,7 @@ def test_pulps_optimal_that_is_a_time_limit_is_not_believed(monkeypatch):
 
     monkeypatch.setattr(pulp.LpProblem, "solve", cut_off)
     monkeypatch.setattr(
-        LinearModel, "of", classmethod(lambda cls, problem, request=None: _whole(problem))
+        LinearModel, "of", classmethod(lambda cls, problem, kept=None: _whole(problem))
     )
     result = solve(trap(), "pulp", time_limit_s=5)
     assert "Optimal" in result.message

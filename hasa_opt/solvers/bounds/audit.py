@@ -243,8 +243,6 @@ def _better_under_constraints(
     if np.count_nonzero(problem.admissible) > _MILP_COLUMNS:
         return None
     model = LinearModel.of(problem)
-    if not model.precise:
-        return None
     program = partial(integer_program, model, time_limit_s=min(_SECONDS, deadline.remaining_s))
     try:
         found = deadline.wait_for(program)

@@ -125,7 +125,7 @@ def best_prices(
 
 
 def _direct(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
-    model = LinearModel.of(problem)
+    model = LinearModel.relaxation(problem)
     vertex = linear_program(model, time_limit_s=deadline.remaining_s)
     return None if vertex is None else _of_vertex(problem, model, vertex)
 
@@ -178,7 +178,7 @@ def _exposure(
 def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
     """Prices of many clients: a sample's first, then moved within boxes until they are best."""
     sample = _sample(problem)
-    model = LinearModel.of(sample)
+    model = LinearModel.relaxation(sample)
     wide = _box(sample, np.zeros(len(sample.limits)), _FAR)
     vertex = linear_program(model, wide, time_limit_s=deadline.remaining_s)
     if vertex is None:
@@ -193,7 +193,7 @@ def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
         if deadline.remaining_s == 0:
             break
         box = _box(problem, best.prices.limits, reach)
-        model = LinearModel.of(problem, kept)
+        model = LinearModel.relaxation(problem, kept)
         try:
             vertex = linear_program(model, box, time_limit_s=deadline.remaining_s)
         except Unsolved:

@@ -194,7 +194,7 @@ def linear_program(
     *,
     time_limit_s: float = inf,
 ) -> Vertex | None:
-    """Solve the linear relaxation of a model; None if it is infeasible.
+    """Solve a model made by :meth:`LinearModel.relaxation`; None if it is infeasible.
 
     With a box ``(lowest, highest)`` of prices, ``(n_limits,)`` each, a limit may be broken at its
     highest price and what is left of it is sold at the lowest (Marsten, Hogan and Blankenship,
@@ -243,26 +243,25 @@ def least_excess(
 
     Limits that are neither are left out. Each excess counts relative to its limit.
     """
-    n_columns, n_soft = model.objective.size, len(soft)
-    first = model.limits.start
-    limits = np.array([*hard, *soft], dtype=np.int64) + first
-    linking = np.arange(model.limits.stop, model.lower.size)
-    rows = np.concatenate([np.arange(first), limits, linking])
-    eased = np.arange(n_soft) + first + len(hard)
+    rows = np.flatnonzero(np.isin(model.owner, [-1, *hard, *soft]))
+    owner, unit = model.owner[rows], model.unit[rows]
     lower, upper = model.lower[rows], model.upper[rows]
+    eased = np.flatnonzero(np.isin(owner, soft))
+    n_columns, n_eased = model.objective.size, eased.size
     below = np.isfinite(lower[eased])
     relief = sp.csr_array(
-        (np.where(below, 1.0, -1.0), (eased, np.arange(n_soft))), shape=(rows.size, n_soft)
+        (np.where(below, 1.0, -1.0), (eased, np.arange(n_eased))), shape=(rows.size, n_eased)
     )
-    bound = np.where(below, lower[eased], upper[eased])
-    weights = 1.0 / np.maximum(1.0, np.abs(bound))
+    bound = unit[eased] * np.where(below, lower[eased], upper[eased])
+    size = np.bincount(owner[eased], bound, minlength=model.divisors.size)[owner[eased]]
+    weights = unit[eased] / np.maximum(1.0, np.abs(size))
     return maximise(
         np.concatenate([np.zeros(n_columns), -weights / weights.max(initial=1e-300)]),
         sp.csr_array(sp.hstack([model.matrix[rows], relief])),
         lower,
         upper,
-        np.concatenate([model.column_upper, np.full(n_soft, inf)]),
-        np.concatenate([model.integral, np.ones(n_soft, dtype=bool)]),
+        np.concatenate([model.column_upper, np.full(n_eased, inf)]),
+        np.concatenate([model.integral, np.ones(n_eased, dtype=bool)]),
         mip_rel_gap=0.0,
         time_limit=time_limit_s,
     )

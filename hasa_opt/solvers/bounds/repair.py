@@ -8,7 +8,7 @@ broken (pairwise exchange; Kellerer, Pferschy and Pisinger, Knapsack Problems, 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,37 +22,7 @@ from hasa_opt.solvers.bounds.dual import Dual, nearest
 from hasa_opt.solvers.bounds.feasibility import impossible
 from hasa_opt.solvers.bounds.programs import integer_program
 
-__all__ = ["coarsened", "repaired", "searched"]
-
-
-_BITS = 34
-"""Of coarse costs: differences stay below 1e11, which floating-point solvers tell apart."""
-
-
-def coarsened(problem: AllocationProblem) -> AllocationProblem:
-    """The problem in integers of at most 34 bits; what it admits, the original admits."""
-    budget, *rows = (_rounded(problem, row) for row in problem.limits)
-    assert budget.upper is not None
-    return replace(
-        problem, costs=budget.coefficients, limit=budget.upper, rows=tuple(rows), constraints=()
-    )
-
-
-def _rounded(problem: AllocationProblem, row: Row) -> Row:
-    """A row less its smallest coefficients, divided by a power of two against its limits."""
-    least = row.least(problem.admissible)
-    extra = np.where(problem.admissible[row.at], row.coefficients - least[:, None], 0)
-    shift = max(0, int(extra.max(initial=0)).bit_length() - _BITS)
-    up = row.upper is not None
-    lower, upper = (
-        None if bound is None else bound - int(least.sum()) for bound in (row.lower, row.upper)
-    )
-    return replace(
-        row,
-        coefficients=-(-extra >> shift) if up else extra >> shift,
-        lower=None if lower is None else -(-lower >> shift),
-        upper=None if upper is None else upper >> shift,
-    )
+__all__ = ["repaired", "searched"]
 
 
 _CLIENTS = 1_000
@@ -121,14 +91,11 @@ def searched(
         kept = nearest(dual.regret, _SEARCH_COLUMNS)
         kept[np.arange(len(problem)), dual.start] = True
     model = LinearModel.of(problem, kept)
-    coarse = not model.precise
-    if coarse:
-        model = LinearModel.of(coarsened(problem), kept)
     found = integer_program(model, time_limit_s=deadline.remaining_s, gap=_SEARCH_GAP)
     choice = None if found.x is None else model.choice(found.x)
     if choice is not None and problem.evaluate(choice).feasible:
         return choice, Termination.GAP_REACHED
-    if found.infeasible and not partial and not coarse:
+    if found.infeasible and not partial:
         return None, Termination.INFEASIBLE
     return None, Termination.TIME_LIMIT if deadline.remaining_s == 0 else Termination.FAILED
 

@@ -79,8 +79,6 @@ def _proven(request: Request, dual: Dual, choice: IntArray) -> IntArray | None:
     if kept[kept.sum(axis=1) > 1].sum() > _PROOF_COLUMNS:
         return None
     model = LinearModel.of(problem, kept)
-    if not model.precise:
-        return None
     left = request.deadline.remaining_s
     found = integer_program(model, time_limit_s=left, node_limit=_PROOF_NODES)
     if not found.optimal or found.x is None:
