@@ -139,7 +139,7 @@ class _RobustRun:
         gap = max(bound - self._objective, 0.0)
         if gap <= self._rounding:
             gap, self.ended = 0.0, Termination.OPTIMAL
-        elif gap <= self._request.gap * abs(bound):
+        elif gap <= self._request.gap * abs(self._objective):
             self.ended = Termination.GAP_REACHED
         native = f"exact: {self.ended}, gap {gap:.3g}, {self._open.size} thresholds"
         return Answer(self.ended, self._choice, self._objective, self._objective + gap, native)

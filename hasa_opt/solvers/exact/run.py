@@ -95,7 +95,7 @@ class Run:
         self._base: Base | None = None
         self._choice: IntArray | None = None
         self._loss = self._least = self._excess = 0.0
-        self._top = self._base_objective = self._rounding = self._precision = 0.0
+        self._top = self._base_objective = self._rounding = 0.0
         self._charges: IntArray | None = None
         self._toll = 0
         self._counted = depth > 0
@@ -120,7 +120,6 @@ class Run:
         self._loss = base.price * base.slack
         self._top = self._base_objective + self._loss
         self._rounding = _ROUNDING * (size + self._loss)
-        self._precision = max(self._rounding, self._request.gap * abs(self._top))
         self._consider(start)
         if self._top - self._loss <= floor:
             self._loss, self._choice = max(self._top - floor, 0.0), None
@@ -248,7 +247,7 @@ class Run:
         child._charges, child._toll = unit * part.weights, abs(unit)
         child._top, child._choice = part.top, part.base.choice
         child._loss = max(part.top - (self._top - self._loss), 0.0)
-        child._rounding, child._precision = self._rounding, self._precision
+        child._rounding = self._rounding
         return child
 
     def _follow(self, child: Run) -> None:
@@ -286,6 +285,16 @@ class Run:
         assert self._base is not None
         bound = self._top - self._least + self._excess
         return Part(self._choice, self._top, bound, self._base.price, self._rounding)
+
+    @property
+    def _precision(self) -> float:
+        """Gap that may be left: as asked for, whatever the objective turns out to be.
+
+        It ends between that in hand and the bound, so that the smaller of the two counts.
+        """
+        ends = (self._top - self._loss, self._top - self._least)
+        least = min(map(abs, ends)) if ends[0] * ends[1] > 0 else 0.0
+        return max(self._rounding, self._request.gap * least)
 
     @property
     def _enough(self) -> float:
