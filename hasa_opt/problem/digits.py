@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from hasa_opt._utils.checks import IntArray
 
 __all__ = ["Place", "in_digits"]
@@ -30,8 +28,6 @@ class Place:
     ----------
     values : (n_values,) int64
     lower, upper : int or None
-    unit : int
-        What one unit of this place counts in the row.
     base : int
         What the next carry counts here; 0 at the highest place, which has none.
     """
@@ -39,7 +35,6 @@ class Place:
     values: IntArray
     lower: int | None
     upper: int | None
-    unit: int
     base: int
 
 
@@ -58,30 +53,26 @@ def in_digits(values: IntArray, lower: int | None, upper: int | None) -> Iterato
     list of Place
         Every place but the lowest takes the carry of the one before it.
     """
-    bits = int(values.max(initial=0)).bit_length()
-    n_places = max(1, -(-bits // _BITS))
+    bits = max(1, int(values.max(initial=0)).bit_length())
+    n_places = -(-bits // _BITS)
     shift = -(-bits // n_places)
     shifts = range(0, n_places * shift, shift)
-    digits = [values >> at for at in shifts]
     base = 1 << shift
-    for at in range(n_places - 1):
-        digits[at] = digits[at] & (base - 1)
+    digits = [(values >> at) & (base - 1) for at in shifts]
     bases = [base] * (n_places - 1) + [0]
     if upper is not None:
         limits = _split(upper, shifts, base)
         yield [
-            Place(own, None, limit, 1 << at, carry)
-            for own, limit, at, carry in zip(digits, limits, shifts, bases, strict=True)
+            Place(own, None, limit, carry)
+            for own, limit, carry in zip(digits, limits, bases, strict=True)
         ]
     if lower is not None:
         # What is missing may be borrowed, a carry of -1: here carries count from there.
         limits = _split(lower, shifts, base)
         borrowed = [(at > 0) - carry for at, carry in zip(shifts, bases, strict=True)]
         yield [
-            Place(own, limit + more, None, 1 << at, carry)
-            for own, limit, more, at, carry in zip(
-                digits, limits, borrowed, shifts, bases, strict=True
-            )
+            Place(own, limit + more, None, carry)
+            for own, limit, more, carry in zip(digits, limits, borrowed, bases, strict=True)
         ]
 
 

@@ -29,6 +29,8 @@ _SPAN = 1000.0
 
 _LARGEST_COEFFICIENT = 1e11
 """The sum of a thousand such coefficients is off by 0.02 in float64: one unit still shows."""
+_LARGEST_ROBUST = 1e8
+"""A tenth of where HiGHS was seen to miss the optimum: thresholds and excesses are as large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +65,8 @@ class LinearModel:
         What each limit's row was divided by.
     owner : (n_rows,) int64
         The limit that a row states, or one of its places; -1 for none.
-    unit : (n_rows,) float64
-        What one unit of a row counts in its limit, divided: 1 but for higher places.
+    carries : (n_rows,) bool
+        True for all places of a row in digits but the highest.
     scale, offset : float
         ``utility = scale * (objective @ x) + offset``.
     """
@@ -81,7 +83,7 @@ class LinearModel:
     n_open: int
     divisors: FloatArray
     owner: IntArray
-    unit: FloatArray
+    carries: BoolArray
     scale: float
     offset: float
 
@@ -92,6 +94,7 @@ class LinearModel:
         kept: BoolArray | None = None,
         *,
         largest: float = _LARGEST_COEFFICIENT,
+        largest_robust: float = _LARGEST_ROBUST,
     ) -> LinearModel:
         """Translate a problem for branch and bound.
 
@@ -104,10 +107,11 @@ class LinearModel:
         problem : AllocationProblem
         kept : (n_clients, n_widths) bool, optional
             The widths that get a column. Default: all that are admissible.
-        largest : float
-            Up to which coefficient the solver tells whole numbers apart.
+        largest, largest_robust : float
+            Up to which coefficient of a row, and of a robust limit, the solver tells whole numbers
+            apart.
         """
-        return cls._of(problem, kept, largest)
+        return cls._of(problem, kept, (largest, largest_robust))
 
     @classmethod
     def relaxation(cls, problem: AllocationProblem, kept: BoolArray | None = None) -> LinearModel:
@@ -116,7 +120,10 @@ class LinearModel:
 
     @classmethod
     def _of(
-        cls, problem: AllocationProblem, kept: BoolArray | None, largest: float | None
+        cls,
+        problem: AllocationProblem,
+        kept: BoolArray | None,
+        largest: tuple[float, float] | None,
     ) -> LinearModel:
         kept = problem.admissible if kept is None else kept
         base = np.where(kept, problem.utilities, -inf).argmax(axis=1)
@@ -146,7 +153,7 @@ class LinearModel:
             n_open=opened.size,
             divisors=np.array([float(limit.divisor) for limit in limits]),
             owner=rows.owner,
-            unit=rows.unit,
+            carries=rows.carries,
             scale=scale,
             offset=float(best.sum()),
         )

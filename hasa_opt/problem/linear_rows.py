@@ -66,7 +66,9 @@ class Limit:
 
     def exceeds(self, largest: float) -> int:
         """By how many bits its numbers are too large; 0 if they are not."""
-        highest = max(own.max(initial=0) for own in (self.values, self.deviation) if own is not None)
+        highest = max(
+            own.max(initial=0) for own in (self.values, self.deviation) if own is not None
+        )
         over = max(int(highest) / largest, self.most / _EXACT)
         return max(0, int(np.ceil(np.log2(over)))) if over else 0
 
@@ -159,7 +161,7 @@ class _Block(NamedTuple):
     lower: FloatArray
     upper: FloatArray
     owner: int = -1
-    unit: int = 1
+    carries: bool = False
 
     @classmethod
     def single(
@@ -167,7 +169,7 @@ class _Block(NamedTuple):
         entries: Sequence[tuple[IntArray, IntArray]],
         ends: tuple[float | None, float | None],
         owner: int,
-        unit: int = 1,
+        carries: bool = False,
     ) -> _Block:
         """One row, from values and their columns."""
         values, columns = (np.concatenate(part) for part in zip(*entries, strict=True))
@@ -179,7 +181,7 @@ class _Block(NamedTuple):
             np.array([-inf if lower is None else float(lower)]),
             np.array([inf if upper is None else float(upper)]),
             owner,
-            unit,
+            carries,
         )
 
 
@@ -189,14 +191,17 @@ class Rows:
     Attributes
     ----------
     matrix : (n_rows, n_columns) CSR
-    lower, upper, unit : (n_rows,) float64
+    lower, upper : (n_rows,) float64
     owner : (n_rows,) int64
+    carries : (n_rows,) bool
     column_upper : (n_columns,) float64
     integral : (n_columns,) bool
         All as in :class:`~hasa_opt.problem.linear.LinearModel`.
     """
 
-    def __init__(self, columns: Columns, limits: Sequence[Limit], largest: float | None) -> None:
+    def __init__(
+        self, columns: Columns, limits: Sequence[Limit], largest: tuple[float, float] | None
+    ) -> None:
         n_choices, self._n_open = columns.at.size, columns.opened.size
         self._at, self._n_columns = columns.at, n_choices
         self._column_upper = [np.ones(n_choices)]
@@ -207,7 +212,7 @@ class Rows:
         robust = [at for at, limit in enumerate(limits) if limit.deviation is not None]
         further = {at: self._new(1 + self._n_open, inf) for at in robust}
         for at, limit in enumerate(limits):
-            over = 0 if largest is None else limit.exceeds(largest)
+            over = 0 if largest is None else limit.exceeds(largest[at in further])
             if over and at not in further:
                 self._in_digits(at, limit)
                 continue
@@ -230,7 +235,7 @@ class Rows:
         self.lower = np.concatenate([block.lower for block in blocks])
         self.upper = np.concatenate([block.upper for block in blocks])
         self.owner = np.repeat([block.owner for block in blocks], sizes)
-        self.unit = np.repeat([float(block.unit) for block in blocks], sizes)
+        self.carries: BoolArray = np.repeat([block.carries for block in blocks], sizes)
         self.column_upper = np.concatenate(self._column_upper)
         self.integral: BoolArray = np.concatenate(self._integral)
 
@@ -269,4 +274,4 @@ class Rows:
                     entries.append((np.array([-place.base]), carry))
                     carried = [(np.array([1]), carry)]
                 ends = place.lower, place.upper
-                self._first.append(_Block.single(entries, ends, at, place.unit))
+                self._first.append(_Block.single(entries, ends, at, place.base > 0))

@@ -127,8 +127,8 @@ class Request:
         Parameters
         ----------
         **more : float
-            ``largest``, if the solver tells whole numbers apart up to another coefficient than
-            :meth:`LinearModel.of` takes for granted.
+            ``largest`` and ``largest_robust`` of :meth:`LinearModel.of`, if the solver tells
+            whole numbers apart up to other coefficients.
 
         Raises
         ------

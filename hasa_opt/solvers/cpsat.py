@@ -57,7 +57,7 @@ class CpSatBackend:
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; Ctrl-C ends with the incumbent."""
         largest = min(_EXACT, _LARGEST_SUM / len(problem))
-        model = request.linear_model(largest=largest)
+        model = request.linear_model(largest=largest, largest_robust=largest)
         values, scale, rounding = _whole_objective(model)
         options = {
             "num_workers": 1,

@@ -126,7 +126,10 @@ def _pass_model(
     matrix = model.matrix
     columns = []
     for kind, most, value in zip(
-        model.kinds("B", "I", "C"), model.column_upper.tolist(), model.objective.tolist(), strict=True
+        model.kinds("B", "I", "C"),
+        model.column_upper.tolist(),
+        model.objective.tolist(),
+        strict=True,
     ):
         deadline.check()
         columns.append(solver.addVar(vtype=kind, ub=most if most < inf else None, obj=value))

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from hasa_opt._utils.checks import IntArray, listed
-from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt._utils.rational import INT64_ROOM, decimal_above
 from hasa_opt.errors import HasaError
 from hasa_opt.problem.limits import RobustRow, Row
@@ -27,6 +27,8 @@ __all__ = ["Conflict", "explain_infeasible"]
 
 _FEW, _MANY = 300, 20_000
 """Admissible widths up to which branch and bound explains best, and those up to which it can."""
+_PATIENCE_S = 2.0
+"""In which the cheapest change is looked for; then the best one found is named."""
 _NAMED = 3
 """Clients that a limit is shown with by name."""
 
@@ -178,12 +180,15 @@ def _integer_conflict(
 ) -> Conflict | None:
     """Conflict among limits by branch and bound, if there is one."""
     model = LinearModel.of(problem)
-    if _least_excess(problem, model, limits, None, deadline) is not None:
+    choice = _relaxed(model, limits, [], deadline)
+    if choice is not None:
+        if any(_excesses(problem, limits, choice).values()):
+            raise HasaError("the infeasibility could not be explained within rounding")
         return None
     conflict = limits
     for limit in limits:
         rest = [other for other in conflict if other != limit]
-        if _least_excess(problem, model, rest, None, deadline) is None:
+        if _relaxed(model, rest, [], deadline) is None:
             conflict = rest
     remedies = []
     for limit in conflict:
@@ -239,16 +244,17 @@ def _least_excess(
     problem: AllocationProblem,
     model: LinearModel,
     hard: list[int],
-    soft: int | None,
+    soft: int,
     deadline: Deadline,
 ) -> int | None:
-    """Least excess over the soft limit while the hard ones hold; None if they cannot hold."""
-    choice = _relaxed(model, hard, [] if soft is None else [soft], deadline)
-    if choice is None:
+    """Least excess over the soft limit while the hard ones hold; None if none is found.
+
+    A robust limit of large numbers is rounded, so that it may turn out not to hold.
+    """
+    choice = _relaxed(model, hard, [soft], deadline)
+    if choice is None or any(_excesses(problem, hard, choice).values()):
         return None
-    if any(problem.limits[limit].excess(choice) for limit in hard):
-        raise HasaError("the infeasibility could not be explained within rounding")
-    return 0 if soft is None else problem.limits[soft].excess(choice)
+    return problem.limits[soft].excess(choice)
 
 
 def _joint_remedy(
@@ -284,14 +290,18 @@ def _relaxed(
 ) -> IntArray | None:
     """Allocation within the hard limits of least total excess over the soft ones, or None."""
     deadline.check()
-    found = least_excess(model, hard, soft, time_limit_s=deadline.remaining_s)
+    patience = deadline.remaining_s
+    if soft:
+        patience = min(patience / 2, _PATIENCE_S)
+    found = least_excess(model, hard, soft, time_limit_s=patience)
     if found.infeasible:
         return None
-    if not found.optimal and deadline.remaining_s == 0:
-        raise OutOfTime
-    if found.x is None:
-        raise HasaError(f"the infeasibility could not be explained: HiGHS ends {found.status}")
-    return model.choice(found.x)
+    if found.x is not None:
+        return model.choice(found.x)
+    deadline.check()
+    if soft:
+        return None
+    raise HasaError(f"the infeasibility could not be explained: HiGHS ends {found.status}")
 
 
 def _remedy(problem: AllocationProblem, limit: Row, excess: int) -> str:

@@ -36,6 +36,9 @@ __all__ = [
 _BITS = 20
 """Rows of more than twice as many bits are scaled down to so many."""
 
+_EXCESS_GAP = 1e-4
+"""Share of a limit within which its excess is the least: remedies are shown in four digits."""
+
 
 class Unsolved(Exception):
     """HiGHS ended with neither an optimum nor a proof that there is none."""
@@ -244,24 +247,24 @@ def least_excess(
     Limits that are neither are left out. Each excess counts relative to its limit.
     """
     rows = np.flatnonzero(np.isin(model.owner, [-1, *hard, *soft]))
-    owner, unit = model.owner[rows], model.unit[rows]
     lower, upper = model.lower[rows], model.upper[rows]
-    eased = np.flatnonzero(np.isin(owner, soft))
+    eased = np.flatnonzero(np.isin(model.owner[rows], soft) & ~model.carries[rows])
     n_columns, n_eased = model.objective.size, eased.size
     below = np.isfinite(lower[eased])
     relief = sp.csr_array(
         (np.where(below, 1.0, -1.0), (eased, np.arange(n_eased))), shape=(rows.size, n_eased)
     )
-    bound = unit[eased] * np.where(below, lower[eased], upper[eased])
-    size = np.bincount(owner[eased], bound, minlength=model.divisors.size)[owner[eased]]
-    weights = unit[eased] / np.maximum(1.0, np.abs(size))
+    bound = np.where(below, lower[eased], upper[eased])
+    weights = 1.0 / np.maximum(1.0, np.abs(bound))
+    unit = weights.max(initial=1e-300)
     return maximise(
-        np.concatenate([np.zeros(n_columns), -weights / weights.max(initial=1e-300)]),
+        np.concatenate([np.zeros(n_columns), -weights / unit]),
         sp.csr_array(sp.hstack([model.matrix[rows], relief])),
         lower,
         upper,
         np.concatenate([model.column_upper, np.full(n_eased, inf)]),
-        np.concatenate([model.integral, np.ones(n_eased, dtype=bool)]),
+        np.concatenate([model.integral, np.zeros(n_eased, dtype=bool)]),
         mip_rel_gap=0.0,
+        mip_abs_gap=_EXCESS_GAP / unit,
         time_limit=time_limit_s,
     )
