@@ -24,6 +24,7 @@ __all__ = [
     "rational",
     "refuse_overflow",
     "widest_within",
+    "written",
 ]
 
 INT64_ROOM = 2**62
@@ -60,6 +61,18 @@ def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fract
     simple = written.limit_denominator(_LARGEST_DENOMINATOR)
     same = float(simple) == float(written) or (snap and abs(simple - written) <= _ROUNDING)
     return simple if same else written
+
+
+def written(value: float) -> str:
+    """A number in six digits if these say all of it, else as Python prints it.
+
+    Examples
+    --------
+    >>> written(1.0), written(0.35), written(0.29999999)
+    ('1', '0.35', '0.29999999')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
 
 
 def decimal_above(share: Fraction) -> str:

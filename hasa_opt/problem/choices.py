@@ -60,7 +60,7 @@ class Coverage:
         values = terms.menu.attribute(self.attribute)
         rows = []
         for level, key, given in self._levels(terms):
-            wanted = rational(given, "share")
+            wanted = rational(given, "share", snap=True)
             if not 0 <= wanted <= 1:
                 raise InputError(
                     f"Coverage share {given} of {self.attribute} {key} must lie in [0, 1]"

@@ -15,7 +15,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, IntArray, listed
 from hasa_opt._utils.names import tidy
-from hasa_opt._utils.rational import INT64_ROOM, decimal_above, decimal_below, rational
+from hasa_opt._utils.rational import INT64_ROOM, decimal_above, decimal_below, rational, written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.menu import Menu
@@ -229,7 +229,7 @@ class Row:
         if self.share is None:
             return f"{verb} the limit of ({self.label}) from {self.bound} to {eased}"
         given, needed = float(self.share.value), decimal(Fraction(eased, self.share.of))
-        return f"{verb} the share of ({self.label}) from {given:.4g} to {needed}"
+        return f"{verb} the share of ({self.label}) from {written(given)} to {needed}"
 
 
 def told_apart(rows: Sequence[Row]) -> tuple[Row, ...]:

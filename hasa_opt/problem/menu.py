@@ -21,7 +21,7 @@ from hasa_opt._utils.checks import (
 )
 from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, tidy
-from hasa_opt._utils.rational import common_units, menu_units, rational
+from hasa_opt._utils.rational import common_units, menu_units, rational, written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, whole_costs
@@ -157,7 +157,7 @@ class Menu:
         """
         units, denominator = menu_units(widths)
         values = (units / denominator).tolist()
-        names = [f"{width:g}" if float(f"{width:g}") == width else repr(width) for width in values]
+        names = [written(width) for width in values]
         if skip:
             names, values = [SKIP, *names], [0.0, *values]
         return cls(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, listed
-from hasa_opt._utils.rational import INT64_ROOM, decimal_above
+from hasa_opt._utils.rational import INT64_ROOM, decimal_above, written
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
@@ -381,7 +381,7 @@ class AllocationProblem(Shown):
         if self.menu.only_widths:
             kinds = ("narrowest", "narrower width")
         raise InfeasibleError(
-            f"budget {self.budget:g} is below the {kinds[0]} possible allocation "
+            f"budget {written(self.budget)} is below the {kinds[0]} possible allocation "
             f"({float(needed):.4g}), short by {least - self.limit} of {self.full_cost} cost "
             f"units: raise the budget to at least {decimal_above(needed)} or add a {kinds[1]}",
             limits=("budget",),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt._utils.frames import frame_of
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.showing import Shown
@@ -55,7 +55,8 @@ class Allocation(Shown):
         No allocation is worth more than this.
     prices : (n_limits,) float64
         Shadow price of every limit in the linear relaxation, in the order of ``problem.limits``:
-        utility per unit of the limit, at least 0 for an upper limit, at most 0 for a lower one.
+        utility per unit of the limit as it was given, at least 0 for an upper limit, at most 0
+        for a lower one, and 0 where the relaxation does not use the limit up.
     seconds : float
         Wall-clock time of the backend and the verification.
     claim_held : bool
@@ -122,8 +123,10 @@ class Allocation(Shown):
             If no allocation is held; so do all properties that derive from it.
         """
         if self.held is None:
+            tried = listed([*self.fallback_from, f"{self.solver}: {self.message}"], separator="; ")
             raise NoSolutionError(
-                f"{self.solver} holds no allocation ({self.termination}): {self.message}; "
+                f"nobody found an allocation within the limits ({self.termination}), nor a proof "
+                f"that there is none; none is worth more than {self.bound:.9g}; tried: {tried}; "
                 "raise time_limit_s, or name a fallback such as fallback='greedy'"
             )
         return self.held

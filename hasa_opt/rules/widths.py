@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, array, float_array, number, whole
+from hasa_opt._utils.rational import written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.rules.scores import rank_normalize
@@ -272,7 +273,7 @@ def scaled_to_budget(
     budget = _checked_budget(budget)
     if budget < low * (1 - 1e-12):
         raise InfeasibleError(
-            f"budget {budget} is below the narrowest possible allocation ({low:.2f}): "
+            f"budget {budget} is below the narrowest possible allocation ({written(low)}): "
             "raise the budget or lower the narrowest width",
             limits=("budget",),
         )

@@ -83,32 +83,30 @@ class Comparison(Shown):
 
     @property
     def verdict(self) -> str:
-        """One sentence: do the proven optima agree, and how far is the rest?"""
+        """In one line: do the proven optima agree, and how far is the rest?"""
         held = [row for row in self.rows if row.objective is not None]
         if not held:
-            return "No solver found an allocation."
+            return "no solver found an allocation"
         false = [row.solver for row in self.rows if row.claim_held is False]
-        lies = f" Claims disproved: {', '.join(false)}." if false else ""
+        lies = f"; claims disproved: {', '.join(false)}" if false else ""
         proven = [row for row in held if row.termination == Termination.OPTIMAL]
         best = max(row.worth for row in held)
         if not proven:
             if held[0].poorest is not None:
-                return f"No optimum is proven; the poorest client is raised to {best[0]:.9g}.{lies}"
+                return f"no optimum is proven, the poorest client is raised to {best[0]:.9g}{lies}"
             gap = min(row.gap for row in held if row.gap is not None)
-            return f"No optimum is proven; the best allocation is within {gap:.2g} of it.{lies}"
+            return f"no optimum is proven, the best allocation is within {gap:.2g} of it{lies}"
         names = ", ".join(row.solver for row in proven)
         worst = min(row.worth for row in proven)
         if worst[0] < best[0]:
             return (
-                f"The proven optima DISAGREE: the poorest client at {worst[0]:.12g} and "
-                f"{best[0]:.12g} ({names}).{lies}"
+                f"the proven optima DISAGREE: the poorest client at {worst[0]:.12g} and "
+                f"{best[0]:.12g} ({names}){lies}"
             )
         if best[1] - worst[1] > _AGREEMENT * max(abs(best[1]), abs(worst[1])):
-            return (
-                f"The proven optima DISAGREE: {worst[1]:.12g} and {best[1]:.12g} ({names}).{lies}"
-            )
+            return f"the proven optima DISAGREE: {worst[1]:.12g} and {best[1]:.12g} ({names}){lies}"
         lead = "agree on" if len(proven) > 1 else "proves"
-        return f"{names} {lead} the optimum {best[1]:.9g}.{lies}"
+        return f"{names} {lead} the optimum {best[1]:.9g}{lies}"
 
     def __repr__(self) -> str:
         return f"Comparison({self.verdict})"

@@ -12,7 +12,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
-from hasa_opt._utils.rational import INT64_ROOM, decimal_above
+from hasa_opt._utils.rational import INT64_ROOM, decimal_above, written
 from hasa_opt.errors import HasaError
 from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear import LinearModel
@@ -310,5 +310,5 @@ def _remedy(problem: AllocationProblem, limit: Row, excess: int) -> str:
         if problem.budget is None or problem.full_cost is None:
             return f"raise the limit of {problem.resource} from {bound} to {bound + excess}"
         share = decimal_above(Fraction(bound + excess, problem.full_cost))
-        return f"raise the budget from {problem.budget:g} to {share}"
+        return f"raise the budget from {written(problem.budget)} to {share}"
     return limit.remedy(excess)

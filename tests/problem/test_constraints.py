@@ -372,3 +372,28 @@ def test_the_share_of_a_remedy_suffices(samples, share, data):
     least = ceil(eased * sum(samples))
     assert least <= row.lower - excess
     assert row.lower - excess - least <= max(1, sum(samples) / 1000)
+
+
+def test_noise_of_floats_is_no_share() -> None:
+    """0.7 - 0.4 is a little below 0.3, and 0.1 + 0.2 a little above."""
+    problem = AllocationProblem.build(
+        hasa.Clients([3, 3, 4]),
+        widths=(0.3, 1.0),
+        budget=0.7 - 0.4,
+        utility=hasa.utility.alpha_fair(),
+        constraints=[hasa.Coverage({0.3: 0.1 + 0.2})],
+    )
+    assert problem.rows[0].lower == 3
+    assert hasa.solve(problem, "exact").widths.tolist() == [0.3] * 3
+
+
+def test_a_share_just_too_small_is_not_shown_as_the_one_that_suffices() -> None:
+    more = {"widths": (0.3, 1.0), "budget": 0.29999999, "utility": hasa.utility.alpha_fair()}
+    problem = AllocationProblem.build(hasa.Clients([3, 3, 4]), **more)
+    with pytest.raises(hasa.InfeasibleError, match=r"budget 0\.29999999 is .* at least 0\.3 or"):
+        hasa.solve(problem)
+    covered = AllocationProblem.build(
+        hasa.Clients([3, 3, 4]), **more, constraints=[hasa.Coverage({1.0: 0.4})]
+    )
+    with pytest.raises(hasa.InfeasibleError, match=r"raise the budget from 0\.29999999 to 0\.58"):
+        hasa.solve(covered, "highs")

@@ -213,7 +213,7 @@ def test_bad_values_name_themselves(call, words):
 
 @pytest.mark.parametrize("passes", [2, "exact"])
 def test_a_budget_below_the_narrowest_width_is_infeasible(passes):
-    with pytest.raises(InfeasibleError, match=r"0\.1 is below .*\(0\.20\).*raise the budget") as it:
+    with pytest.raises(InfeasibleError, match=r"0\.1 is below .*\(0\.2\).*raise the budget") as it:
         rules.hasa(SCORES, SAMPLES, budget=0.1, passes=passes)
     assert it.value.limits == ("budget",)
 

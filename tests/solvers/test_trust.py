@@ -324,10 +324,22 @@ def test_a_time_limit_without_an_incumbent(solver, limit):
     assert result.own_objective is None
     assert limit or not result.has_solution
     assert np.isfinite(result.bound)
+    if result.has_solution:
+        return
     assert repr(result) == f"Allocation({solver}: time limit, no solution)"
     for name in ("choice", "widths", "objective", "spent", "spent_share"):
         with pytest.raises(NoSolutionError, match=r"time limit.*time_limit_s.*fallback"):
             getattr(result, name)
+
+
+def test_where_nobody_finds_an_allocation_the_message_says_who_tried():
+    result = solve(hard(), "highs", fallback="exact", time_limit_s=0)
+    with pytest.raises(NoSolutionError) as caught:
+        result.choice  # noqa: B018
+    message = str(caught.value)
+    assert message.startswith("nobody found an allocation within the limits (time limit)")
+    assert f"none is worth more than {result.bound:.9g};" in message
+    assert re.search(r"tried: highs: time limit: .*; exact: .*", message)
 
 
 @pytest.mark.parametrize("solver", EXACT)

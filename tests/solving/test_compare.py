@@ -47,7 +47,7 @@ def test_all_installed_backends_by_default():
     assert rows.pop("flow").termination == "not run"  # the budget may bind
     assert all(row.claim_held and row.cpu_seconds >= 0 for row in rows.values())
     proven = ", ".join(name for name in names if name not in ("greedy", "flow"))
-    assert comparison.verdict == f"{proven} agree on the optimum 10."
+    assert comparison.verdict == f"{proven} agree on the optimum 10"
 
 
 def test_the_cpu_seconds_of_child_processes_count(liar):
@@ -87,7 +87,7 @@ def test_records_without_a_solution_are_json_too(liar, monkeypatch):
     json.dumps(comparison.records(), allow_nan=False)
     assert comparison.rows[0].objective is None
     assert comparison.rows[0].gap is None
-    assert comparison.verdict == "No solver found an allocation."
+    assert comparison.verdict == "no solver found an allocation"
 
 
 def test_an_absent_solver_has_a_row_that_says_how_to_install_it():
@@ -101,7 +101,7 @@ def test_an_absent_solver_has_a_row_that_says_how_to_install_it():
     assert comparison.rows[0].termination == "not run"
     assert "pip install z" in comparison.rows[0].message
     assert "pip install z" in rendered(comparison)
-    assert comparison.verdict == "highs proves the optimum 10."
+    assert comparison.verdict == "highs proves the optimum 10"
 
 
 def test_the_table_shows_rows_verdict_and_notes():
@@ -123,14 +123,14 @@ def test_false_claims_are_named(liar):
     name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([0, 0, 0]), 0.0, 0.0))
     comparison = compare(trap(), [name, "highs"])
     assert comparison.rows[0].claim_held is False
-    assert comparison.verdict == "highs proves the optimum 10. Claims disproved: liar."
+    assert comparison.verdict == "highs proves the optimum 10; claims disproved: liar"
     assert "FALSE" in rendered(comparison)
 
 
 def test_a_false_proof_is_named_in_the_verdict(liar):
     name = liar(lambda problem, request: Answer(Termination.OPTIMAL, np.array([1, 0, 0]), 7.0, 7.0))
     comparison = compare(trap(), [name, "highs"])
-    assert comparison.verdict == "highs proves the optimum 10. Claims disproved: liar."
+    assert comparison.verdict == "highs proves the optimum 10; claims disproved: liar"
 
 
 def test_a_false_proof_beyond_the_audit_shows_as_a_disagreement(liar, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_false_proof_beyond_the_audit_shows_as_a_disagreement(liar, monkeypatc
     registry.register(replace(registry.find_solver(name), constraints=(Quota,)))
     widest = trap().widths[-1]
     comparison = compare(trap(constraints=[hasa.Quota({widest: 3})]), [name, "highs"])
-    assert comparison.verdict == "The proven optima DISAGREE: 7 and 10 (liar, highs)."
+    assert comparison.verdict == "the proven optima DISAGREE: 7 and 10 (liar, highs)"
 
 
 def test_a_false_proof_beaten_by_a_mere_allocation_is_a_disagreement_too(liar):
@@ -155,7 +155,7 @@ def test_a_false_proof_beaten_by_a_mere_allocation_is_a_disagreement_too(liar):
 
 def test_without_a_proof_the_gap_is_told():
     comparison = compare(trap(), ["greedy"])
-    assert comparison.verdict == ("No optimum is proven; the best allocation is within 0.57 of it.")
+    assert comparison.verdict == "no optimum is proven, the best allocation is within 0.57 of it"
 
 
 def test_auto_is_shown_under_the_name_that_it_stands_for():

@@ -47,7 +47,7 @@ NOUNS = {
     ),
     "Comparison": (
         lambda: hasa.compare(trap(), ["highs", "greedy", "flow"]),
-        ["objective", "gap reached", "held", "highs proves the optimum 10.", "flow: solver 'flow'"],
+        ["objective", "gap reached", "held", "highs proves the optimum 10", "flow: solver 'flow'"],
     ),
     "Frontier": (
         lambda: hasa.frontier(trap(), [0.5, 1.0]),
