@@ -175,7 +175,8 @@ def allocate(
     as_json: AsJson = False,
 ) -> None:
     """Give each client a width within the budget."""
-    read, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
+    limits = _limits(coverage, fairness)
+    scores, problem = _problem(clients, budget, widths, score, cost_name, limits)
     _check_writable(output, clients)
     with solving(f"solving {problem!r}") as on_progress:
         result = solve(
@@ -188,11 +189,11 @@ def allocate(
         )
     chosen = result.widths
     if output is not None:
-        _write_widths(output, read, chosen)
+        _write_widths(output, problem.clients, chosen)
     if as_json:
-        print_json(_allocation_record(read, result))
+        print_json(_allocation_record(problem.clients, result))
         return
-    rule = _rule(problem, _scores(read, score, clients)) if cost_name == "width" else None
+    rule = _rule(problem, scores) if cost_name == "width" else None
     console = Console()
     console.print(result.table({"HASA rule": rule.widths} if rule else {}))
     for line in (result.summary, str(rule or result.message)):
@@ -232,18 +233,20 @@ app.add_typer(flower, name="flower")
 
 def _problem(
     path: Path, budget: float, widths: str, score: str, cost_name: str, limits: list[Constraint]
-) -> tuple[Clients, AllocationProblem]:
+) -> tuple[FloatArray, AllocationProblem]:
+    """The scores of the clients, and the problem that they make."""
     priced = cost.named(cost_name)
     clients = Clients.read_csv(path)
+    scores = _scores(clients, score, path)
     problem = AllocationProblem.build(
         clients,
         widths=split_numbers(widths, "--widths"),
         budget=budget,
-        utility=utility.hasa(_scores(clients, score, path)),
+        utility=utility.hasa(scores),
         cost=priced,
         constraints=limits,
     )
-    return clients, problem
+    return scores, problem
 
 
 def _limits(coverage: list[str] | None, fairness: str | None) -> list[Constraint]:
