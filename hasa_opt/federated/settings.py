@@ -240,18 +240,18 @@ def check_choice(what: str, value: object, known: Collection[str]) -> None:
         raise InputError(f"unknown {what} {value!r}: use one of {tuple(known)}")
 
 
-def check_run(model: SupernetModel, task: Task, rounds: int, seed: int) -> None:
+def check_run(model: SupernetModel, task: Task, rounds: int, *seeds: int) -> None:
     """Refuse a run that cannot start: what neither a settings object nor an allocation knows.
 
     Raises
     ------
     InputError
-        If the model, the task, the rounds or the seed is invalid, or the model does not fit the
+        If the model, the task, the rounds or a seed is invalid, or the model does not fit the
         task.
     """
     expect(model, SupernetModel, "model", package="hasa_opt.models")
     expect(task, Task, "task", package="hasa_opt.tasks")
-    for name, value, least in (("rounds", rounds, 1), ("seed", seed, 0)):
+    for name, value, least in (("rounds", rounds, 1), *(("seed", seed, 0) for seed in seeds)):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise InputError(f"{name} = {value} must be an integer of at least {least}")
     check_fit(model, task)

@@ -224,8 +224,7 @@ def _check(setup: SetUp) -> None:
     """Refuse what a run, a probe or a pilot of the study would refuse later."""
     for name, kind in _GROUPS.items():
         expect(getattr(setup, name), kind, name, package="hasa_opt.federated")
-    for seed in setup.seeds:
-        check_run(setup.model, setup.task, setup.rounds, seed)
+    check_run(setup.model, setup.task, setup.rounds, *setup.seeds)
     _check_repeated(setup)
     for policy in setup.compared.values():
         _check_policy(setup, policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
@@ -140,8 +141,8 @@ class Study(SetUp):
             self._outcome(*key, trial.subnets, trained[trial.digest])
             for key, trial in trials.items()
         ]
-        done = replace(self, outcomes=tuple(outcomes), comparison=comparison)
-        vars(done)["planner"] = self.planner
+        done = copy(self)
+        vars(done).update(outcomes=tuple(outcomes), comparison=comparison, planner=self.planner)
         return done
 
     def _trained(
