@@ -225,7 +225,7 @@ class Allocation(Shown):
         problem, choice = self.problem, self.choice
         rows = np.arange(choice.size)
         columns: dict[str, Sequence[Any]] = {
-            "client": [problem.clients.name(row) for row in rows.tolist()],
+            "client": problem.clients.all_names,
             "samples": problem.clients.samples.tolist(),
             "option": self.options.tolist(),
         }

@@ -151,7 +151,7 @@ def allocation_table(
     realised : mapping of policy to float
         Budget that its widths spend.
     """
-    names = [clients.name(row) for row in range(len(clients))]
+    names = clients.all_names
     room = COLUMNS - min(_MAX_NAME, max(map(len, names))) - 25
     blocks: list[list[str]] = [[]]
     for policy in widths:
