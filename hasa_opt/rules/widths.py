@@ -175,9 +175,8 @@ def exclude(
         0 for the clients that are left out. Where even the strongest cannot spend the budget
         alone, they train at their caps.
     """
-    sizes = array(samples, "samples").astype(np.float64)
-    checked = _caps(caps, sizes.shape, widths)
-    weights, share = sizes / sizes.sum(), float(_checked_budget(budget))
+    weights, share = Clients(samples).weights, float(_checked_budget(budget))
+    checked = _caps(caps, weights.shape, widths)
     levels = np.unique(checked)
     for least in levels.tolist():
         kept = checked >= least
