@@ -31,7 +31,6 @@ __all__ = [
     "pooled_validation",
     "validation_targets",
     "write_outcomes",
-    "write_results",
 ]
 
 
@@ -188,27 +187,6 @@ def gather(
         rounds=table(lambda run: run.rounds),
         memory=table(lambda run: float(measured(float(run.history.widths.max())))),
     )
-
-
-def write_results(
-    outcomes: Sequence[Outcome],
-    client_names: Sequence[str],
-    samples: IntArray,
-    path: str | PathLike[str],
-    memory: Callable[[float], float] | None = None,
-) -> None:
-    """Write one CSV line per policy, seed and client; :func:`hasa_opt.study.read_results` reads.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-    client_names : n_clients strings
-    samples : (n_clients,) ints
-    path : path of the file to write
-    memory : callable, optional
-        As for :func:`gather`.
-    """
-    gather(outcomes, client_names, samples, memory).write(path)
 
 
 def write_outcomes(

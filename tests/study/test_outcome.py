@@ -27,7 +27,6 @@ from hasa_opt.study.outcome import (
     gather,
     pooled_validation,
     validation_targets,
-    write_results,
 )
 from hasa_opt.study.results import Results, read_results
 from hasa_opt.study.summary import by_width, for_json, left_out, summarise
@@ -150,7 +149,7 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
 
 
 def test_a_file_has_one_line_per_policy_seed_and_client(tmp_path: Path) -> None:
-    write_results(OUTCOMES, CLIENTS, SAMPLES, tmp_path / "r.csv")  # type: ignore[arg-type]
+    gather(OUTCOMES, CLIENTS, SAMPLES).write(tmp_path / "r.csv")  # type: ignore[arg-type]
     with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * 2 * 3
