@@ -28,10 +28,11 @@ def options_of(
             f"the frame has no column {listed(missing, repr)}; its columns are "
             f"{listed(columns, repr)}"
         )
-    names = list(dict.fromkeys(tidy(name) for name in columns[option]))
+    named = [tidy(name) for name in columns[option]]
+    names = list(dict.fromkeys(named))
     others = [name for name in columns if name not in (option, client, *costs)]
     at = {name: row for row, name in enumerate(names)}
-    column = np.array([at[tidy(name)] for name in columns[option]])
+    column = np.array([at[name] for name in named])
     owners = [tidy(name) for name in columns[client]] if client is not None else []
     fleet = list(dict.fromkeys(owners))
     row_of = {name: row for row, name in enumerate(fleet)}
