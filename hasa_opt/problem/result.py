@@ -123,7 +123,9 @@ class Allocation(Shown):
             If no allocation is held; so do all properties that derive from it.
         """
         if self.held is None:
-            tried = listed([*self.fallback_from, f"{self.solver}: {self.message}"], separator="; ")
+            name = f"{self.solver}: "
+            last = name + self.message.removeprefix(name)
+            tried = listed([*self.fallback_from, last], separator="; ")
             raise NoSolutionError(
                 f"nobody found an allocation within the limits ({self.termination}), nor a proof "
                 f"that there is none; none is worth more than {self.bound:.9g}; tried: {tried}; "

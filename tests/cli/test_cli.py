@@ -212,7 +212,7 @@ def test_without_an_allocation_the_command_fails(run, clients: Path, monkeypatch
     monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", -1e-9)
     ran = run("allocate", clients, "--solver", "pulp", "--time-limit-s", "0")
     assert ran.code == 1
-    assert "no allocation" in ran.err
+    assert "nobody found an allocation" in ran.err
 
 
 @pytest.mark.parametrize(

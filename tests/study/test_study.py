@@ -78,6 +78,20 @@ def test_each_policy_and_seed_is_trained_once(done: Study) -> None:
     assert all(own.history.rounds == 2 for own in done.outcomes)
 
 
+def test_the_model_is_tried_on_a_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many seeds there are; each run that is trained looks once more."""
+    from hasa_opt.federated import settings
+
+    calls: list[object] = []
+    monkeypatch.setattr(settings, "check_fit", lambda *given: calls.append(given))
+    study = small_study(policies=("uniform",), seeds=(0, 1, 2))
+    assert len(calls) == 1
+    done = study.run(compare_solvers=False)
+    assert len(calls) == 1 + 3
+    assert len(done.outcomes) == 3
+    assert not study.outcomes
+
+
 def test_seeds_are_matched_and_differ(done: Study) -> None:
     by_key = {(own.policy, own.seed): own for own in done.outcomes}
     task, model = done.task, done.model
