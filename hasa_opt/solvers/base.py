@@ -23,6 +23,8 @@ __all__ = ["Answer", "Request"]
 
 _VERIFICATION_S = 5e-8
 """Seconds per width of a client: a tenth of a second for 200,000 clients of ten widths."""
+_EARLY_SHARE = 0.1
+"""Share of a time limit before its end at which a stop may still be due to it: CBC stops early."""
 _DUAL_SHARE = 0.5
 """Share of the time for the best prices; the rest is for an allocation."""
 
@@ -137,6 +139,19 @@ class Request:
         model = LinearModel.of(self.problem, kept)
         model.check_precision()
         return model
+
+    @property
+    def stopped(self) -> Termination:
+        """Why a solver ended that says no more than that it stopped without a proof.
+
+        By the time limit, or by another one, of nodes for example, which only an option of its
+        own can have set; without any it failed.
+        """
+        limit = self.time_limit_s
+        late = limit is not None and self.deadline.remaining_s <= _EARLY_SHARE * limit
+        if self.options and not late:
+            return Termination.INTERRUPTED
+        return Termination.FAILED if limit is None else Termination.TIME_LIMIT
 
     @cached_property
     def absolute_gap(self) -> float:
