@@ -105,6 +105,12 @@ def test_what_a_backend_does_not_take_is_refused_before_any_work(solver, monkeyp
     assert refused >= 10
 
 
+def test_no_optimum_is_lost_in_the_preprocessing_of_cbc():
+    result = solve(random_problem(1505), "pulp")  # 5.317 was called optimal
+    assert result.termination is Termination.OPTIMAL, result.message
+    assert result.objective == pytest.approx(5.33095952)
+
+
 @pytest.mark.fuzz
 def test_pulp_with_highs_agrees_with_brute_force(brute):
     solved = 0
