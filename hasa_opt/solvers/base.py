@@ -141,17 +141,16 @@ class Request:
         return model
 
     @property
-    def stopped(self) -> Termination:
+    def stop_reason(self) -> Termination:
         """Why a solver ended that says no more than that it stopped without a proof.
 
         By the time limit, or by another one, of nodes for example, which only an option of its
         own can have set; without any it failed.
         """
-        limit = self.time_limit_s
-        late = limit is not None and self.deadline.remaining_s <= _EARLY_SHARE * limit
-        if self.options and not late:
+        early = _EARLY_SHARE * (self.time_limit_s or 0.0)
+        if self.options and self.deadline.remaining_s > early:
             return Termination.INTERRUPTED
-        return Termination.FAILED if limit is None else Termination.TIME_LIMIT
+        return Termination.TIME_LIMIT if self.deadline.limited else Termination.FAILED
 
     @cached_property
     def absolute_gap(self) -> float:

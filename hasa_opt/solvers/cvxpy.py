@@ -90,7 +90,7 @@ def _rows(model: LinearModel, x: cp.Expression) -> list[cp.Constraint]:
 def termination(status: str, request: Request) -> Termination:
     """Map CVXPY's status, which does not tell a limit of time from one of nodes."""
     ended = TERMINATIONS.get(status, Termination.FAILED)
-    return request.stopped if ended is Termination.TIME_LIMIT else ended
+    return request.stop_reason if ended is Termination.TIME_LIMIT else ended
 
 
 def _answer(

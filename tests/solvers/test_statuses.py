@@ -94,7 +94,7 @@ STOPPED = (
 
 def test_a_stop_without_a_proof_is_put_down_to_the_limit_that_can_have_caused_it():
     for request, wanted in STOPPED:
-        assert request.stopped is wanted
+        assert request.stop_reason is wanted
 
 
 PULP_3 = {
@@ -157,13 +157,13 @@ def test_these_are_the_statuses_of_the_pulp_that_is_installed():
 # ------------------------------------------------------------------------- limits but that of time
 
 LIMITED = {
-    "highs": {"mip_max_improving_sols": 1},
+    "highs": {"mip_max_nodes": 0},
     "scip": {"limits/nodes": 1},
     "cpsat": {"max_number_of_conflicts": 1},
-    "cvxpy": {"mip_max_improving_sols": 1},
+    "cvxpy": {"mip_max_nodes": 0},
     "pulp": {"maxNodes": 1, "pulp_solver": "SCIP_PY"},
     "pulp CBC": {"maxNodes": 1},
-    "pulp HiGHS": {"mip_max_improving_sols": 1, "pulp_solver": "HiGHS"},
+    "pulp HiGHS": {"mip_max_nodes": 0, "pulp_solver": "HiGHS"},
 }
 
 
