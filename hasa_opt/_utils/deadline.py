@@ -11,6 +11,8 @@ from math import inf
 from threading import Event, Thread
 from typing import Any
 
+from hasa_opt._utils.native import lasting_stdout_aside
+
 __all__ = ["UNLIMITED", "Background", "Deadline", "OutOfTime"]
 
 _GRACE_S = 0.05  # what is almost done may end
@@ -103,7 +105,8 @@ class Background:
 
     def _run(self) -> None:
         try:
-            self._value = self._call()
+            with lasting_stdout_aside():
+                self._value = self._call()
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
         finally:

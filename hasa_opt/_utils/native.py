@@ -6,12 +6,20 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+    suppress,
+)
+from functools import cache
 from io import StringIO, TextIOWrapper
 from tempfile import TemporaryFile
 from threading import Lock
 
-__all__ = ["Watch", "own_stdout", "stdout_aside", "stdout_watched"]
+__all__ = ["Watch", "lasting_stdout_aside", "own_stdout", "stdout_aside", "stdout_watched"]
 
 _STDOUT, _STDERR = 1, 2
 
@@ -23,16 +31,17 @@ _inside = 0
 
 @contextmanager
 def stdout_aside() -> Iterator[None]:
-    """Send what is written to the standard output of this process to its standard error.
+    """Send what compiled libraries write to standard output to standard error.
 
-    This holds for all threads and for processes that are started meanwhile, and for Python's own
-    ``sys.stdout`` where that is the standard output of the process. Several threads may do so at
-    once: the output leads back when the last one is through.
+    What Python prints goes where it always goes, from whichever thread, and so does what other
+    programs print. Only where the C library's ``stdout`` cannot be another stream (all but glibc
+    and macOS) do these lead to standard error as well. Several threads may do so at once: the
+    output leads back when the last one is through.
     """
     global _inside
     with _lock:
         if _inside == 0:
-            _aside.enter_context(_sent_to(_STDERR))
+            _aside.enter_context(_sent_to(_STDERR) if _c_streams() is None else _c_stdout_aside())
         _inside += 1
     try:
         yield
@@ -41,6 +50,11 @@ def stdout_aside() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _aside.close()
+
+
+def lasting_stdout_aside() -> AbstractContextManager[None]:
+    """:func:`stdout_aside` for what may go on after its caller, who has standard output back."""
+    return nullcontext() if _c_streams() is None else stdout_aside()
 
 
 @contextmanager
@@ -111,6 +125,33 @@ def _sent_to(descriptor: int) -> Iterator[int]:
         os.close(kept)
 
 
+@contextmanager
+def _c_stdout_aside() -> Iterator[None]:
+    """Let the C library's ``stdout`` be its ``stderr``; descriptors stay as they are."""
+    streams = _c_streams()
+    assert streams is not None
+    stdout, stderr = streams
+    _flush_c()
+    kept, stdout.value = stdout.value, stderr.value
+    try:
+        yield
+    finally:
+        stdout.value = kept
+
+
+@cache
+def _c_streams() -> tuple[ctypes.c_void_p, ctypes.c_void_p] | None:
+    """The variables ``stdout`` and ``stderr`` of the C library, where programs may set them."""
+    if sys.platform == "darwin":
+        names = ("__stdoutp", "__stderrp")
+    elif sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+        names = ("stdout", "stderr")
+    else:
+        return None
+    stdout, stderr = (ctypes.c_void_p.in_dll(ctypes.CDLL(None), name) for name in names)
+    return stdout, stderr
+
+
 def _leads_out(stream: TextIOWrapper) -> bool:
     """Whether a stream writes to the standard output of the process."""
     try:
@@ -123,5 +164,9 @@ def _flush() -> None:
     """Write out what Python and the C library hold back."""
     with suppress(AttributeError, OSError, ValueError):
         sys.stdout.flush()
+    _flush_c()
+
+
+def _flush_c() -> None:
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).fflush(None)

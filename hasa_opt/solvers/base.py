@@ -23,6 +23,8 @@ __all__ = ["Answer", "Request"]
 
 _VERIFICATION_S = 5e-8
 """Seconds per width of a client: a tenth of a second for 200,000 clients of ten widths."""
+_EARLY_SHARE = 0.1
+"""Share of a time limit before its end at which a stop may still be due to it: CBC stops early."""
 _DUAL_SHARE = 0.5
 """Share of the time for the best prices; the rest is for an allocation."""
 
@@ -139,6 +141,18 @@ class Request:
         if self.dual is not None and self.known is not None:
             kept = promising(self.problem, self.dual, self.known)
         return LinearModel.of(self.problem, kept, **more)
+
+    @property
+    def stop_reason(self) -> Termination:
+        """Why a solver ended that says no more than that it stopped without a proof.
+
+        By the time limit, or by another one, of nodes for example, which only an option of its
+        own can have set; without any it failed.
+        """
+        early = _EARLY_SHARE * (self.time_limit_s or 0.0)
+        if self.options and self.deadline.remaining_s > early:
+            return Termination.INTERRUPTED
+        return Termination.TIME_LIMIT if self.deadline.limited else Termination.FAILED
 
     @cached_property
     def absolute_gap(self) -> float:

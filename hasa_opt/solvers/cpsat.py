@@ -47,8 +47,7 @@ class CpSatBackend:
 
     CP-SAT knows no floats: utilities are scaled by the largest power of two at which any sum of
     one per client stays below 2^53, and the bound includes what rounding may hide. It does not say
-    why it stopped without a proof, which is put down to the time limit if there is one and it was
-    not interrupted.
+    why it stopped without a proof: unless it was interrupted, :attr:`Request.stop_reason` does.
     The process takes about a second to start, which counts towards the time limit; it is ended
     where CP-SAT does not look at the clock, in presolve. Keyword options of
     :func:`hasa_opt.solve` go to CP-SAT by their own names, for example ``num_workers=8``.
@@ -77,8 +76,8 @@ class CpSatBackend:
             on_news=partial(_take_news, request, model, scale, rounding),
         )
         ended = TERMINATIONS.get(status, Termination.FAILED)
-        if (interrupted or not limited) and ended is Termination.TIME_LIMIT:
-            ended = Termination.INTERRUPTED
+        if ended is Termination.TIME_LIMIT:
+            ended = Termination.INTERRUPTED if interrupted else request.stop_reason
         native = f"CP-SAT: {status}"
         if x is None:
             return Answer(ended, native=native)

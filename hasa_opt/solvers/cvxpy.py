@@ -16,7 +16,7 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solvers.bounds.programs import silent_highs
+from hasa_opt.solvers.bounds.programs import own_threads
 
 __all__ = ["TERMINATIONS", "CvxpyBackend", "proportional_fair"]
 
@@ -45,7 +45,6 @@ class CvxpyBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to HiGHS by their own names."""
-        silent_highs()  # it greets once for a process, and CVXPY does not keep it from doing so
         model = request.linear_model()
         n_choices = model.client.size
         chosen = cp.Variable(n_choices, boolean=True)
@@ -65,7 +64,7 @@ class CvxpyBackend:
             return Answer(Termination.FAILED, native=f"CVXPY: {error}")
         except ValueError as error:
             raise InputError(f"CVXPY's HiGHS refuses an option: {error}") from error
-        return _answer(program, x, model, gap, request.time_limit_s is not None)
+        return _answer(program, x, model, gap, request)
 
 
 def _columns(model: LinearModel, chosen: cp.Variable) -> cp.Expression:
@@ -82,7 +81,8 @@ def _columns(model: LinearModel, chosen: cp.Variable) -> cp.Expression:
 def _solved(program: cp.Problem, options: dict[str, Any]) -> tuple[Any, ...]:
     """The part of ``program.solve`` that takes time and warns of nothing, wherever it runs."""
     data, chain, inverse = program.get_problem_data(cp.HIGHS)
-    return chain.solve_via_data(program, data, solver_opts=options), chain, inverse
+    with own_threads():
+        return chain.solve_via_data(program, data, solver_opts=options), chain, inverse
 
 
 def _rows(model: LinearModel, x: cp.Expression) -> list[cp.Constraint]:
@@ -97,17 +97,16 @@ def _rows(model: LinearModel, x: cp.Expression) -> list[cp.Constraint]:
     return rows
 
 
-def termination(status: str, limited: bool) -> Termination:
-    """Map CVXPY's status; a user limit is the time limit only if there was one."""
-    if status == cp.USER_LIMIT and not limited:
-        return Termination.FAILED
-    return TERMINATIONS.get(status, Termination.FAILED)
+def termination(status: str, request: Request) -> Termination:
+    """Map CVXPY's status, which does not tell a limit of time from one of nodes."""
+    ended = TERMINATIONS.get(status, Termination.FAILED)
+    return request.stop_reason if ended is Termination.TIME_LIMIT else ended
 
 
 def _answer(
-    program: cp.Problem, x: cp.Expression, model: LinearModel, gap: float, limited: bool
+    program: cp.Problem, x: cp.Expression, model: LinearModel, gap: float, request: Request
 ) -> Answer:
-    ended = termination(program.status, limited)
+    ended = termination(program.status, request)
     native = f"CVXPY HIGHS: {program.status}"
     if x.value is None or not model.holds_choice(x.value):
         return Answer(ended, native=native)

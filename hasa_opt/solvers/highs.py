@@ -14,7 +14,7 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solvers.bounds.programs import pass_model, silent_highs
+from hasa_opt.solvers.bounds.programs import own_threads, pass_model, silent_highs
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
@@ -28,9 +28,13 @@ TERMINATIONS = Registry(
         "kInfeasible": Termination.INFEASIBLE,
         "kTimeLimit": Termination.TIME_LIMIT,
         "kInterrupt": Termination.INTERRUPTED,
+        "kSolutionLimit": Termination.INTERRUPTED,
     },
 )
-"""Native status to termination; every other status is FAILED."""
+"""Native status to termination; every other status is FAILED.
+
+A limit of nodes or of solutions, which only an option of the caller's sets, interrupts the search.
+"""
 
 
 class HighsBackend:
@@ -80,8 +84,13 @@ def _tell(solver: highspy.Highs, model: LinearModel, request: Request) -> None:
 
 def _run(solver: highspy.Highs, deadline: Deadline) -> Answer | None:
     """Run HiGHS to its end; an answer instead if it had to be left behind."""
+
+    def run() -> None:
+        with own_threads():
+            solver.run()
+
     solver.HandleUserInterrupt = True
-    task = Background(lambda: (solver.run(), highspy.Highs.resetGlobalScheduler(False)))
+    task = Background(run)
     ended = Termination.TIME_LIMIT
     try:
         done = task.ended_by(deadline)

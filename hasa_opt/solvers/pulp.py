@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import os
+from contextlib import nullcontext
+from typing import Any, TextIO
 
 import numpy as np
 import pulp
@@ -15,24 +17,48 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.bounds.programs import own_threads
 
 __all__ = ["TERMINATIONS", "PulpBackend", "termination"]
 
-TERMINATIONS = Registry("statuses.pulp", {"Optimal, Optimal Solution Found": Termination.OPTIMAL})
-"""PuLP's two statuses in words to termination; :func:`termination` judges all others."""
+TERMINATIONS = Registry(
+    "statuses.pulp",
+    {
+        "Optimal, Optimal Solution Found": Termination.OPTIMAL,
+        "Optimal": Termination.OPTIMAL,
+        "TimeLimit": Termination.TIME_LIMIT,
+        "GapLimit": Termination.GAP_REACHED,
+        "NodeLimit": Termination.INTERRUPTED,
+        "SolutionLimit": Termination.INTERRUPTED,
+        "Interrupted": Termination.INTERRUPTED,
+    },
+)
+"""Status in words, of PuLP 3.3 two, to termination; :func:`termination` judges all others."""
 
 _BLOCK = 1000
 """Columns between two looks at the clock: making so many takes a few milliseconds."""
 _BUNDLED = "PULP_CBC_CMD"
-"""PuLP's name for the CBC that it ships; it deprecates the class, not the program."""
+"""PuLP 3.3's name for the CBC that it ships; it deprecates the class, not the program."""
+_SAFE = "preprocess off"
+"""CBC 2.10.3, which PuLP 3.3 ships, loses the optimum of one in 1,700 small problems in it."""
+_LARGE = 1e8
+"""From coefficients of this size on CBC errs without it as well, and more often."""
+_DEFAULTS = (_BUNDLED, "COIN_CMD", "HiGHS")
+"""Tried in this order: another solver than the backend ``highs`` first, which is always there."""
+
+_linear = getattr(pulp.LpAffineExpression, "from_list", pulp.LpAffineExpression)
+"""Makes an expression of pairs; PuLP 3.3 knows no ``from_list``."""
 
 
 class PulpBackend:
-    """Branch and cut of CBC, or of another solver named with ``pulp_solver=``.
+    """Branch and cut of CBC where there is one, else of HiGHS, or what ``pulp_solver=`` names.
 
-    PuLP calls an incumbent that a time limit cut off ``Optimal``; only its ``sol_status`` tells
-    the two apart, so that is what is read. PuLP hands on no bound: a proven optimum is its own
-    bound, anything else has none.
+    PuLP 3.3 ships CBC; PuLP 4 takes that of the package ``cbcbox`` or the one on the path. With
+    ``msg=True`` the solver's log goes to standard error.
+
+    PuLP 3.3 calls an incumbent that a time limit cut off ``Optimal``; only its ``sol_status`` tells
+    the two apart, so that is what is read. PuLP hands on no bound that is sure to the last digit: a
+    proven optimum is its own bound, anything else has none.
 
     Under a time limit PuLP runs in a thread, which is left behind at the limit: the file that it
     writes for CBC and CBC's presolve cannot be stopped. CBC ends soon after by its own limit.
@@ -44,64 +70,69 @@ class PulpBackend:
         gap = request.absolute_gap / model.scale
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)
-        solver = _solver(options.pop("pulp_solver", _BUNDLED), stops, options)
+        solver = _solver(options.pop("pulp_solver", None), stops, options)
+        if solver.name == "COIN_CMD" and model.largest < _LARGE:
+            solver.options = [_SAFE, *solver.options]
 
-        def run() -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
+        def run() -> tuple[str, bool, list[float | None]]:
             program, columns = _program(model, request.deadline)
             request.deadline.check()
             if solver.timeLimit is not None and "timeLimit" not in options:
                 solver.timeLimit = request.deadline.remaining_s
-            program.solve(solver)
-            return program, columns
+            words, held = _solved(program, solver)
+            return words, held, [column.varValue for column in columns]
 
         try:
-            program, columns = request.deadline.wait_for(run)
+            words, held, values = request.deadline.wait_for(run)
         except pulp.PulpSolverError as error:
             return Answer(Termination.FAILED, native=f"PuLP: {error}")
-        ended = termination(program.status, program.sol_status, request)
-        native = f"PuLP {solver.name}: {_words(program.status, program.sol_status)}"
-        values = [column.varValue for column in columns]
-        if program.sol_status not in _HOLDS_SOLUTION or None in values:
-            return Answer(ended, native=native)
+        ended = termination(words, request)
+        native = f"PuLP {solver.name}: {words}"
         x = np.array(values, dtype=np.float64)
+        if not held or not model.holds_choice(x):
+            return Answer(ended, native=native)
         value = float(model.objective @ x)
         proven = ended is Termination.OPTIMAL
         bound = value + gap if proven else float("inf")
         return Answer(ended, model.choice(x), model.utility(value), model.utility(bound), native)
 
 
-_HOLDS_SOLUTION = (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
-"""PuLP's statuses under which the values of the columns are an allocation."""
+def _solved(program: pulp.LpProblem, solver: pulp.LpSolver) -> tuple[str, bool]:
+    """Status in words, and whether the values of the columns may be an allocation."""
+    try:
+        with own_threads():
+            solved = program.solve(solver)
+    except KeyError as status:  # PuLP 3.3 has read the values, but knows no limit of HiGHS' nodes
+        return f"Stopped, {status}", True
+    if hasattr(solved, "has_solution"):  # PuLP 4
+        return solved.status.name, solved.has_solution
+    found = (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+    words = f"{pulp.LpStatus[program.status]}, {pulp.LpSolution[program.sol_status]}"
+    return words, program.sol_status in found
 
 
-def _words(status: int, solution_status: int) -> str:
-    return f"{pulp.LpStatus[status]}, {pulp.LpSolution[solution_status]}"
-
-
-def termination(status: int, solution_status: int, request: Request) -> Termination:
-    """Map PuLP's two statuses; a stop without a proof is put down to the time limit if any."""
-    stated = TERMINATIONS.get(_words(status, solution_status))
+def termination(words: str, request: Request) -> Termination:
+    """Map PuLP's status; it does not always say what stopped a solver without a proof."""
+    stated = TERMINATIONS.get(words)
     if stated is not None:
         return stated
-    if status == pulp.LpStatusInfeasible or solution_status == pulp.LpSolutionInfeasible:
+    if "Infeasible" in words or "No Solution Exists" in words:
         return Termination.INFEASIBLE
-    stopped = status in (pulp.LpStatusOptimal, pulp.LpStatusNotSolved)
-    if stopped and request.time_limit_s is not None:
-        return Termination.TIME_LIMIT
-    return Termination.FAILED
+    stopped = words.startswith(("Optimal", "Not Solved", "Stopped"))
+    return request.stop_reason if stopped else Termination.FAILED
 
 
-def _solver(name: str, stops: dict[str, Any], options: dict[str, Any]) -> pulp.LpSolver:
+def _solver(name: Any, stops: dict[str, Any], options: dict[str, Any]) -> pulp.LpSolver:
     """Instance of a PuLP solver, with those stopping rules that its constructor knows."""
     known = pulp.listSolvers()
+    if name is None:
+        name = next(name for name in _DEFAULTS if name in known and _made(name, {}).available())
     if name not in known:
         raise InputError(f"PuLP knows no solver {name!r}: choose one of {', '.join(known)}")
-    if name == _BUNDLED:
-        name, options = "COIN_CMD", {"path": pulp.PULP_CBC_CMD.pulp_cbc_path, **options}
     try:
-        understood = inspect.signature(type(pulp.getSolver(name, msg=False))).parameters
+        understood = inspect.signature(type(_made(name, {}))).parameters
         kept = {key: value for key, value in stops.items() if key in understood}
-        solver = pulp.getSolver(name, msg=False, **kept | options)
+        solver = _made(name, kept | options)
     except TypeError as error:
         raise InputError(f"PuLP's {name} refuses an option: {error}") from error
     if not solver.available():
@@ -110,6 +141,21 @@ def _solver(name: str, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
             f"PuLP's solver {name!r} is not installed here: choose one of {usable}"
         )
     return solver
+
+
+def _made(name: str, options: dict[str, Any]) -> pulp.LpSolver:
+    """Instance of a PuLP solver that keeps its log, if it writes one, from standard output."""
+    if name == _BUNDLED:
+        name, options = "COIN_CMD", {"path": pulp.PULP_CBC_CMD.pulp_cbc_path, **options}
+    solver = pulp.getSolver(name, **{"msg": False} | options)
+    if solver.msg:
+        solver.get_pipe = _standard_error  # of a program of its own
+    solver.capture_log = nullcontext  # PuLP 4 would print the log at the end
+    return solver
+
+
+def _standard_error() -> TextIO:
+    return os.fdopen(os.dup(2), "w")
 
 
 def _program(
@@ -138,4 +184,4 @@ def _program(
 
 def _sum(columns: list[pulp.LpVariable], at: Any, values: Any) -> pulp.LpAffineExpression:
     pairs = zip(at.tolist(), values.tolist(), strict=True)
-    return pulp.LpAffineExpression([(columns[index], value) for index, value in pairs])
+    return _linear([(columns[index], value) for index, value in pairs])

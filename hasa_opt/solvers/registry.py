@@ -6,7 +6,6 @@ into an :class:`Answer`. It claims; :func:`hasa_opt.solve` verifies.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 from hasa_opt._utils.deadline import OutOfTime
@@ -84,9 +83,9 @@ _SOLVERS = (
     SolverRecord(
         "pulp",
         "hasa_opt.solvers.pulp:PulpBackend",
-        "any solver that PuLP knows (default: its bundled CBC)",
+        "any solver that PuLP knows (default: CBC, else HiGHS)",
         requires=("pulp",),
-        install=pip("pulp<4"),
+        install=pip("pulp"),
         capabilities=_STOPPED,
         constraints=_EVERY_ROW,
     ),
@@ -260,7 +259,7 @@ def supports(problem: AllocationProblem, name: str) -> bool:
 def ask(name: str, request: Request) -> Answer:
     """Run a backend; whatever it raises or returns becomes an answer that claims nothing.
 
-    With options of its own it may write a log, which goes to standard error.
+    What compiled code writes meanwhile, a log for example, goes to standard error.
 
     Raises
     ------
@@ -269,7 +268,7 @@ def ask(name: str, request: Request) -> Answer:
     """
     backend = find_solver(name).load()
     try:
-        with stdout_aside() if request.options else nullcontext():
+        with stdout_aside():
             answer = backend.solve(request.problem, request)
     except KeyboardInterrupt:
         return Answer(Termination.INTERRUPTED, native="interrupted before an answer")

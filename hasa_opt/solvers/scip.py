@@ -27,9 +27,17 @@ TERMINATIONS = Registry(
         "inforunbd": Termination.INFEASIBLE,
         "timelimit": Termination.TIME_LIMIT,
         "userinterrupt": Termination.INTERRUPTED,
+        "nodelimit": Termination.INTERRUPTED,
+        "totalnodelimit": Termination.INTERRUPTED,
+        "stallnodelimit": Termination.INTERRUPTED,
+        "sollimit": Termination.INTERRUPTED,
+        "bestsollimit": Termination.INTERRUPTED,
+        "restartlimit": Termination.INTERRUPTED,
     },
 )
 """Native status to termination; every other status is FAILED.
+
+A limit of nodes or of solutions, which only an option of the caller's sets, interrupts the search.
 
 No utility is infinite: "infeasible or unbounded" can only be the former.
 """

@@ -280,7 +280,7 @@ def test_remedies_suffice() -> None:
         raised = re.search(r"raise the budget from [\d.e-]+ to ([\d.]+)", message)
         for site, limit in re.findall(r"SiteBudgets: (\w+)\) from \d+ to (\d+)", message):
             limits[site] = int(limit)
-        covered = re.search(r"share of \(Coverage: .*\) from [\d.]+ to ([\d.]+)", message)
+        covered = re.search(r"share of \(Coverage: .*?\) from [\d.]+ to ([\d.]+)", message)
         if covered:
             cover = {0.8: covered[1]}
         eased = problem(limits, float(raised[1]) if raised else budget, cover)

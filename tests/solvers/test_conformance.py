@@ -105,6 +105,14 @@ def test_what_a_backend_does_not_take_is_refused_before_any_work(solver, monkeyp
     assert refused >= 10
 
 
+@pytest.mark.parametrize("seed", [1505, 2077, 3107])
+def test_no_optimum_is_lost_in_the_preprocessing_of_cbc(seed, brute):
+    problem = random_problem(seed)
+    result = solve(problem, "pulp")
+    assert result.termination is Termination.OPTIMAL, result.message
+    assert result.objective == pytest.approx(brute(problem))
+
+
 @pytest.mark.fuzz
 def test_pulp_with_highs_agrees_with_brute_force(brute):
     solved = 0

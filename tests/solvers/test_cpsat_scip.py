@@ -154,7 +154,7 @@ def test_known_options_reach_cpsat():
 def test_known_options_reach_scip():
     cut = solve(hard(), "scip", **{"limits/solutions": 1})
     assert cut.has_solution
-    assert cut.termination is Termination.FAILED
+    assert cut.termination is Termination.INTERRUPTED
 
 
 # ---------------------------------------------------------------------------------- precision

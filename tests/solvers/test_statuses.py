@@ -22,7 +22,9 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.solvers import cvxpy as cvxpy_backend
 from hasa_opt.solvers import highs as highs_backend
 from hasa_opt.solvers import pulp as pulp_backend
+from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Request
+from hasa_opt.solvers.bounds.programs import silent_highs
 
 HIGHS = {
     "kNotset": Termination.FAILED,
@@ -41,7 +43,7 @@ HIGHS = {
     "kTimeLimit": Termination.TIME_LIMIT,
     "kIterationLimit": Termination.FAILED,
     "kUnknown": Termination.FAILED,
-    "kSolutionLimit": Termination.FAILED,
+    "kSolutionLimit": Termination.INTERRUPTED,
     "kInterrupt": Termination.INTERRUPTED,
     "kMemoryLimit": Termination.FAILED,
     "kHighsInterrupt": Termination.FAILED,
@@ -74,34 +76,135 @@ def test_every_status_of_cvxpy_is_listed_and_mapped():
     found = {status for group in groups for status in group} | {settings.UNKNOWN}
     assert found <= set(CVXPY), "a status that this table does not know"
     for status in found:
-        assert cvxpy_backend.termination(status, limited=True) is CVXPY[status], status
-        unlimited = cvxpy_backend.termination(status, limited=False)
-        limit = status == "user_limit"
-        assert unlimited is (Termination.FAILED if limit else CVXPY[status])
+        for request, wanted in STOPPED:
+            limit = status == "user_limit"
+            mapped = cvxpy_backend.termination(status, request)
+            assert mapped is (wanted if limit else CVXPY[status])
 
 
-def test_every_pair_of_pulps_statuses_is_mapped():
-    assert set(pulp.LpStatus) == {-3, -2, -1, 0, 1}
-    assert set(pulp.LpSolution) == {-2, -1, 0, 1, 2}
-    for limit in (None, 1.0):
-        request = Request(trap(), time_limit_s=limit)
-        for status, solution in itertools.product(pulp.LpStatus, pulp.LpSolution):
-            if (status, solution) == (1, 1):
+STOPPED = (
+    (Request(trap()), Termination.FAILED),
+    (Request(trap(), time_limit_s=60), Termination.TIME_LIMIT),
+    (Request(trap(), options={"nodes": 1}), Termination.INTERRUPTED),
+    (Request(trap(), time_limit_s=0, options={"nodes": 1}), Termination.TIME_LIMIT),
+    (Request(trap(), time_limit_s=600, options={"nodes": 1}), Termination.INTERRUPTED),
+)
+"""What a stop without a proof is put down to."""
+
+
+def test_a_stop_without_a_proof_is_put_down_to_the_limit_that_can_have_caused_it():
+    for request, wanted in STOPPED:
+        assert request.stop_reason is wanted
+
+
+PULP_3 = {
+    *itertools.product(
+        ("Optimal", "Not Solved", "Infeasible", "Unbounded", "Undefined"),
+        (
+            "Optimal Solution Found",
+            "Solution Found",
+            "No Solution Found",
+            "No Solution Exists",
+            "Solution is Unbounded",
+        ),
+    )
+}
+PULP_4 = {
+    "NotSolved": Termination.FAILED,
+    "Optimal": Termination.OPTIMAL,
+    "Infeasible": Termination.INFEASIBLE,
+    "Unbounded": Termination.FAILED,
+    "Undefined": Termination.FAILED,
+    "TimeLimit": Termination.TIME_LIMIT,
+    "MemoryLimit": Termination.FAILED,
+    "NodeLimit": Termination.INTERRUPTED,
+    "GapLimit": Termination.GAP_REACHED,
+    "IterationLimit": Termination.FAILED,
+    "SolutionLimit": Termination.INTERRUPTED,
+    "Interrupted": Termination.INTERRUPTED,
+    "Stopped": None,
+    "NumericalError": Termination.FAILED,
+}
+
+
+def test_every_pair_of_the_statuses_of_pulp_3_is_mapped():
+    for request, stopped in STOPPED:
+        for status, solution in PULP_3:
+            if (status, solution) == ("Optimal", "Optimal Solution Found"):
                 wanted = Termination.OPTIMAL
-            elif -1 in (status, solution):
+            elif status == "Infeasible" or solution == "No Solution Exists":
                 wanted = Termination.INFEASIBLE
-            elif status in (0, 1) and limit is not None:
-                wanted = Termination.TIME_LIMIT
             else:
-                wanted = Termination.FAILED
-            assert pulp_backend.termination(status, solution, request) is wanted
+                wanted = stopped if status in ("Optimal", "Not Solved") else Termination.FAILED
+            assert pulp_backend.termination(f"{status}, {solution}", request) is wanted
+
+
+def test_every_status_of_pulp_4_is_mapped():
+    for request, stopped in STOPPED:
+        for status, wanted in PULP_4.items():
+            mapped = pulp_backend.termination(status, request)
+            assert mapped is (stopped if wanted is None else wanted), status
+
+
+def test_these_are_the_statuses_of_the_pulp_that_is_installed():
+    if hasattr(pulp, "LpSolveStatus"):
+        assert {status.name for status in pulp.LpSolveStatus} == set(PULP_4)
+    else:
+        pairs = itertools.product(pulp.LpStatus.values(), pulp.LpSolution.values())
+        assert set(pairs) == PULP_3
+
+
+# ------------------------------------------------------------------------- limits but that of time
+
+LIMITED = {
+    "highs": {"mip_max_nodes": 0},
+    "scip": {"limits/nodes": 1},
+    "cpsat": {"max_number_of_conflicts": 1},
+    "cvxpy": {"mip_max_nodes": 0},
+    "pulp": {"maxNodes": 1, "pulp_solver": "SCIP_PY"},
+    "pulp CBC": {"maxNodes": 1},
+    "pulp HiGHS": {"mip_max_nodes": 0, "pulp_solver": "HiGHS"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [None, 60])
+@pytest.mark.parametrize("case", LIMITED)
+def test_a_limit_among_the_options_interrupts_with_the_incumbent(case, limit):
+    solver, _, program = case.partition(" ")
+    if not registry.find_solver(solver).available:
+        pytest.skip("not installed")
+    if program == "CBC" and "COIN_CMD" not in solve(trap(), "pulp").message:
+        pytest.skip("PuLP has no CBC here")
+    problem = hard()
+    result = solve(problem, solver, time_limit_s=limit, **LIMITED[case])
+    assert result.termination is Termination.INTERRUPTED, result.message
+    assert problem.evaluate(result.choice).feasible
+    assert 0 < result.gap < np.inf
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"), [("highs", {}), ("cvxpy", {}), ("pulp", {"pulp_solver": "HiGHS"})]
+)
+def test_any_number_of_threads_after_any_other_run_of_highs(solver, options):
+    for threads in (2, 1, 2):
+        theirs = silent_highs()  # a caller's own, in the thread that all of this runs in
+        theirs.setOptionValue("output_flag", False)
+        theirs.setOptionValue("threads", 3 - threads)
+        theirs.addVar(0, 1)
+        theirs.changeColIntegrality(0, highspy.HighsVarType.kInteger)
+        theirs.run()
+        result = solve(trap(), solver, threads=threads, **options)
+        assert result.termination is Termination.OPTIMAL, result.message
+        highspy.Highs.resetGlobalScheduler(True)
 
 
 # -------------------------------------------------------------------- the published false answers
 
 
+@pytest.mark.skipif(hasattr(pulp, "LpSolveStatus"), reason="PuLP 4 says what it means")
 def test_pulps_optimal_that_is_a_time_limit_is_not_believed(monkeypatch):
-    """PuLP sets the status Optimal where CBC was stopped on time with an incumbent."""
+    """PuLP 3.3 sets the status Optimal where CBC was stopped on time with an incumbent."""
 
     def cut_off(program, solver):
         program.status, program.sol_status = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -14,24 +15,11 @@ from support import environment
 
 import hasa_opt as hasa
 from hasa_opt._utils.native import stdout_aside, stdout_watched
+from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.registry import SOLVERS as SOLVERS_BY_NAME
+from hasa_opt.solvers.registry import Capability, SolverRecord
 
 SOLVERS = [record.name for record in hasa.solvers() if record.available]
-
-GREETING = """
-import ctypes, highspy
-printf = ctypes.CDLL(None).printf
-
-class Greeting(highspy.Highs):
-    met = False
-    def __init__(self):
-        if not Greeting.met:
-            printf(b"Running HiGHS 1.16.0\\n")
-        Greeting.met = True
-        super().__init__()
-
-highspy.Highs = Greeting
-"""
-"""What HiGHS does from release 1.16 on: the first of a process greets, through the C library."""
 
 SOLVE = """
 import json, sys
@@ -77,7 +65,7 @@ def ran(code: str, *arguments: str, place: Path | None = None, **more: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_no_backend_writes_to_standard_output(solver: str) -> None:
-    done = ran(f"{GREETING}\nNAME, OPTIONS = {solver!r}, {{}}\n{SOLVE}")
+    done = ran(f"NAME, OPTIONS = {solver!r}, {{}}\n{SOLVE}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) is True
     assert done.stdout.count(b"\n") == 1
@@ -86,19 +74,21 @@ def test_no_backend_writes_to_standard_output(solver: str) -> None:
 LOGS = {
     "highs": {"output_flag": True},
     "cvxpy": {"output_flag": True},
-    "pulp": {"pulp_solver": "HiGHS"},
+    "pulp": {"msg": True},
+    "pulp HiGHS": {"msg": True, "pulp_solver": "HiGHS"},
+    "pulp SCIP": {"msg": True, "pulp_solver": "SCIP_PY"},
     "scip": {"display/verblevel": 4},
     "cpsat": {"log_search_progress": True},
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", [name for name in LOGS if name in SOLVERS])
-def test_a_log_that_was_asked_for_goes_elsewhere(solver: str) -> None:
-    done = ran(f"{GREETING}\nNAME, OPTIONS = {solver!r}, {LOGS[solver]!r}\n{SOLVE}")
+@pytest.mark.parametrize("case", [name for name in LOGS if name.split()[0] in SOLVERS])
+def test_a_log_that_was_asked_for_goes_elsewhere(case: str) -> None:
+    done = ran(f"NAME, OPTIONS = {case.split()[0]!r}, {LOGS[case]!r}\n{SOLVE}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) is True
-    if solver in ("highs", "cpsat"):
+    if case not in ("scip", "cvxpy"):  # silent whatever their options
         assert len(done.stderr) > 200  # the log
 
 
@@ -122,7 +112,7 @@ def noisy(fleet: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("--solver", "highs", "--coverage", "0.8=0.1")])
 def test_the_command_line_prints_json_alone(fleet: Path, arguments: tuple[str, ...]) -> None:
-    done = ran(f"{GREETING}\n{ALLOCATE}", *arguments, place=fleet)
+    done = ran(ALLOCATE, *arguments, place=fleet)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["termination"] == "optimal"
 
@@ -164,6 +154,13 @@ def test_what_is_watched_is_kept_from_the_output(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().out == ""
 
 
+def by_c(text: bytes) -> None:
+    """What a compiled library prints, at once."""
+    library = ctypes.CDLL(None)
+    library.printf(text)
+    library.fflush(None)
+
+
 def test_threads_that_send_it_aside_at_once_lead_it_back(capfd: pytest.CaptureFixture[str]) -> None:
     inside, leave = [threading.Event() for _ in range(2)], [threading.Event() for _ in range(2)]
 
@@ -177,10 +174,56 @@ def test_threads_that_send_it_aside_at_once_lead_it_back(capfd: pytest.CaptureFi
         thread.start()
         assert entered.wait(10)
     for number in range(2):  # the first to come is the first to go
-        os.write(1, b"aside\n")
+        by_c(b"aside\n")
         leave[number].set()
         threads[number].join()
-    os.write(1, b"back\n")
+    by_c(b"back\n")
     shown = capfd.readouterr()
     assert shown.out == "back\n"
     assert shown.err == "aside\naside\n"
+
+
+class Late:
+    """A backend that is left behind at the time limit and goes on to write its log."""
+
+    start, ended = threading.Event(), threading.Event()
+
+    def solve(self, problem: hasa.AllocationProblem, request: Request) -> Answer:
+        def run() -> None:
+            by_c(b"early\n")
+            self.start.wait(10)
+            by_c(b"late\n")
+            self.ended.set()
+
+        request.deadline.wait_for(run)
+        raise AssertionError("it was not left behind")
+
+
+def test_what_is_left_behind_at_a_time_limit_writes_elsewhere_too(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = SolverRecord("late", Late, "writes a log", capabilities=Capability.TIME_LIMIT)
+    monkeypatch.setitem(SOLVERS_BY_NAME, "late", record)
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients([3, 4]), widths=(0.5, 1.0), budget=1, utility=hasa.utility.alpha_fair()
+    )
+    result = hasa.solve(problem, "late", time_limit_s=0.1)
+    assert result.termination is hasa.Termination.TIME_LIMIT
+    os.write(1, b"ours\n")  # at once, while the other goes on
+    Late.start.set()
+    assert Late.ended.wait(10)
+    shown = capfd.readouterr()
+    assert shown.out == "ours\n"
+    assert shown.err == "early\nlate\n"
+
+
+def test_what_the_caller_prints_meanwhile_stays_on_standard_output(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with stdout_aside():
+        os.write(1, b"printed\n")
+        subprocess.run([sys.executable, "-c", "print('by a child')"], check=True)
+        by_c(b"native\n")
+    shown = capfd.readouterr()
+    assert shown.out == "printed\nby a child\n"
+    assert shown.err == "native\n"

@@ -5,7 +5,8 @@ The solver backends have no part in it, but that of HiGHS hands its model over t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
     "least_excess",
     "linear_program",
     "maximise",
+    "own_threads",
     "pass_model",
     "silent_highs",
 ]
@@ -99,6 +101,22 @@ def silent_highs() -> highspy.Highs:
         return highspy.Highs()
 
 
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Let HiGHS start as many threads as it is told to.
+
+    Its first run in a thread of ours starts them, and every later one there that asks for
+    another number fails until they are given back.
+    """
+    import highspy
+
+    highspy.Highs.resetGlobalScheduler(False)
+    try:
+        yield
+    finally:
+        highspy.Highs.resetGlobalScheduler(False)
+
+
 def maximise(
     objective: FloatArray,
     matrix: sp.csr_array,
@@ -118,7 +136,8 @@ def maximise(
     for name, value in {"output_flag": False, "threads": 1, **options}.items():
         solver.setOptionValue(name, value)
     pass_model(solver, objective, matrix, lower / unit, upper / unit, column_upper, integral)
-    solver.run()
+    with own_threads():
+        solver.run()
     status = solver.getModelStatus()
     found = solver.getSolution()
     feasible = highspy.SolutionStatus.kSolutionStatusFeasible
