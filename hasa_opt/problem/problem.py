@@ -275,6 +275,15 @@ class AllocationProblem(Shown):
         return (Row("budget", self.costs, None, self.limit), *self.rows)
 
     @cached_property
+    def budgets(self) -> dict[str, int]:
+        """Limit of each resource of the menu that has one, in the unit of the resource."""
+        found = {self.resource: self.limit} if self.limit < INT64_ROOM else {}
+        for row in self.rows:
+            if row.resource and row.upper is not None:
+                found[row.resource] = min(row.upper, found.get(row.resource, row.upper))
+        return found
+
+    @cached_property
     def learnt(self) -> dict[str, Any]:
         """What solvers have learnt of the tables, under any budget; for a warm start."""
         return {}

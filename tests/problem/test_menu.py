@@ -109,6 +109,21 @@ def test_costs_by_device_class():
     assert built.resources["s"].tolist() == [[9, 4], [3, 1], [9, 4]]
 
 
+def test_device_classes_may_be_a_column_of_the_clients():
+    clients = Clients([10, 20, 30], device=["old", "new", "old"])
+    menu = Menu(["slow", "fast"], costs={"s": {"old": [9, 4], "new": [3, 1]}}, per="sample")
+    built = problem({}, (), menu, clients, np.zeros((3, 2)))
+    assert built.resources["s"].tolist() == [[90, 40], [60, 20], [270, 120]]
+
+
+def test_a_table_of_costs_per_sample_is_multiplied_by_the_samples():
+    costs = [[1, 2], [3, 4], [5, 6]]
+    menu = Menu(["a", "b"], costs={"s": costs}, per="sample", full="b")
+    built = problem({"s": 1.0}, (), menu, worth=np.zeros((3, 2)))
+    assert built.resources["s"].tolist() == [[10, 20], [60, 80], [150, 180]]
+    assert built.full_cost == 280
+
+
 def test_rows_of_named_clients_are_matched_by_name():
     costs = [[1, 2], [3, 4], [5, 6]]
     menu = Menu(
@@ -416,7 +431,7 @@ def test_a_menu_and_clients_from_frames_of_any_library():
         "max_width": [1.0, 0.5, 1.0],
     }
     for menu_frame, fleet_frame in zip(frames(rows), frames(fleet), strict=True):
-        menu = Menu.from_frame(menu_frame, client="client", costs=["joules"], full="wide")
+        menu = Menu.from_frame(menu_frame, client="client", costs=["joules"])
         clients = Clients.from_frame(fleet_frame)
         assert clients.names == FLEET.names
         built = problem({}, [Budget("joules", 9)], menu, clients, np.array([[0, 5, 1]] * 3, float))
@@ -449,6 +464,11 @@ def test_an_allocation_as_a_frame_of_any_library():
             {"option": ["a", "a"], "who": ["x", "y"], "s": [1, 2], "width": [0.5, 0.6]},
             {"costs": ["s"], "client": "who"},
             "width 0.5 and 0.6",
+        ),
+        (
+            {"option": ["a", "b", "a"], "who": ["x", "x", "y"], "s": [1, 2, 3]},
+            {"costs": ["s"], "client": "who", "full": "b"},
+            "full='b' is no option of 'y'",
         ),
     ],
 )
