@@ -179,6 +179,28 @@ def test_if_nobody_trains_the_model_is_kept_with_a_warning(mlp):
     assert np.isfinite(history.test_accuracy).all()
 
 
+def test_the_only_client_that_trains_is_to_blame_if_it_cannot(mlp):
+    class Broken(MLP):
+        def forward(self, features):
+            if self.training and torch.is_grad_enabled():
+                raise RuntimeError("no luck")
+            return super().forward(features)
+
+    subnets = Subnets([0.0, 0.5, 0.0], deployed=[0.5, 0.5, 1.0])
+    with (
+        pytest.warns(UserWarning, match="dropped out"),
+        pytest.raises(InputError, match="no client could train in round 0: client 'b'"),
+    ):
+        run(fresh(Broken(6, 3, hidden=(8, 12)), seed=1), make_task(), subnets, rounds=1)
+
+
+def test_batches_are_those_of_the_clients_that_train(mlp):
+    subnets = Subnets([0.5, 0.5, 0.0], deployed=[0.5, 0.5, 1.0])
+    training = LocalTraining(batch_size=50, drop_last=True)
+    with pytest.raises(InputError, match="leaves no client a batch of 50: the largest has 40"):
+        run(mlp, make_task(), subnets, rounds=1, training=training)
+
+
 def test_a_drawn_client_that_is_left_out_stays_out(mlp):
     subnets = Subnets([0.0, 0.5, 1.0], deployed=[0.5, 0.5, 1.0])
     participation = Participation(clients_per_round=2)
