@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,8 @@ from hasa_opt.federated import (
 )
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.models import MLP, extract, fresh, prefix
+from hasa_opt.policies import Policy
+from hasa_opt.policies.subnets import EXECUTED
 from hasa_opt.tasks import Split, Task
 
 SIZES = (40, 25, 70)
@@ -158,6 +162,24 @@ def test_attributes_that_nobody_executes_are_refused_by_name(mlp):
     without = allocation({}, {"a": "wide", "b": "skip", "c": "narrow"})
     with pytest.raises(InputError, match="no attribute 'width'"):
         run(mlp, make_task(), without, rounds=1)
+
+
+def test_what_is_executed_is_written_in_one_table():
+    page = (Path(__file__).parents[2] / "docs" / "options.rst").read_text(encoding="utf-8")
+    table = page.split("What the loop executes")[1].split(".. ")[1].split("\n\n")[1]
+    executed = [row.split("``")[1] for row in table.split("   * - ")[2:] if "refuses" not in row]
+    assert tuple(executed) == EXECUTED
+
+
+def test_a_policy_or_a_pilot_cannot_smuggle_attributes_in(mlp):
+    found = allocation(
+        {"width": [0.5, 0.5, 1], "rank": [1, 2, 4]}, {"a": "wide", "b": "skip", "c": "narrow"}
+    )
+    own = Policy("own", lambda setting: found)
+    with pytest.raises(InputError, match="policy 'own' gives an Allocation, of which all but"):
+        hasa.Study(make_task(), mlp, policies=[own], seeds=[0]).subnets(own)
+    with pytest.raises(InputError, match="would ignore the attribute 'rank'"):
+        hasa.pilot(mlp, make_task(), {"uniform": [0.5] * 3, "own": found}, rounds=1, seed=0)
 
 
 def test_bare_widths_of_0_say_nothing_of_what_is_deployed(mlp):
