@@ -265,9 +265,15 @@ class AllocationProblem(Shown):
         return table
 
     def _budget_cell(self) -> str:
-        if self.budget is None or self.full_cost is None:
-            return self.budget_words
-        return f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} {self.resource} units"
+        """The budget, and the limits of further resources, one a line."""
+        words = self.budget_words
+        if self.budget is not None and self.full_cost is not None:
+            units = f"{COST} units" if self.resource == COST else self.resource
+            words = f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} {units}"
+        others = [
+            f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
+        ]
+        return "\n".join([words, *others])
 
     @cached_property
     def limits(self) -> tuple[Row, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -408,6 +410,63 @@ def test_the_random_problems_are_of_every_kind():
         "no allocation": sum(best_by_hand(case) is None for case in cases[:100]),
     }
     assert min(kinds.values()) >= 20, kinds
+
+
+# ------------------------------------------------------------------------ knapsack instances
+
+
+def documented() -> dict:
+    """The functions by which the page on options reads and states a public instance."""
+    page = (Path(__file__).parents[2] / "docs" / "options.rst").read_text(encoding="utf-8")
+    code = re.search(r">>> def read.*?(?=>>> knapsack)", page, re.DOTALL)[0]
+    lines = [line[4:] for line in code.splitlines()]
+    names: dict = {"np": np, "hasa": hasa}
+    exec("\n".join(lines), names)
+    names["lines"] = len(lines) - lines.index("def state(capacities, classes):") - 1
+    return names
+
+
+def instance(rng, n: int, m: int) -> str:
+    """Text of an instance: classes of 1 to 10 items, capacities at half of what could be taken."""
+    classes = [rng.integers(1, 100, (rng.integers(1, 11), m + 1)) for _ in range(n)]
+    capacities = sum(own[:, 1:].max(axis=0) for own in classes) // 2
+    rows = [f"{n} {m}", " ".join(map(str, capacities))]
+    for own in classes:
+        rows += [str(len(own)), *(" ".join(map(str, item)) for item in own)]
+    return "\n".join(rows)
+
+
+def test_public_knapsacks_are_stated_in_ten_lines_and_solved():
+    own, rng = documented(), np.random.default_rng(2)
+    assert own["lines"] <= 10
+    for _ in range(12):
+        text = instance(rng, int(rng.integers(1, 5)), int(rng.integers(1, 6)))
+        capacities, classes = own["read"](text)
+        values = [
+            sum(item[0] for item in chosen)
+            for chosen in itertools.product(*classes)
+            if all(sum(item[r + 1] for item in chosen) <= most for r, most in enumerate(capacities))
+        ]
+        built = own["state"](capacities, classes)
+        if values:
+            assert solve(built, "highs").objective == max(values)
+        else:
+            with pytest.raises(InfeasibleError):
+                solve(built, "highs")
+
+
+def test_the_largest_public_knapsacks_are_stated_at_once():
+    own = documented()
+    text = instance(np.random.default_rng(3), 500, 30)
+    capacities, classes = own["read"](text)
+    built = own["state"](capacities, classes)
+    assert len(built) == 500
+    assert list(built.budgets.values()) == capacities
+    assert built.admissible.sum() == sum(map(len, classes))
+    row = 123
+    for item, numbers in enumerate(classes[row]):
+        assert [table[row, item] for table in built.resources.values()] == numbers[1:]
+        assert built.utilities[row, item] == numbers[0]
 
 
 # --------------------------------------------------------------------------------- frames
