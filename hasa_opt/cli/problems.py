@@ -137,6 +137,11 @@ class Asked:
                     f"--budget {text}: a budget is a share of what everybody costs at --full, such "
                     f"as 0.5; in units of {resource!r} say --limit {resource}={value}"
                 )
+            if self.full is None and self.options is not None:
+                raise InputError(
+                    f"--budget {text}: a share of what everybody costs at which option? Name it by "
+                    f"--full, or say --limit {resource}=UNITS"
+                )
             try:
                 yield resource, float(value)
             except ValueError as error:

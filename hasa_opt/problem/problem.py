@@ -36,6 +36,7 @@ from hasa_opt.problem.limits import (
 )
 from hasa_opt.problem.menu import COST, Menu
 from hasa_opt.problem.pricing import fold, priced
+from hasa_opt.problem.totals import Totals
 from hasa_opt.problem.utility import Utility
 
 if TYPE_CHECKING:
@@ -46,33 +47,6 @@ __all__ = ["AllocationProblem", "Totals"]
 _BLOCK = 1 << 12  # rows of a table that a processor's cache holds
 # What is computed once from the tables, whatever the budget.
 _SHARED = ("cheapest", "span", "magnitude", "_narrowest", "_utility_range")
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What one allocation costs and is worth, recomputed from the problem's own arrays.
-
-    Attributes
-    ----------
-    objective : float
-        Sum of the utilities.
-    spent : int
-        Sum of the costs, exact.
-    limit : int
-        The budget in the same unit.
-    violations : tuple of str
-        Every limit that the allocation breaks, in words; empty if it is feasible.
-    """
-
-    objective: float
-    spent: int
-    limit: int
-    violations: tuple[str, ...]
-
-    @property
-    def feasible(self) -> bool:
-        """True if no limit is broken."""
-        return not self.violations
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,10 +122,14 @@ def test_compare_takes_options(run, files: Path) -> None:
     [
         (("--budget", "0.5"), "resources kflops, kilobytes: say which, --budget kflops=0.5"),
         (("--budget", "kflops=5000"), "say --limit kflops=5000"),
-        (("--budget", "kflops=much"), "give a share such as 0.5"),
-        (("--budget", "kflops=0.5"), "Menu(full=...)"),
+        (("--budget", "kflops=much", "--full", "half"), "give a share such as 0.5"),
+        (("--budget", "kflops=0.5"), "at which option? Name it by --full, or say --limit kflops="),
+        (("--budget", "kflops=0.5", "--full", "huge"), "full='huge' is not an option"),
         (("--budget", "watts=0.5"), "'watts', which no option costs"),
-        (("--budget", "kflops=0.5", "--budget", "kflops=0.6"), "'kflops' twice"),
+        (
+            ("--full", "half", "--budget", "kflops=0.5", "--budget", "kflops=0.6"),
+            "'kflops' twice",
+        ),
         (("--limit", "kflops=0.5"), "a share of what everybody costs at --full is --budget"),
         (("--limit", "kflops=-5"), "a limit is a whole number"),
         (("--limit", "kflops=5", "--limit", "kflops=6"), "'kflops' twice"),
