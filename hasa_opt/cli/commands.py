@@ -217,7 +217,7 @@ def allocate(
             fallback=fallback,
             on_progress=on_progress,
         )
-    columns = _columns(result)
+    columns = _columns(result, everything=options is not None)
     if output is not None:
         _write(output, columns)
     if as_json:
@@ -315,11 +315,10 @@ def _check_writable(path: Path | None, sources: Sequence[Path]) -> None:
         raise InputError(f"{path} is the input: give another name, so that nothing is lost")
 
 
-def _columns(result: Allocation) -> dict[str, list[Any]]:
-    """What each client takes, by the heading of the column: of widths, these alone."""
-    clients, columns = result.problem.clients, result.columns
-    if result.problem.menu.only_widths:
-        columns = {"width": result.widths.tolist()}
+def _columns(result: Allocation, *, everything: bool) -> dict[str, list[Any]]:
+    """What each client takes, by the heading of the column: all that is known, or its width."""
+    clients = result.problem.clients
+    columns = result.columns if everything else {"width": result.widths.tolist()}
     return {"name": list(clients.all_names), "samples": clients.samples.tolist()} | columns
 
 

@@ -174,7 +174,7 @@ class Asked:
 
     def _worth(self, clients: Clients, menu: Menu) -> Utility:
         if self.utilities is not None:
-            columns, values = read_values(self.utilities, clients, self.reading)
+            columns, values = read_values(self.utilities, clients, self.reading, blank=np.nan)
             return utility.measured(values[:, _columns(self.utilities, columns, menu)])
         self._check_widths(menu)
         if self.utility == _FAIR:
@@ -249,7 +249,9 @@ def scores_of(clients: Clients, name: str, path: Path) -> FloatArray:
     return SCORES[name](counts_of(clients, path))
 
 
-def read_values(path: Path, clients: Clients, reading: Reading) -> tuple[list[str], FloatArray]:
+def read_values(
+    path: Path, clients: Clients, reading: Reading, *, blank: float | None = None
+) -> tuple[list[str], FloatArray]:
     """Read a table of values: a row for each client, its name first.
 
     Parameters
@@ -257,12 +259,14 @@ def read_values(path: Path, clients: Clients, reading: Reading) -> tuple[list[st
     path : Path
     clients : Clients
     reading : Reading
+    blank : float, optional
+        What an empty cell stands for. Default: it is refused.
 
     Returns
     -------
     columns : list of str
     values : (n_clients, n_columns) floats
-        In the order of the clients; NaN where a cell is blank.
+        In the order of the clients.
 
     Raises
     ------
@@ -280,7 +284,7 @@ def read_values(path: Path, clients: Clients, reading: Reading) -> tuple[list[st
             f"{path} and the clients file must name the same clients, once each: see {alone}"
         )
     at = {name: row for row, name in enumerate(names)}
-    values = [numbers(table, column, blank=np.nan) for column in columns]
+    values = [numbers(table, column, blank=blank) for column in columns]
     return columns, np.array(values).reshape(len(columns), len(names)).T[[at[c] for c in known]]
 
 
@@ -288,7 +292,8 @@ def _columns(path: Path, columns: Sequence[str], menu: Menu) -> list[int]:
     """Column of each option."""
     found: dict[int, int] = {}
     for column, name in enumerate(columns):
-        key = width_of(path, name) if menu.only_widths else name
+        is_width = menu.only_widths and name not in menu.names
+        key = width_of(path, name) if is_width else name
         option = int(menu.select(key, str(path)).argmax())
         if option in found:
             raise InputError(f"{path} has two columns for {menu.label(option)}: leave one out")

@@ -108,6 +108,24 @@ def test_a_table_of_utilities_serves_widths_too(run, files: Path) -> None:
     assert "HASA rule" not in run("allocate", *arguments).out
 
 
+def test_options_may_be_widths_and_skip(run, files: Path) -> None:
+    Path("o.csv").write_text("option,width,per_sample:s\nskip,0,0\n0.5,0.5,1\n1,1,4\n", "utf-8")
+    Path("u.csv").write_text("name,skip,0.50,1\nlaptop,0,1,9\nphone,0,1,2\ncamera,0,1,2\n", "utf-8")
+    shown = allocate(run, "--utilities", "u.csv", "--limit", "s=500", "-o", "out.csv")
+    assert shown["options"] == {"phone": "0.5", "camera": "skip", "laptop": "1"} or (
+        shown["options"] == {"phone": "skip", "camera": "0.5", "laptop": "1"}
+    )
+    header = Path("out.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header == "name,samples,option,width,s,utility"
+
+
+def test_a_table_of_widths_has_no_blank_cells(run, files: Path) -> None:
+    Path("u.csv").write_text("name,0.5,1\nlaptop,1,9\nphone,1,\ncamera,1,2\n", "utf-8")
+    ran = run("headroom", "c.csv", "--utilities", "u.csv", "--noise", "0.1")
+    assert ran.code == 2
+    assert "u.csv, line 3, column '1': '' is not a number" in ran.err
+
+
 def test_compare_takes_options(run, files: Path) -> None:
     ran = run(
         "compare", "c.csv", "--options", "o.csv", "--utilities", "u.csv", "--limit", "kflops=6000",
