@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,30 +16,35 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import file_target, writing
 from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
-    MENU,
     AsJson,
-    Budget,
     ClientsFile,
     CostName,
     CoverageShare,
+    Delimiter,
+    Encoding,
     Fair,
+    Full,
     Gap,
+    Limits,
+    OptionsFile,
     Score,
+    Shares,
     TimeLimit,
-    Widths,
+    UtilityName,
+    UtilityTable,
+    WidthsOrNone,
     busy,
     print_json,
+    reading,
     solving,
-    split_numbers,
 )
+from hasa_opt.cli.problems import Asked, counts_of, scores_of
 from hasa_opt.cli.study import flower, study
 from hasa_opt.clients.clients import Clients
-from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
@@ -48,9 +54,7 @@ from hasa_opt.errors import (
     SolverNotInstalledError,
     StorageError,
 )
-from hasa_opt.problem import cost, utility
-from hasa_opt.problem.choices import Coverage
-from hasa_opt.problem.limits import Constraint, Fairness
+from hasa_opt.problem.menu import WIDTH
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
 from hasa_opt.rules.paper import PaperRule, paper_rule
@@ -128,14 +132,19 @@ def solvers(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def score(clients: ClientsFile, score: Score = "jensen_shannon", as_json: AsJson = False) -> None:
+def score(
+    clients: ClientsFile,
+    score: Score = "jensen_shannon",
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    as_json: AsJson = False,
+) -> None:
     """Score how heterogeneous each client's training data is, and how surely.
 
     The excess is what is beyond chance at this sample size, in units of its spread.
     """
-    read = Clients.read_csv(clients)
-    chosen = _scores(read, score, clients)
-    counts = _counts(read, clients)
+    read = Clients.read_csv(clients, **reading(encoding, delimiter))
+    chosen, counts = scores_of(read, score, clients), counts_of(read, clients)
     beyond, share = SCORES["excess"](counts), explained_by_size(chosen, counts.sum(axis=1))
     if as_json:
         print_json(
@@ -161,23 +170,44 @@ def score(clients: ClientsFile, score: Score = "jensen_shannon", as_json: AsJson
 @app.command()
 def allocate(
     clients: ClientsFile,
-    budget: Budget = 0.5,
-    widths: Widths = MENU,
+    options: OptionsFile = None,
+    full: Full = None,
+    budget: Shares = None,
+    limit: Limits = None,
+    widths: WidthsOrNone = None,
     solver: Annotated[str, typer.Option(help="A name that `hasa-opt solvers` lists.")] = "auto",
+    utility: UtilityName = "hasa",
+    utilities: UtilityTable = None,
     score: Score = "jensen_shannon",
-    cost_name: CostName = "width",
+    cost_name: CostName = None,
     coverage: CoverageShare = None,
     fairness: Fair = None,
     time_limit_s: TimeLimit = None,
     gap: Gap = 0.0,
     fallback: Annotated[str | None, typer.Option(help="Solver to try if the first fails.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write.")] = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give each client a width within the budget."""
-    limits = _limits(coverage, fairness)
-    scores, problem = _problem(clients, budget, widths, score, cost_name, limits)
-    _check_writable(output, clients)
+    """Give each client a width, or an option, within the budget."""
+    asked = Asked(
+        clients=clients,
+        options=options,
+        full=full,
+        budget=budget,
+        limit=limit,
+        widths=widths,
+        utility=utility,
+        utilities=utilities,
+        score=score,
+        cost_name=cost_name,
+        coverage=coverage,
+        fairness=fairness,
+        reading=reading(encoding, delimiter),
+    )
+    problem = asked.problem
+    _check_writable(output, asked.files)
     with solving(f"solving {problem!r}") as on_progress:
         result = solve(
             problem,
@@ -187,13 +217,13 @@ def allocate(
             fallback=fallback,
             on_progress=on_progress,
         )
-    chosen = result.widths
+    columns = _columns(result, everything=options is not None)
     if output is not None:
-        _write_widths(output, problem.clients, chosen)
+        _write(output, columns)
     if as_json:
-        print_json(_allocation_record(problem.clients, result))
+        print_json(_record(result, columns))
         return
-    rule = _rule(problem, scores) if cost_name == "width" else None
+    rule = _rule(problem, score, clients) if asked.is_paper else None
     console = Console()
     console.print(result.table({"HASA rule": rule.widths} if rule else {}))
     for line in (result.summary, str(rule or result.message)):
@@ -206,18 +236,39 @@ def compare(
     solver: Annotated[
         list[str] | None, typer.Option(help="Repeat for several; default: all installed.")
     ] = None,
-    budget: Budget = 0.5,
-    widths: Widths = MENU,
+    options: OptionsFile = None,
+    full: Full = None,
+    budget: Shares = None,
+    limit: Limits = None,
+    widths: WidthsOrNone = None,
+    utility: UtilityName = "hasa",
+    utilities: UtilityTable = None,
     score: Score = "jensen_shannon",
-    cost_name: CostName = "width",
+    cost_name: CostName = None,
     coverage: CoverageShare = None,
     fairness: Fair = None,
     time_limit_s: TimeLimit = 60.0,
     gap: Gap = 0.0,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
 ) -> None:
     """Run several solvers on one problem and verify each of them."""
-    _, problem = _problem(clients, budget, widths, score, cost_name, _limits(coverage, fairness))
+    problem = Asked(
+        clients=clients,
+        options=options,
+        full=full,
+        budget=budget,
+        limit=limit,
+        widths=widths,
+        utility=utility,
+        utilities=utilities,
+        score=score,
+        cost_name=cost_name,
+        coverage=coverage,
+        fairness=fairness,
+        reading=reading(encoding, delimiter),
+    ).problem
     with busy(f"comparing solvers on {problem!r}"):
         table = compare_solvers(problem, solver, time_limit_s=time_limit_s, gap=gap)
     if as_json:
@@ -229,49 +280,6 @@ def compare(
 app.command()(headroom)
 app.command()(study)
 app.add_typer(flower, name="flower")
-
-
-def _problem(
-    path: Path, budget: float, widths: str, score: str, cost_name: str, limits: list[Constraint]
-) -> tuple[FloatArray, AllocationProblem]:
-    """The scores of the clients, and the problem that they make."""
-    priced = cost.named(cost_name)
-    clients = Clients.read_csv(path)
-    scores = _scores(clients, score, path)
-    problem = AllocationProblem.build(
-        clients,
-        widths=split_numbers(widths, "--widths"),
-        budget=budget,
-        utility=utility.hasa(scores),
-        cost=priced,
-        constraints=limits,
-    )
-    return scores, problem
-
-
-def _limits(coverage: list[str] | None, fairness: str | None) -> list[Constraint]:
-    shares: dict[float, float] = {}
-    for text in coverage or ():
-        width, share = _pair(text)
-        if width in shares:
-            raise InputError(f"--coverage names width {width:g} twice: leave one out")
-        shares[width] = share
-    limits: list[Constraint] = [Coverage(shares)] if shares else []
-    return limits if fairness is None else [*limits, Fairness(fairness)]
-
-
-def _scores(clients: Clients, name: str, path: Path) -> FloatArray:
-    if name not in SCORES:
-        raise InputError(f"--score {name!r} is not known: choose from {', '.join(SCORES)}")
-    return SCORES[name](_counts(clients, path))
-
-
-def _counts(clients: Clients, path: Path) -> Counts:
-    if clients.counts is None:
-        raise InputError(
-            f"{path} has no label counts to score: add columns count:LABEL, or name, label, count"
-        )
-    return clients.counts
 
 
 def _warn_of_size(score: str, share: float) -> None:
@@ -287,38 +295,45 @@ def _warn_of_size(score: str, share: float) -> None:
     )
 
 
-def _rule(problem: AllocationProblem, scores: FloatArray) -> PaperRule:
+def _rule(problem: AllocationProblem, score: str, path: Path) -> PaperRule:
     """The paper's rule between the ends of the menu, under the same budget and caps."""
     clients, widths = problem.clients, (float(problem.widths[0]), float(problem.widths[-1]))
     return paper_rule(
-        scores, clients.samples, budget=problem.share, widths=widths, caps=clients.caps(widths[1])
+        scores_of(clients, score, path),
+        clients.samples,
+        budget=problem.share,
+        widths=widths,
+        caps=clients.caps(widths[1]),
     )
 
 
-def _pair(text: str) -> tuple[float, float]:
-    try:
-        width, share = (float(part) for part in text.split("="))
-    except ValueError as error:
-        raise InputError(f"--coverage {text!r}: give WIDTH=SHARE, for example 0.8=0.1") from error
-    return width, share
-
-
-def _check_writable(path: Path | None, source: Path) -> None:
+def _check_writable(path: Path | None, sources: Sequence[Path]) -> None:
     if path is None:
         return
-    if file_target(path).resolve() == source.resolve():
+    target = file_target(path).resolve()
+    if target in [source.resolve() for source in sources]:
         raise InputError(f"{path} is the input: give another name, so that nothing is lost")
 
 
-def _write_widths(path: Path, clients: Clients, widths: FloatArray) -> None:
+def _columns(result: Allocation, *, everything: bool) -> dict[str, list[Any]]:
+    """What each client takes, by the heading of the column: all that is known, or its width."""
+    clients = result.problem.clients
+    columns = result.columns if everything else {"width": result.widths.tolist()}
+    return {"name": list(clients.all_names), "samples": clients.samples.tolist()} | columns
+
+
+def _write(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     with writing(path) as file:
         out = csv.writer(file)
-        out.writerow(["name", "samples", "width"])
-        for row, width in enumerate(widths.tolist()):
-            out.writerow([clients.name(row), int(clients.samples[row]), width])
+        out.writerow(columns)
+        out.writerows(zip(*columns.values(), strict=True))
 
 
-def _allocation_record(clients: Clients, result: Allocation) -> dict[str, Any]:
+def _record(result: Allocation, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    problem = result.problem
+    chosen = {"options": result.options.tolist()}
+    if WIDTH in problem.menu.attributes:
+        chosen["widths"] = result.widths.tolist()
     return {
         "solver": result.solver,
         "termination": str(result.termination),
@@ -326,10 +341,12 @@ def _allocation_record(clients: Clients, result: Allocation) -> dict[str, Any]:
         "objective": result.objective,
         "bound": result.bound,
         "gap": result.gap,
-        "spent": result.spent,
-        "limit": result.problem.limit,
-        "spent_share": result.spent_share,
+        "resource": problem.resource,
+        "spent": result.spending[problem.resource],
+        "limit": problem.budgets.get(problem.resource),
+        "spent_share": None if problem.full_cost is None else result.spent_share,
         "price": result.price,
         "seconds": result.seconds,
-        "widths": {clients.name(row): width for row, width in enumerate(result.widths.tolist())},
-    }
+        "spending": result.spending,
+        "limits": problem.budgets,
+    } | {name: dict(zip(columns["name"], values, strict=True)) for name, values in chosen.items()}

@@ -12,22 +12,26 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from hasa_opt._utils.checks import FloatArray, listed
-from hasa_opt._utils.tables import read_table
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
     Budget,
     ClientOption,
+    Delimiter,
     Embedding,
+    Encoding,
     Hidden,
     ModelName,
+    Reading,
     TextOption,
     busy,
     print_json,
+    reading,
     split_names,
     split_numbers,
 )
+from hasa_opt.cli.problems import read_values, width_of
 from hasa_opt.cli.study import build_model, load_task, require_learning_side
 from hasa_opt.cli.training import BatchSize, LearningRate, settings
 from hasa_opt.clients.clients import Clients
@@ -45,12 +49,6 @@ if TYPE_CHECKING:
     from hasa_opt.tasks import Task
 
 __all__ = ["headroom"]
-
-_TABLE = (
-    "the header is name and then the widths, such as name,0.2,0.5,0.8; each row a client and its "
-    "values"
-)
-
 
 ClientsTable = Annotated[
     Path | None, typer.Argument(metavar="[CLIENTS.csv]", help="One row per client.")
@@ -125,6 +123,8 @@ def headroom(
     learning_rate: LearningRate = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict what the best allocation gains over uniform, before compute is spent.
@@ -134,6 +134,7 @@ def headroom(
     --deploy, ordered dropout may be recommended.
     """
     options: dict[str, Any] = {"budget": budget, "confidence": confidence, "seed": seed}
+    written = reading(encoding, delimiter)
     if rules is not None:
         options["rules"] = split_names(rules)
     if utilities:
@@ -145,8 +146,8 @@ def headroom(
             raise InputError(
                 "--pilot and --deploy need data to train on: give --data or --task, not a table"
             )
-        read = Clients.read_csv(clients)
-        menu, values = _tables(utilities, read)
+        read = Clients.read_csv(clients, **written)
+        menu, values = _tables(utilities, read, written)
         found = _Forecast(predict(values, read, widths=menu, noise=noise, **options))
     else:
         if clients is not None or (data is None) == (task is None):
@@ -158,7 +159,7 @@ def headroom(
             raise InputError("--noise is that of a table: a probe measures its own, leave it out")
         menu = _menu(widths, deploy)
         require_learning_side()
-        loaded = load_task(data, text_column, client_column, task or "")
+        loaded = load_task(data, text_column, client_column, task or "", written)
         supernet = build_model(loaded, model, hidden, embedding)
         training = settings(batch_size=batch_size, learning_rate=learning_rate)["training"]
         lab = _Lab(supernet, loaded, training, rounds, seed)
@@ -282,34 +283,17 @@ def _record(probed: Probe, cost: float | None) -> dict[str, Any]:
     }
 
 
-def _tables(paths: list[Path], clients: Clients) -> tuple[list[float], FloatArray]:
+def _tables(
+    paths: list[Path], clients: Clients, written: Reading
+) -> tuple[list[float], FloatArray]:
     """Menu and values of one table, or of several parts of the same measure."""
-    tables = [_read(path, clients) for path in paths]
-    menu = tables[0][0]
-    for path, (header, _) in zip(paths, tables, strict=True):
-        if header != menu:
+    tables = [read_values(path, clients, written) for path in paths]
+    menus = [[width_of(path, name) for name in columns] for path, (columns, _) in
+             zip(paths, tables, strict=True)]  # fmt: skip
+    for path, menu in zip(paths, menus, strict=True):
+        if menu != menus[0]:
             raise InputError(
-                f"{path} has the widths {header}, {paths[0]} has {menu}: give one menu"
+                f"{path} has the widths {menu}, {paths[0]} has {menus[0]}: give one menu"
             )
     values = [table for _, table in tables]
-    return menu, values[0] if len(values) == 1 else np.stack(values)
-
-
-def _read(path: Path, clients: Clients) -> tuple[list[float], FloatArray]:
-    """Menu and values, in the order of the clients."""
-    table = read_table(path, needed=())
-    names = table.names(table.header[0])
-    try:
-        menu = [float(cell) for cell in table.header[1:]]
-        values = [[float(cell) for cell in row[1:]] for row in table.rows]
-    except ValueError as error:
-        raise InputError(f"{path}: {error}: {_TABLE}") from error
-    rows = dict(zip(names, values, strict=True))
-    if len(rows) < len(names) or set(rows) != set(clients.all_names):
-        alone = (
-            listed(sorted(set(clients.all_names) ^ set(rows)), repr) or "a client is named twice"
-        )
-        raise InputError(
-            f"{path} and the clients file must name the same clients, once each: see {alone}"
-        )
-    return menu, np.array([rows[name] for name in clients.all_names])
+    return menus[0], values[0] if len(values) == 1 else np.stack(values)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 from rich.console import Console
@@ -26,11 +26,16 @@ MENU = ",".join(map(str, policies.MENU))
 ClientsFile = Annotated[Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client.")]
 Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]
 Widths = Annotated[str, typer.Option(help="Menu of widths, comma-separated.")]
+WidthsOrNone = Annotated[
+    str | None, typer.Option("--widths", help="Menu of widths, comma-separated.", show_default=MENU)
+]
 Score = Annotated[str, typer.Option(help=f"One of {', '.join(SCORES)}.")]
 _WITHOUT_MODEL = ", ".join(name for name, item in RESOURCES.ours.items() if not item.profiled)
 CostName = Annotated[
-    str,
-    typer.Option("--cost", help=f"{_WITHOUT_MODEL}, or one of another package."),
+    str | None,
+    typer.Option(
+        "--cost", help=f"{_WITHOUT_MODEL}, or one of another package.", show_default="width"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TimeLimit = Annotated[float | None, typer.Option("--time-limit-s", help="Seconds per solver.")]
@@ -47,10 +52,65 @@ CoverageShare = Annotated[
     list[str] | None,
     typer.Option("--coverage", metavar="WIDTH=SHARE", help="Least share of samples at a width."),
 ]
+OptionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--options",
+        metavar="CSV",
+        help="Options in the place of widths: columns option, per_sample:RESOURCE or "
+        "per_client:RESOURCE, attributes such as width, and client or device where they differ.",
+    ),
+]
+Full = Annotated[str | None, typer.Option(help="The option that shares of --budget are shares of.")]
+Shares = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="SHARE",
+        help="Share of what everybody costs at width 1, or at --full; RESOURCE=SHARE, repeated, "
+        "where options cost several.",
+        show_default="0.5 of widths",
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="RESOURCE=UNITS",
+        help="What all clients may take, a whole number in the unit of the options' costs.",
+    ),
+]
+UtilityName = Annotated[
+    str, typer.Option("--utility", help="hasa, saturating (both by scores) or alpha_fair.")
+]
+UtilityTable = Annotated[
+    Path | None,
+    typer.Option("--utilities", metavar="CSV", help="Columns: name, then one per width or option."),
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of the CSV files, such as cp1252.", show_default="detected")
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="Of the CSV files: one character, or tab.", show_default="detected"),
+]
 Fair = Annotated[
     str | None,
     typer.Option("--fairness", help="Raise the poorest client first: maxmin or leximin."),
 ]
+
+
+class Reading(TypedDict):
+    """How files are written, as their readers take it; None: it is detected."""
+
+    encoding: str | None
+    delimiter: str | None
+
+
+def reading(encoding: str | None, delimiter: str | None) -> Reading:
+    """How files are written; a tab is hard to type."""
+    tab = delimiter in ("tab", "\\t")
+    return {"encoding": encoding, "delimiter": "\t" if tab else delimiter}
 
 
 def split_names(text: str) -> list[str]:

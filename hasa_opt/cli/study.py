@@ -17,15 +17,19 @@ from hasa_opt.cli.options import (
     AsJson,
     Budget,
     ClientOption,
+    Delimiter,
     Embedding,
+    Encoding,
     Hidden,
     ModelName,
+    Reading,
     Score,
     TextOption,
     Widths,
     busy,
     check_reachable,
     print_json,
+    reading,
     split_names,
     split_numbers,
     training_bar,
@@ -107,6 +111,8 @@ def study(
     probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 6,
     pilot_repeats: PilotRepeats = 4,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
 ) -> None:
     """Train policies at a matched budget with matched seeds, and report what they are worth.
@@ -121,7 +127,8 @@ def study(
     from hasa_opt.study import Study
 
     with busy("reading the data"):
-        loaded = load_task(data, text_column, client_column, task)
+        written = reading(encoding, delimiter)
+        loaded = load_task(data, text_column, client_column, task, written)
     prepared = Study(
         loaded,
         build_model(loaded, model, hidden, embedding),
@@ -210,11 +217,13 @@ def require_learning_side() -> None:
         import hasa_opt.study.study  # noqa: F401
 
 
-def load_task(data: Path | None, text: str, client: str, name: str) -> Task:
+def load_task(data: Path | None, text: str, client: str, name: str, written: Reading) -> Task:
     """Read a CSV of texts, or else an embedded task."""
     from hasa_opt import tasks
 
-    return tasks.load(name) if data is None else tasks.text_csv(data, text=text, client=client)
+    if data is None:
+        return tasks.load(name)
+    return tasks.text_csv(data, text=text, client=client, **written)
 
 
 def build_model(task: Task, name: str | None, hidden: int, embedding: int) -> SupernetModel:
@@ -260,16 +269,19 @@ def new(
     model: ModelName = None,
     hidden: Hidden = 64,
     embedding: Embedding = 64,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
 ) -> None:
     """Write a Flower app that trains a supernet on a task; `flwr run` runs it."""
     require_learning_side()
     from hasa_opt.flower.settings import AppData, write_app
 
     with busy("reading the data"):
-        loaded = load_task(data, text_column, client_column, task)
+        written = reading(encoding, delimiter)
+        loaded = load_task(data, text_column, client_column, task, written)
         build_model(loaded, model, hidden, embedding)
     kind, options = model_options(loaded, model, hidden, embedding)
-    source = AppData(task, data, text_column, client_column)
+    source = AppData(task, data, text_column, client_column, **written)
     write_app(directory, loaded.name, source, len(loaded), kind, **options)
     lines = (
         f"{directory}: a Flower app for {len(loaded)} clients of {loaded.name}",

@@ -47,6 +47,8 @@ class Clients(Shown):
         Default: ``client-0``, ``client-1``, ... (see :meth:`name`).
     site : n_clients strings or whole numbers, optional
         The site that each client belongs to.
+    device : n_clients strings or whole numbers, optional
+        Device class of each client, for menus whose costs are by class.
     labels : n_labels distinct strings or whole numbers, optional
         The token or label behind each column of the counts.
 
@@ -68,6 +70,7 @@ class Clients(Shown):
     names: tuple[str, ...] | None = None
     site: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
+    device: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Clients(Shown):
         names: Sequence[str | int] | None = None,
         site: Sequence[str | int] | None = None,
         labels: Sequence[str | int] | None = None,
+        device: Sequence[str | int] | None = None,
     ) -> None:
         length = _length(samples)
         known = None if names is None else _column(distinct, names, "names", length)
@@ -90,6 +94,7 @@ class Clients(Shown):
             "labels": None if labels is None else _labels(labels, table),
             "max_width": None if max_width is None else _caps(max_width, length, label),
             "site": None if site is None else _column(name_list, site, "site", length),
+            "device": None if device is None else _column(name_list, device, "device", length),
         }
         for name, value in columns.items():
             object.__setattr__(self, name, value)
@@ -104,6 +109,7 @@ class Clients(Shown):
         names: Sequence[str | int] | None = None,
         site: Sequence[str | int] | None = None,
         labels: Sequence[str | int] | None = None,
+        device: Sequence[str | int] | None = None,
     ) -> Clients:
         """Build clients from their label counts.
 
@@ -118,6 +124,7 @@ class Clients(Shown):
         names : n_clients distinct strings or whole numbers, optional
         site : n_clients strings or whole numbers, optional
         labels : n_labels distinct strings or whole numbers, optional
+        device : n_clients strings or whole numbers, optional
 
         Returns
         -------
@@ -132,7 +139,13 @@ class Clients(Shown):
             counts = checked_counts(counts, Rows(None))
             samples = np.asarray(counts.sum(axis=1)).ravel()
         return cls(
-            samples, counts=counts, max_width=max_width, names=names, site=site, labels=labels
+            samples,
+            counts=counts,
+            max_width=max_width,
+            names=names,
+            site=site,
+            labels=labels,
+            device=device,
         )
 
     @classmethod
@@ -143,7 +156,7 @@ class Clients(Shown):
         ----------
         frame : data frame, or mapping of column to values
             Columns as in the wide format of :mod:`hasa_opt.clients.csv`: "name" and "samples",
-            then optionally "max_width", "site" and one "count:LABEL" per label.
+            then optionally "max_width", "site", "device" and one "count:LABEL" per label.
 
         Raises
         ------
@@ -201,7 +214,12 @@ class Clients(Shown):
         StorageError
             If the disk does not take it; the file of before is then intact.
         """
-        columns = {"samples": self.samples, "max_width": self.max_width, "site": self.site}
+        columns = {
+            "samples": self.samples,
+            "max_width": self.max_width,
+            "site": self.site,
+            "device": self.device,
+        }
         write(path, self.all_names, columns, self.counts, self.labels)
 
     def __len__(self) -> int:
@@ -230,6 +248,7 @@ class Clients(Shown):
             names=[self.name(row) for row in chosen.tolist()],
             site=None if self.site is None else [self.site[row] for row in chosen.tolist()],
             labels=self.labels,
+            device=None if self.device is None else [self.device[row] for row in chosen.tolist()],
         )
 
     def caps(self, widest: float) -> FloatArray:
@@ -278,6 +297,8 @@ class Clients(Shown):
             columns["max_width"] = lambda row: f"{caps[row]:g}"
         if self.site is not None:
             columns["site"] = self.site.__getitem__
+        if self.device is not None:
+            columns["device"] = self.device.__getitem__
         if self.counts is not None:
             counted = np.asarray(self.counts.sum(axis=1)).ravel()
             columns["counted"] = lambda row: str(counted[row])

@@ -1,15 +1,15 @@
 """Clients as delimited text, in one of three formats, which the header tells apart.
 
 Wide: one row per client. Columns ``name`` and ``samples``, then optionally ``max_width``,
-``site`` and one column ``count:LABEL`` per label::
+``site``, ``device`` and one column ``count:LABEL`` per label::
 
     name,samples,max_width,count:cat,count:dog
     phone,120,0.5,100,20
     laptop,80,1.0,10,70
 
 Long: one row per client and label. Columns ``name``, ``label``, ``count``, then optionally
-``samples`` (default: the sum of the counts), ``max_width`` and ``site``, repeated on each row
-of a client::
+``samples`` (default: the sum of the counts), ``max_width``, ``site`` and ``device``, repeated on
+each row of a client::
 
     name,label,count
     phone,cat,100
@@ -23,17 +23,15 @@ Samples: one row per sample, as in the long format but without ``count``; the ro
     phone,cat
     laptop,dog
 
-Names, sites and labels that differ only in blanks around them or in how a character is composed
-are the same. Line numbers in messages are those of the file, and the first line is 1.
+Names, sites, devices and labels that differ only in blanks around them or in how a character is
+composed are the same. Line numbers in messages are those of the file, and the first line is 1.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -41,10 +39,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from hasa_opt._utils.cells import numbers, refuse_repeats, whole_numbers
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.files import writing
-from hasa_opt._utils.names import spelled, tidy
-from hasa_opt._utils.rational import INT64_ROOM
+from hasa_opt._utils.names import tidy
 from hasa_opt._utils.tables import Source, Table, read_table
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
@@ -52,9 +50,7 @@ from hasa_opt.errors import InputError
 __all__ = ["framed", "read", "write"]
 
 _PREFIX = "count:"
-_OPTIONAL = ("max_width", "site")
-_DIGITS = 19  # of 2**62: a number of fewer digits is below it
-_THOUSANDS = re.compile(r"\d{1,3}(\.\d{3})+")  # 1.000, where a comma may be the decimal sign
+_OPTIONAL = ("max_width", "site", "device")
 _Value = TypeVar("_Value")
 
 
@@ -114,6 +110,7 @@ def framed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         "names": columns["name"],
         "max_width": columns.get("max_width"),
         "site": columns.get("site"),
+        "device": columns.get("device"),
         "counts": np.array([columns[name] for name in labels]).T if labels else None,
         "labels": [name.removeprefix(_PREFIX) for name in labels] or None,
     }
@@ -156,55 +153,17 @@ def _cell(value: object) -> str:
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
-def _whole(table: Table, column: str) -> list[int]:
-    """Whole numbers from 0 of a column; 120.0 is one."""
-    return [
-        _whole_number(table, row, column, text.strip())
-        for row, text in enumerate(table.column(column))
-    ]
-
-
-def _whole_number(table: Table, row: int, column: str, text: str) -> int:
-    if text.isdecimal() and len(text) < _DIGITS:
-        return int(text)
-    try:
-        value = Decimal("nan" if "_" in text else text)
-    except InvalidOperation:
-        value = Decimal("nan")
-    if not value.is_finite():
-        raise table.fail(row, column, f"{text!r} is not a whole number")
-    if value < 0:
-        raise table.fail(row, column, f"{text} is negative: counts start at 0")
-    if value >= INT64_ROOM:
-        raise table.fail(row, column, f"{text} exceeds 2**62: count in larger units")
-    if value != value.to_integral_value():
-        raise table.fail(row, column, f"{text!r} is not a whole number")
-    if table.delimiter != "," and _THOUSANDS.fullmatch(text):
-        short = text.split(".")[0]
-        raise table.fail(row, column, f"{text!r} may be thousands: write {short}000 or {short}")
-    return int(value)
-
-
 def _caps(table: Table) -> list[float]:
-    """Widths of the column ``max_width``; beside another delimiter, a decimal comma will do."""
-    caps = []
-    for row, text in enumerate(table.column("max_width")):
-        try:
-            cap = float("" if "_" in text else _with_point(table, text))
-        except ValueError:
-            raise table.fail(row, "max_width", f"{text!r} is not a number") from None
+    """Widths of the column ``max_width``."""
+    caps = numbers(table, "max_width")
+    for row, cap in enumerate(caps):
         if not 0 < cap <= 1:
             raise table.fail(row, "max_width", f"{cap} must lie in (0, 1]")
-        caps.append(cap)
     return caps
 
 
-def _with_point(table: Table, text: str) -> str:
-    return text if table.delimiter == "," else text.replace(",", ".")
-
-
 def _samples(table: Table) -> list[int]:
-    samples = _whole(table, "samples")
+    samples = whole_numbers(table, "samples")
     if 0 in samples:
         row = samples.index(0)
         raise table.fail(row, "samples", "0: an empty client trains nothing; remove it")
@@ -227,15 +186,18 @@ def _check_header(
 def _read_wide(table: Table) -> dict[str, Any]:
     _check_header(table, {"name", "samples", *_OPTIONAL}, ("samples",), prefixed=True)
     names = table.names("name")
-    _refuse_repeats(table, "name", names)
+    refuse_repeats(table, "name", names)
     columns = [column for column in table.header if column.startswith(_PREFIX)]
     labels = _labels(table, columns)
     return {
         "samples": _samples(table),
-        "counts": np.array([_whole(table, column) for column in columns]).T if columns else None,
+        "counts": np.array([whole_numbers(table, column) for column in columns]).T
+        if columns
+        else None,
         "max_width": _caps(table) if table.has("max_width") else None,
         "names": names,
         "site": table.names("site") if table.has("site") else None,
+        "device": table.names("device") if table.has("device") else None,
         "labels": labels or None,
     }
 
@@ -255,22 +217,6 @@ def _labels(table: Table, columns: Sequence[str]) -> list[str]:
     return list(named)
 
 
-def _refuse_repeats(table: Table, column: str, keys: Sequence[Any]) -> None:
-    """Refuse two rows of one key, with the lines and the spellings of both."""
-    first: dict[Any, int] = {}
-    for row, key in enumerate(keys):
-        before = first.setdefault(key, row)
-        if before != row:
-            texts = table.column(column)
-            owner = "" if isinstance(key, str) else f" of {key[0]!r}"
-            raise table.fail(
-                row,
-                column,
-                f"{texts[row]!r}{owner} already stands on line {table.lines[before]}"
-                f"{spelled(texts[before], texts[row])}",
-            )
-
-
 def _read_long(table: Table) -> dict[str, Any]:
     """The long format; without counts, each row is one sample."""
     counted = table.has("count")
@@ -278,12 +224,12 @@ def _read_long(table: Table) -> dict[str, Any]:
     _check_header(table, known, ("label",), prefixed=False)
     names, labels = table.names("name"), table.names("label")
     if counted:
-        _refuse_repeats(table, "label", list(zip(names, labels, strict=True)))
+        refuse_repeats(table, "label", list(zip(names, labels, strict=True)))
     rows = {name: at for at, name in enumerate(dict.fromkeys(names))}
     columns = {label: at for at, label in enumerate(sorted(set(labels)))}
     at_row = np.array([rows[name] for name in names])
     at_column = np.array([columns[label] for label in labels])
-    values = _whole(table, "count") if counted else np.ones(len(names), dtype=np.int64)
+    values = whole_numbers(table, "count") if counted else np.ones(len(names), dtype=np.int64)
     shape = (len(rows), len(columns))
     counts = sp.csr_array((values, (at_row, at_column)), shape=shape, dtype=np.int64)
     samples = _one_per_client(table, "samples", names, _samples)
@@ -293,6 +239,7 @@ def _read_long(table: Table) -> dict[str, Any]:
         "max_width": _one_per_client(table, "max_width", names, _caps),
         "names": list(rows),
         "site": _one_per_client(table, "site", names, lambda table: table.names("site")),
+        "device": _one_per_client(table, "device", names, lambda table: table.names("device")),
         "labels": list(columns),
     }
 

@@ -98,8 +98,8 @@ class Federation:
             on their samples.
         """
         participation.check(task)
-        largest = int(task.samples.max())
-        if not training.used(largest):
+        largest = int(task.samples[subnets.widths > 0].max(initial=0))
+        if largest and not training.used(largest):
             raise InputError(
                 f"drop_last = {training.drop_last!r} leaves no client a batch of "
                 f"{training.batch_size}: the largest has {largest} sample(s), so use smaller "

@@ -173,7 +173,8 @@ class Round:
                 self._drop(answer)
             else:
                 self.take(job.client, answer.state, answer.result, job.split.inputs)
-        if not federation.has_trained and (len(failures) > 1 or len(failures) == len(federation)):
+        able = np.count_nonzero(federation.subnets.widths)
+        if not federation.has_trained and failures and (len(failures) > 1 or able == 1):
             first = failures[0]
             raise InputError(
                 f"no client could train in round {self.number}: client "

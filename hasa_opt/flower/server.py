@@ -135,10 +135,14 @@ class SupernetStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the allocation."""
-        roster = self._roster
-        columns = roster.names, roster.samples, roster.subnets.widths
-        for name, samples, width in zip(*columns, strict=True):
-            log(INFO, "\t%s: %d samples, width %.3g", name, samples, width)
+        roster, subnets = self._roster, self._roster.subnets
+        columns = roster.names, roster.samples, subnets.widths, subnets.deploys
+        for name, samples, width, deployed in zip(*columns, strict=True):
+            if width:
+                log(INFO, "\t%s: %d samples, width %.3g", name, samples, width)
+            else:
+                out = "\t%s: %d samples, left out of training, tested at width %.3g"
+                log(INFO, out, name, samples, deployed)
 
     def _next(self) -> Round:
         """The round after those that are recorded."""

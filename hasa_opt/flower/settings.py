@@ -211,12 +211,16 @@ class AppData:
         CSV of texts.
     text, client : str
         Columns of the file.
+    encoding, delimiter : str, optional
+        How it is written. Default: it is detected.
     """
 
     task: str = "docstrings"
     file: Path | None = None
     text: str = "text"
     client: str = "client"
+    encoding: str | None = None
+    delimiter: str | None = None
 
 
 def write_app(
@@ -258,6 +262,8 @@ def write_app(
         "task": _quoted(data.task),
         "text": _quoted(data.text),
         "client": _quoted(data.client),
+        "encoding": None if data.encoding is None else _quoted(data.encoding),
+        "delimiter": None if data.delimiter is None else json.dumps(data.delimiter),
         "model": _quoted(model),
         "options": "".join(f", {name}={value}" for name, value in options.items()),
     }

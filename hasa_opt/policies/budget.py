@@ -157,6 +157,11 @@ def _judgeable(name: str, scored: bool) -> Policy:
             f"rule {name!r} is chosen by measurements itself: leave it out, the measured optimum "
             "is judged in any case"
         )
+    if policy.leaves_out:
+        raise InputError(
+            f"rule {name!r} leaves clients out of training, which no table of widths knows: leave "
+            "it out, or train it in a study"
+        )
     if policy.scheme != "prefix":
         raise InputError(
             f"rule {name!r} differs in the units that are trained, which no table of widths knows: "

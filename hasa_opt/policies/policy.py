@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.policies.setting import Setting
+from hasa_opt.problem.result import Allocation
 
 __all__ = ["LOCAL_BIAS", "OPTIONS", "PERSONAL", "Policy", "full_name", "split_name"]
 
@@ -94,8 +95,20 @@ class Policy:
             changed.add((group, field))
 
     def __call__(self, setting: Setting) -> FloatArray:
-        """Widths of the clients, ``(n_clients,)``."""
-        return self.choose(setting)
+        """Widths of the clients, ``(n_clients,)``.
+
+        Raises
+        ------
+        InputError
+            If its function gives an allocation: what else its options are would be ignored.
+        """
+        found = self.choose(setting)
+        if isinstance(found, Allocation):
+            raise InputError(
+                f"policy {self.name!r} gives an Allocation, of which all but the widths would be "
+                "ignored: give allocation.widths, or train the allocation by federated.run"
+            )
+        return found
 
     def __str__(self) -> str:
         return self.name

@@ -89,7 +89,11 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
     wanted = at_budget(policy, setting, charges.share)
     if not wanted.all():
         return _without_some(policy, setting, meter, wanted)
-    widths = realise(wanted, setting, charges, policy.coverage)
+    spends_less = charges.share(wanted) < setting.budget * (1 - BUDGET_TOLERANCE)
+    if policy.spends_less and spends_less:
+        widths = charges.grid[widest_within(charges.grid, wanted)]
+    else:
+        widths = realise(wanted, setting, charges, policy.coverage)
     share = charges.share(widths)
     if not charges.spread:
         return Subnets(widths, policy.scheme, share=share)

@@ -77,8 +77,9 @@ class Budget:
     def rows(self, terms: Terms) -> tuple[Row, ...]:
         """One row."""
         most = self.per_round
-        if isinstance(self.resource, str):
-            table = terms.costs_of(self.resource, "Budget")
+        own = self.resource if isinstance(self.resource, str) else ""
+        if own:
+            table = terms.costs_of(own, "Budget")
         elif callable(self.resource):
             table = _of_family(self.resource, terms, self.name)
         else:
@@ -90,7 +91,7 @@ class Budget:
             )
         spread = np.broadcast_to(table, terms.shape)
         refuse_overflow(spread, f"Budget of {self.name}")
-        return (Row(f"Budget: {self.name} at most {most}", spread, upper=most),)
+        return (Row(f"Budget: {self.name} at most {most}", spread, upper=most, resource=own),)
 
 
 def _of_family(cost: Cost, terms: Terms, name: str) -> IntArray:
@@ -174,6 +175,7 @@ class Budgets:
                 priced[name].costs,
                 upper=limit,
                 share=self.shares[name],
+                resource=name,
             )
             for name, limit in self.limits.items()
             if name != self.first

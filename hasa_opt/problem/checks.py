@@ -140,9 +140,9 @@ def masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Term
         narrowed = admissible & item.mask(terms)
         stuck = np.flatnonzero(~narrowed.any(axis=1))
         if stuck.size:
-            kind = type(item).__name__
+            kind, name = type(item).__name__, terms.clients.name(int(stuck[0]))
             raise InfeasibleError(
-                f"{kind} leaves {terms.clients.name(int(stuck[0]))!r} (row {stuck[0]}) no width "
+                f"{kind} leaves {name!r} (row {stuck[0]}) no {terms.menu.noun} "
                 f"({stuck.size} such client(s)): relax {kind} or the limits before it",
                 limits=(kind,),
             )

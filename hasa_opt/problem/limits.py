@@ -181,6 +181,8 @@ class Row:
         Increasing rows of the clients that count; None for all.
     share : Share or None
         The limit as it was given, if that was a share.
+    resource : str
+        The resource of the menu whose sum over all clients is limited; empty: none.
     """
 
     label: str
@@ -189,6 +191,7 @@ class Row:
     upper: int | None = None
     members: IntArray | None = None
     share: Share | None = None
+    resource: str = ""
 
     @property
     def at(self) -> slice | IntArray:

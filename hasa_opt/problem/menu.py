@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,32 +15,31 @@ from hasa_opt._utils.checks import (
     BoolArray,
     FloatArray,
     IntArray,
-    array,
-    float_array,
     listed,
 )
 from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, tidy
 from hasa_opt._utils.rational import common_units, menu_units, rational, written
+from hasa_opt._utils.tables import Source
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.problem.cost import Cost, whole_costs
+from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.cost import width as width_cost
-from hasa_opt.problem.menu_frame import options_of
+from hasa_opt.problem.menu_csv import read_options
+from hasa_opt.problem.menu_fields import (
+    COST,
+    SKIP,
+    WIDTH,
+    Per,
+    checked_allowed,
+    checked_attributes,
+    checked_costs,
+    checked_option,
+    checked_per,
+)
+from hasa_opt.problem.menu_frame import options_of, refuse_unknown_full
 
 __all__ = ["COST", "SKIP", "WIDTH", "Menu"]
-
-SKIP = "skip"
-"""Name of the option that leaves a client out of training, in menus made of widths."""
-
-WIDTH = "width"
-"""Attribute that says which share of the supernet an option trains; 0: none."""
-
-COST = "cost"
-"""Name of the only resource of a menu of widths."""
-
-
-Per = Literal["client", "sample"]
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -60,8 +59,9 @@ class Menu:
         ``(m,)``, with ``device``; or a cost family such as :func:`~hasa_opt.problem.cost.width`,
         which asks the attribute "width".
     per : {"client", "sample"} or mapping of resource to one of them, optional
-        What a cost of shape ``(m,)`` is for. It has no default: a factor of the samples is not
-        guessed.
+        Whether a cost is what a client takes, or each of its samples: then it is multiplied by
+        them. Costs of shape ``(m,)`` must say it, since a factor of the samples is not guessed;
+        others are a client's by default. Cost families say it themselves.
     attributes : mapping of attribute to (m,) floats, optional
         What each option is: "width", "epochs", "depth", "rank" or any other number.
     allowed : (n_clients, m) bools, optional
@@ -70,7 +70,7 @@ class Menu:
         The option that a budget share is a share of: 0.5 is half of what everybody would cost at
         this one. Default: cost families take width 1; other costs have no shares.
     device : (n_clients,) strings, optional
-        Device class of each client, for costs by class.
+        Device class of each client, for costs by class. Default: as the clients say.
     clients : (n_clients,) strings, optional
         Whose the rows of costs, ``allowed`` and ``device`` are: they are matched by name.
         Default: the rows are in the order of the problem's clients.
@@ -118,14 +118,14 @@ class Menu:
         options = distinct(names, "names of options")
         if not options:
             raise InputError("the menu is empty: give at least one option")
-        resources = _resources(costs)
+        resources = checked_costs(costs)
         fields = {
             "names": options,
             "costs": resources,
-            "per": _per(per, resources),
-            "attributes": _attributes(attributes or {}, len(options)),
-            "allowed": None if allowed is None else _allowed(allowed, len(options)),
-            "full": None if full is None else _known(full, options, "full"),
+            "per": checked_per(per, resources),
+            "attributes": checked_attributes(attributes or {}, len(options)),
+            "allowed": None if allowed is None else checked_allowed(allowed, len(options)),
+            "full": None if full is None else checked_option(full, options, "full"),
             "device": None if device is None else tuple(tidy(name) for name in device),
             "clients": None if clients is None else distinct(clients, "clients of the menu"),
         }
@@ -192,6 +192,7 @@ class Menu:
         per : {"client", "sample"}, optional
             As for :class:`Menu`; so is the next one.
         full : str, optional
+            An option that all clients have.
 
         Raises
         ------
@@ -200,7 +201,42 @@ class Menu:
             between the clients.
         """
         given = options_of(columns_of(frame, "the menu"), option, client, tuple(costs))
+        refuse_unknown_full(given, full)
         return cls(**given, per=per, full=full)
+
+    @classmethod
+    def read_csv(
+        cls,
+        path: Source,
+        clients: Clients,
+        *,
+        full: str | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+    ) -> Menu:
+        """Read a menu from delimited text; :mod:`hasa_opt.problem.menu_csv` describes the format.
+
+        Parameters
+        ----------
+        path : path, or file open for reading
+            In text or binary mode; gzipped or not.
+        clients : Clients
+            Whose options these are: rows by client or by device class are joined with them.
+        full : str, optional
+            As for :meth:`from_frame`.
+        encoding : str, optional
+            As for :meth:`hasa_opt.Clients.read_csv`; so is the next one.
+        delimiter : str, optional
+
+        Raises
+        ------
+        InputError
+            If the file is absent or empty, holds a value that breaks a rule, or leaves a client
+            without any option; the message names the line and the column.
+        """
+        given = read_options(path, clients, encoding=encoding, delimiter=delimiter)
+        refuse_unknown_full(given, full)
+        return cls(**given, full=full)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -323,65 +359,3 @@ class Menu:
         raise InputError(
             f"{what} names width {key}, which is not in the menu ({values or 'it has no widths'})"
         )
-
-
-def _resources(costs: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(costs, Mapping) or not costs:
-        raise InputError(
-            f"costs {costs!r}: give a mapping of at least one resource to whole numbers, such as "
-            '{"joules": [3, 10]}'
-        )
-    names = distinct(list(costs), "resources")
-    tables = [_numbers(name, given) for name, given in costs.items()]
-    return dict(zip(names, tables, strict=True))
-
-
-def _numbers(resource: str, given: Any) -> Any:
-    """Whole numbers as an array; a cost family, or rows by device class, as they are."""
-    if callable(given) or isinstance(given, Mapping):
-        return given
-    return whole_costs(given, f"cost of {resource!r}")
-
-
-def _per(per: Per | Mapping[str, Per] | None, resources: Mapping[str, Any]) -> dict[str, Per]:
-    if per is None:
-        return {}
-    given = per if isinstance(per, Mapping) else dict.fromkeys(resources, per)
-    for resource, kind in given.items():
-        if resource not in resources:
-            raise InputError(
-                f"per names {resource!r}, which is not among {listed(resources, repr)}"
-            )
-        if kind not in ("client", "sample"):
-            raise InputError(f'per={kind!r} must be "client" or "sample"')
-    return dict(given)
-
-
-def _attributes(given: Mapping[str, npt.ArrayLike], size: int) -> dict[str, FloatArray]:
-    found = {}
-    for name, values in given.items():
-        found[tidy(name)] = float_array(values, f"attribute {name!r}", (size,)).copy()
-        found[tidy(name)].flags.writeable = False
-    widths = found.get(WIDTH)
-    if widths is not None:
-        for row in np.flatnonzero(~((widths >= 0) & (widths <= 1))):
-            raise InputError(
-                f"width {widths[row]} of option {row} must lie in [0, 1]: 1 is the whole supernet, "
-                "0 leaves the client out"
-            )
-    return found
-
-
-def _allowed(given: npt.ArrayLike, size: int) -> BoolArray:
-    table = array(given, "allowed")
-    if table.dtype != np.bool_ or table.ndim != 2 or table.shape[1] != size:
-        raise InputError(
-            f"allowed of {table.dtype}{table.shape}: give bools of shape (n_clients, {size})"
-        )
-    return table.copy()
-
-
-def _known(name: str, options: tuple[str, ...], what: str) -> str:
-    if tidy(name) not in options:
-        raise InputError(f"{what}={name!r} is not an option: choose one of {listed(options, repr)}")
-    return tidy(name)

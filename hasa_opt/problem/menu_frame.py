@@ -12,7 +12,7 @@ from hasa_opt._utils.names import tidy
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import whole_costs
 
-__all__ = ["options_of"]
+__all__ = ["options_of", "refuse_unknown_full"]
 
 
 def options_of(
@@ -74,3 +74,29 @@ def _one_per_option(
             )
         found[at] = value
     return found
+
+
+def refuse_unknown_full(given: Mapping[str, Any], full: str | None) -> None:
+    """Refuse a share of an option that some client lacks: what it costs there is not known.
+
+    Parameters
+    ----------
+    given : mapping
+        Arguments of :class:`Menu`, as :func:`options_of` gives them.
+    full : str or None
+
+    Raises
+    ------
+    InputError
+        Naming such a client.
+    """
+    if full is None or "allowed" not in given or tidy(full) not in given["names"]:
+        return
+    has = given["allowed"][:, given["names"].index(tidy(full))]
+    lacking = [name for name, known in zip(given["clients"], has, strict=True) if not known]
+    if lacking:
+        raise InputError(
+            f"full={full!r} is no option of {listed(lacking, repr)}, so that nobody knows what all "
+            "would cost there: choose one that all clients have, or leave it out and give absolute "
+            "limits"
+        )

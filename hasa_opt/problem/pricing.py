@@ -63,11 +63,7 @@ def _priced(menu: Menu, resource: str, clients: Clients) -> Priced:
     if values.ndim == 1:
         values, full = _of_row(menu, values, resource, clients, at)
     else:
-        if values.shape != (len(clients), len(menu)):
-            raise InputError(
-                f"costs of {resource!r} have shape {values.shape}: give {(len(menu),)} with "
-                f'per="client" or per="sample", or {(len(clients), len(menu))}'
-            )
+        values = _of_table(menu, values, resource, clients)
         full = None if at is None else int(values[:, at].sum(dtype=object))
     refuse_overflow(values, f"costs of {resource!r}")
     return Priced(values, _checked_full(full, resource, menu.full))
@@ -87,10 +83,11 @@ def _of_classes(menu: Menu, given: Any, resource: str, clients: Clients) -> IntA
     if not isinstance(given, Mapping):
         table: IntArray = given
         return table
-    if menu.device is None or len(menu.device) != len(clients):
+    device = clients.device if menu.device is None else menu.device
+    if device is None or len(device) != len(clients):
         raise InputError(
-            f"costs of {resource!r} are given by device class: give Menu(device=...), one "
-            f"class for each of the {len(clients)} clients"
+            f"costs of {resource!r} are given by device class: give Menu(device=...), or "
+            f"Clients(device=...), one class for each of the {len(clients)} clients"
         )
     rows = {tidy(name): whole_costs(row, f"cost of {resource!r}") for name, row in given.items()}
     for name, row in rows.items():
@@ -98,17 +95,26 @@ def _of_classes(menu: Menu, given: Any, resource: str, clients: Clients) -> IntA
             raise InputError(
                 f"costs of {resource!r} for {name!r} have shape {row.shape}: give {(len(menu),)}"
             )
-    unknown = sorted(set(menu.device) - set(rows))
+    unknown = sorted(set(device) - set(rows))
     if unknown:
         raise InputError(
             f"costs of {resource!r} are not given for device class {listed(unknown, repr)}"
         )
-    joined = np.stack([rows[name] for name in menu.device])
-    if menu.per.get(resource) == "sample":
-        most = int(joined.max()) * int(clients.samples.max())
-        refuse_overflow(joined, f"costs of {resource!r}", most)
-        return joined * clients.samples[:, None]
-    return joined
+    return np.stack([rows[name] for name in device])
+
+
+def _of_table(menu: Menu, values: IntArray, resource: str, clients: Clients) -> IntArray:
+    """A cost that each client has of its own, or for each of its samples."""
+    if values.shape != (len(clients), len(menu)):
+        raise InputError(
+            f"costs of {resource!r} have shape {values.shape}: give {(len(menu),)} with "
+            f'per="client" or per="sample", or {(len(clients), len(menu))}'
+        )
+    if menu.per.get(resource) != "sample":
+        return values
+    most = int(values.max()) * int(clients.samples.max())
+    refuse_overflow(values, f"costs of {resource!r}", most)
+    return values * clients.samples[:, None]
 
 
 def _of_row(

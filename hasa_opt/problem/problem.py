@@ -36,6 +36,7 @@ from hasa_opt.problem.limits import (
 )
 from hasa_opt.problem.menu import COST, Menu
 from hasa_opt.problem.pricing import fold, priced
+from hasa_opt.problem.totals import Totals
 from hasa_opt.problem.utility import Utility
 
 if TYPE_CHECKING:
@@ -46,33 +47,6 @@ __all__ = ["AllocationProblem", "Totals"]
 _BLOCK = 1 << 12  # rows of a table that a processor's cache holds
 # What is computed once from the tables, whatever the budget.
 _SHARED = ("cheapest", "span", "magnitude", "_narrowest", "_utility_range")
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What one allocation costs and is worth, recomputed from the problem's own arrays.
-
-    Attributes
-    ----------
-    objective : float
-        Sum of the utilities.
-    spent : int
-        Sum of the costs, exact.
-    limit : int
-        The budget in the same unit.
-    violations : tuple of str
-        Every limit that the allocation breaks, in words; empty if it is feasible.
-    """
-
-    objective: float
-    spent: int
-    limit: int
-    violations: tuple[str, ...]
-
-    @property
-    def feasible(self) -> bool:
-        """True if no limit is broken."""
-        return not self.violations
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,14 +239,29 @@ class AllocationProblem(Shown):
         return table
 
     def _budget_cell(self) -> str:
-        if self.budget is None or self.full_cost is None:
-            return self.budget_words
-        return f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} {self.resource} units"
+        """The budget, and the limits of further resources, one a line."""
+        words = self.budget_words
+        if self.budget is not None and self.full_cost is not None:
+            units = f"{COST} units" if self.resource == COST else self.resource
+            words = f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} {units}"
+        others = [
+            f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
+        ]
+        return "\n".join([words, *others])
 
     @cached_property
     def limits(self) -> tuple[Row, ...]:
         """Every limit as a row, the budget first."""
         return (Row("budget", self.costs, None, self.limit), *self.rows)
+
+    @cached_property
+    def budgets(self) -> dict[str, int]:
+        """Limit of each resource of the menu that has one, in the unit of the resource."""
+        found = {self.resource: self.limit} if self.limit < INT64_ROOM else {}
+        for row in self.rows:
+            if row.resource and row.upper is not None:
+                found[row.resource] = min(row.upper, found.get(row.resource, row.upper))
+        return found
 
     @cached_property
     def learnt(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, partial
@@ -226,19 +226,21 @@ class Allocation(Shown):
         MissingExtraError
             If no such library is installed.
         """
+        clients = self.problem.clients
+        columns = {"client": list(clients.all_names), "samples": clients.samples.tolist()}
+        return frame_of(columns | self.columns, library)
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """What each client takes: option, attributes, costs by resource, utility."""
         problem, choice = self.problem, self.choice
         rows = np.arange(choice.size)
-        columns: dict[str, Sequence[Any]] = {
-            "client": problem.clients.all_names,
-            "samples": problem.clients.samples.tolist(),
-            "option": self.options.tolist(),
-        }
+        found = {"option": self.options.tolist()}
         for name, values in problem.menu.attributes.items():
-            columns[name] = values[choice].tolist()
+            found[name] = values[choice].tolist()
         for name, table in problem.resources.items():
-            columns[name] = table[rows, choice].tolist()
-        columns["utility"] = problem.utilities[rows, choice].tolist()
-        return frame_of(columns, library)
+            found[name] = table[rows, choice].tolist()
+        return found | {"utility": problem.utilities[rows, choice].tolist()}
 
     @property
     def summary(self) -> str:
@@ -254,10 +256,13 @@ class Allocation(Shown):
 
     @property
     def _spending_words(self) -> str:
-        problem = self.problem
-        if problem.budget is not None:
+        problem, limits = self.problem, self.problem.budgets
+        if problem.budget is not None and len(problem.resources) < 2:
             return f"{self.spent_share:.4f} of {problem.budget:g}"
-        words = [f"{amount:,} {name}" for name, amount in self.spending.items()]
+        words = [
+            f"{amount:,}{f' of {limits[name]:,}' if name in limits else ''} {name}"
+            for name, amount in self.spending.items()
+        ]
         return ", ".join(words) or str(self.spent)
 
     def __repr__(self) -> str:

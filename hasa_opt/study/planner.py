@@ -201,10 +201,12 @@ class Planner:
         """Share of the budget's resource that was spent, of the whole supernet's.
 
         Each client counts by the rounds in which it trained, so that it does not hang on how often
-        clients were drawn or dropped out; one that never trained counts by its subnet.
+        clients were drawn or dropped out, and by nothing if it is left out. Where one that should
+        have trained never did, all count by their subnets.
         """
         in_width = self._setup.budget_in == "width"
         trained = history.mean_width if in_width else self._flops(history)
+        trained = np.where(subnets.widths > 0, trained, 0.0)
         if np.isnan(trained).all(axis=0).any():
             return self.planned(subnets)
         return self._setup.clients.mean(np.nanmean(trained, axis=0))

@@ -55,7 +55,7 @@ _WIDTH_IN = 5.2
 
 
 def allocation(results: Results) -> Figure:
-    """Mean width that each client trained, by policy.
+    """Mean width that each client trained, by policy; 0 where it is left out.
 
     Parameters
     ----------
@@ -179,10 +179,11 @@ def _alone(results: Results, draw: Callable[[Axes, Results], None], height: floa
 
 
 def _draw_allocation(axes: Axes, results: Results) -> None:
-    widths = dict(zip(results.policies, results.trained, strict=True))
+    trained = np.where(results.excluded, 0.0, results.trained)
+    widths = dict(zip(results.policies, trained, strict=True))
     title, label = "Mean width that each client trained", "Width (share of the supernet)"
     if len(widths) > MANY:
-        _draw_matrix(axes, results, results.trained, title, label, "Blues", (0.0, 1.0))
+        _draw_matrix(axes, results, trained, title, label, "Blues", (0.0, 1.0))
     else:
         _draw_per_client(axes, results, widths, title, label)
         axes.set_xlim(0, 1.02)

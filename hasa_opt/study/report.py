@@ -121,6 +121,7 @@ def _content(
         "unmeasured": [
             name for row, name in enumerate(results.clients) if row not in results.measured()
         ],
+        "excluded": _excluded(results),
         "differences": differences,
         "families": _families(results),
         "parts": _parts(results),
@@ -145,6 +146,15 @@ def _recommended(outcomes: Sequence[Outcome]) -> dict[str, str]:
         if outcome.reason
     }
     return reasons | {"Version": f"hasa_opt {VERSION}"}
+
+
+def _excluded(results: Results) -> dict[str, list[str]]:
+    """Clients that a policy leaves out of training under some seed."""
+    found = {}
+    for policy, seeds in zip(results.policies, results.excluded, strict=True):
+        if seeds.any():
+            found[policy] = [results.clients[row] for row in np.flatnonzero(seeds.any(axis=0))]
+    return found
 
 
 def _families(results: Results) -> dict[str, list[Contrast]]:

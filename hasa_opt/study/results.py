@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.files import writing
 from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.errors import InputError
@@ -55,7 +55,8 @@ class Results:
         Test accuracy in [0, 1] of what each client deploys, and of the uncut supernet; NaN where
         nothing was measured.
     deployed, peak, trained : (n_policies, n_seeds, n_clients) floats
-        Width that is deployed; widest and mean width that was trained.
+        Width that is deployed; widest and mean width that was trained. Who is left out of
+        training has the widest width 0, and no mean.
     flops, bytes : (n_policies, n_seeds, n_clients) ints
         Operations of local training, and bytes received and sent, over all rounds.
     realised : (n_policies, n_seeds) floats
@@ -114,6 +115,11 @@ class Results:
                 f"policy {policy!r} is not in the results: choose from {', '.join(self.policies)}"
             )
         return self.policies.index(policy)
+
+    @property
+    def excluded(self) -> BoolArray:
+        """Who is left out of training, ``(n_policies, n_seeds, n_clients)``; all are tested."""
+        return np.asarray(self.peak == 0)
 
     def measured(self, kind: Kind = "own") -> IntArray:
         """Rows of the clients that have an accuracy under every policy and seed."""

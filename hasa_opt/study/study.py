@@ -310,7 +310,7 @@ class Study(SetUp):
             "differences": for_json([asdict(contrast) for contrast in against(self.results)]),
             "widths": {
                 outcome.policy: dict(
-                    zip(self.task.client_names, outcome.widths.tolist(), strict=True)
+                    zip(self.task.client_names, outcome.history.widths.tolist(), strict=True)
                 )
                 for outcome in self.outcomes
                 if outcome.seed == self.seeds[0]

@@ -66,6 +66,8 @@ class Costs:
         Peak bytes of a training step at the widest width; NaN if it was not measured.
     rounds : float
         Rounds after which the accuracies were measured.
+    excluded : float
+        Clients that are left out of training, and tested all the same.
     """
 
     trained: float
@@ -75,6 +77,7 @@ class Costs:
     bytes: float
     memory: float
     rounds: float
+    excluded: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,4 +207,5 @@ def _costs(results: Results, row: int) -> Costs:
         bytes=float(results.bytes[row].sum(axis=1).mean()),
         memory=float(results.memory[row].max()),
         rounds=float(results.rounds[row].mean()),
+        excluded=float(results.excluded[row].sum(axis=1).mean()),
     )

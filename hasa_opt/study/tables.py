@@ -21,6 +21,10 @@ __all__ = ["COLUMNS", "allocation_table", "costs_table", "results_table", "scale
 _DASH = "\N{EN DASH}"
 _MISSES = "*"
 _PARTIAL = "\nrealised: if all clients took part in all rounds, which they did not"
+_EXCLUDED = (
+    "\nout: clients that are left out of training; they are tested, and count in every mean,\n"
+    "at the widest width that they could deploy"
+)
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 COLUMNS = 100
 """Characters of a line, as wide as a window usually is."""
@@ -89,18 +93,20 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
     measuring : mapping of policy to float
         Training of its probe and pilot as a share of a run's, for those that measure.
     """
+    excluding = bool(results.excluded.any())
     table = Table(
         title="Widths and costs, mean over the seeds",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption="trained, deployed: means by samples; operations, sent: all clients and "
         "rounds\nmemory: a step at the peak width"
-        + ("; before: probe and pilot, in runs" if measuring else ""),
+        + ("; before: probe and pilot, in runs" if measuring else "")
+        + (_EXCLUDED if excluding else ""),
         caption_justify="left",
     )
     table.add_column("policy", no_wrap=True, overflow="fold", max_width=_MAX_NAME)
     columns = ["trained", "peak", "deployed", "operations", "sent", "memory"]
-    for name in columns + ["before"] * bool(measuring):
+    for name in columns + ["before"] * bool(measuring) + ["out"] * excluding:
         table.add_column(name, justify="right", no_wrap=True)
     for row in summarise(results, budget):
         costs = row.costs
@@ -114,6 +120,7 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
             scaled(costs.bytes, "B"),
             scaled(costs.memory, "B"),
             *before,
+            *[f"{costs.excluded:g}"] * excluding,
         )
     return table
 
@@ -148,6 +155,7 @@ def allocation_table(
     clients : Clients
     scores : (n_clients,) floats
     widths : mapping of policy to (n_clients,) floats
+        0: left out of training.
     realised : mapping of policy to float
         Budget that its widths spend.
     """
@@ -166,7 +174,8 @@ def allocation_table(
             table.add_column(name, justify="right", no_wrap=True)
         for row, name in enumerate(names):
             known = (str(clients.samples[row]), f"{scores[row]:.4f}")
-            table.add_row(escape(name), *known, *(f"{widths[policy][row]:.3f}" for policy in block))
+            given = (float(widths[policy][row]) for policy in block)
+            table.add_row(escape(name), *known, *(f"{own:.3f}" if own else "out" for own in given))
         shares = (f"{realised[policy]:.4f}" for policy in block)
         table.add_row("realised budget", "", "", *shares, style="bold")
         outer.add_row(table)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt import cli
 
 CLIENTS = """name,samples,max_width,count:cat,count:dog,count:bird
 phone,120,0.5,100,20,0
@@ -25,30 +24,6 @@ def clients(tmp_path: Path) -> Path:
     path = tmp_path / "clients.csv"
     path.write_text(CLIENTS, encoding="utf-8")
     return path
-
-
-class Ran:
-    """Outcome of one call of the command."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["hasa-opt", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "140")
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        else:
-            code = 0
-        shown = capsys.readouterr()
-        return Ran(code, shown.out, shown.err)
-
-    return call
 
 
 @pytest.mark.filterwarnings("always")

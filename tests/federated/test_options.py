@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,8 @@ from hasa_opt.federated import (
 )
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.models import MLP, extract, fresh, prefix
+from hasa_opt.policies import Policy
+from hasa_opt.policies.subnets import EXECUTED
 from hasa_opt.tasks import Split, Task
 
 SIZES = (40, 25, 70)
@@ -160,6 +164,24 @@ def test_attributes_that_nobody_executes_are_refused_by_name(mlp):
         run(mlp, make_task(), without, rounds=1)
 
 
+def test_what_is_executed_is_written_in_one_table():
+    page = (Path(__file__).parents[2] / "docs" / "options.rst").read_text(encoding="utf-8")
+    table = page.split("What the loop executes")[1].split(".. ")[1].split("\n\n")[1]
+    executed = [row.split("``")[1] for row in table.split("   * - ")[2:] if "refuses" not in row]
+    assert tuple(executed) == EXECUTED
+
+
+def test_a_policy_or_a_pilot_cannot_smuggle_attributes_in(mlp):
+    found = allocation(
+        {"width": [0.5, 0.5, 1], "rank": [1, 2, 4]}, {"a": "wide", "b": "skip", "c": "narrow"}
+    )
+    own = Policy("own", lambda setting: found)
+    with pytest.raises(InputError, match="policy 'own' gives an Allocation, of which all but"):
+        hasa.Study(make_task(), mlp, policies=[own], seeds=[0]).subnets(own)
+    with pytest.raises(InputError, match="would ignore the attribute 'rank'"):
+        hasa.pilot(mlp, make_task(), {"uniform": [0.5] * 3, "own": found}, rounds=1, seed=0)
+
+
 def test_bare_widths_of_0_say_nothing_of_what_is_deployed(mlp):
     with pytest.raises(InputError, match=r"'b' has width 0.*Subnets\(widths, deployed"):
         run(mlp, make_task(), [0.5, 0, 1], rounds=1)
@@ -177,6 +199,28 @@ def test_if_nobody_trains_the_model_is_kept_with_a_warning(mlp):
         history = run(mlp, make_task(), subnets, rounds=1)
     assert all(torch.equal(history.weights[name], t) for name, t in mlp.state_dict().items())
     assert np.isfinite(history.test_accuracy).all()
+
+
+def test_the_only_client_that_trains_is_to_blame_if_it_cannot(mlp):
+    class Broken(MLP):
+        def forward(self, features):
+            if self.training and torch.is_grad_enabled():
+                raise RuntimeError("no luck")
+            return super().forward(features)
+
+    subnets = Subnets([0.0, 0.5, 0.0], deployed=[0.5, 0.5, 1.0])
+    with (
+        pytest.warns(UserWarning, match="dropped out"),
+        pytest.raises(InputError, match="no client could train in round 0: client 'b'"),
+    ):
+        run(fresh(Broken(6, 3, hidden=(8, 12)), seed=1), make_task(), subnets, rounds=1)
+
+
+def test_batches_are_those_of_the_clients_that_train(mlp):
+    subnets = Subnets([0.5, 0.5, 0.0], deployed=[0.5, 0.5, 1.0])
+    training = LocalTraining(batch_size=50, drop_last=True)
+    with pytest.raises(InputError, match="leaves no client a batch of 50: the largest has 40"):
+        run(mlp, make_task(), subnets, rounds=1, training=training)
 
 
 def test_a_drawn_client_that_is_left_out_stays_out(mlp):

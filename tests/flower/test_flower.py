@@ -111,6 +111,36 @@ def test_a_cap_of_a_device_is_kept() -> None:
     assert found.widths[5] <= 0.25 < found.widths.max()
 
 
+def test_clients_that_a_policy_leaves_out_send_nothing_and_are_tested(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def capped(partition: int, partitions: int) -> Device:
+        return Device.of(task(), partition, max_width=0.25 if partition in (2, 5) else 1.0)
+
+    grid = LocalGrid(client_app(model, capped), ALL)
+    own = settings(policy="exclude", rounds=2)
+    with caplog.at_level("INFO"):
+        found = serve(model(), grid, own)
+    assert found.widths[[2, 5]].tolist() == [0, 0]
+    deployed = found.metadata["roster"]["deployed"]
+    assert "c: 66 samples, left out of training, tested at width 0.25" in caplog.text
+    expected = run(
+        model(),
+        task(),
+        Subnets(found.widths, deployed=np.array(deployed)),
+        rounds=2,
+        training=LocalTraining(batch_size=own.batch_size),
+    )
+    assert equal(found, expected)
+    for name in MEASURED_COLUMNS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+    assert found.bytes_up[:, [2, 5]].sum() == found.bytes_down[:, [2, 5]].sum() == 0
+    assert np.isfinite(found.test_accuracy).all()
+    assert found.events == ()
+    asked = [m for m in grid.sent if m.metadata.message_type == "train"]
+    assert {grid.partition(m.metadata.dst_node_id) for m in asked} == set(ALL) - {2, 5}
+
+
 def test_failing_clients_are_left_out_and_named() -> None:
     own = settings()
     found = serve(model(), LocalGrid(broken_client, ALL), own)

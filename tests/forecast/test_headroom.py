@@ -361,6 +361,7 @@ def call(**changes: object) -> hasa.Headroom:
         ({"rules": ["measured"]}, "rule 'measured' is chosen by measurements itself: leave it out"),
         ({"rules": ["fjord"]}, "rule 'fjord' differs in the units that are trained"),
         ({"rules": {"mine": [0.5, 0.5, 0.9]}}, "outside the menu"),
+        ({"rules": "exclude"}, "leaves clients out of training"),
         ({"rules": {"mine": [0.5, 0.5]}}, "mine"),
         ({"scores": [1.0]}, "scores"),
         ({"clients": [1, 2, 3]}, "hasa_opt.Clients"),

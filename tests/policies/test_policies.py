@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from types import SimpleNamespace
 
@@ -308,6 +308,18 @@ def test_a_measured_policy_is_the_optimum_of_its_probe(brute):
     assert problem.evaluate(choice).objective == pytest.approx(brute(problem), abs=1e-12)
     with pytest.raises(InputError, match="needs a probe"):
         POLICIES["measured"](Setting(given.clients, SCORES, 0.45, MENU))
+
+
+def test_smallest_stays_at_the_weakest_device_in_whole_units():
+    meter = Meter.of({"hidden": 40}, lambda width: round(width * 40))
+    given = Setting(Clients([100, 300, 200], max_width=[0.3, 0.8, 1.0]), np.zeros(3), 0.5)
+    found = subnets_of(read_policy("smallest"), given, meter)
+    assert found.widths.tolist() == [0.3] * 3
+    assert found.share == pytest.approx(0.3)
+    roomy = replace(given, clients=Clients([100, 300, 200], max_width=[0.6, 0.8, 1.0]))
+    uniform = subnets_of(read_policy("uniform"), roomy, meter)
+    assert subnets_of(read_policy("smallest"), roomy, meter).widths.tolist() == [0.5] * 3
+    assert uniform.widths.tolist() == [0.5] * 3
 
 
 def test_exclude_spends_the_budget_and_tests_those_that_it_leaves_out():

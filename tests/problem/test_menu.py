@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import re
+from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import many
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Budget, Clients, Menu, solve, utility
-from hasa_opt.errors import HasaError, InfeasibleError, InputError
+from hasa_opt.errors import HasaError, InfeasibleError, InputError, PrecisionError
 from hasa_opt.solving.solver import starting_choice
 
 FLEET = Clients([10, 20, 30], names=["phone", "tablet", "laptop"])
@@ -105,6 +109,21 @@ def test_costs_by_device_class():
     )
     built = problem({}, (), menu, worth=np.zeros((3, 2)))
     assert built.resources["s"].tolist() == [[9, 4], [3, 1], [9, 4]]
+
+
+def test_device_classes_may_be_a_column_of_the_clients():
+    clients = Clients([10, 20, 30], device=["old", "new", "old"])
+    menu = Menu(["slow", "fast"], costs={"s": {"old": [9, 4], "new": [3, 1]}}, per="sample")
+    built = problem({}, (), menu, clients, np.zeros((3, 2)))
+    assert built.resources["s"].tolist() == [[90, 40], [60, 20], [270, 120]]
+
+
+def test_a_table_of_costs_per_sample_is_multiplied_by_the_samples():
+    costs = [[1, 2], [3, 4], [5, 6]]
+    menu = Menu(["a", "b"], costs={"s": costs}, per="sample", full="b")
+    built = problem({"s": 1.0}, (), menu, worth=np.zeros((3, 2)))
+    assert built.resources["s"].tolist() == [[10, 20], [60, 80], [150, 180]]
+    assert built.full_cost == 280
 
 
 def test_rows_of_named_clients_are_matched_by_name():
@@ -221,60 +240,95 @@ def test_widths_and_a_menu_are_not_given_together():
 SOLVERS = ("auto", "exact", "highs", "pulp", "greedy", "cpsat", "scip")
 
 
-def random_case(seed: int) -> tuple[Clients, Menu, dict, list, np.ndarray]:
-    """A small fleet with options of any cost, some missing, several budgets and limits."""
+@dataclass(frozen=True)
+class Case:
+    """What a problem is built from; ``tables`` repeats its costs, as they were drawn."""
+
+    clients: Clients
+    menu: Menu
+    tables: dict[str, np.ndarray]
+    budget: dict
+    limits: list
+    worth: np.ndarray
+
+
+def random_case(seed: int) -> Case:
+    """A small fleet with options of any cost, some missing, several budgets and limits.
+
+    In half of them a client may sit out; in a fifth costs are operations per sample.
+    """
     rng = np.random.default_rng(seed)
-    n, m, resources = rng.integers(1, 6), rng.integers(1, 5), rng.integers(1, 4)
-    clients = Clients(rng.integers(1, 50, n))
-    huge = 10**7 if rng.random() < 0.2 else 1
-    costs = {
-        f"r{at}": rng.integers(0, 20, (n, m)) * huge + rng.integers(0, 3) for at in range(resources)
-    }
+    n, m = int(rng.integers(1, 6)), int(rng.integers(1, 5))
+    per_sample = rng.random() < 0.2
+    clients = Clients(rng.integers(500, 6_000, n) if per_sample else rng.integers(1, 50, n))
+    names = [f"o{at}" for at in range(m)]
+    skips = m > 1 and rng.random() < 0.5
+    given, tables = {}, {}
+    for name in [f"r{at}" for at in range(rng.integers(1, 4))]:
+        shape, low, high = ((m,), 21_000_003, 337_000_034) if per_sample else ((n, m), 0, 23)
+        costs = rng.integers(low, high, shape)
+        if skips:
+            costs[..., 0] = 0
+        given[name] = costs
+        tables[name] = clients.samples[:, None] * costs if per_sample else costs
+    if skips:
+        names[0] = "skip"
     allowed = rng.random((n, m)) < 0.8
     allowed[np.arange(n), rng.integers(0, m, n)] = True
-    names = [f"o{at}" for at in range(m)]
+    attributes = {"epochs": rng.integers(0, 4, m)}
+    if rng.random() < 0.5:
+        attributes["width"] = np.where(np.array(names) == "skip", 0, rng.integers(0, 5, m) / 4)
     menu = Menu(
         names,
-        costs=costs,
-        attributes={"epochs": rng.integers(0, 4, m)}
-        | ({"width": rng.integers(0, 5, m) / 4} if rng.random() < 0.5 else {}),
+        costs=given,
+        per="sample" if per_sample else None,
+        attributes=attributes,
         allowed=allowed,
-        full=names[-1] if all(table[:, -1].sum() for table in costs.values()) else None,
+        full=names[-1] if all(table[:, -1].sum() for table in tables.values()) else None,
     )
+    budget, limits = random_limits(rng, menu, tables)
+    worth = rng.integers(-5, 20, (n, m)).astype(float)
+    return Case(clients, menu, tables, budget, limits, worth)
+
+
+def random_limits(rng, menu: Menu, tables: dict[str, np.ndarray]) -> tuple[dict, list]:
+    """Budgets of the resources as shares or absolute, and limits on what is chosen."""
+    n = len(tables["r0"])
     limits: list = []
     budget = {}
-    for name, table in costs.items():
+    for name, table in tables.items():
         kind = rng.random()
         if kind < 0.4 and menu.full is not None:
             budget[name] = float(rng.integers(1, 12)) / 8
         elif kind < 0.8:
             limits.append(Budget(name, int(rng.integers(0, table.max(axis=1).sum() + 2))))
     if rng.random() < 0.3:
-        limits.append(hasa.Quota({str(rng.choice(names)): int(rng.integers(0, n + 1))}))
+        limits.append(hasa.Quota({str(rng.choice(menu.names)): int(rng.integers(0, n + 1))}))
     if rng.random() < 0.3:
         levels = menu.attributes["epochs"]
         limits.append(hasa.Coverage({float(rng.choice(levels)): float(rng.random())}, "epochs"))
     if rng.random() < 0.2:
-        limits.append(hasa.Deadline("r0", int(costs["r0"].max() * rng.random())))
+        limits.append(hasa.Deadline("r0", int(tables["r0"].max() * rng.random())))
     if rng.random() < 0.2:
         limits.append(hasa.AtLeast("epochs", float(rng.integers(0, 3))))
-    worth = rng.integers(-5, 20, (n, m)).astype(float)
-    return clients, menu, budget, limits, worth
+    return budget, limits
 
 
-def best_by_hand(clients, menu, budget, limits, worth) -> float | None:
+def best_by_hand(case: Case) -> float | None:
     """Try every combination, with every limit read anew from what was given."""
-    samples, best = clients.samples, None
+    menu, samples = case.menu, case.clients.samples
     full = None if menu.full is None else menu.names.index(menu.full)
-    for choice in itertools.product(range(len(menu)), repeat=len(clients)):
-        rows = np.arange(len(clients))
+    rows, best = np.arange(len(samples)), None
+    for choice in itertools.product(range(len(menu)), repeat=len(samples)):
         at = np.array(choice)
-        spent = {name: int(table[rows, at].sum()) for name, table in menu.costs.items()}
-        ok = menu.allowed[rows, at].all() and all(
-            spent[name] <= floor(Fraction(share) * int(menu.costs[name][:, full].sum()))
-            for name, share in budget.items()
+        if not menu.allowed[rows, at].all():
+            continue
+        spent = {name: int(table[rows, at].sum()) for name, table in case.tables.items()}
+        ok = all(
+            spent[name] <= floor(Fraction(share) * int(case.tables[name][:, full].sum()))
+            for name, share in case.budget.items()
         )
-        for limit in limits:
+        for limit in case.limits:
             if isinstance(limit, Budget):
                 ok &= spent[limit.resource] <= limit.limit
             elif isinstance(limit, hasa.Quota):
@@ -287,28 +341,36 @@ def best_by_hand(clients, menu, budget, limits, worth) -> float | None:
                     1, 10**9
                 )
             elif isinstance(limit, hasa.Deadline):
-                ok &= bool((menu.costs["r0"][rows, at] <= limit.at_most).all())
+                ok &= bool((case.tables["r0"][rows, at] <= limit.at_most).all())
             else:
                 ok &= bool((menu.attributes["epochs"][at] >= limit.least).all())
         if ok:
-            value = float(worth[rows, at].sum())
+            value = float(case.worth[rows, at].sum())
             best = value if best is None else max(best, value)
     return best
 
 
+def answer(built: AllocationProblem, solver: str) -> hasa.Allocation:
+    """What a solver finds; where it refuses numbers of this size, the remedy that it names."""
+    try:
+        return solve(built, solver)
+    except PrecisionError:
+        return solve(built, "exact")
+
+
 def check_case(seed: int) -> None:
-    clients, menu, budget, limits, worth = random_case(seed)
-    expected = best_by_hand(clients, menu, budget, limits, worth)
+    case = random_case(seed)
+    expected = best_by_hand(case)
     name = SOLVERS[seed % len(SOLVERS)]
     try:
         built = AllocationProblem.build(
-            clients,
-            menu=menu,
-            budget=budget,
-            utility=utility.measured(worth),
-            constraints=limits,
+            case.clients,
+            menu=case.menu,
+            budget=case.budget,
+            utility=utility.measured(case.worth),
+            constraints=case.limits,
         )
-        found = solve(built, name if name != "greedy" or not built.rows else "auto")
+        found = answer(built, name if name != "greedy" or not built.rows else "auto")
     except InfeasibleError:
         assert expected is None
         return
@@ -324,17 +386,87 @@ def check_case(seed: int) -> None:
         assert found.objective <= expected
 
 
-@pytest.mark.parametrize("start", range(0, 300, 50))
-def test_options_against_every_combination(start):
-    for seed in range(start, start + 50):
+@pytest.mark.fuzz
+@pytest.mark.parametrize("part", many(6))
+def test_options_against_every_combination(part):
+    for seed in range(50 * part, 50 * part + 50):
         check_case(seed)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("start", range(1000, 21_000, 1000))
-def test_many_options_against_every_combination(start):
-    for seed in range(start, start + 1000):
-        check_case(seed)
+def test_the_random_problems_are_of_every_kind():
+    cases = [random_case(seed) for seed in range(300)]
+    kinds = {
+        "skip": sum("skip" in case.menu.names for case in cases),
+        "several budgets": sum(
+            len(case.budget) + sum(isinstance(limit, Budget) for limit in case.limits) > 1
+            for case in cases
+        ),
+        "operations": sum(table.max() > 10**10 for case in cases for table in case.tables.values()),
+        "operations beside a further limit": sum(
+            case.tables["r0"].max() > 10**10
+            and any(isinstance(limit, hasa.Quota | hasa.Coverage) for limit in case.limits)
+            for case in cases
+        ),
+        "no allocation": sum(best_by_hand(case) is None for case in cases[:100]),
+    }
+    assert min(kinds.values()) >= 20, kinds
+
+
+# ------------------------------------------------------------------------ knapsack instances
+
+
+def documented() -> dict:
+    """The functions by which the page on options reads and states a public instance."""
+    page = (Path(__file__).parents[2] / "docs" / "options.rst").read_text(encoding="utf-8")
+    code = re.search(r">>> def read.*?(?=>>> knapsack)", page, re.DOTALL)[0]
+    lines = [line[4:] for line in code.splitlines()]
+    names: dict = {"np": np, "hasa": hasa}
+    exec("\n".join(lines), names)
+    names["lines"] = len(lines) - lines.index("def state(capacities, classes):") - 1
+    return names
+
+
+def instance(rng, n: int, m: int) -> str:
+    """Text of an instance: classes of 1 to 10 items, capacities at half of what could be taken."""
+    classes = [rng.integers(1, 100, (rng.integers(1, 11), m + 1)) for _ in range(n)]
+    capacities = sum(own[:, 1:].max(axis=0) for own in classes) // 2
+    rows = [f"{n} {m}", " ".join(map(str, capacities))]
+    for own in classes:
+        rows += [str(len(own)), *(" ".join(map(str, item)) for item in own)]
+    return "\n".join(rows)
+
+
+def test_public_knapsacks_are_stated_in_ten_lines_and_solved():
+    own, rng = documented(), np.random.default_rng(2)
+    assert own["lines"] <= 10
+    for _ in range(12):
+        text = instance(rng, int(rng.integers(1, 5)), int(rng.integers(1, 6)))
+        capacities, classes = own["read"](text)
+        values = [
+            sum(item[0] for item in chosen)
+            for chosen in itertools.product(*classes)
+            if all(sum(item[r + 1] for item in chosen) <= most for r, most in enumerate(capacities))
+        ]
+        built = own["state"](capacities, classes)
+        if values:
+            assert solve(built, "highs").objective == max(values)
+        else:
+            with pytest.raises(InfeasibleError):
+                solve(built, "highs")
+
+
+def test_the_largest_public_knapsacks_are_stated_at_once():
+    own = documented()
+    text = instance(np.random.default_rng(3), 500, 30)
+    capacities, classes = own["read"](text)
+    built = own["state"](capacities, classes)
+    assert len(built) == 500
+    assert list(built.budgets.values()) == capacities
+    assert built.admissible.sum() == sum(map(len, classes))
+    row = 123
+    for item, numbers in enumerate(classes[row]):
+        assert [table[row, item] for table in built.resources.values()] == numbers[1:]
+        assert built.utilities[row, item] == numbers[0]
 
 
 # --------------------------------------------------------------------------------- frames
@@ -358,7 +490,7 @@ def test_a_menu_and_clients_from_frames_of_any_library():
         "max_width": [1.0, 0.5, 1.0],
     }
     for menu_frame, fleet_frame in zip(frames(rows), frames(fleet), strict=True):
-        menu = Menu.from_frame(menu_frame, client="client", costs=["joules"], full="wide")
+        menu = Menu.from_frame(menu_frame, client="client", costs=["joules"])
         clients = Clients.from_frame(fleet_frame)
         assert clients.names == FLEET.names
         built = problem({}, [Budget("joules", 9)], menu, clients, np.array([[0, 5, 1]] * 3, float))
@@ -391,6 +523,11 @@ def test_an_allocation_as_a_frame_of_any_library():
             {"option": ["a", "a"], "who": ["x", "y"], "s": [1, 2], "width": [0.5, 0.6]},
             {"costs": ["s"], "client": "who"},
             "width 0.5 and 0.6",
+        ),
+        (
+            {"option": ["a", "b", "a"], "who": ["x", "x", "y"], "s": [1, 2, 3]},
+            {"costs": ["s"], "client": "who", "full": "b"},
+            "full='b' is no option of 'y'",
         ),
     ],
 )

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,6 +118,46 @@ def test_every_policy_meets_the_realised_budget(policy: str, budget: float) -> N
     assert subnets.share > budget - largest_step
     (outcome,) = study.run(compare_solvers=False).outcomes
     assert outcome.realised == pytest.approx(subnets.share)
+
+
+def test_who_is_left_out_of_training_is_tested_counted_and_named(tmp_path: Path) -> None:
+    caps = [1.0, 0.3, 1.0, 1.0]
+    study = small_study(policies=("uniform", "exclude", "smallest"), seeds=(0,), max_width=caps)
+    done = study.run(compare_solvers=False)
+    own = next(each for each in done.outcomes if each.policy == "exclude")
+    assert own.history.widths[1] == own.history.flops[:, 1].max() == 0
+    assert 0.2 < own.widths[1] <= 0.3  # what its device could deploy, on which it is tested
+    uniform, exclude, smallest = done.summary()
+    assert exclude.mean == pytest.approx(100 * own.own.mean())
+    assert exclude.worst == pytest.approx(100 * own.own.min())
+    assert [row.costs.excluded for row in done.summary()] == [0, 1, 0]
+    assert [row.flagged for row in done.summary()] == [False, False, True]
+    assert done.record()["widths"]["exclude"]["b"] == 0
+    assert uniform.realised == pytest.approx(exclude.realised, rel=0.01)
+    assert smallest.realised == pytest.approx(own.widths[1], abs=0.05)
+    printed = Console(width=100, file=io.StringIO())
+    printed.print(done.allocation_table(), done.costs_table())
+    text = printed.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("  out") == 2
+    assert "left out of training" in text
+    report = done.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "exclude leaves out of training: b." in report
+    done.write_results(tmp_path / "results.csv")
+    kept = read_results(tmp_path / "results.csv")
+    assert kept.excluded.tolist() == done.results.excluded.tolist()
+    (axes,) = done.plot("allocation").axes
+    drawn = [float(line.get_xdata()[1]) for line in axes.lines if len(line.get_xdata()) == 4]
+    assert drawn.count(0.0) == 1
+
+
+def test_what_was_spent_counts_nothing_for_those_that_are_left_out() -> None:
+    study = small_study(policies=("exclude",), max_width=[1.0, 0.3, 1.0, 1.0])
+    subnets, nan = study.subnets("exclude"), np.nan
+    history = SimpleNamespace(mean_width=np.array([[0.5, nan, 0.6, nan], [0.5, nan, nan, 0.7]]))
+    spent = study.planner.spent(subnets, history)  # type: ignore[arg-type]
+    assert spent == pytest.approx(np.dot(SIZES, [0.5, 0, 0.6, 0.7]) / sum(SIZES))
+    absent = SimpleNamespace(mean_width=np.array([[0.5, nan, 0.6, nan]]))
+    assert study.planner.spent(subnets, absent) == subnets.share  # type: ignore[arg-type]
 
 
 def test_policy_that_misses_the_budget_is_flagged(done: Study) -> None:

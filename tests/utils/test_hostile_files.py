@@ -15,7 +15,7 @@ import pytest
 import torch
 from support import many
 
-from hasa_opt import Clients, tasks
+from hasa_opt import AllocationProblem, Clients, Menu, tasks, utility
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.federated.history import COLUMNS, COUNTED, INDEX, to_json
@@ -37,6 +37,18 @@ TEXTS = "who,text\n" + "".join(
     for client in "ab"
     for word in ("one", "two", "three", "caf\u00e9")
 )
+OPTIONS = """client,option,width,epochs,per_sample:kflops,per_client:bytes
+a,skip,0,0,0,0
+a,"narrow, cheap",0.5,1,25,300
+b,skip,0,0,0,0
+b,w\u00efde,1,2,100,1200
+"""
+DEVICES = """device;option;per_client:seconds
+old;slow;90
+new;slow;20
+new;fast;70
+"""
+FLEET = Clients([10, 20], names=["a", "b"], device=["old", "new"])
 RESULTS = (
     "policy,seed,client,samples,own,supernet,deployed,peak,trained,flops,bytes,realised,rounds,"
     "memory\n"
@@ -152,12 +164,23 @@ def results_survive(path: Path) -> None:
     read_results(back)
 
 
+def options_survive(path: Path) -> None:
+    """A menu fits its clients, so that a problem can be built, or is refused."""
+    menu = Menu.read_csv(path, FLEET)
+    worth = utility.measured(np.zeros((len(FLEET), len(menu))))
+    problem = AllocationProblem.build(FLEET, menu=menu, utility=worth)
+    assert problem.admissible.any(axis=1).all()
+    assert all(table.min() >= 0 for table in problem.resources.values())
+
+
 READERS = (
     (WIDE, clients_survive),
     (LONG, clients_survive),
     (SAMPLES, clients_survive),
     (TEXTS, texts_survive),
     (RESULTS, results_survive),
+    (OPTIONS, options_survive),
+    (DEVICES, options_survive),
 )
 
 
@@ -176,7 +199,7 @@ def attempt(survive: Callable[[Path], None], path: Path) -> str | None:
 @pytest.mark.filterwarnings("ignore")
 def test_mutated_tables_are_read_or_refused(tmp_path: Path) -> None:
     refusals = []
-    for seed in many(400):
+    for seed in many(560):
         text, survive = READERS[seed % len(READERS)]
         path = tmp_path / "hostile.csv"
         path.write_bytes(mutated(text, np.random.default_rng(seed)))
