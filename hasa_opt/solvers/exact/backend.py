@@ -147,7 +147,7 @@ def _without_kernels(request: Request) -> Answer:
         raise OutOfTime
     native = "exact: still being compiled, the next call finds it compiled"
     if problem.rows:
-        answer = solve_rows(request)
+        answer = solve_rows(request, compiled=False)
         return replace(answer, native=f"{native}; {answer.native}")
     bound, choice = request.relaxation.bound, request.known
     return Answer(Termination.TIME_LIMIT, choice, bound=bound, native=native)

@@ -10,6 +10,7 @@ Programming Computation 15, 2023).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from hasa_opt.solvers.bounds.dual import Dual, best_prices, promising
 from hasa_opt.solvers.bounds.programs import integer_program
 from hasa_opt.solvers.bounds.repair import searched
 from hasa_opt.solvers.bounds.site_tree import SiteTree
+from hasa_opt.solvers.exact.halves import met_in_the_middle
 from hasa_opt.solvers.exact.kernels.multiplier import worth
 from hasa_opt.solvers.exact.run import Part, run_for
 
@@ -39,8 +41,8 @@ _PROOF_NODES = 500
 """Nodes of branch and bound that it is given for that."""
 
 
-def solve_rows(request: Request) -> Answer:
-    """Solve a problem with linear limits beyond the budget."""
+def solve_rows(request: Request, *, compiled: bool = True) -> Answer:
+    """Solve a problem with linear limits beyond the budget; slowly where nothing is compiled."""
     dual = request.dual
     if dual is None:
         return Answer(Termination.INFEASIBLE, native="exact: infeasible relaxation")
@@ -50,26 +52,50 @@ def solve_rows(request: Request) -> Answer:
         if choice is None:
             native = "exact: found no allocation within the limits"
             return Answer(ended, bound=dual.bound, native=native)
-    return finished(request, dual, choice, dual.bound)
+    return finished(request, dual, choice, dual.bound, compiled=compiled)
 
 
-def finished(request: Request, dual: Dual, choice: IntArray, bound: float) -> Answer:
-    """Answer with a feasible allocation and a bound, after an attempt to close the gap."""
+def finished(
+    request: Request, dual: Dual, choice: IntArray, bound: float, *, compiled: bool = True
+) -> Answer:
+    """Answer with a feasible allocation and a bound, after a search for better ones.
+
+    Without compiled kernels, by branch and bound alone.
+    """
     problem = request.problem
+    ended = Termination.GAP_REACHED
+    try:
+        for choice, bound in _closing(request, dual, choice, bound, compiled):
+            request.offer(choice)
+            request.lower(bound)
+            gap = relative_gap(problem, problem.evaluate(choice).objective, bound)
+            if gap <= request.gap:
+                break
+        else:
+            if request.deadline.passed:
+                ended = Termination.TIME_LIMIT
+    except KeyboardInterrupt:
+        ended = Termination.INTERRUPTED
     objective = problem.evaluate(choice).objective
-    if relative_gap(problem, objective, bound) > request.gap:
-        proven = _proven(request, dual, choice)
-        if proven is not None:
-            choice = proven
-            bound = objective = problem.evaluate(proven).objective
     gap = relative_gap(problem, objective, bound)
-    late = gap > request.gap and request.deadline.passed
-    ended = Termination.TIME_LIMIT if late else Termination.GAP_REACHED
     if gap == 0:
         ended = Termination.OPTIMAL
-    native = f"exact: {ended}, relative gap {gap:.2g} to the prices of all limits"
+    native = f"exact: {ended}, relative gap {gap:.2g}"
     prices = dual.prices.limits if dual.prices.exposure is None else None
     return Answer(ended, choice, objective, max(bound, objective), native, prices)
+
+
+def _closing(
+    request: Request, dual: Dual, choice: IntArray, bound: float, compiled: bool
+) -> Iterator[tuple[IntArray, float]]:
+    """Better and better allocations and bounds: halves that meet, and branch and bound."""
+    yield choice, bound
+    proven = _proven(request, dual, choice)
+    if proven is not None:
+        yield proven, request.problem.evaluate(proven).objective
+    elif compiled:
+        for better, least in met_in_the_middle(request, dual, choice):
+            yield better, min(bound, least)
 
 
 def _proven(request: Request, dual: Dual, choice: IntArray) -> IntArray | None:
