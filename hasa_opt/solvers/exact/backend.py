@@ -18,6 +18,7 @@ from hasa_opt.solvers.bounds.relaxation import Steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 from hasa_opt.solvers.exact.certificate import certified
 from hasa_opt.solvers.exact.kernels.core import collect
+from hasa_opt.solvers.exact.kernels.meeting import Moves, least_lossy, met
 from hasa_opt.solvers.exact.kernels.multiplier import Table, relax
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import steps_within
@@ -79,6 +80,7 @@ def compile_all() -> None:
     certified(problem, widest, run.part().price)
     hull_steps(problem, UNLIMITED)
     _search(problem)
+    _meeting()
 
 
 def _search(problem: AllocationProblem) -> None:
@@ -99,6 +101,14 @@ def _search(problem: AllocationProblem) -> None:
     )
     search.advance()
     search.make_room(0)
+
+
+def _meeting() -> None:
+    """The kernels of limits beyond the budget, on two clients of two options."""
+    moves = Moves(np.array([0, 2]), np.array([0.0, 1.0]), np.array([[0], [1]]))
+    halt = np.zeros(1, dtype=bool)
+    half = least_lossy(moves, 2, np.inf, halt)
+    met(half, half, np.array([1]), np.array([1.0]), np.inf, halt)
 
 
 _PATIENCE = 0.5

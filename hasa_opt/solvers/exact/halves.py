@@ -10,23 +10,23 @@ integers, so that costs of any size are told apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, repeat
+from functools import partial
+from itertools import chain, islice, repeat
 from math import inf
-from typing import Any
 
 import numpy as np
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
-from hasa_opt._utils.deadline import Background, Deadline, OutOfTime
+from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt.problem.limits import Row
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.solvers.base import Request
 from hasa_opt.solvers.bounds.dual import Dual, promising
 from hasa_opt.solvers.exact.kernels.meeting import Listed, Moves, least_lossy, met
 
-__all__ = ["BRIEF", "met_in_the_middle"]
+__all__ = ["BRIEF", "least_gain", "met_in_the_middle"]
 
 
 _SIZES = (1 << 12, 1 << 14, 1 << 16, 1 << 18)
@@ -41,43 +41,39 @@ _TABLE = 1 << 24
 """Open options times limits up to which halves are listed at all: 128 MB."""
 _ROUNDING = 1e-12
 """Gain relative to the utilities below which an allocation counts as no better."""
-_LAST_WORD_S = 1.0
-"""Seconds in which compiled code that is halted hands over what it has found."""
 
 
-def met_in_the_middle(
-    request: Request, dual: Dual, choice: IntArray
-) -> Iterator[tuple[IntArray, float]]:
-    """Give the best allocation and bound after each round; forever, if there is a time limit.
+def least_gain(problem: AllocationProblem) -> float:
+    """By how much a better allocation is better at least, as far as it can be told apart."""
+    rounding = _ROUNDING * problem.magnitude
+    utilities = problem.utilities[problem.admissible]
+    unit = 1.0 if np.array_equal(utilities, np.rint(utilities)) else 0.0
+    return max(unit - rounding, rounding)
 
-    Parameters
-    ----------
-    request : Request
-        Its deadline ends the rounds.
-    dual : Dual
-        Of linear limits.
-    choice : (n_clients,) int64
-        Within the limits.
+
+def met_in_the_middle(request: Request, dual: Dual) -> Iterator[float]:
+    """Improve on the best allocation of the request, which is within the limits.
+
+    Yields
+    ------
+    float
+        The bound after each round; without end, if there is a time limit.
     """
-    problem = request.problem
-    rng = np.random.default_rng(0)
     bound = dual.bound
-    for at, size in enumerate(chain(np.repeat(_SIZES, _ROUNDS).tolist(), repeat(_SIZES[-1]))):
-        if at >= BRIEF and not request.deadline.limited or request.deadline.passed:
-            return
-        core = _Core.of(problem, dual, choice)
-        if core is None:
+    rng = np.random.default_rng(0)
+    sizes = chain(np.repeat(_SIZES, _ROUNDS).tolist(), repeat(_SIZES[-1]))
+    for size in sizes if request.deadline.limited else islice(sizes, BRIEF):
+        choice = request.best.choice
+        core = None if choice is None else _Core.of(request.problem, dual, choice)
+        if core is None or request.deadline.passed:
             return
         try:
             found, least = core.round(rng, size, request.deadline)
         except OutOfTime:
             return
-        if found is not None:
-            totals = problem.evaluate(found)
-            if totals.feasible and totals.objective > problem.evaluate(choice).objective:
-                choice = found
-        bound = min(bound, max(dual.bound - least, problem.evaluate(choice).objective))
-        yield choice, bound
+        request.offer(found)
+        bound = min(bound, max(dual.bound - least, request.best.objective))
+        yield bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +137,7 @@ class _Core:
             Moves(first, regret[owner, option], np.ascontiguousarray(table.T)),
             np.array([limit.room for limit in limits], dtype=np.int64),
             np.array([limit.price for limit in limits]),
-            dual.bound - problem.evaluate(choice).objective - _ROUNDING * problem.magnitude,
+            dual.bound - problem.evaluate(choice).objective - least_gain(problem),
         )
 
     def round(
@@ -160,11 +156,13 @@ class _Core:
         place = rng.permutation(self.clients.size)
         halves = [self._half(np.sort(part)) for part in (place[::2], place[1::2])]
 
-        def match(halt: BoolArray) -> tuple[list[Listed], tuple[float, int, int]]:
-            lists = [least_lossy(moves, size, self.ceiling, halt) for moves, _ in halves]
-            return lists, met(*lists, self.room, self.price, self.ceiling, halt)
+        halt = np.zeros(1, dtype=bool)
 
-        (lists, (_, *entries)), whole = _halted(match, deadline)
+        def match() -> tuple[Listed, Listed, tuple[int, int]]:
+            one, two = (least_lossy(moves, size, self.ceiling, halt) for moves, _ in halves)
+            return one, two, met(one, two, self.room, self.price, self.ceiling, halt)
+
+        (*lists, entries), whole = deadline.heed(match, partial(halt.fill, True))
         least = min(own.rest for own in lists) if whole else 0.0
         if entries[0] < 0:
             return None, least
@@ -220,24 +218,3 @@ def _upper(
         yield _Upper(row.upper - total, max(price, 0.0), extra)
     if row.lower is not None:
         yield _Upper(total - row.lower, max(-price, 0.0), -extra)
-
-
-def _halted(call: Callable[[BoolArray], Any], deadline: Deadline) -> tuple[Any, bool]:
-    """Result of compiled code that looks at a flag, and whether it was left to end by itself.
-
-    The flag is set at the deadline and on Ctrl-C.
-
-    Raises
-    ------
-    OutOfTime
-        If it hands over nothing soon after.
-    """
-    halt = np.zeros(1, dtype=bool)
-    task = Background(lambda: call(halt))
-    try:
-        whole = task.ended_by(deadline)
-    finally:
-        halt[0] = True
-    if not task.ended_by(Deadline.after(_LAST_WORD_S)):
-        raise OutOfTime
-    return task.result(), whole

@@ -10,7 +10,6 @@ Programming Computation 15, 2023).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,26 +18,18 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt.problem.limits import RobustRow
-from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.audit import Thresholds
-from hasa_opt.solvers.bounds.dual import Dual, best_prices, promising
-from hasa_opt.solvers.bounds.programs import integer_program
+from hasa_opt.solvers.bounds.dual import best_prices
 from hasa_opt.solvers.bounds.repair import searched
 from hasa_opt.solvers.bounds.site_tree import SiteTree
-from hasa_opt.solvers.exact.halves import met_in_the_middle
+from hasa_opt.solvers.exact.closing import finished
 from hasa_opt.solvers.exact.kernels.multiplier import worth
 from hasa_opt.solvers.exact.run import Part, run_for
 
-__all__ = ["finished", "solve_robust", "solve_rows", "solve_sites"]
-
-
-_PROOF_COLUMNS = 400
-"""Open widths up to which branch and bound is asked to close the gap: it mostly can."""
-_PROOF_NODES = 500
-"""Nodes of branch and bound that it is given for that."""
+__all__ = ["solve_robust", "solve_rows", "solve_sites"]
 
 
 def solve_rows(request: Request, *, compiled: bool = True) -> Answer:
@@ -53,66 +44,6 @@ def solve_rows(request: Request, *, compiled: bool = True) -> Answer:
             native = "exact: found no allocation within the limits"
             return Answer(ended, bound=dual.bound, native=native)
     return finished(request, dual, choice, dual.bound, compiled=compiled)
-
-
-def finished(
-    request: Request, dual: Dual, choice: IntArray, bound: float, *, compiled: bool = True
-) -> Answer:
-    """Answer with a feasible allocation and a bound, after a search for better ones.
-
-    Without compiled kernels, by branch and bound alone.
-    """
-    problem = request.problem
-    ended = Termination.GAP_REACHED
-    try:
-        for choice, bound in _closing(request, dual, choice, bound, compiled):
-            request.offer(choice)
-            request.lower(bound)
-            gap = relative_gap(problem, problem.evaluate(choice).objective, bound)
-            if gap <= request.gap:
-                break
-        else:
-            if request.deadline.passed:
-                ended = Termination.TIME_LIMIT
-    except KeyboardInterrupt:
-        ended = Termination.INTERRUPTED
-    objective = problem.evaluate(choice).objective
-    gap = relative_gap(problem, objective, bound)
-    if gap == 0:
-        ended = Termination.OPTIMAL
-    native = f"exact: {ended}, relative gap {gap:.2g}"
-    prices = dual.prices.limits if dual.prices.exposure is None else None
-    return Answer(ended, choice, objective, max(bound, objective), native, prices)
-
-
-def _closing(
-    request: Request, dual: Dual, choice: IntArray, bound: float, compiled: bool
-) -> Iterator[tuple[IntArray, float]]:
-    """Better and better allocations and bounds: halves that meet, and branch and bound."""
-    yield choice, bound
-    proven = _proven(request, dual, choice)
-    if proven is not None:
-        yield proven, request.problem.evaluate(proven).objective
-    elif compiled:
-        for better, least in met_in_the_middle(request, dual, choice):
-            yield better, min(bound, least)
-
-
-def _proven(request: Request, dual: Dual, choice: IntArray) -> IntArray | None:
-    """Optimal allocation among all that may be better than this one, if few widths may be."""
-    problem: AllocationProblem = request.problem
-    kept = promising(problem, dual, choice)
-    if kept[kept.sum(axis=1) > 1].sum() > _PROOF_COLUMNS:
-        return None
-    model = LinearModel.of(problem, kept)
-    if not model.precise:
-        return None
-    left = request.deadline.remaining_s
-    found = integer_program(model, time_limit_s=left, node_limit=_PROOF_NODES)
-    if not found.optimal or found.x is None:
-        return None
-    best = model.choice(found.x)
-    return best if problem.evaluate(best).feasible else None
 
 
 def solve_robust(problem: AllocationProblem, request: Request) -> Answer:

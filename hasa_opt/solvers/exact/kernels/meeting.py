@@ -11,12 +11,12 @@ for associative searching, Communications of the ACM 18, 1975).
 from __future__ import annotations
 
 import heapq
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
-from hasa_opt.solvers.exact.kernels import concurrent
+from hasa_opt.solvers.exact.kernels import concurrent, helper
 
 __all__ = ["Listed", "Moves", "least_lossy", "met"]
 
@@ -107,6 +107,30 @@ def _list(first, regret, table, size, ceiling, halt):
     return before[:count], option[:count], loss[:count], taken[:count], rest
 
 
+@helper
+def _halve(own, keys, middle):
+    """Move the entries of smaller keys to the front of the middle (Hoare's selection)."""
+    low, high = 0, own.size - 1
+    while low < high:
+        pivot = keys[own[(low + high) // 2]]
+        left, right = low, high
+        while left <= right:
+            while keys[own[left]] < pivot:
+                left += 1
+            while keys[own[right]] > pivot:
+                right -= 1
+            if left <= right:
+                own[left], own[right] = own[right], own[left]
+                left += 1
+                right -= 1
+        if right < middle < left:
+            break
+        if middle <= right:
+            high = right
+        else:
+            low = left
+
+
 @concurrent
 def _divide(loss, taken, price, halt):
     """Order of a list as a k-d tree, and of each branch its range, box and least loss."""
@@ -137,8 +161,8 @@ def _divide(loss, taken, price, halt):
             least[branch] = min(least[branch], loss[at])
         child = 2 * branch + 1
         if child < n_branches:
-            own[:] = own[np.argsort(taken[own, widest])]
             middle = (start[branch] + stop[branch]) // 2
+            _halve(own, taken[:, widest], middle - start[branch])
             start[child], stop[child] = start[branch], middle
             start[child + 1], stop[child + 1] = middle, stop[branch]
     return order, start, stop, low, high, least
@@ -146,16 +170,16 @@ def _divide(loss, taken, price, halt):
 
 @concurrent
 def _match(loss, taken, others, others_taken, tree, room, price, ceiling, halt):
-    """The pair within the room that loses least below the ceiling: its loss and entries, or -1."""
-    order, start, stop, low, high, least = tree
+    """The pair within the room that loses least below the ceiling: its entries, or -1."""
+    start, stop, low, high, least = tree
     best, first, second = ceiling, -1, -1
     waiting = np.empty(_DEEPEST, dtype=np.int64)
     left = np.empty_like(room)
-    others_taken, others = others_taken[order], others[order]
     for entry in range(loss.size):
         if loss[entry] + least[0] >= best or halt[0]:
             break
-        left[:] = room - taken[entry]
+        for limit in range(room.size):
+            left[limit] = room[limit] - taken[entry, limit]
         waiting[0], n_waiting = 0, 1
         while n_waiting > 0:
             n_waiting -= 1
@@ -183,8 +207,8 @@ def _match(loss, taken, others, others_taken, tree, room, price, ceiling, halt):
                     if total >= best:
                         break
                 if total < best:
-                    best, first, second = total, entry, order[at]
-    return best, first, second
+                    best, first, second = total, entry, at
+    return first, second
 
 
 def least_lossy(moves: Moves, size: int, ceiling: float, halt: BoolArray) -> Listed:
@@ -194,8 +218,8 @@ def least_lossy(moves: Moves, size: int, ceiling: float, halt: BoolArray) -> Lis
 
 def met(
     one: Listed, two: Listed, room: IntArray, price: FloatArray, ceiling: float, halt: BoolArray
-) -> tuple[float, int, int]:
-    """Least lossy pair of two lists: its loss, with the price of what it leaves, and its entries.
+) -> tuple[int, int]:
+    """Pair of two lists that loses least, the price of what it leaves included: its entries.
 
     Parameters
     ----------
@@ -211,9 +235,10 @@ def met(
 
     Returns
     -------
-    loss : float
     one, two : int
         -1 if there is none.
     """
-    tree: Any = _divide(two.loss, two.taken, price, halt)
-    return _match(one.loss, one.taken, two.loss, two.taken, tree, room, price, ceiling, halt)  # type: ignore[no-any-return]
+    order, *tree = _divide(two.loss, two.taken, price, halt)
+    others = two.loss[order], two.taken[order]
+    first, second = _match(one.loss, one.taken, *others, tuple(tree), room, price, ceiling, halt)
+    return first, int(order[second]) if second >= 0 else -1
