@@ -8,6 +8,7 @@ import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,23 @@ def test_ends_at_the_time_limit_with_the_best_found(several: ModuleType) -> None
 
 
 @pytest.mark.slow
+def test_ctrl_c_keeps_the_best(several: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = several.knapsack(100, 10, 10, 3)
+    rounds = iter(range(2))
+    ordinary = Deadline.heed
+
+    def interrupted(self: Deadline, call: Any, stop: Any) -> Any:
+        if next(rounds, None) is None:
+            raise KeyboardInterrupt
+        return ordinary(self, call, stop)
+
+    monkeypatch.setattr(Deadline, "heed", interrupted)
+    result = solved(problem, time_limit_s=60.0)
+    assert result.termination is Termination.INTERRUPTED
+    assert result.has_solution
+
+
+@pytest.mark.slow
 def test_costs_of_any_size(several: ModuleType) -> None:
     """Weights that floating-point solvers do not tell apart."""
     unit = 300_000_007
@@ -195,6 +213,7 @@ def test_costs_of_any_size(several: ModuleType) -> None:
     assert solved(large).objective == pytest.approx(solved(small).objective, rel=5e-4)
 
 
+@pytest.mark.slow
 def test_what_is_told_to_stop_hands_over_what_it_has() -> None:
     halt = [False]
 

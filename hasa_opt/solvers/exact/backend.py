@@ -121,8 +121,9 @@ class ExactBackend:
     One budget is solved by :mod:`hasa_opt.solvers.exact.run`, in time that grows linearly where
     many clients differ. A robust budget is the best of many plain ones
     (:mod:`hasa_opt.solvers.exact.limits`), nested site budgets are solved site by site
-    (:mod:`hasa_opt.solvers.exact.limits`), and all other limits by their prices and repair
-    (:mod:`hasa_opt.solvers.exact.limits`); what is left of a gap is reported.
+    (:mod:`hasa_opt.solvers.exact.limits`), and all other limits by their prices, repair and halves
+    of the clients that meet in the middle (:mod:`hasa_opt.solvers.exact.halves`); what is left of a
+    gap is reported.
 
     Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
     each). Where it is exceeded the gap that remains is reported.
