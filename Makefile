@@ -60,6 +60,7 @@ bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, at a
 benchall: bench  ## also every backend, further limits, what scores measure, and Flower
 	$(BIN)/python benchmarks/bench_backends.py
 	$(BIN)/python benchmarks/bench_limits.py
+	$(BIN)/python benchmarks/bench_several.py
 	$(BIN)/python benchmarks/bench_scores.py
 	$(BIN)/python benchmarks/bench_flower.py
 

@@ -17,6 +17,7 @@ __all__ = ["UNLIMITED", "Background", "Deadline", "OutOfTime"]
 
 _GRACE_S = 0.05  # what is almost done may end
 _TICK_S = 0.1  # between two looks at Ctrl-C, which people do not notice
+_LAST_WORD_S = 1.0  # in which a call that was told to stop hands over what it has
 _FAREWELL_S = 5.0  # for calls that were left, when the interpreter ends
 _running: set[Event] = set()
 
@@ -88,6 +89,27 @@ class Deadline:
         if not task.ended_by(self):
             raise OutOfTime
         return task.result()
+
+    def heed(self, call: Callable[[], Any], stop: Callable[[], object]) -> tuple[Any, bool]:
+        """Result of a call that can be told to stop, and whether it ended by itself.
+
+        It is told so at the deadline and on Ctrl-C.
+
+        Raises
+        ------
+        OutOfTime
+            If it does not end within a second.
+        """
+        task = Background(call)
+        whole = False
+        try:
+            whole = task.ended_by(self)
+        finally:
+            if not whole:
+                stop()
+        if not task.ended_by(Deadline.after(_LAST_WORD_S)):
+            raise OutOfTime
+        return task.result(), whole
 
 
 class Background:

@@ -100,7 +100,7 @@ def solve(
     time_limit_s : float, optional
         Seconds for each solver that is named, verification included and its import not; at least
         0. Then it ends with ``TIME_LIMIT``. So does ``"exact"`` while it is being compiled, some
-        twelve seconds from the first call on a machine, with an allocation as of ``"greedy"``.
+        fifteen seconds from the first call on a machine, with an allocation as of ``"greedy"``.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.deadline import Deadline
 from hasa_opt._utils.native import stdout_aside
 from hasa_opt.problem.linear import LinearModel
 
@@ -124,9 +125,18 @@ def maximise(
     upper: FloatArray,
     column_upper: FloatArray,
     integral: npt.NDArray[np.bool_] | None = None,
+    deadline: Deadline | None = None,
     **options: Any,
 ) -> Point:
-    """Maximise ``objective @ x`` with ``lower <= matrix @ x <= upper``, ``0 <= x``; silently."""
+    """Maximise ``objective @ x`` with ``lower <= matrix @ x <= upper``, ``0 <= x``; silently.
+
+    With a deadline it can be stopped, by that and by Ctrl-C.
+
+    Raises
+    ------
+    OutOfTime
+        If HiGHS does not look at the deadline, as in presolve.
+    """
     import highspy
 
     unit = _units(matrix)
@@ -136,8 +146,16 @@ def maximise(
     for name, value in {"output_flag": False, "threads": 1, **options}.items():
         solver.setOptionValue(name, value)
     pass_model(solver, objective, matrix, lower / unit, upper / unit, column_upper, integral)
-    with own_threads():
-        solver.run()
+
+    def run() -> None:
+        with own_threads():
+            solver.run()
+
+    if deadline is None:
+        run()
+    else:
+        solver.HandleUserInterrupt = True
+        deadline.heed(run, solver.cancelSolve)
     status = solver.getModelStatus()
     found = solver.getSolution()
     feasible = highspy.SolutionStatus.kSolutionStatusFeasible
@@ -198,15 +216,27 @@ def integer_program(
     *,
     time_limit_s: float = inf,
     gap: float = 0.0,
+    absolute_gap: float = 0.0,
     node_limit: int | None = None,
+    deadline: Deadline | None = None,
 ) -> Point:
-    """Solve a model by branch and bound; ``gap`` is relative to the scaled objective."""
-    options: dict[str, Any] = {"mip_rel_gap": gap, "mip_abs_gap": 0.0, "time_limit": time_limit_s}
+    """Solve a model by branch and bound; the gaps are those of the scaled objective.
+
+    Raises
+    ------
+    OutOfTime
+        If HiGHS does not look at the deadline, as in presolve.
+    """
+    if deadline is not None:
+        time_limit_s = min(time_limit_s, deadline.remaining_s)
+    options: dict[str, Any] = {
+        "mip_rel_gap": gap, "mip_abs_gap": absolute_gap, "time_limit": time_limit_s,
+    }  # fmt: skip
     if node_limit is not None:
         options["mip_max_nodes"] = node_limit
     return maximise(
         model.objective, model.matrix, model.lower, model.upper, model.column_upper,
-        model.integral, **options,
+        model.integral, deadline, **options,
     )  # fmt: skip
 
 

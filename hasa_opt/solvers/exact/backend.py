@@ -18,6 +18,7 @@ from hasa_opt.solvers.bounds.relaxation import Steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 from hasa_opt.solvers.exact.certificate import certified
 from hasa_opt.solvers.exact.kernels.core import collect
+from hasa_opt.solvers.exact.kernels.meeting import Moves, least_lossy, met
 from hasa_opt.solvers.exact.kernels.multiplier import Table, relax
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import steps_within
@@ -79,6 +80,7 @@ def compile_all() -> None:
     certified(problem, widest, run.part().price)
     hull_steps(problem, UNLIMITED)
     _search(problem)
+    _meeting()
 
 
 def _search(problem: AllocationProblem) -> None:
@@ -101,6 +103,14 @@ def _search(problem: AllocationProblem) -> None:
     search.make_room(0)
 
 
+def _meeting() -> None:
+    """The kernels of limits beyond the budget, on two clients of two options."""
+    moves = Moves(np.array([0, 2]), np.array([0.0, 1.0]), np.array([[0], [1]]))
+    halt = np.zeros(1, dtype=bool)
+    half = least_lossy(moves, 2, np.inf, halt)
+    met(half, half, np.array([1]), np.array([1.0]), np.inf, halt)
+
+
 _PATIENCE = 0.5
 """Share of the time in which nothing is done but to wait for compiled kernels."""
 
@@ -111,8 +121,9 @@ class ExactBackend:
     One budget is solved by :mod:`hasa_opt.solvers.exact.run`, in time that grows linearly where
     many clients differ. A robust budget is the best of many plain ones
     (:mod:`hasa_opt.solvers.exact.limits`), nested site budgets are solved site by site
-    (:mod:`hasa_opt.solvers.exact.limits`), and all other limits by their prices and repair
-    (:mod:`hasa_opt.solvers.exact.limits`); what is left of a gap is reported.
+    (:mod:`hasa_opt.solvers.exact.limits`), and all other limits by their prices, repair and halves
+    of the clients that meet in the middle (:mod:`hasa_opt.solvers.exact.halves`); what is left of a
+    gap is reported.
 
     Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
     each). Where it is exceeded the gap that remains is reported.
@@ -147,7 +158,7 @@ def _without_kernels(request: Request) -> Answer:
         raise OutOfTime
     native = "exact: still being compiled, the next call finds it compiled"
     if problem.rows:
-        answer = solve_rows(request)
+        answer = solve_rows(request, compiled=False)
         return replace(answer, native=f"{native}; {answer.native}")
     bound, choice = request.relaxation.bound, request.known
     return Answer(Termination.TIME_LIMIT, choice, bound=bound, native=native)

@@ -18,29 +18,22 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt.problem.limits import RobustRow
-from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.audit import Thresholds
-from hasa_opt.solvers.bounds.dual import Dual, best_prices, promising
-from hasa_opt.solvers.bounds.programs import integer_program
+from hasa_opt.solvers.bounds.dual import best_prices
 from hasa_opt.solvers.bounds.repair import searched
 from hasa_opt.solvers.bounds.site_tree import SiteTree
+from hasa_opt.solvers.exact.closing import finished
 from hasa_opt.solvers.exact.kernels.multiplier import worth
 from hasa_opt.solvers.exact.run import Part, run_for
 
-__all__ = ["finished", "solve_robust", "solve_rows", "solve_sites"]
+__all__ = ["solve_robust", "solve_rows", "solve_sites"]
 
 
-_PROOF_COLUMNS = 400
-"""Open widths up to which branch and bound is asked to close the gap: it mostly can."""
-_PROOF_NODES = 500
-"""Nodes of branch and bound that it is given for that."""
-
-
-def solve_rows(request: Request) -> Answer:
-    """Solve a problem with linear limits beyond the budget."""
+def solve_rows(request: Request, *, compiled: bool = True) -> Answer:
+    """Solve a problem with linear limits beyond the budget; slowly where nothing is compiled."""
     dual = request.dual
     if dual is None:
         return Answer(Termination.INFEASIBLE, native="exact: infeasible relaxation")
@@ -50,41 +43,7 @@ def solve_rows(request: Request) -> Answer:
         if choice is None:
             native = "exact: found no allocation within the limits"
             return Answer(ended, bound=dual.bound, native=native)
-    return finished(request, dual, choice, dual.bound)
-
-
-def finished(request: Request, dual: Dual, choice: IntArray, bound: float) -> Answer:
-    """Answer with a feasible allocation and a bound, after an attempt to close the gap."""
-    problem = request.problem
-    objective = problem.evaluate(choice).objective
-    if relative_gap(problem, objective, bound) > request.gap:
-        proven = _proven(request, dual, choice)
-        if proven is not None:
-            choice = proven
-            bound = objective = problem.evaluate(proven).objective
-    gap = relative_gap(problem, objective, bound)
-    late = gap > request.gap and request.deadline.passed
-    ended = Termination.TIME_LIMIT if late else Termination.GAP_REACHED
-    if gap == 0:
-        ended = Termination.OPTIMAL
-    native = f"exact: {ended}, relative gap {gap:.2g} to the prices of all limits"
-    prices = dual.prices.limits if dual.prices.exposure is None else None
-    return Answer(ended, choice, objective, max(bound, objective), native, prices)
-
-
-def _proven(request: Request, dual: Dual, choice: IntArray) -> IntArray | None:
-    """Optimal allocation among all that may be better than this one, if few widths may be."""
-    problem: AllocationProblem = request.problem
-    kept = promising(problem, dual, choice)
-    if kept[kept.sum(axis=1) > 1].sum() > _PROOF_COLUMNS:
-        return None
-    model = LinearModel.of(problem, kept)
-    left = request.deadline.remaining_s
-    found = integer_program(model, time_limit_s=left, node_limit=_PROOF_NODES)
-    if not found.optimal or found.x is None:
-        return None
-    best = model.choice(found.x)
-    return best if problem.evaluate(best).feasible else None
+    return finished(request, dual, choice, dual.bound, compiled=compiled)
 
 
 def solve_robust(problem: AllocationProblem, request: Request) -> Answer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-__all__ = ["helper", "kernel"]
+__all__ = ["concurrent", "helper", "kernel"]
 
 
 _OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -16,3 +16,6 @@ kernel = njit(**_OPTIONS)
 
 helper = njit(**{**_OPTIONS, "no_cpython_wrapper": True})
 """Compile a function that only compiled functions call."""
+
+concurrent = njit(**{**_OPTIONS, "nogil": True})
+"""Compile a function that Python calls in a thread, so that it goes on beside it."""
