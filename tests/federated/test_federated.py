@@ -242,7 +242,7 @@ def test_sample_order_is_the_same_at_every_width_and_dropout(language_model, mon
     split = text_split(40, 0)
     orders = []
     monkeypatch.setattr(
-        "hasa_opt.federated.local.batches",
+        "hasa_opt.federated.batches.batches",
         lambda *arguments: orders.append(arguments[2]) or batches(*arguments),
     )
     without_dropout = fresh(LSTMLanguageModel(11, 8, 12), seed=1)
