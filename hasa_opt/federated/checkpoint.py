@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import entries, made_directory, sha256
+from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import History, to_json
 from hasa_opt.models.states import as_array
@@ -223,7 +224,7 @@ def _is_aside(entry: Path) -> bool:
 
 def describe_versions() -> dict[str, Any]:
     """Versions that the bits of a run hang on, in terms that JSON can hold."""
-    return {"versions": {"hasa_opt": VERSION, "torch": torch.__version__}}
+    return {"versions": {"hasa_opt": VERSION, "torch": torch.__version__}, "streams": STREAMS}
 
 
 def describe_run(
@@ -324,6 +325,13 @@ def check_same_run(
     """
     asked: dict[str, Any] = json.loads(to_json(dict(settings)))
     stored = dict(found.metadata)
+    streams = stored.get("streams", 1)
+    if streams != STREAMS:
+        raise InputError(
+            f"{place} was written by {'an older' if streams < STREAMS else 'a newer'} version of "
+            f"hasa_opt, which draws other random numbers (streams {streams}, here {STREAMS}): "
+            "finish the run with that version, or begin it anew in another directory"
+        )
     rounds, versions = asked.pop("rounds"), asked.pop("versions")
     stored.pop("rounds", None)
     written_by = stored.pop("versions", {})

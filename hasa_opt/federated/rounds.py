@@ -46,7 +46,7 @@ class Round:
     def __init__(self, federation: Federation, number: int) -> None:
         self.federation, self.number = federation, number
         n_clients, drawn = len(federation), federation.participation.clients_per_round
-        self.clients = draw_clients(n_clients, drawn, (federation.seed, number))
+        self.clients = draw_clients(federation.numbers, drawn, (federation.seed, number))
         self.row: Row = {name: np.full(n_clients, np.nan) for name in COLUMNS}
         self.row |= {name: np.zeros(n_clients, dtype=np.int64) for name in COUNTED}
         self.events: list[Event] = []
@@ -81,8 +81,8 @@ class Round:
         """
         federation = self.federation
         for client in self.training_clients():
-            key = (federation.seed, self.number, client)
-            fate = federation.faults.fate(key)
+            key = federation.key(client, self.number)
+            fate = federation.fate(client, self.number)
             if not federation.training.used(federation.samples[client]):
                 self.note(client, "dropped", "its batches are too small: drop_last leaves them out")
                 continue
@@ -131,8 +131,9 @@ class Round:
         row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
         row["mean_width"][client] = costs.mean_width(result.trained)
         row["flops"][client] = costs.flops(sample, result.trained)
-        key = (federation.seed, self.number, client)
-        sent = corrupted(state, key) if federation.faults.fate(key) == "corrupt" else state
+        is_corrupt = federation.fate(client, self.number) == "corrupt"
+        key = federation.key(client, self.number)
+        sent = corrupted(state, key) if is_corrupt else state
         update = Update(width, federation.weight(client), sent, self._units[client])
         fault = self._screen.fault(update)
         if fault is not None:

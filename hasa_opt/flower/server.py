@@ -166,7 +166,9 @@ class SupernetStrategy(Strategy):
             epochs = self._federation.epochs(row)
             settings = replace(self._settings.training, epochs=epochs)
             mean = 0.0 if means is None else float(means[row])
-            work = Work(self._settings.seed, self._now.number, row, width, subnets.scheme, mean)
+            work = Work(
+                *self._federation.key(row, self._now.number), row, width, subnets.scheme, mean
+            )
             content = pack(extraction.copy(units(row)), work=work.record(settings))
             self._asked[node] = row
             messages.append(Message(content, node, kind, group_id=str(self._now.number)))

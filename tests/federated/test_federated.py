@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support import key_of
 from torch import nn
 
 import hasa_opt as hasa
@@ -336,7 +337,7 @@ def test_run_is_the_loop_written_out(task, model):
         for client in (2, 0, 1):
             subnet = extract(server, widths[client])
             split = task.train[client]
-            result = local_train(subnet, split, LocalTraining(), (5, number, client))
+            result = local_train(subnet, split, LocalTraining(), key_of(5, number, "abc"[client]))
             assert history.train_loss[number, client] == result.loss
             updates.append((client, Update(widths[client], len(split), subnet.state_dict())))
         ordered = [update for _, update in sorted(updates, key=lambda pair: pair[0])]

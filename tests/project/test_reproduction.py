@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from hasa_opt import tasks
+from hasa_opt._utils.streams import STREAMS
+from hasa_opt.errors import InputError
 from hasa_opt.study.claims import against
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
@@ -182,6 +184,27 @@ def test_what_is_recommended_is_kept_beside_the_results(tmp_path):
     assert records.chosen(tmp_path / "a-1-0.5.csv") == {"fjord": 2}
     assert records.chosen(tmp_path / "b-1-0.5.csv") == {"uniform": 1}
     assert records.chosen(tmp_path / "c-1-0.5.csv") == {}
+
+
+def test_results_of_other_random_streams_are_not_mixed(tmp_path):
+    """Policies are compared seed by seed, on the same batches."""
+    records, here = load("records"), tmp_path / "here"
+    records.check_streams(here)
+    records.check_streams(here)
+    assert records.streams(here) == STREAMS
+    (here / "streams.txt").write_text("1\n")
+    with pytest.raises(
+        InputError, match=r"results of random streams 1, .*new folder with --results"
+    ):
+        records.check_streams(here)
+
+
+def test_committed_measurements_tell_their_random_streams():
+    tables, page = load("tables"), (HERE / "results.rst").read_text(encoding="utf-8")
+    for folder in (tables.RESULTS, tables.CONFIRMATION):
+        assert 1 <= load("records").streams(folder) <= STREAMS
+    by_rows = load("records").streams(tables.RESULTS) == 1
+    assert ("random streams of version 1" in page) == by_rows
 
 
 def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypatch, capsys):
