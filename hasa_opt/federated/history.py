@@ -164,7 +164,7 @@ class History:
         target = Path(directory).absolute()
         is_empty = target.is_dir() and not entries(target)
         if target.exists() and not is_empty and not (target / INDEX).is_file():
-            raise InputError(f"{target} exists and is no history: choose a new directory")
+            raise InputError(f"{target} exists and is not a history: choose a new directory")
         replace_directory(target, self._write, failure=SafetensorError)
 
     def _write(self, directory: Path) -> None:

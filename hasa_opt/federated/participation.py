@@ -49,7 +49,7 @@ class Faults:
     Raises
     ------
     InputError
-        If a probability is not between 0 and 1, or a row is no whole number of at least 0.
+        If a probability is not between 0 and 1, or a row is not a whole number of at least 0.
     """
 
     dropout: float = 0.0
@@ -61,7 +61,7 @@ class Faults:
         for name in ("dropout", "straggle", "corrupt"):
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 <= float(value) <= 1):
-                raise InputError(f"{name} = {value} is no probability: give a number from 0 to 1")
+                raise InputError(f"{name} = {value} must be a probability, from 0 to 1")
         rows = tuple(whole(row, "absent") for row in sequence(self.absent, "absent"))
         object.__setattr__(self, "absent", rows)
 

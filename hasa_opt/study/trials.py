@@ -36,7 +36,7 @@ from hasa_opt.federated import (
     Server,
     run,
 )
-from hasa_opt.federated.checkpoint import (
+from hasa_opt.federated.identity import (
     describe_model,
     describe_settings,
     describe_subnets,

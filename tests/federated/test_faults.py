@@ -91,7 +91,7 @@ def test_more_dropout_drops_the_same_clients_and_more() -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, "often"])
 @pytest.mark.parametrize("name", ["dropout", "straggle", "corrupt"])
 def test_a_probability_is_between_0_and_1(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"{name} = {value} is no probability"):
+    with pytest.raises(InputError, match=f"{name} = {value} must be a probability"):
         Faults(**{name: value})
 
 

@@ -477,7 +477,7 @@ def test_saving_replaces_a_history_and_nothing_else(history, task, model, tmp_pa
     assert History.load(tmp_path / "empty").rounds == 1
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(InputError, match="is no history"):
+    with pytest.raises(InputError, match="is not a history"):
         later.save(tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
