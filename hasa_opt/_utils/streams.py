@@ -10,7 +10,7 @@ places move nobody else's numbers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -33,6 +33,7 @@ class Purpose(IntEnum):
 
     SAMPLING = 1
     FAULTS = 2
+    POLICY = 3
 
 
 UNITS, WIDTHS, MENU = 1, 2, 5
@@ -60,6 +61,11 @@ def client_number(name: str) -> int:
     """Number by which a client stands in keys: 63 bits of the SHA-256 of its tidy name."""
     digest = hashlib.sha256(tidy(name).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def client_numbers(names: Iterable[str]) -> IntArray:
+    """:func:`client_number` of each of some clients, ``(n_clients,)``."""
+    return np.array([client_number(name) for name in names], dtype=np.int64)
 
 
 def priorities(purpose: Purpose, key: Sequence[int], clients: IntArray) -> npt.NDArray[np.uint64]:

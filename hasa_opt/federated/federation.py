@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from hasa_opt._utils.checks import IntArray
-from hasa_opt._utils.streams import Key, client_number
+from hasa_opt._utils.streams import Key, client_numbers
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
@@ -68,7 +68,7 @@ class Federation:
     ) -> None:
         self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
         self.names = tuple(names)
-        self.numbers = np.array([client_number(name) for name in names], dtype=np.int64)
+        self.numbers = client_numbers(self.names)
         self.server, self.statistics = server, statistics
         self.personal = Personal(model, training.output_bias == "local", keep_models)
         self.costs = Costs(model, training, self.personal.local)

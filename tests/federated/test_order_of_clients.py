@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import TIMES
 
-from hasa_opt import tasks
+from hasa_opt import Clients, tasks
 from hasa_opt._utils.streams import client_number
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
@@ -28,12 +29,17 @@ from hasa_opt.federated import (
 )
 from hasa_opt.federated.participation import draw_clients
 from hasa_opt.models import MLP, fresh
-from hasa_opt.tasks import Split, Task
+from hasa_opt.policies import POLICIES, Setting
+from hasa_opt.policies.setting import MENU
+from hasa_opt.tasks import Split, Task, digits, images
 from hasa_opt.tasks.task import folds
 
 torch.set_num_threads(1)
 NAMES = ("ada", "bob", "cyd", "dan", "eve")
 SIZES = dict(zip(NAMES, (20, 9, 14, 25, 11), strict=True))
+MANY_NAMES = st.lists(
+    st.text("abcdef", min_size=1, max_size=6), min_size=len(MENU), max_size=30, unique=True
+)
 WIDTHS = dict(zip(NAMES, (0.5, 1.0, 0.5, 0.25, 0.5), strict=True))
 
 
@@ -107,10 +113,7 @@ def test_who_joins_moves_nobodys_batches(stay: set[str]) -> None:
     np.testing.assert_array_equal(alone.train_loss, together.train_loss[:, rows])
 
 
-@given(
-    names=st.lists(st.text("abcdef", min_size=1, max_size=6), min_size=3, max_size=30, unique=True),
-    number=st.integers(0, 10**6),
-)
+@given(names=MANY_NAMES, number=st.integers(0, 10**6))
 def test_who_joins_takes_the_place_of_one_drawn_client_at_most(
     names: list[str], number: int
 ) -> None:
@@ -121,6 +124,31 @@ def test_who_joins_takes_the_place_of_one_drawn_client_at_most(
     assert after - before <= {len(names) - 1}
     mirrored = len(names) - 1 - draw_clients(all_[::-1], 2, (7, number))
     assert set(mirrored.tolist()) == after
+
+
+def drawn_widths(policy: str, names: Sequence[str], seed: int) -> dict[str, float]:
+    """Widths of clients of equal size."""
+    setting = Setting(Clients([10] * len(names), names=names), np.zeros(len(names)), 0.5, seed=seed)
+    return dict(zip(names, POLICIES[policy](setting).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("policy", ["random", "heterofl"])
+@settings(max_examples=20 * TIMES)
+@given(order=st.permutations(NAMES), seed=st.integers(0, 10**6))
+def test_widths_that_a_policy_draws_hang_on_names(policy: str, order: list[str], seed: int) -> None:
+    assert drawn_widths(policy, order, seed) == pytest.approx(drawn_widths(policy, NAMES, seed))
+
+
+@settings(max_examples=50 * TIMES)
+@given(names=MANY_NAMES)
+def test_who_joins_moves_one_client_past_each_end_of_a_tier_at_most(names: list[str]) -> None:
+    def tiers(part: list[str]) -> dict[str, int]:
+        """Which of the widths, however they are scaled to the budget."""
+        widths = drawn_widths("heterofl", part, 3)
+        return {name: len({w for w in widths.values() if w < own}) for name, own in widths.items()}
+
+    few, together = tiers(names[:-1]), tiers(names)
+    assert sum(few[name] != together[name] for name in few) < len(MENU)
 
 
 @settings(max_examples=10 * TIMES, deadline=None)
@@ -156,6 +184,24 @@ def test_splits_of_texts_hang_on_names(tmp_path: Path, order: list[str], extra: 
     plain, moved = load(["x", "y", "z"]), load([*order, *["new"] * extra])
     for name in ("x", "y", "z"):
         assert held(plain, name) == held(moved, name)
+
+
+@pytest.mark.slow
+def test_the_images_of_a_client_hang_on_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scans and prints are dealt out in the order of those who share them, and that alone."""
+
+    def both() -> list[dict[str, Split]]:
+        made = tasks.load("digits"), tasks.load("domains")
+        return [dict(zip(task.client_names, task.train, strict=True)) for task in made]
+
+    before = both()
+    monkeypatch.setattr(digits, "_CLIENTS", digits._CLIENTS[5:] + digits._CLIENTS[:5])
+    monkeypatch.setattr(images, "_TRAIN", dict(reversed(images._TRAIN.items())))
+    for plain, moved in zip(before, both(), strict=True):
+        assert list(plain) != list(moved)
+        for name, split in plain.items():
+            assert torch.equal(split.inputs, moved[name].inputs)
+            assert torch.equal(split.targets, moved[name].targets)
 
 
 def test_a_checkpoint_of_before_is_of_an_older_version(tmp_path: Path) -> None:
