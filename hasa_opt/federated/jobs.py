@@ -124,10 +124,6 @@ class Failure:
     job: Job
     error: Exception
 
-    def __str__(self) -> str:
-        lines = str(self.error).strip().splitlines()
-        return ": ".join([type(self.error).__name__, *lines[:1]])
-
 
 class Update(NamedTuple):
     """What one client adds to the average.

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import Average, Screen
 from hasa_opt.federated.federation import Federation
@@ -50,6 +51,7 @@ class Round:
         self.row: Row = {name: np.full(n_clients, np.nan) for name in COLUMNS}
         self.row |= {name: np.zeros(n_clients, dtype=np.int64) for name in COUNTED}
         self.events: list[Event] = []
+        self._failed: list[tuple[str, Exception]] = []
         self._units: dict[int, Kept] = {}
         self._screen = Screen(federation.model, federation.server.max_update_norm)
         self._average = Average(
@@ -89,7 +91,13 @@ class Round:
             if fate == "dropped":
                 self.note(client, "dropped", "it took no part in the round")
                 continue
-            width, split, kept = federation.width(client), splits[client], self.ask(client)
+            try:
+                split = splits[client]
+            except InputError as error:
+                reason = f"its training samples cannot be used: {error}"
+                self.fail(client, "dropped", reason, error)
+                continue
+            width, kept = federation.width(client), self.ask(client)
             if fate == "late":
                 self._late(client, split)
                 continue
@@ -152,7 +160,8 @@ class Round:
     def train(self, engine: Engine, splits: Sequence[Split]) -> None:
         """Let the clients train on this machine, and take what they send.
 
-        A client whose training raises an exception has dropped out, with a warning.
+        A client whose samples cannot be loaded, or whose training raises an exception, has dropped
+        out, with a warning.
 
         Parameters
         ----------
@@ -166,30 +175,34 @@ class Round:
             model or the task is to blame.
         """
         federation = self.federation
-        failures: list[Failure] = []
         for answer in engine(federation.model, self.jobs(splits), federation.training):
             job = answer.job
             if isinstance(answer, Failure):
-                failures.append(answer)
-                self._drop(answer)
+                reason = f"its training ended with {first_line(answer.error)}"
+                self.fail(job.client, "dropped", reason, answer.error)
             else:
                 self.take(job.client, answer.state, answer.result, job.split.inputs)
-        able = np.count_nonzero(federation.subnets.widths)
-        if not federation.has_trained and failures and (len(failures) > 1 or able == 1):
-            first = failures[0]
+        able, failed = np.count_nonzero(federation.subnets.widths), len(self._failed)
+        if not federation.has_trained and failed and (failed > 1 or able == 1):
+            notice, error = self._failed[0]
             raise InputError(
-                f"no client could train in round {self.number}: client "
-                f"{federation.names[first.job.client]!r} ended with {first}: correct the model, or "
+                f"no client could train in round {self.number}: {notice}: correct the model, or "
                 "the samples of the task"
-            ) from first.error
+            ) from error
+        self.warn()
 
-    def _drop(self, failure: Failure) -> None:
-        """Note a client whose training raised an exception, and warn of it."""
-        client = failure.job.client
-        self.note(client, "dropped", f"its training ended with {failure}")
+    def fail(self, client: int, kind: EventKind, reason: str, error: Exception) -> None:
+        """Note a client whose samples or training raised an exception, to be warned of."""
+        self.note(client, kind, reason)
+        what = "dropped out" if kind == "dropped" else "was not tested"
         name = self.federation.names[client]
-        notice = f"round {self.number}: client {name!r} dropped out, as its training ended with "
-        warnings.warn(notice + str(failure), stacklevel=4)
+        self._failed.append((f"client {name!r} {what}, as {reason}", error))
+
+    def warn(self) -> None:
+        """Warn of the clients that failed since the last call."""
+        for notice, _ in self._failed:
+            warnings.warn(f"round {self.number}: {notice}", stacklevel=4)
+        self._failed.clear()
 
     def note_metrics(self, client: int, measured: Mapping[str, float]) -> None:
         """Record what a client's test measured, by the names of a history's columns."""

@@ -209,8 +209,8 @@ def random(
         "client-0" and so on, as in :class:`hasa_opt.Clients`.
     """
     numbers = client_numbers(Clients(samples, names=names).all_names)
-    drawn = priorities(Purpose.POLICY, (whole(seed, "seed"),), numbers) * 2.0**-64
-    drawn = between(drawn, widths)
+    shares = np.ldexp(priorities(Purpose.POLICY, (whole(seed, "seed"),), numbers), -64)
+    drawn = between(shares, widths)
     return scaled_to_budget(drawn, samples, budget=budget, widths=widths, caps=caps)
 
 
