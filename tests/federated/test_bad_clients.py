@@ -26,6 +26,8 @@ from hasa_opt.federated import (
 from hasa_opt.models import CNN, MLP, LSTMLanguageModel, Supernet, SupernetModel, fresh
 from hasa_opt.tasks import Lazy, Split, Task
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 SIZES = (14, 20, 16, 18, 14)
