@@ -410,9 +410,9 @@ def test_what_holds_tensors_may_be_named_like_an_attribute(name, other, kind):
         torch.testing.assert_close(subnet(FEATURES), expected)
         for key, tensor in subnet.named_parameters():
             assert subnet.get_parameter(key) is tensor
-    with pytest.raises(AttributeError, match="'gone' is no parameter|'gone' is no tensor"):
+    with pytest.raises(AttributeError, match="'gone' is no tensor"):
         supernet.get_parameter("gone")
-    with pytest.raises(AttributeError, match=r"'gone' is no part"):
+    with pytest.raises(AttributeError, match="'gone' is no part"):
         supernet.get_parameter("gone.weight")
 
 
