@@ -116,7 +116,8 @@ one comparison each. *Smallest effect*: what a study of this size sees in four o
 
 _BY_ROWS = """\
 Measured with random streams of version 1, which hung on the rows of clients. Since version 2 they
-hang on names: a repetition draws other batches, and so gives other numbers of the same kind."""
+hang on names: a repetition draws other splits and batches, and other images of the domains, and so
+gives other numbers of the same kind."""
 
 
 def settings() -> dict[str, Results]:

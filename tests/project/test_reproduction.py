@@ -83,8 +83,10 @@ def test_the_readme_shows_what_was_measured():
     confirmed = [gain(f"titles-{name}", "recommended") for name in ("16-0.35", "64-0.5")]
     images = [gain(f"domains-cnn-{budget}", "hasa") for budget in ("0.5", "0.35")]
     readme = " ".join((HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
-    assert f"under HASA is {above_uniform(demo, 'hasa').mean:.2f} points above uniform" in readme
-    assert above_uniform(demo, "hasa").low < 0 < above_uniform(demo, "hasa").high
+    own = above_uniform(demo, "hasa")
+    side = "above" if own.mean > 0 else "below"
+    assert f"under HASA is {abs(own.mean):.2f} points {side} uniform" in readme
+    assert own.low < 0 < own.high
     assert (len(found), len(worse)) == (6, 2)
     assert "repeated in six settings" in readme
     assert "below it in two" in readme
@@ -205,6 +207,10 @@ def test_committed_measurements_tell_their_random_streams():
         assert 1 <= load("records").streams(folder) <= STREAMS
     by_rows = load("records").streams(tables.RESULTS) == 1
     assert ("random streams of version 1" in page) == by_rows
+    curves = load("phase").read(HERE / "phase_tasks.csv")
+    assert all(1 <= int(row["streams"]) <= STREAMS for row in curves)
+    shown = (HERE.parent / "when_to_bother.rst").read_text(encoding="utf-8")
+    assert ("random streams of version 1" in shown) == any(row["streams"] == "1" for row in curves)
 
 
 def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypatch, capsys):
