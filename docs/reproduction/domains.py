@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from records import keep, keep_choices, reasons, rounded
+from records import check_streams, keep, keep_choices, reasons, rounded
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", default=COMPARED)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
+    check_streams(options.results)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     task, console = tasks.load("domains"), Console()
     for name in options.budgets:

@@ -11,6 +11,7 @@ from phase import WIDTHS
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
+from hasa_opt._utils.streams import STREAMS
 from hasa_opt.federated import LocalTraining
 
 __all__ = ["RECIPES", "measure"]
@@ -48,7 +49,7 @@ RECIPES = {
 def measure(titles: Path | None, names: list[str]) -> Iterator[dict[str, str]]:
     """Probe each task: one row per client, accuracy in points at each width.
 
-    The curves are the probe's, smoothed and shrunk.
+    The curves are the probe's, smoothed and shrunk; a row tells its version of the random streams.
     """
     for name in names:
         recipe = RECIPES[name]
@@ -61,5 +62,6 @@ def measure(titles: Path | None, names: list[str]) -> Iterator[dict[str, str]]:
                 "task": name,
                 "client": client,
                 "samples": str(task.samples[row]),
+                "streams": str(STREAMS),
                 **{f"{width:g}": f"{own:.3f}" for width, own in zip(WIDTHS, points, strict=True)},
             }

@@ -8,15 +8,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hasa_opt._utils.streams import STREAMS
+from hasa_opt.errors import InputError
 from hasa_opt.policies import RECOMMENDED
 from hasa_opt.study import Results, read_results
 from hasa_opt.study.outcome import Outcome
 from hasa_opt.study.results import merged
 
-__all__ = ["chosen", "keep", "keep_choices", "reasons", "rounded"]
+__all__ = ["check_streams", "chosen", "keep", "keep_choices", "reasons", "rounded", "streams"]
 
 _CHOICES = "choices.csv"
+_STREAMS = "streams.txt"
 _HEADER = ("setting", "seed", "reason")
+
+
+def check_streams(folder: Path) -> None:
+    """Refuse to measure beside results that were measured with other random numbers.
+
+    Policies are compared seed by seed, on the same batches. The folder says, in ``streams.txt``,
+    on which version of the random streams its results were measured.
+    """
+    path = folder / _STREAMS
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{STREAMS}\n", encoding="utf-8")
+    elif streams(folder) != STREAMS:
+        raise InputError(
+            f"{folder} holds results of random streams {streams(folder)}, and this version draws "
+            f"streams {STREAMS}: name a new folder with --results, and measure all policies there"
+        )
+
+
+def streams(folder: Path) -> int:
+    """Version of the random streams on which the results in a folder were measured."""
+    return int((folder / _STREAMS).read_text(encoding="utf-8"))
 
 
 def rounded(results: Results) -> Results:

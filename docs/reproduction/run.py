@@ -18,7 +18,7 @@ from os import getpid
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed
-from records import keep, keep_choices, reasons, rounded
+from records import check_streams, keep, keep_choices, reasons, rounded
 from rich.progress import track
 
 from hasa_opt import tasks
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--workers", type=int, help="processes; default: one per core")
     options = parser.parse_args()
+    check_streams(options.results)
     load: dict[str, Load] = {
         "titles": partial(tasks.titles, options.data),
         "docstrings": partial(tasks.load, "docstrings"),

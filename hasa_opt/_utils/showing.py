@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["Shown", "as_html", "as_text", "new_table"]
+__all__ = ["Shown", "as_html", "as_text", "first_line", "new_table"]
 
 _WIDEST = 100
 """Characters of a line: that of the code, which most terminals and notebooks have room for."""
@@ -19,6 +19,11 @@ _NOTEBOOK = (
     '<pre style="white-space:pre;overflow-x:auto;line-height:normal;'
     "font-family:Menlo,'DejaVu Sans Mono',consolas,'Courier New',monospace\">{code}</pre>"
 )
+
+
+def first_line(error: Exception) -> str:
+    """The kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
 class Shown:

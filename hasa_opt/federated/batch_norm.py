@@ -12,7 +12,7 @@ keeps no statistics. It also works with batches of one sample.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import extract, seeded_rng
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.splits import Split, loaded
 from hasa_opt.tasks.task import Task
 
 _NAMES = ("running_mean", "running_var", "num_batches_tracked")
@@ -129,8 +129,8 @@ class Static:
     ----------
     model : SupernetModel
         The supernet.
-    splits : iterable of Split
-        The training data of all clients.
+    splits : sequence of Split
+        The training data of all clients; those that cannot be loaded are left out.
     batch_size : int
         Samples per batch.
     drop_single : bool
@@ -140,7 +140,7 @@ class Static:
     def __init__(
         self,
         model: SupernetModel,
-        splits: Iterable[Split],
+        splits: Sequence[Split],
         batch_size: int,
         drop_single: bool = False,
     ) -> None:
@@ -170,9 +170,8 @@ class Static:
             return
         units = self._identity(kept)
         if units not in self._known:
-            estimate_statistics(
-                model, self._splits, self._batch_size, drop_single=self._drop_single
-            )
+            splits = (split for _, split in loaded(self._splits))
+            estimate_statistics(model, splits, self._batch_size, drop_single=self._drop_single)
             self._known[units] = {name: tensor.clone() for name, tensor in statistics.items()}
         for name, value in self._known[units].items():
             statistics[name].copy_(value)
@@ -234,7 +233,8 @@ def _check_last_batches(model: SupernetModel, task: Task, settings: LocalTrainin
     """Refuse batches of one sample if the model cannot normalise them."""
     size, samples = settings.batch_size, task.samples.tolist()
     alone = [row for row, n in enumerate(samples) if size == 1 or settings.used(n) % size == 1]
-    if not alone or _normalises_one(model, task.train[alone[0]]):
+    found = next(loaded(task.train, alone), None)
+    if found is None or _normalises_one(model, found[1]):
         return
     remedy = 'leave such batches out with LocalTraining(drop_last="single")'
     raise InputError(

@@ -53,6 +53,14 @@ def batches(
         yield inputs.to(device), targets.to(device)
 
 
+def epochs(
+    split: Split, settings: LocalTraining, seed: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of all epochs of a client's training; see :func:`batches`."""
+    for order in orders(len(split), settings, seed):
+        yield from batches(split, settings.batch_size, order, device)
+
+
 def lengths(targets: Tensor) -> Tensor:
     """Length of each sequence without the padding at its end, shape (n,), int64."""
     positions = torch.arange(1, targets.shape[1] + 1, device=targets.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -11,26 +10,18 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from reprlib import Repr
 from types import FrameType
 from typing import Any, Self
 
-import numpy as np
-import torch
 from filelock import FileLock, Timeout
 
-from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import entries, made_directory, sha256
+from hasa_opt._utils.files import entries, made_directory
 from hasa_opt.errors import InputError
-from hasa_opt.federated.history import History, to_json
-from hasa_opt.models.states import as_array
-from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.policies.subnets import Subnets
-from hasa_opt.tasks.task import Task
+from hasa_opt.federated.history import History
+from hasa_opt.federated.identity import check_same_run
 
 
 @contextmanager
@@ -119,7 +110,7 @@ class Checkpoints:
         for entry in entries(path):
             if not (entry.name == _LOCK or _NAME.fullmatch(entry.name) or _is_aside(entry)):
                 raise InputError(
-                    f"{path} holds {entry.name}, which is no checkpoint: choose a directory for "
+                    f"{path} holds {entry.name}, which is not a checkpoint: choose a directory for "
                     "checkpoints alone"
                 )
         checkpoints = cls(path)
@@ -219,144 +210,3 @@ class Checkpoints:
 def _is_aside(entry: Path) -> bool:
     """Whether a killed process left this unfinished."""
     return bool(_ASIDE.fullmatch(entry.name))
-
-
-def describe_versions() -> dict[str, Any]:
-    """Versions that the bits of a run hang on, in terms that JSON can hold."""
-    return {"versions": {"hasa_opt": VERSION, "torch": torch.__version__}}
-
-
-def describe_run(
-    model: SupernetModel, task: Task, subnets: Subnets, **settings: Any
-) -> dict[str, Any]:
-    """What a run is told apart by, in terms that JSON can hold.
-
-    Parameters
-    ----------
-    model : SupernetModel
-    task : Task
-    subnets : Subnets
-    **settings
-        Settings objects by the names that they have in :func:`hasa_opt.federated.run`.
-    """
-    return (
-        describe_versions()
-        | describe_model(model)
-        | describe_task(task)
-        | describe_subnets(subnets)
-        | describe_settings(**settings)
-    )
-
-
-def describe_model(model: SupernetModel) -> dict[str, Any]:
-    """What tells a supernet and its initial weights from others, in terms that JSON can hold."""
-    weights = model.state_dict().values()
-    return {
-        "model": type(model).__name__,
-        "sizes": dict(model.sizes),
-        "architecture sha256": model.architecture,
-        "initial weights sha256": sha256(map(as_array, weights)),
-    }
-
-
-def describe_task(task: Task) -> dict[str, Any]:
-    """What tells a task's data from others, in terms that JSON can hold."""
-    return {
-        "task": task.name,
-        "client_names": list(task.client_names),
-        "samples": task.samples.tolist(),
-        "data sha256": task.checksum,
-        "fingerprint": dict(task.fingerprint),
-    }
-
-
-def describe_subnets(subnets: Subnets) -> dict[str, Any]:
-    """What clients train, but for their widths, in terms that JSON can hold."""
-    fields = {name: getattr(subnets, name) for name in ("mean_widths", "epochs", "deployed")}
-    return {
-        "scheme": subnets.scheme,
-        **{name: None if given is None else given.tolist() for name, given in fields.items()},
-    }
-
-
-def read_subnets(record: Mapping[str, Any], widths: FloatArray) -> Subnets:
-    """Read what :func:`describe_subnets` gave."""
-    fields: dict[str, Any] = {
-        name: np.array(record[name])
-        for name in ("mean_widths", "epochs", "deployed")
-        if record.get(name) is not None
-    }
-    return Subnets(widths, record["scheme"], **fields)
-
-
-def describe_settings(**settings: Any) -> dict[str, Any]:
-    """Fields of settings objects, as ``"training.epochs"``, in terms that JSON can hold."""
-    fields = {
-        f"{group}.{name}": value
-        for group, values in settings.items()
-        for name, value in asdict(values).items()
-    }
-    plain: dict[str, Any] = json.loads(to_json(fields))
-    return plain
-
-
-def check_same_run(
-    place: Path, found: History, settings: Mapping[str, Any], widths: FloatArray
-) -> None:
-    """Refuse the checkpoint of another run, and say what differs; warn of other versions.
-
-    Parameters
-    ----------
-    place : path
-        Where the checkpoint lies.
-    found : History
-        What it holds.
-    settings : mapping of str to any
-        What the history's metadata must say. ``rounds``, the number of rounds in all, may have
-        grown since.
-    widths : (n_clients,) floats
-        The allocation.
-
-    Raises
-    ------
-    InputError
-        If it is another run's, or holds more rounds than are asked for.
-    """
-    asked: dict[str, Any] = json.loads(to_json(dict(settings)))
-    stored = dict(found.metadata)
-    rounds, versions = asked.pop("rounds"), asked.pop("versions")
-    stored.pop("rounds", None)
-    written_by = stored.pop("versions", {})
-    show = _short().repr
-    names = [name for name in {**asked, **stored} if asked.get(name) != stored.get(name)]
-    differences = [
-        f"{name} {show(stored.get(name))}, not {show(asked.get(name))}" for name in names
-    ]
-    if not np.array_equal(found.widths, widths):
-        differences.append(f"widths {show(found.widths.tolist())}, not {show(widths.tolist())}")
-    if differences:
-        raise InputError(
-            f"{place} is of another run, with {'; '.join(differences)}: give the arguments of that "
-            "run, or choose another directory"
-        )
-    if found.rounds > rounds:
-        raise InputError(
-            f"{place} holds {found.rounds} rounds, but rounds = {rounds}: ask for at least as many"
-        )
-    if written_by != versions:
-        warnings.warn(
-            f"{place} was written with {_listed(written_by)}, and this is {_listed(versions)}: the "
-            "rounds to come may differ from those of one run",
-            stacklevel=2,
-        )
-
-
-def _listed(versions: Mapping[str, str]) -> str:
-    return " and ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _short() -> Repr:
-    """Shorten long lists, but neither settings nor checksums."""
-    short = Repr()
-    short.maxdict, short.maxstring, short.maxother = 20, 80, 80
-    return short

@@ -12,7 +12,7 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.splits import Lazy, Split
+from hasa_opt.tasks.splits import Split, samples_to_try
 from hasa_opt.tasks.task import Task
 
 
@@ -37,16 +37,15 @@ class Costs:
         self._bytes: dict[tuple[int, ...], int] = {}
 
     def check(self, task: Task, widths: FloatArray) -> None:
-        """Refuse subnets that cannot process samples; of lazy ones, the first client's is tried.
+        """Refuse subnets that cannot process samples; of lazy ones, the first that loads is tried.
 
         Raises
         ------
         InputError
             Naming the shape of the input.
         """
-        splits = task.train[:1] if isinstance(task.train, Lazy) else task.train
-        for width, split in zip(widths, splits, strict=False):
-            self.flops(split.inputs, {float(width): 1})
+        for row, split in samples_to_try(task.train).items():
+            self.flops(split.inputs, {float(widths[row]): 1})
 
     def planned(self, width: float, split: Split, epochs: int | None = None) -> dict[float, int]:
         """How many samples train which width, where each batch trains all of the subnet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import batches, known_logits, output_layer
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.personal import SHARES
@@ -19,7 +20,7 @@ from hasa_opt.federated.settings import Evaluation
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.targets import counted, cross_entropy, known
-from hasa_opt.tasks.splits import Split
+from hasa_opt.tasks.splits import Split, loaded
 from hasa_opt.tasks.task import Task
 
 
@@ -144,18 +145,26 @@ class ClientTests:
             self.federation.statistics.fill(server, prefix(server, 1.0))
         for client in clients.tolist():
             model = self._model(self.evaluation.on, client, now, share)
-            now.note_metrics(client, measured(model, "validation", self.task.validation[client]))
-            now.note_metrics(client, measured(model, "test", self.task.test[client]))
-            self._measure_also(also, client, now, share)
+            validation = self._load("validation", client, now)
+            now.note_metrics(client, measured(model, "validation", validation))
+            test = self._load("test", client, now)
+            now.note_metrics(client, measured(model, "test", test))
+            for kind in also:
+                found = measured(self._model(kind, client, now, share), "test", test)
+                now.note_metrics(client, {f"{kind}_accuracy": found["test_accuracy"]})
+        now.warn()
         if last:
             self.federation.statistics.fill(server, prefix(server, 1.0))
 
-    def _measure_also(self, also: Collection[str], client: int, now: Round, share: float) -> None:
-        test = self.task.test[client] if also else None
-        for kind in also:
-            assert test is not None
-            model = self._model(kind, client, now, share)
-            now.row[f"{kind}_accuracy"][client] = evaluate(model, test).accuracy
+    def _load(self, part: str, client: int, now: Round) -> Split | None:
+        """Load a client's samples; where that fails it is noted, and nothing is measured."""
+        splits: Sequence[Split] = getattr(self.task, part)
+        try:
+            return splits[client]
+        except InputError as error:
+            reason = f"its {part} samples cannot be used: {error}"
+            now.fail(client, "untested", reason, error)
+            return None
 
     def _model(self, kind: str, client: int, now: Round, share: float) -> SupernetModel:
         """The model of a kind that a client would use; statistics of the supernet are known."""
@@ -182,8 +191,7 @@ class ClientTests:
         if self.evaluation.interpolation != "validation":
             return self.evaluation.interpolation
         correct = np.zeros(len(SHARES))
-        for client in clients:
-            split = self.task.validation[client]
+        for client, split in loaded(self.task.validation, clients):
             if count_targets(split):
                 for row, model in enumerate(self._personal(client, now, SHARES)):
                     correct[row] += outcomes(model, split)[:, 2].sum()

@@ -10,12 +10,13 @@ from typing import Self
 import numpy as np
 
 from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.streams import Key, client_numbers
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.history import History, Record
 from hasa_opt.federated.jobs import Draw
-from hasa_opt.federated.participation import Faults, Participation
+from hasa_opt.federated.participation import Fate, Faults, Participation
 from hasa_opt.federated.personal import Personal
 from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.federated.units import SCHEMES, find_draw
@@ -67,6 +68,7 @@ class Federation:
     ) -> None:
         self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
         self.names = tuple(names)
+        self.numbers = client_numbers(self.names)
         self.server, self.statistics = server, statistics
         self.personal = Personal(model, training.output_bias == "local", keep_models)
         self.costs = Costs(model, training, self.personal.local)
@@ -169,7 +171,16 @@ class Federation:
 
     def units(self, client: int, number: int, width: float) -> Kept:
         """Units of the supernet that a client trains, or is tested on, in a round."""
-        return SCHEMES[self.subnets.scheme](self.model, width, (self.seed, number, client))
+        return SCHEMES[self.subnets.scheme](self.model, width, self.key(client, number))
+
+    def key(self, client: int, number: int) -> Key:
+        """What a client's random numbers in a round are made of."""
+        return self.seed, number, int(self.numbers[client])
+
+    def fate(self, client: int, number: int) -> Fate:
+        """What happens to a client in a round."""
+        absent = client in self.faults.absent
+        return "dropped" if absent else self.faults.fate(self.key(client, number))
 
     def draw(self, client: int) -> Draw | None:
         """What draws the width of a client's batches; None: all train the whole subnet."""

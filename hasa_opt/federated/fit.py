@@ -9,7 +9,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.models.profile import unsuitable
 from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.splits import Lazy, Split
+from hasa_opt.tasks.splits import Split, samples_to_try
 from hasa_opt.tasks.task import Task
 
 
@@ -17,7 +17,7 @@ def check_fit(model: SupernetModel, task: Task) -> None:
     """Refuse a model that does not give one row of outputs for each target of the task.
 
     Of clients whose samples are alike in type and shape the first is tried; of lazy splits, which
-    would have to be loaded, the first client's.
+    would have to be loaded, the first that can be.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def check_fit(model: SupernetModel, task: Task) -> None:
         or shapes are named.
     """
     tried = set()
-    for split in task.train[:1] if isinstance(task.train, Lazy) else task.train:
+    for split in samples_to_try(task.train).values():
         kind = (split.inputs.dtype, split.inputs.shape[1:], split.targets.shape[1:])
         if kind not in tried:
             tried.add(kind)

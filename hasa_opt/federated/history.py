@@ -32,7 +32,7 @@ CLIENTS = "clients.safetensors"
 TENSORS = (ARRAYS, WEIGHTS, CLIENTS)
 
 
-EventKind = Literal["dropped", "late", "rejected", "empty"]
+EventKind = Literal["dropped", "late", "rejected", "untested", "empty"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class Event:
         Number of the round, from 0.
     client : int or None
         Row of the client; None for an event of the whole round.
-    kind : {"dropped", "late", "rejected", "empty"}
+    kind : {"dropped", "late", "rejected", "untested", "empty"}
         ``dropped``: the client was drawn and sent nothing. ``late``: it trained, but its update
-        came after the end of the round. ``rejected``: its update was refused. ``empty``: no update
-        was left, so that the model stayed as it was.
+        came after the end of the round. ``rejected``: its update was refused. ``untested``: its
+        validation or test samples could not be loaded. ``empty``: no update was left, so that the
+        model stayed as it was.
     reason : str
         In words.
     """
@@ -164,7 +165,7 @@ class History:
         target = Path(directory).absolute()
         is_empty = target.is_dir() and not entries(target)
         if target.exists() and not is_empty and not (target / INDEX).is_file():
-            raise InputError(f"{target} exists and is no history: choose a new directory")
+            raise InputError(f"{target} exists and is not a history: choose a new directory")
         replace_directory(target, self._write, failure=SafetensorError)
 
     def _write(self, directory: Path) -> None:

@@ -34,7 +34,8 @@ class Job:
     split : Split
         Its training samples.
     key : (int, int, int)
-        (seed, round, client), of which its random numbers are made.
+        (seed, round, client), of which its random numbers are made; the client by its
+        :func:`~hasa_opt._utils.streams.client_number`.
     draw : Draw, optional
         Draws the width that each batch trains of the subnet; None: each trains all of it.
     local : dict of str to tensor
@@ -122,10 +123,6 @@ class Failure:
 
     job: Job
     error: Exception
-
-    def __str__(self) -> str:
-        lines = str(self.error).strip().splitlines()
-        return ": ".join([type(self.error).__name__, *lines[:1]])
 
 
 class Update(NamedTuple):

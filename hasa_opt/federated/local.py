@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from hasa_opt._utils.streams import derive_seed
 from hasa_opt.federated.batch_norm import estimate_statistics
-from hasa_opt.federated.batches import ClientDropout, batches, orders, output_layer, summed_loss
+from hasa_opt.federated.batches import ClientDropout, epochs, output_layer, summed_loss
 from hasa_opt.federated.jobs import Failure, Job, LocalResult, Report
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.units import Extraction, Recent
@@ -101,38 +101,49 @@ def local_train(
     seed = derive_seed(generator_key)
     parameters = list(subnet.parameters())
     optimizer = start_optimizer(parameters, settings)
-    device = parameters[0].device
     total, n_targets, n_steps, trained = 0.0, 0, 0, Counter[float]()
     start = time.perf_counter()
-    head = output_layer(subnet, split) if drawn is None else None
-    parts = Parts(subnet, split)
+    add_gradients = _gradients(subnet, split, settings, width, drawn)
     subnet.train()
     masks = ClientDropout(seed)
     with seeded_rng(seed), scaled(subnet, width if settings.scaler else 1.0):
-        for order in orders(len(split), settings, seed):
-            for inputs, targets in batches(split, settings.batch_size, order, device):
-                for parameter in parameters:
-                    parameter.grad = None
-                trains = width
-                with masks if masks.used or not n_steps else nullcontext():
-                    if drawn is None:
-                        loss, count = _backward(subnet, head, inputs, targets)
-                    else:
-                        trains, kept = next(drawn)
-                        scale = trains if settings.scaler else 1.0
-                        with parts.cut(kept) as (part, its_head), scaled(part, scale):
-                            loss, count = _backward(part, its_head, inputs, targets)
-                optimizer.step()
-                total += loss
-                n_targets += count
-                n_steps += 1
-                trained[trains] += len(inputs)
+        for inputs, targets in epochs(split, settings, seed, parameters[0].device):
+            for parameter in parameters:
+                parameter.grad = None
+            with masks if masks.used or not n_steps else nullcontext():
+                trains, loss, count = add_gradients(inputs, targets)
+            optimizer.step()
+            total += loss
+            n_targets += count
+            n_steps += 1
+            trained[trains] += len(inputs)
     if settings.batch_norm == "per_width":
         estimate_statistics(
             subnet, [split], settings.batch_size, drop_single=bool(settings.drop_last)
         )
     mean_loss = total / n_targets if n_targets else math.nan
     return LocalResult(mean_loss, time.perf_counter() - start, n_steps, trained)
+
+
+def _gradients(
+    subnet: SupernetModel,
+    split: Split,
+    settings: LocalTraining,
+    width: float,
+    drawn: Iterator[tuple[float, Kept]] | None,
+) -> Callable[[Tensor, Tensor], tuple[float, float, int]]:
+    """Make what adds a batch's gradients: it gives the width that trains, and as _backward does."""
+    if drawn is None:
+        head = output_layer(subnet, split)
+        return lambda inputs, targets: (width, *_backward(subnet, head, inputs, targets))
+    parts = Parts(subnet, split)
+
+    def of_a_part(inputs: Tensor, targets: Tensor) -> tuple[float, float, int]:
+        trains, kept = next(drawn)
+        with parts.cut(kept) as (part, head), scaled(part, trains if settings.scaler else 1.0):
+            return trains, *_backward(part, head, inputs, targets)
+
+    return of_a_part
 
 
 def _backward(

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt.errors import InputError
-from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt, describe_run
+from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import ClientTests
 from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.history import History, Record
+from hasa_opt.federated.identity import describe_run
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import (

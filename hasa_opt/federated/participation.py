@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray, sequence, whole
-from hasa_opt._utils.streams import Purpose, stream
+from hasa_opt._utils.streams import Purpose, priorities, stream
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import Task
 
@@ -49,7 +49,7 @@ class Faults:
     Raises
     ------
     InputError
-        If a probability is not between 0 and 1, or a row is no whole number of at least 0.
+        If a probability is not between 0 and 1, or a row is not a whole number of at least 0.
     """
 
     dropout: float = 0.0
@@ -61,7 +61,7 @@ class Faults:
         for name in ("dropout", "straggle", "corrupt"):
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 <= float(value) <= 1):
-                raise InputError(f"{name} = {value} is no probability: give a number from 0 to 1")
+                raise InputError(f"{name} = {value} must be a probability, from 0 to 1")
         rows = tuple(whole(row, "absent") for row in sequence(self.absent, "absent"))
         object.__setattr__(self, "absent", rows)
 
@@ -70,9 +70,12 @@ class Faults:
         return asdict(self) | {"absent": list(self.absent)}
 
     def fate(self, key: tuple[int, int, int]) -> Fate:
-        """Draw what happens to a client in a round; ``key`` is (seed, round, client)."""
+        """Draw what happens to a client in a round; ``key`` is (seed, round, client).
+
+        Whether the client is one of those that are always absent is not looked at.
+        """
         dropped, late, corrupt = stream(Purpose.FAULTS, *key).random(3)
-        if dropped < self.dropout or key[2] in self.absent:
+        if dropped < self.dropout:
             return "dropped"
         if late < self.straggle:
             return "late"
@@ -157,13 +160,18 @@ def corrupted(state: Mapping[str, Tensor], key: tuple[int, int, int]) -> dict[st
     return {**state, name: damaged}
 
 
-def draw_clients(n_clients: int, clients_per_round: int | None, key: tuple[int, int]) -> IntArray:
+def draw_clients(
+    clients: IntArray, clients_per_round: int | None, key: tuple[int, int]
+) -> IntArray:
     """Draw the clients of a round uniformly and without replacement.
+
+    Each client has a number of its own, and those with the smallest ones take part. So the order
+    of the clients plays no part, and one that joins takes the place of one other at most.
 
     Parameters
     ----------
-    n_clients : int
-        Number of registered clients.
+    clients : (n_clients,) int64
+        The registered clients, by their :func:`~hasa_opt._utils.streams.client_number`.
     clients_per_round : int or None
         How many to draw; None: all.
     key : (int, int)
@@ -175,6 +183,6 @@ def draw_clients(n_clients: int, clients_per_round: int | None, key: tuple[int, 
         Rows of the clients in ascending order.
     """
     if clients_per_round is None:
-        return np.arange(n_clients)
-    rng = stream(Purpose.SAMPLING, *key)
-    return np.sort(rng.choice(n_clients, clients_per_round, replace=False))
+        return np.arange(len(clients))
+    drawn = priorities(Purpose.SAMPLING, key, clients)
+    return np.sort(np.argpartition(drawn, clients_per_round - 1)[:clients_per_round])

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import Average, Screen
 from hasa_opt.federated.federation import Federation
@@ -46,10 +47,11 @@ class Round:
     def __init__(self, federation: Federation, number: int) -> None:
         self.federation, self.number = federation, number
         n_clients, drawn = len(federation), federation.participation.clients_per_round
-        self.clients = draw_clients(n_clients, drawn, (federation.seed, number))
+        self.clients = draw_clients(federation.numbers, drawn, (federation.seed, number))
         self.row: Row = {name: np.full(n_clients, np.nan) for name in COLUMNS}
         self.row |= {name: np.zeros(n_clients, dtype=np.int64) for name in COUNTED}
         self.events: list[Event] = []
+        self._failed: list[tuple[str, Exception]] = []
         self._units: dict[int, Kept] = {}
         self._screen = Screen(federation.model, federation.server.max_update_norm)
         self._average = Average(
@@ -81,15 +83,21 @@ class Round:
         """
         federation = self.federation
         for client in self.training_clients():
-            key = (federation.seed, self.number, client)
-            fate = federation.faults.fate(key)
+            key = federation.key(client, self.number)
+            fate = federation.fate(client, self.number)
             if not federation.training.used(federation.samples[client]):
                 self.note(client, "dropped", "its batches are too small: drop_last leaves them out")
                 continue
             if fate == "dropped":
                 self.note(client, "dropped", "it took no part in the round")
                 continue
-            width, split, kept = federation.width(client), splits[client], self.ask(client)
+            try:
+                split = splits[client]
+            except InputError as error:
+                reason = f"its training samples cannot be used: {error}"
+                self.fail(client, "dropped", reason, error)
+                continue
+            width, kept = federation.width(client), self.ask(client)
             if fate == "late":
                 self._late(client, split)
                 continue
@@ -131,8 +139,9 @@ class Round:
         row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
         row["mean_width"][client] = costs.mean_width(result.trained)
         row["flops"][client] = costs.flops(sample, result.trained)
-        key = (federation.seed, self.number, client)
-        sent = corrupted(state, key) if federation.faults.fate(key) == "corrupt" else state
+        is_corrupt = federation.fate(client, self.number) == "corrupt"
+        key = federation.key(client, self.number)
+        sent = corrupted(state, key) if is_corrupt else state
         update = Update(width, federation.weight(client), sent, self._units[client])
         fault = self._screen.fault(update)
         if fault is not None:
@@ -151,7 +160,8 @@ class Round:
     def train(self, engine: Engine, splits: Sequence[Split]) -> None:
         """Let the clients train on this machine, and take what they send.
 
-        A client whose training raises an exception has dropped out, with a warning.
+        A client whose samples cannot be loaded, or whose training raises an exception, has dropped
+        out, with a warning.
 
         Parameters
         ----------
@@ -165,30 +175,34 @@ class Round:
             model or the task is to blame.
         """
         federation = self.federation
-        failures: list[Failure] = []
         for answer in engine(federation.model, self.jobs(splits), federation.training):
             job = answer.job
             if isinstance(answer, Failure):
-                failures.append(answer)
-                self._drop(answer)
+                reason = f"its training ended with {first_line(answer.error)}"
+                self.fail(job.client, "dropped", reason, answer.error)
             else:
                 self.take(job.client, answer.state, answer.result, job.split.inputs)
-        able = np.count_nonzero(federation.subnets.widths)
-        if not federation.has_trained and failures and (len(failures) > 1 or able == 1):
-            first = failures[0]
+        able, failed = np.count_nonzero(federation.subnets.widths), len(self._failed)
+        if not federation.has_trained and failed and (failed > 1 or able == 1):
+            notice, error = self._failed[0]
             raise InputError(
-                f"no client could train in round {self.number}: client "
-                f"{federation.names[first.job.client]!r} ended with {first}: correct the model, or "
+                f"no client could train in round {self.number}: {notice}: correct the model, or "
                 "the samples of the task"
-            ) from first.error
+            ) from error
+        self.warn()
 
-    def _drop(self, failure: Failure) -> None:
-        """Note a client whose training raised an exception, and warn of it."""
-        client = failure.job.client
-        self.note(client, "dropped", f"its training ended with {failure}")
+    def fail(self, client: int, kind: EventKind, reason: str, error: Exception) -> None:
+        """Note a client whose samples or training raised an exception, to be warned of."""
+        self.note(client, kind, reason)
+        what = "dropped out" if kind == "dropped" else "was not tested"
         name = self.federation.names[client]
-        notice = f"round {self.number}: client {name!r} dropped out, as its training ended with "
-        warnings.warn(notice + str(failure), stacklevel=4)
+        self._failed.append((f"client {name!r} {what}, as {reason}", error))
+
+    def warn(self) -> None:
+        """Warn of the clients that failed since the last call."""
+        for notice, _ in self._failed:
+            warnings.warn(f"round {self.number}: {notice}", stacklevel=4)
+        self._failed.clear()
 
     def note_metrics(self, client: int, measured: Mapping[str, float]) -> None:
         """Record what a client's test measured, by the names of a history's columns."""

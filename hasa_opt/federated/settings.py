@@ -164,7 +164,7 @@ class Evaluation:
     Raises
     ------
     InputError
-        If a name is unknown, or the interpolation is no share.
+        If a name is unknown, or the interpolation is not a share.
     """
 
     on: Literal["subnet", "supernet", "personal"] = "subnet"

@@ -79,7 +79,7 @@ class Folded:
 
     def __init__(self, mould: Mould, head: nn.Linear | None) -> None:
         if mould.buffers:
-            raise CannotStackError(f"{mould.buffers} are no parameters")
+            raise CannotStackError(f"{mould.buffers} are not parameters")
         self._mould, self._head = mould, head
 
     def fill(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ class Device:
     Raises
     ------
     InputError
-        If a split is empty, or the width is no width.
+        If a split is empty, or the width is not in (0, 1].
     """
 
     name: str

@@ -131,8 +131,12 @@ class Work:
 
     Attributes
     ----------
-    seed, round, client : int
-        What its random numbers are made of; rounds begin at 0.
+    seed, round : int
+        Rounds begin at 0.
+    number : int
+        What stands for the client in the key of its random numbers.
+    client : int
+        Row of the client.
     width : float
         Width of its subnet.
     scheme : str
@@ -144,6 +148,7 @@ class Work:
 
     seed: int
     round: int
+    number: int
     client: int
     width: float
     scheme: str = "prefix"
@@ -151,8 +156,8 @@ class Work:
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """(seed, round, client)."""
-        return self.seed, self.round, self.client
+        """What its random numbers are made of."""
+        return self.seed, self.round, self.number
 
     def record(self, training: LocalTraining) -> ConfigRecord:
         """Pack it together with how to train."""

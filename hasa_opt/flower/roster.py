@@ -18,7 +18,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt._utils.names import tidy
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.federated.checkpoint import describe_subnets, read_subnets
+from hasa_opt.federated.identity import describe_subnets, read_subnets
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units

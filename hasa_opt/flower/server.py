@@ -17,14 +17,10 @@ from flwr.supercore import log
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.federated.batch_norm import Static, running_statistics
-from hasa_opt.federated.checkpoint import (
-    Checkpoints,
-    check_same_run,
-    describe_model,
-    describe_versions,
-)
+from hasa_opt.federated.checkpoint import Checkpoints
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.history import Record
+from hasa_opt.federated.identity import check_same_run, describe_model, describe_versions
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.units import Extraction
 from hasa_opt.flower.messages import Trained, Work, pack, reason, tested
@@ -166,7 +162,9 @@ class SupernetStrategy(Strategy):
             epochs = self._federation.epochs(row)
             settings = replace(self._settings.training, epochs=epochs)
             mean = 0.0 if means is None else float(means[row])
-            work = Work(self._settings.seed, self._now.number, row, width, subnets.scheme, mean)
+            work = Work(
+                *self._federation.key(row, self._now.number), row, width, subnets.scheme, mean
+            )
             content = pack(extraction.copy(units(row)), work=work.record(settings))
             self._asked[node] = row
             messages.append(Message(content, node, kind, group_id=str(self._now.number)))
@@ -179,7 +177,7 @@ class SupernetStrategy(Strategy):
         for reply in replies:
             row = self._asked.get(reply.metadata.src_node_id)
             if row is None:
-                log(WARNING, "A reply of nobody who was asked: %s", reason(reply))
+                log(WARNING, "A reply came from a node that was not asked: %s", reason(reply))
             elif reply.has_error():
                 faults[row] = reason(reply)
             else:

@@ -149,7 +149,7 @@ class Settings:
             return tuple(float(word) for word in self.widths.replace(",", " ").split())
         except ValueError as error:
             raise InputError(
-                f'widths = "{self.widths}" are no numbers ({error}): write "0.2, 0.5, 0.8"'
+                f'widths = "{self.widths}" are not all numbers ({error}): write "0.2, 0.5, 0.8"'
             ) from error
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 from hasa_opt import rules
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.registry import Registry
+from hasa_opt._utils.streams import Purpose, client_numbers, priorities
 from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import Policy, split_name
 from hasa_opt.policies.setting import Measured, Setting, at_widest
@@ -46,7 +47,10 @@ def _reverse(setting: Setting) -> FloatArray:
 
 
 def _random(setting: Setting) -> FloatArray:
-    return rules.random(setting.clients.samples, seed=setting.seed, **setting.limits)
+    clients = setting.clients
+    return rules.random(
+        clients.samples, seed=setting.seed, names=clients.all_names, **setting.limits
+    )
 
 
 def _capacity(setting: Setting) -> FloatArray:
@@ -68,10 +72,16 @@ def _inverse_size(setting: Setting) -> FloatArray:
 
 
 def _tiers(setting: Setting) -> FloatArray:
-    """Deal the widths of the menu to equally many clients each, by the seed (HeteroFL)."""
+    """Deal the widths of the menu to equally many clients each, by the seed (HeteroFL).
+
+    Each client draws a number, and those with the smallest get the narrowest width: one that joins
+    moves at most one other past each end of a tier.
+    """
     samples = setting.clients.samples
-    dealt = np.resize(setting.widths, samples.size)
-    tiers = np.random.default_rng(setting.seed).permutation(dealt)
+    numbers = client_numbers(setting.clients.all_names)
+    order = np.argsort(priorities(Purpose.POLICY, (setting.seed,), numbers))
+    tiers = np.empty(samples.size)
+    tiers[order] = np.sort(np.resize(setting.widths, samples.size))
     return scaled_to_budget(np.minimum(tiers, setting.caps), samples, **setting.limits)
 
 

@@ -11,6 +11,7 @@ a root of a monotone piecewise-linear function. The result is also the maximiser
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Literal
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, array, float_array, number, whole
 from hasa_opt._utils.rational import written
+from hasa_opt._utils.streams import Purpose, client_numbers, priorities
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.rules.scores import rank_normalize
@@ -193,14 +195,22 @@ def random(
     budget: float = 0.5,
     widths: tuple[float, float] = (0.2, 0.8),
     caps: npt.ArrayLike | None = None,
+    names: Sequence[str | int] | None = None,
 ) -> FloatArray:
     """Preliminary widths drawn uniformly from the range, scaled to the budget.
 
-    Parameters, result and errors as for :func:`hasa`.
+    Result, errors and other parameters as for :func:`hasa`.
+
+    Parameters
+    ----------
+    seed : int
+    names : n_clients distinct strings or whole numbers, optional
+        On which the preliminary widths hang, whoever else is there and in whatever order. Default:
+        "client-0" and so on, as in :class:`hasa_opt.Clients`.
     """
-    drawn = np.random.default_rng(whole(seed, "seed")).uniform(
-        *_range(widths), size=array(samples, "samples").shape
-    )
+    numbers = client_numbers(Clients(samples, names=names).all_names)
+    shares = np.ldexp(priorities(Purpose.POLICY, (whole(seed, "seed"),), numbers), -64)
+    drawn = between(shares, widths)
     return scaled_to_budget(drawn, samples, budget=budget, widths=widths, caps=caps)
 
 
@@ -222,7 +232,7 @@ def preliminary_widths(
 
 
 def between(ranks: FloatArray, widths: tuple[float, float]) -> FloatArray:
-    """Widths of normalised ranks: ``r_min`` at 0, ``r_max`` at 1."""
+    """Widths of shares of the range, such as normalised ranks: ``r_min`` at 0, ``r_max`` at 1."""
     low, high = _range(widths)
     return low + (high - low) * ranks
 

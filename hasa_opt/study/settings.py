@@ -27,6 +27,7 @@ from hasa_opt.problem import cost
 from hasa_opt.problem.cost import Cost
 from hasa_opt.rules.scores import SCORES
 from hasa_opt.tasks import Task
+from hasa_opt.tasks.splits import samples_to_try
 
 __all__ = ["SetUp"]
 
@@ -172,8 +173,8 @@ class SetUp:
     @cached_property
     def meter(self) -> Meter:
         """What the network charges for training a sample."""
-        sample = self.task.train[0].inputs[:1]
-        return Meter.of(self.model.sizes, METERS[self.budget_in](self.model, sample))
+        split = next(iter(samples_to_try(self.task.train).values()))
+        return Meter.of(self.model.sizes, METERS[self.budget_in](self.model, split.inputs[:1]))
 
     @cached_property
     def menu_cost(self) -> Cost:

@@ -35,6 +35,7 @@ from hasa_opt.study.settings import SetUp
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
 from hasa_opt.study.tables import allocation_table, costs_table, results_table
 from hasa_opt.study.trials import Trial, histories, shared_counts
+from hasa_opt.tasks.splits import loaded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -228,9 +229,9 @@ class Study(SetUp):
         return gather(self.outcomes, task.client_names, task.samples, self._memory)
 
     def _memory(self, width: float) -> int:
-        """Peak bytes of a training step with a batch of the largest client."""
-        inputs = self.task.train[int(self.task.samples.argmax())].inputs
-        batch = inputs[: self.training.batch_size]
+        """Peak bytes of a training step with a batch of the largest client that can be loaded."""
+        _, split = next(loaded(self.task.train, (-self.task.samples).argsort(kind="stable")))
+        batch = split.inputs[: self.training.batch_size]
         return training_bytes(self.model, width, batch, self.training.optimizer)
 
     def summary(self) -> list[SummaryRow]:

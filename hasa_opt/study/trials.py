@@ -24,6 +24,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.installing import needing
+from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
     Checkpoint,
@@ -35,7 +36,7 @@ from hasa_opt.federated import (
     Server,
     run,
 )
-from hasa_opt.federated.checkpoint import (
+from hasa_opt.federated.identity import (
     describe_model,
     describe_settings,
     describe_subnets,
@@ -221,7 +222,7 @@ def _plain(value: Any) -> Any:
 
 def identity(model: SupernetModel, task: Task) -> dict[str, Any]:
     """What tells a network and its data from others; the initial weights are the seed's."""
-    told = describe_model(model) | describe_task(task) | {"version": VERSION}
+    told = describe_model(model) | describe_task(task) | {"version": VERSION, "streams": STREAMS}
     del told["initial weights sha256"]
     return told
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.installing import not_installed, pip
-from hasa_opt._utils.streams import generator
+from hasa_opt._utils.streams import client_number, generator
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.images import FONTS, SIDE, Images, build, render, resize, scanned, split_of
 from hasa_opt.tasks.splits import Split
@@ -68,9 +68,9 @@ def digits(*, seed: int = 0, mnist: bool = False) -> Task:
     pools = {source: _SOURCES[source]() for source in {client.source for client in clients}}
     shares = _partition(clients, {name: labels for name, (_, labels) in pools.items()}, seed)
     splits: list[tuple[Split, ...]] = []
-    for index, (client, rows) in enumerate(zip(clients, shares, strict=True)):
+    for client, rows in zip(clients, shares, strict=True):
         images, labels = pools[client.source]
-        rng = generator(seed, 1, index)
+        rng = generator(seed, 1, client_number(client.name))
         seen = client.domain(images[rows], rng)
         parts = split_rows(len(rows), rng)
         splits.append(tuple(split_of(seen[part], labels[rows][part]) for part in parts))
@@ -85,8 +85,8 @@ def _partition(
     """Rows of its source that each client owns: disjoint, with Dirichlet label shares."""
     free = {source: np.arange(len(digits)) for source, digits in labels.items()}
     shares = []
-    for index, client in enumerate(clients):
-        rng = generator(seed, 0, index)
+    for client in clients:
+        rng = generator(seed, 0, client_number(client.name))
         rows = free[client.source]
         weights = rng.dirichlet(np.full(_CLASSES, _CONCENTRATION))[labels[client.source][rows]]
         share = rng.choice(rows, client.size, replace=False, p=weights / weights.sum())

@@ -19,7 +19,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_images
 
 from hasa_opt._utils.checks import IntArray
-from hasa_opt._utils.streams import generator
+from hasa_opt._utils.streams import client_number, generator
 from hasa_opt.tasks.splits import Split
 from hasa_opt.tasks.task import Task, split_rows
 
@@ -202,8 +202,8 @@ def domains(*, seed: int = 0) -> Task:
     splits: list[tuple[Split, ...]] = []
     for domain, sizes in _TRAIN.items():
         for number, size in enumerate(sizes, start=1):
-            rng = generator(seed, 1, len(names))
             names.append(f"{domain} {number}")
+            rng = generator(seed, 1, client_number(names[-1]))
             parts = enumerate((size, *_HELD_BACK[domain]))
             splits.append(tuple(split_of(*draws[domain](part, n, rng)) for part, n in parts))
     return build("domains", names, splits, _CLASSES, seed, _PACKAGES)

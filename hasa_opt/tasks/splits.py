@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from hasa_opt._utils.checks import array, expect
+from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 
-__all__ = ["Lazy", "Split"]
+__all__ = ["Lazy", "Split", "loaded", "samples_to_try"]
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -77,7 +79,8 @@ class Lazy(Sequence[Split]):
     Raises
     ------
     InputError
-        If a size is not a whole number of at least 1; later, if a loaded split has another size.
+        If a size is not a whole number of at least 1; later, if a split cannot be loaded, or has
+        another size.
 
     Examples
     --------
@@ -115,7 +118,13 @@ class Lazy(Sequence[Split]):
             return Lazy(self.sizes[client], lambda row: self[rows[row]])
         size = self.sizes[client]
         row = range(len(self))[client]
-        split = self._load(row)
+        try:
+            split = self._load(row)
+        except Exception as error:  # Whatever the caller's function raises.
+            raise InputError(
+                f"the split of client {row} could not be loaded ({first_line(error)}): mend it, or "
+                "leave the client out"
+            ) from error
         expect(split, Split, f"the loaded split of client {row}", package="hasa_opt.tasks")
         if len(split) != size:
             raise InputError(
@@ -138,6 +147,42 @@ class Lazy(Sequence[Split]):
         splits = Lazy(self.sizes, self._load)
         splits._check = check
         return splits
+
+
+def loaded(
+    splits: Sequence[Split], rows: Iterable[int] | None = None
+) -> Iterator[tuple[int, Split]]:
+    """Load the splits of clients one after another, without those that cannot be loaded.
+
+    Parameters
+    ----------
+    splits : n_clients splits
+    rows : rows of clients, optional
+        Default: all.
+
+    Yields
+    ------
+    tuple
+        Row of a client, and its split.
+    """
+    for row in range(len(splits)) if rows is None else rows:
+        try:
+            split = splits[row]
+        except InputError:
+            continue
+        yield row, split
+
+
+def samples_to_try(splits: Sequence[Split]) -> dict[int, Split]:
+    """Splits by row on which a model can be tried; of lazy ones, the first that can be loaded.
+
+    Raises
+    ------
+    InputError
+        If no split can be loaded: what the first one gave.
+    """
+    found = dict(islice(loaded(splits), 1 if isinstance(splits, Lazy) else None))
+    return found or {0: splits[0]}
 
 
 def _tensor(values: Any, what: str) -> Tensor:

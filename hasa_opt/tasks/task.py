@@ -14,7 +14,7 @@ import torch
 from hasa_opt._utils.checks import IntArray, expect, listed, sequence, whole
 from hasa_opt._utils.files import sha256
 from hasa_opt._utils.names import distinct
-from hasa_opt._utils.streams import FOLDS, generator
+from hasa_opt._utils.streams import FOLDS, client_number, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
@@ -291,7 +291,8 @@ def folds(task: Task, seed: int, count: int) -> tuple[Fold, ...]:
         def rows(client: int) -> IntArray:
             size = int(task.samples[client])
             mine = (np.arange(size) % count == fold) == is_held
-            order = generator(seed, FOLDS, client).permutation(size)
+            number = client_number(task.client_names[client])
+            order = generator(seed, FOLDS, number).permutation(size)
             return np.sort(order[mine])
 
         def load(client: int) -> Split:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.names import distinct, tidy
-from hasa_opt._utils.streams import generator
+from hasa_opt._utils.streams import client_number, generator
 from hasa_opt._utils.tables import DELIMITERS, Source, Table, read_table
 from hasa_opt.errors import InputError
 from hasa_opt.models.targets import IGNORED, OUTSIDE
@@ -304,7 +304,8 @@ def _source(table: Table, text: str, client: str) -> dict[str, str]:
 def _dealt(texts: Mapping[str, Sequence[Tokens]], seed: int) -> list[list[list[Tokens]]]:
     """Texts of each split, of each client."""
     rows = [
-        split_rows(len(lines), generator(seed, index)) for index, lines in enumerate(texts.values())
+        split_rows(len(lines), generator(seed, client_number(name)))
+        for name, lines in texts.items()
     ]
     return [
         [

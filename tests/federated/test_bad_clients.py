@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,9 @@ from hasa_opt.federated import (
     run,
 )
 from hasa_opt.models import CNN, MLP, LSTMLanguageModel, Supernet, SupernetModel, fresh
-from hasa_opt.tasks import Split, Task
+from hasa_opt.tasks import Lazy, Split, Task
+
+pytestmark = pytest.mark.slow
 
 torch.set_num_threads(1)
 
@@ -162,6 +165,99 @@ def test_batch_statistics_leave_out_samples_that_are_not_finite(engine: str, cli
     assert all(tensor.isfinite().all() for tensor in found.weights.values())
 
 
+FAILURES = st.sampled_from(
+    [
+        OSError("gone"),
+        KeyError("x"),
+        IndexError("beyond"),
+        ValueError(""),
+        RuntimeError("two\nlines"),
+    ]
+)
+
+
+def unloadable(task: Task, client: int, parts: Collection[str], error: Exception) -> Task:
+    """The samples of one client are a data set that raises an error."""
+
+    def lazy(part: str) -> Lazy:
+        splits = getattr(task, part)
+
+        def load(row: int) -> Split:
+            if row == client and part in parts:
+                raise error
+            return splits[row]
+
+        return Lazy([len(split) for split in splits], load)
+
+    return replace(task, **{part: lazy(part) for part in ("train", "validation", "test")})
+
+
+@ENGINE
+@settings(max_examples=6 * TIMES, deadline=None)
+@given(kind=st.sampled_from(["mlp", "batch norm"]), client=st.integers(0, 4), error=FAILURES)
+def test_a_client_whose_samples_cannot_be_loaded_has_dropped_out(
+    engine: str, kind: str, client: int, error: Exception
+) -> None:
+    """Statistics of BatchNorm are of all the others, whatever kind of error ends the loading."""
+    model, task = KINDS["mlp"] if kind == "mlp" else (normalised(), KINDS["mlp"][1])
+    found = train(model, unloadable(task, client, ["train"], error), engine)
+    assert [(e.round, e.client, e.kind) for e in found.events] == [
+        (0, client, "dropped"),
+        (1, client, "dropped"),
+    ]
+    assert all(type(error).__name__ in event.reason for event in found.events)
+    assert np.isnan(found.train_loss[:, client]).all()
+    assert np.isfinite(found.test_loss).all()
+    if kind == "mlp":
+        assert_as_if_absent(found, model, task, client)
+
+
+@settings(max_examples=6 * TIMES, deadline=None)
+@given(client=st.integers(0, 4), part=st.sampled_from(["validation", "test"]), error=FAILURES)
+def test_a_client_whose_held_back_samples_cannot_be_loaded_is_trained_and_not_tested(
+    client: int, part: str, error: Exception
+) -> None:
+    model, task = KINDS["mlp"]
+    found = train(model, unloadable(task, client, [part], error), "auto")
+    whole = train(model, task, "auto")
+    assert [(e.round, e.client, e.kind) for e in found.events] == [
+        (0, client, "untested"),
+        (1, client, "untested"),
+    ]
+    for column in ("validation_loss", "test_loss", "train_loss"):
+        expected = getattr(whole, column).copy()
+        expected[:, client] = np.nan if column.startswith(part) else expected[:, client]
+        np.testing.assert_array_equal(getattr(found, column), expected)
+
+
+def test_warnings_name_the_client_whose_samples_cannot_be_loaded() -> None:
+    model, task = KINDS["mlp"]
+    broken = unloadable(task, 2, ["train", "test"], OSError("the disk is gone"))
+    reason = (
+        r"samples cannot be used: the split of client 2 could not be loaded \(OSError: the disk"
+    )
+    with (
+        pytest.warns(
+            UserWarning, match=f"round 0: client 'cyd' dropped out, as its train.*{reason}"
+        ),
+        pytest.warns(
+            UserWarning, match=f"round 0: client 'cyd' was not tested, as its test {reason}"
+        ),
+    ):
+        run(fresh(model, seed=1), broken, WIDTHS, rounds=1)
+
+
+def test_where_no_samples_can_be_loaded_the_run_does_not_begin() -> None:
+    model, task = KINDS["mlp"]
+
+    def load(client: int) -> Split:
+        raise OSError("the disk is gone")
+
+    broken = replace(task, train=Lazy(SIZES, load))
+    with pytest.raises(InputError, match=r"client 0 could not be loaded \(OSError: the disk"):
+        run(fresh(model, seed=1), broken, WIDTHS, rounds=1)
+
+
 class Broken(MLP):
     """Cannot train; in evaluation it works."""
 
@@ -174,7 +270,7 @@ class Broken(MLP):
 @ENGINE
 @pytest.mark.filterwarnings("ignore")
 def test_where_nobody_can_train_the_model_is_to_blame(engine: str) -> None:
-    words = "no client could train in round 0: client 'ada' ended with RuntimeError: the graph is"
+    words = "no client could train in round 0: client 'ada' dropped out, as .* RuntimeError: the"
     with pytest.raises(InputError, match=words) as caught:
         train(Broken(6, 3, hidden=(8, 6)), KINDS["mlp"][1], engine)
     assert isinstance(caught.value.__cause__, RuntimeError)

@@ -345,7 +345,7 @@ def test_existing_checkpoints_are_not_overwritten(place: Path) -> None:
 def test_directory_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cat.jpg").touch()
     for resume in (False, True):
-        with pytest.raises(InputError, match=r"holds cat\.jpg, which is no checkpoint"):
+        with pytest.raises(InputError, match=r"holds cat\.jpg, which is not a checkpoint"):
             train(tmp_path, checkpoint=Checkpoint(tmp_path, resume))
     assert (tmp_path / "cat.jpg").exists()
 
@@ -380,7 +380,7 @@ def test_what_operating_systems_leave_in_folders_does_not_matter(
 
 def test_hidden_files_of_the_users_own_are_not_taken_for_litter(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").touch()
-    with pytest.raises(InputError, match=r"holds \.gitignore, which is no checkpoint"):
+    with pytest.raises(InputError, match=r"holds \.gitignore, which is not a checkpoint"):
         train(tmp_path)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support import key_of
 from torch import nn
 
 import hasa_opt as hasa
@@ -242,7 +243,7 @@ def test_sample_order_is_the_same_at_every_width_and_dropout(language_model, mon
     split = text_split(40, 0)
     orders = []
     monkeypatch.setattr(
-        "hasa_opt.federated.local.batches",
+        "hasa_opt.federated.batches.batches",
         lambda *arguments: orders.append(arguments[2]) or batches(*arguments),
     )
     without_dropout = fresh(LSTMLanguageModel(11, 8, 12), seed=1)
@@ -336,7 +337,7 @@ def test_run_is_the_loop_written_out(task, model):
         for client in (2, 0, 1):
             subnet = extract(server, widths[client])
             split = task.train[client]
-            result = local_train(subnet, split, LocalTraining(), (5, number, client))
+            result = local_train(subnet, split, LocalTraining(), key_of(5, number, "abc"[client]))
             assert history.train_loss[number, client] == result.loss
             updates.append((client, Update(widths[client], len(split), subnet.state_dict())))
         ordered = [update for _, update in sorted(updates, key=lambda pair: pair[0])]
@@ -476,7 +477,7 @@ def test_saving_replaces_a_history_and_nothing_else(history, task, model, tmp_pa
     assert History.load(tmp_path / "empty").rounds == 1
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(InputError, match="is no history"):
+    with pytest.raises(InputError, match="is not a history"):
         later.save(tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.jpg").exists()
 

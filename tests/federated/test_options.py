@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import key_of
 
 import hasa_opt as hasa
 from hasa_opt.errors import InputError
@@ -87,7 +88,7 @@ def test_a_client_that_is_left_out_neither_trains_nor_sends_yet_it_is_tested(mlp
         updates = []
         for client, width in ((0, 1.0), (2, 0.5)):
             subnet = extract(server, width)
-            local_train(subnet, task.train[client], TRAINING, (3, number, client))
+            local_train(subnet, task.train[client], TRAINING, key_of(3, number, "abc"[client]))
             updates.append(Update(width, SIZES[client], subnet.state_dict()))
         server.load_state_dict(aggregate(server, updates))
     for name, tensor in server.state_dict().items():
@@ -108,7 +109,7 @@ def test_each_client_trains_its_own_epochs(mlp, engine):
     for client, epochs in enumerate((3, 1, 1)):
         subnet = extract(mlp, 1.0)
         own = LocalTraining(batch_size=10, learning_rate=0.05, epochs=epochs)
-        local_train(subnet, task.train[client], own, (3, 0, client))
+        local_train(subnet, task.train[client], own, key_of(3, 0, "abc"[client]))
         updates.append(Update(1.0, SIZES[client], subnet.state_dict()))
     for name, tensor in aggregate(mlp, updates).items():
         torch.testing.assert_close(history.weights[name], tensor, rtol=1e-5, atol=1e-6)

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from support import key_of
 from torch.nn import functional
 
 from hasa_opt.errors import InputError
@@ -282,9 +283,9 @@ def test_run_is_the_loop_written_out(mlp, scheme, evaluation):
     for number in range(3):
         updates = []
         for client, (width, split) in enumerate(zip(widths, task.train, strict=True)):
-            kept = SCHEMES[scheme](server, width, (5, number, client))
+            kept = SCHEMES[scheme](server, width, key_of(5, number, "abc"[client]))
             subnet = extract(server, width, kept)
-            local_train(subnet, split, LocalTraining(), (5, number, client))
+            local_train(subnet, split, LocalTraining(), key_of(5, number, "abc"[client]))
             updates.append(Update(width, len(split), subnet.state_dict(), kept))
         before = server.state_dict()
         after = aggregate(server, updates, "selective")
@@ -299,7 +300,7 @@ def test_run_is_the_loop_written_out(mlp, scheme, evaluation):
             )
         server.load_state_dict(after)
         for client, width in enumerate(widths):
-            kept = SCHEMES[scheme](server, width, (5, number, client))
+            kept = SCHEMES[scheme](server, width, key_of(5, number, "abc"[client]))
             tested = extract(server, width, kept) if evaluation == "subnet" else server
             assert history.test_loss[number, client] == evaluate(tested, task.test[client]).loss
     for name, tensor in server.state_dict().items():
@@ -321,7 +322,9 @@ def test_run_draws_the_width_of_each_batch(mlp):
     for number, row in enumerate(rows):
         for client, (width, split) in enumerate(zip([0.5, 0.2, 1.0], task.train, strict=True)):
             sizes = [len(part) for _ in range(2) for part in torch.arange(len(split)).split(10)]
-            widths = list(islice(uniform_fifths(width, (4, number, client)), len(sizes)))
+            widths = list(
+                islice(uniform_fifths(width, key_of(4, number, "abc"[client])), len(sizes))
+            )
             shares = [
                 sum(max(1, int(own * size + 1e-6)) for size in (10, 7)) / 17 for own in widths
             ]
@@ -406,7 +409,7 @@ def test_run_scales_training_alone(mlp):
     server, updates = copy.deepcopy(mlp), []
     for client, split in enumerate(task.train):
         subnet = extract(server, 0.5)
-        local_train(subnet, split, LocalTraining(scaler=True), (0, 0, client), 0.5)
+        local_train(subnet, split, LocalTraining(scaler=True), key_of(0, 0, "abc"[client]), 0.5)
         updates.append(Update(0.5, len(split), subnet.state_dict()))
     server.load_state_dict(aggregate(server, updates))
     for name, tensor in server.state_dict().items():

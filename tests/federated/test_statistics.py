@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import TIMES
+from support import TIMES, key_of
 from torch import nn
 from torch.nn import functional
 
@@ -288,9 +288,9 @@ def test_drawn_widths_are_tested_with_the_statistics_of_the_width_held(model, ta
     subnet = extract(server, 0.5)
     for client, split in enumerate(task.train):
         trained = extract(model, 0.5)
-        widths = ((w, prefix(model, w)) for w in uniform_fifths(0.5, (0, 0, client)))
+        widths = ((w, prefix(model, w)) for w in uniform_fifths(0.5, key_of(0, 0, "abc"[client])))
         settings = LocalTraining(batch_norm="per_width")
-        local_train(trained, split, settings, (0, 0, client), 0.5, widths)
+        local_train(trained, split, settings, key_of(0, 0, "abc"[client]), 0.5, widths)
         own.append(statistics_of(trained))
     for name, buffer in subnet.named_buffers():
         if buffer.is_floating_point():
@@ -350,7 +350,7 @@ def test_per_width_averages_over_clients_of_one_width_alone(model, task):
     own, states = [], []
     for client, (width, split) in enumerate(zip(widths, task.train, strict=True)):
         subnet = extract(model, width)
-        local_train(subnet, split, settings, (3, 0, client), width)
+        local_train(subnet, split, settings, key_of(3, 0, "abc"[client]), width)
         own.append(statistics_of(subnet))
         states.append(Update(width, len(split), subnet.state_dict()))
     server = copy.deepcopy(model)

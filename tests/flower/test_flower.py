@@ -400,7 +400,7 @@ def test_settings_are_read_among_the_users_own() -> None:
         ({"hasa.rounds": "7"}, "hasa.rounds = '7' is of another type: give a whole number"),
         ({"hasa.rounds": True}, "give a whole number"),
         ({"hasa.rounds": 0}, "rounds = 0 must be above 0"),
-        ({"hasa.widths": "0.2; 0.5"}, "are no numbers"),
+        ({"hasa.widths": "0.2; 0.5"}, "are not all numbers"),
         ({"hasa.policy": "best"}, "policy 'best' is not known"),
         ({"hasa.policy": "hasa+personal"}, "has options"),
         ({"hasa.optimizer": "lion"}, "unknown optimizer 'lion'"),

@@ -19,6 +19,8 @@ from hasa_opt.forecast.probing import Probe, _between_runs, _shares
 from hasa_opt.forecast.warm_up import Judged, Plan, halves, judged, measure, menu_draw
 from hasa_opt.tasks import Split, Task
 
+pytestmark = pytest.mark.slow
+
 MENU = (0.25, 0.5, 1.0)
 SMALL = LocalTraining(batch_size=8)
 

@@ -6,9 +6,10 @@ import copy
 import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import TIMES
 from torch import Tensor, nn
@@ -16,8 +17,10 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from hasa_opt.errors import InputError
+from hasa_opt.federated import Execution, run
 from hasa_opt.models import MLP, Supernet, SupernetModel, extract, fresh, scaled
 from hasa_opt.models.states import as_array
+from hasa_opt.tasks import Split, Task
 
 torch.set_num_threads(1)
 FEATURES = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
@@ -337,7 +340,13 @@ def test_an_output_that_is_not_finite_is_named_as_such():
 
 # ------------------------------------------------------------------------------- names
 
-OWN = [*sorted(set(dir(Supernet)) - set(dir(nn.Module)) - {"_abc_impl"}), "sizes", "_programs"]
+OWN = [
+    *sorted(set(dir(Supernet)) - set(dir(nn.Module)) - {"_abc_impl"}),
+    "sizes",
+    "n_outputs",
+    "_blueprint",
+    "_programs",
+]
 
 
 class Named(nn.Module):
@@ -364,8 +373,67 @@ def test_operations_may_be_in_a_child_named_like_an_attribute(name):
     supernet = Supernet(module, FEATURES)
     assert supernet.sizes == {"hidden": 8}
     torch.testing.assert_close(supernet(FEATURES), module(FEATURES))
-    with pytest.raises(InputError, match=f"'{name}' holds tensors.*rename it in Named"):
-        Supernet(Named(name, "activation"), FEATURES)
+
+
+class Shifting(nn.Module):
+    """A network with a parameter and a buffer of given names, in itself or in a part."""
+
+    def __init__(self, parameter: str, buffer: str) -> None:
+        super().__init__()
+        self.names = parameter, buffer
+        self.body, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+        self._parameters[parameter] = nn.Parameter(torch.linspace(-1, 1, 8))
+        self._buffers[buffer] = torch.linspace(1, 2, 8)
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self._parameters[self.names[0]])
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift, scale = self._parameters[self.names[0]], self._buffers[self.names[1]]
+        return self.head((self.body(x) * scale + shift).relu())
+
+
+@pytest.mark.fuzz
+@FEW
+@given(st.sampled_from(OWN), st.sampled_from(OWN), st.sampled_from(["part", "tensors"]))
+def test_what_holds_tensors_may_be_named_like_an_attribute(name, other, kind):
+    assume(name != other)
+    module = Named(name, other) if kind == "part" else Shifting(name, other)
+    supernet = Supernet(module, FEATURES)
+    torch.testing.assert_close(supernet(FEATURES), module(FEATURES))
+    assert supernet.state_dict().keys() == module.state_dict().keys()
+    assert_same_gradients(supernet, module, FEATURES)
+    half = fresh(supernet, 0)
+    for model in (supernet, copy.deepcopy(supernet), half):
+        subnet = extract(model, 0.5)
+        expected = without_units(module_of(model, module), model, 0.5)(FEATURES)
+        torch.testing.assert_close(subnet(FEATURES), expected)
+        for key, tensor in subnet.named_parameters():
+            assert subnet.get_parameter(key) is tensor
+    with pytest.raises(AttributeError, match="'gone' is no tensor"):
+        supernet.get_parameter("gone")
+    with pytest.raises(AttributeError, match="'gone' is no part"):
+        supernet.get_parameter("gone.weight")
+
+
+def module_of(model: SupernetModel, module: nn.Module) -> nn.Module:
+    """A copy of a module with the weights of its supernet."""
+    held = copy.deepcopy(module)
+    held.load_state_dict(model.state_dict())
+    return held
+
+
+@pytest.mark.parametrize("engine", ["sequential", "batched"])
+@pytest.mark.parametrize("module", [Named("sizes", "build"), Shifting("cuts", "sizes")])
+def test_what_is_named_like_an_attribute_is_trained(engine, module):
+    generator = torch.Generator().manual_seed(0)
+    splits = [Split(torch.randn(6, 5, generator=generator), torch.arange(6) % 3) for _ in range(3)]
+    task = Task("toy", ("a", "b", "c"), splits, splits, splits, np.ones((3, 3), dtype=int), 3)
+    supernet = fresh(Supernet(module, FEATURES), 0)
+    history = run(supernet, task, [0.5, 0.5, 1.0], rounds=1, execution=Execution(engine=engine))
+    for name, before in supernet.named_parameters():
+        assert not torch.equal(history.weights[name], before), name
+    assert supernet.sizes == {next(iter(supernet.sizes)): 8}
 
 
 # ------------------------------------------------------------------------------- versions

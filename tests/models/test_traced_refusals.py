@@ -328,13 +328,6 @@ def test_what_is_no_module_is_refused(module, given):
         Supernet(module, FEATURES)
 
 
-def test_a_name_of_the_supernets_own_is_refused():
-    module = Between(IDENTITY)
-    module.sizes = nn.Linear(2, 2)
-    with pytest.raises(InputError, match="'sizes' holds tensors, but is also an attribute"):
-        Supernet(module, FEATURES)
-
-
 def test_another_shape_of_input_is_refused():
     supernet = Supernet(Between(IDENTITY), FEATURES)
     with pytest.raises(InputError, match=r"\('any', 5\), not \(2, 4\)"):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from hasa_opt import tasks
+from hasa_opt._utils.streams import STREAMS
+from hasa_opt.errors import InputError
 from hasa_opt.study.claims import against
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
@@ -81,8 +83,10 @@ def test_the_readme_shows_what_was_measured():
     confirmed = [gain(f"titles-{name}", "recommended") for name in ("16-0.35", "64-0.5")]
     images = [gain(f"domains-cnn-{budget}", "hasa") for budget in ("0.5", "0.35")]
     readme = " ".join((HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
-    assert f"under HASA is {above_uniform(demo, 'hasa').mean:.2f} points above uniform" in readme
-    assert above_uniform(demo, "hasa").low < 0 < above_uniform(demo, "hasa").high
+    own = above_uniform(demo, "hasa")
+    side = "above" if own.mean > 0 else "below"
+    assert f"under HASA is {abs(own.mean):.2f} points {side} uniform" in readme
+    assert own.low < 0 < own.high
     assert (len(found), len(worse)) == (6, 2)
     assert "repeated in six settings" in readme
     assert "below it in two" in readme
@@ -182,6 +186,31 @@ def test_what_is_recommended_is_kept_beside_the_results(tmp_path):
     assert records.chosen(tmp_path / "a-1-0.5.csv") == {"fjord": 2}
     assert records.chosen(tmp_path / "b-1-0.5.csv") == {"uniform": 1}
     assert records.chosen(tmp_path / "c-1-0.5.csv") == {}
+
+
+def test_results_of_other_random_streams_are_not_mixed(tmp_path):
+    """Policies are compared seed by seed, on the same batches."""
+    records, here = load("records"), tmp_path / "here"
+    records.check_streams(here)
+    records.check_streams(here)
+    assert records.streams(here) == STREAMS
+    (here / "streams.txt").write_text("1\n")
+    with pytest.raises(
+        InputError, match=r"results of random streams 1, .*new folder with --results"
+    ):
+        records.check_streams(here)
+
+
+def test_committed_measurements_tell_their_random_streams():
+    tables, page = load("tables"), (HERE / "results.rst").read_text(encoding="utf-8")
+    for folder in (tables.RESULTS, tables.CONFIRMATION):
+        assert 1 <= load("records").streams(folder) <= STREAMS
+    by_rows = load("records").streams(tables.RESULTS) == 1
+    assert ("random streams of version 1" in page) == by_rows
+    curves = load("phase").read(HERE / "phase_tasks.csv")
+    assert all(1 <= int(row["streams"]) <= STREAMS for row in curves)
+    shown = (HERE.parent / "when_to_bother.rst").read_text(encoding="utf-8")
+    assert ("random streams of version 1" in shown) == any(row["streams"] == "1" for row in curves)
 
 
 def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypatch, capsys):

@@ -157,6 +157,16 @@ def test_random_depends_on_its_seed_alone():
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
+def test_random_widths_hang_on_names():
+    names = [f"client-{row}" for row in range(len(SAMPLES))]
+    first = rules.random(SAMPLES, seed=1)
+    np.testing.assert_array_equal(first, rules.random(SAMPLES, seed=1, names=names))
+    moved = rules.random(SAMPLES[::-1], seed=1, names=names[::-1])
+    np.testing.assert_allclose(moved[::-1], first)
+    with pytest.raises(InputError, match="'names' has 1 rows"):
+        rules.random(SAMPLES, seed=1, names=["a"])
+
+
 def test_permuting_clients_permutes_widths():
     order = np.random.default_rng(0).permutation(5)
     scores, samples = np.array(SCORES), np.array(SAMPLES)

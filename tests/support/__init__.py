@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -14,6 +15,11 @@ def environment(**more: str) -> dict[str, str]:
     """Variables of a process of its own that imports ``support``."""
     places = filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])
     return os.environ | more | {"PYTHONPATH": os.pathsep.join(places)}
+
+
+def key_of(seed: int, number: int, name: str) -> tuple[int, int, int]:
+    """Of which a client's random numbers in a round are made: the first 63 bits of a digest."""
+    return seed, number, int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) // 2
 
 
 def many(count: int) -> range:

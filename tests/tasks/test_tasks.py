@@ -19,6 +19,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support import key_of
 
 from hasa_opt import tasks
 from hasa_opt._utils.streams import generator
@@ -222,8 +223,8 @@ def test_every_split_of_a_small_client_holds_a_text(size: int) -> None:
 def test_held_out_texts_change_nothing_that_a_score_sees() -> None:
     texts = sample_texts(n_texts=30)
     altered = {client: list(own) for client, own in texts.items()}
-    for index, own in enumerate(altered.values()):
-        _, validation, test = split_rows(30, generator(7, index))
+    for index, (name, own) in enumerate(altered.items()):
+        _, validation, test = split_rows(30, generator(7, key_of(7, 0, name)[2]))
         for row in (*validation, *test):
             own[row] = f"entirely other content {index} {row} shared"
     before, after = (build("t", each, seed=7, min_count=2) for each in (texts, altered))
@@ -236,8 +237,8 @@ def test_held_out_texts_change_nothing_that_a_score_sees() -> None:
 def test_a_word_of_the_test_split_alone_is_outside_the_vocabulary() -> None:
     texts = sample_texts(n_texts=30)
     task = build("t", texts, min_count=1)
-    for index in range(len(texts)):
-        train, _, test = split_rows(30, generator(0, index))
+    for index, name in enumerate(texts):
+        train, _, test = split_rows(30, generator(0, key_of(0, 0, name)[2]))
         assert all(f"row{index}x{row}" in task.labels for row in train)
         assert not any(f"row{index}x{row}" in task.labels for row in test)
     assert all((split.targets == -1).sum() == len(split) for split in task.test)

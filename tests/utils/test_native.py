@@ -19,6 +19,8 @@ from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.registry import SOLVERS as SOLVERS_BY_NAME
 from hasa_opt.solvers.registry import Capability, SolverRecord
 
+pytestmark = pytest.mark.slow
+
 SOLVERS = [record.name for record in hasa.solvers() if record.available]
 
 SOLVE = """

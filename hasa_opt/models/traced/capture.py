@@ -18,6 +18,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Node
 from torch.overrides import TorchFunctionMode
 
+from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.models.subnets import seeded_rng
 
@@ -95,7 +96,7 @@ def capture(module: nn.Module, example: Tensor, *, training: bool) -> Capture:
         except Exception as error:  # torch.export raises errors of many kinds, its own and others.
             raise InputError(
                 f"{type(module).__name__} cannot be traced: its operations must not depend on the "
-                f"values of the input, nor on the batch size ({_first_line(error)})"
+                f"values of the input, nor on the batch size ({first_line(error)})"
             ) from error
     captured = _read(program, "training" if training else "evaluation")
     batch = captured.input.meta["val"].shape[0]
@@ -118,7 +119,7 @@ def _try(module: Logits, example: Tensor) -> None:
             raise InputError(
                 f"{type(module.module).__name__} cannot process the example input of shape "
                 f"{tuple(example.shape)} and type {example.dtype}: give a batch as in training "
-                f"({_first_line(error)})"
+                f"({first_line(error)})"
             ) from error
 
 
@@ -132,10 +133,6 @@ def _varying(example: Tensor) -> tuple[Any, ...]:
     """Let the batch vary and, where the module allows, the time; images keep their size."""
     n_varying = 2 if example.dim() in (2, 3) else 1
     return (Dim.AUTO,) * n_varying + (Dim.STATIC,) * (example.dim() - n_varying)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
 def _inline(graph_module: Any) -> None:
@@ -314,7 +311,7 @@ def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         return copy.deepcopy(module, known)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{type(module).__name__} cannot be copied ({_first_line(error)}): a supernet is made "
+            f"{type(module).__name__} cannot be copied ({first_line(error)}): a supernet is made "
             "of a copy, so hold nothing in the module that copy.deepcopy() refuses"
         ) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -45,6 +44,8 @@ class Blueprint:
         Shape of the input; None where it may vary.
     n_outputs : int
         Size of the output's last dimension.
+    example_input : Tensor
+        The batch that the module was traced with.
     """
 
     prototype: nn.Module
@@ -54,6 +55,7 @@ class Blueprint:
     sizes: Mapping[str, int]
     input_shape: tuple[int | None, ...]
     n_outputs: int
+    example_input: Tensor
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Blueprint:
         return self
@@ -90,9 +92,9 @@ class Supernet(SupernetModel):
         captures = {mode: capture(module, example, training=mode) for mode in (True, False)}
         labels = _label(module, captures, keep)
         groups = find_groups(labels, _parameters_in_use(module, captures))
-        self._assemble(_draft(module, captures, labels, groups), groups.sizes)
+        drafted = _draft(module, captures, labels, groups, example_input.detach().clone())
+        self._assemble(drafted, groups.sizes)
         self.load_state_dict(module.state_dict())
-        self.example_input = example_input.detach().clone()
         self.to(example.device).train(module.training)
         verify(
             self,
@@ -103,9 +105,13 @@ class Supernet(SupernetModel):
         )
 
     def _assemble(self, blueprint: Blueprint, sizes: Mapping[str, int]) -> None:
-        """Register tensors of a subnet's shapes under the names of the module's."""
+        """Register tensors of a subnet's shapes under the names of the module's.
+
+        They may be names of our own, such as ``sizes``. So they go past the attributes, straight to
+        where torch keeps tensors and parts; our attributes are set before.
+        """
         super().__init__(sizes, blueprint.n_outputs)
-        self._blueprint = blueprint
+        self._blueprint, self.example_input = blueprint, blueprint.example_input
         self._programs = {mode: p.at(sizes) for mode, p in blueprint.programs.items()}
         holders: dict[int, nn.Module] = {id(blueprint.prototype): self}
         parameters: dict[int, nn.Parameter] = {}
@@ -113,18 +119,51 @@ class Supernet(SupernetModel):
             holder = holders.setdefault(id(part), nn.Module())
             if path:
                 parent, _, attribute = path.rpartition(".")
-                self.get_submodule(parent).add_module(attribute, holder)
+                self.get_submodule(parent)._modules[attribute] = holder
             for name, parameter in part.named_parameters(recurse=False):
                 if id(parameter) not in parameters:
                     smaller = self._shaped(_join(path, name), parameter)
                     parameters[id(parameter)] = nn.Parameter(smaller, parameter.requires_grad)
-                holder.register_parameter(name, parameters[id(parameter)])
+                holder._parameters[name] = parameters[id(parameter)]
             for name, buffer in part.named_buffers(recurse=False):
                 stored = _join(path, name) in blueprint.cuts
                 held = self._shaped(_join(path, name), buffer) if stored else buffer.clone()
-                holder.register_buffer(name, held, persistent=stored)
+                _hold(holder, name, held, stored)
         for name, constant in blueprint.constants.items():
-            self.register_buffer(name, constant.clone(), persistent=False)
+            _hold(self, name, constant.clone(), stored=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__.get("_parameters", {}), self.__dict__.get("_buffers", {})
+        for tensors in held:
+            if name in tensors:
+                tensors[name] = value
+                return
+        super().__setattr__(name, value)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """Find a part of the module by its path, also one that is named like an attribute."""
+        part: nn.Module | None = self
+        for name in target.split(".") if target else ():
+            part = None if part is None else part._modules.get(name)
+        if part is None:
+            raise AttributeError(f"{target!r} is no part of the supernet")
+        return part
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """Find a parameter by its path, also one that is named like an attribute."""
+        found = self._tensor(target)
+        if not isinstance(found, nn.Parameter):
+            raise AttributeError(f"{target!r} is no parameter of the supernet")
+        return found
+
+    def _tensor(self, name: str) -> Tensor:
+        """Find a parameter or buffer by its path."""
+        path, _, attribute = name.rpartition(".")
+        part = self.get_submodule(path)
+        found = part._parameters.get(attribute, part._buffers.get(attribute))
+        if found is None:
+            raise AttributeError(f"{name!r} is no tensor of the supernet")
+        return found
 
     def _operations(self) -> str:
         """Describe the traced operations and the tensors outside of the state."""
@@ -161,7 +200,7 @@ class Supernet(SupernetModel):
                 "with an example of the task's inputs"
             )
         program = self._programs[self.training]
-        tensors = {alias: operator.attrgetter(n)(self) for alias, n in program.tensors.items()}
+        tensors = {alias: self._tensor(name) for alias, name in program.tensors.items()}
         return program.run(inputs, tensors)
 
     def cuts(self) -> Mapping[str, tuple[DimensionCut, ...]]:
@@ -203,6 +242,13 @@ def _holding_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield path, part
 
 
+def _hold(part: nn.Module, name: str, buffer: Tensor, stored: bool) -> None:
+    """Register a buffer, under any name."""
+    part._buffers[name] = buffer
+    if not stored:
+        part._non_persistent_buffers_set.add(name)
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
@@ -227,13 +273,6 @@ def _check(module: nn.Module, example: Tensor, keep: Sequence[str]) -> None:
         raise InputError("example_input must be a batch of samples, a tensor of shape (n, ...)")
     if next(module.parameters(), None) is None:
         raise InputError(f"{type(module).__name__} has no parameters: there is nothing to cut")
-    children = [path for path, _ in _holding_parts(module) if path and "." not in path]
-    for name in (*children, *module._parameters, *module._buffers):
-        if hasattr(Supernet, name) or name in ("sizes", "n_outputs", "_blueprint", "_programs"):
-            raise InputError(
-                f"{name!r} holds tensors, but is also an attribute of a supernet: rename it in "
-                f"{type(module).__name__}"
-            )
 
 
 def _label(module: nn.Module, captures: Mapping[bool, Capture], keep: Sequence[str]) -> Labels:
@@ -263,7 +302,11 @@ def _parameters_in_use(module: nn.Module, captures: Mapping[bool, Capture]) -> l
 
 
 def _draft(
-    module: nn.Module, captures: Mapping[bool, Capture], labels: Labels, groups: Groups
+    module: nn.Module,
+    captures: Mapping[bool, Capture],
+    labels: Labels,
+    groups: Groups,
+    example_input: Tensor,
 ) -> Blueprint:
     """Put together what all subnets share."""
     dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
@@ -281,4 +324,5 @@ def _draft(
         groups.sizes,
         tuple(size if isinstance(size, int) else None for size in inputs),
         output[-1],
+        example_input,
     )
