@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import file_target, writing
 from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.headroom import headroom
@@ -223,7 +224,7 @@ def allocate(
     if as_json:
         print_json(_record(result, columns))
         return
-    rule = _rule(problem, score, clients) if asked.is_paper else None
+    rule = _rule(problem, asked.scores) if asked.is_paper else None
     console = Console()
     console.print(result.table({"HASA rule": rule.widths} if rule else {}))
     for line in (result.summary, str(rule or result.message)):
@@ -295,15 +296,11 @@ def _warn_of_size(score: str, share: float) -> None:
     )
 
 
-def _rule(problem: AllocationProblem, score: str, path: Path) -> PaperRule:
+def _rule(problem: AllocationProblem, scores: FloatArray) -> PaperRule:
     """The paper's rule between the ends of the menu, under the same budget and caps."""
     clients, widths = problem.clients, (float(problem.widths[0]), float(problem.widths[-1]))
     return paper_rule(
-        scores_of(clients, score, path),
-        clients.samples,
-        budget=problem.share,
-        widths=widths,
-        caps=clients.caps(widths[1]),
+        scores, clients.samples, budget=problem.share, widths=widths, caps=clients.caps(widths[1])
     )
 
 

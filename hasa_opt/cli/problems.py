@@ -84,16 +84,25 @@ class Asked:
             For options that do not go together, or a file that breaks a rule, with the line.
         """
         self._refuse_mixtures()
-        clients = Clients.read_csv(self.clients, **self.reading)
-        menu = self._menu(clients)
+        menu = self._menu(self.fleet)
         fair = [] if self.fairness is None else [Fairness(self.fairness)]
         return AllocationProblem.build(
-            clients,
+            self.fleet,
             menu=menu,
             budget=dict(self._shares(menu)),
-            utility=self._worth(clients, menu),
+            utility=self._worth(menu),
             constraints=[*self._absolute(menu), *self._coverage(), *fair],
         )
+
+    @cached_property
+    def fleet(self) -> Clients:
+        """The clients of the file."""
+        return Clients.read_csv(self.clients, **self.reading)
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """Their scores."""
+        return scores_of(self.fleet, self.score, self.clients)
 
     @property
     def is_paper(self) -> bool:
@@ -172,14 +181,14 @@ class Asked:
         if shares:
             yield Coverage(shares)
 
-    def _worth(self, clients: Clients, menu: Menu) -> Utility:
+    def _worth(self, menu: Menu) -> Utility:
         if self.utilities is not None:
-            columns, values = read_values(self.utilities, clients, self.reading, blank=np.nan)
+            columns, values = read_values(self.utilities, self.fleet, self.reading, blank=np.nan)
             return utility.measured(values[:, _columns(self.utilities, columns, menu)])
         self._check_widths(menu)
         if self.utility == _FAIR:
             return utility.alpha_fair()
-        return _FAMILIES[self.utility](scores_of(clients, self.score, self.clients))
+        return _FAMILIES[self.utility](self.scores)
 
     def _check_widths(self, menu: Menu) -> None:
         """Refuse a utility that is a function of the width where options have none."""

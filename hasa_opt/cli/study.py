@@ -121,14 +121,12 @@ def study(
     """
     menu, names = split_numbers(widths, "--widths"), split_names(policies)
     check_reachable(budget, max(menu, default=1.0) if budget_in == "width" else 1.0)
-    for name in names:
-        read_policy(name)
+    _check_policies(names)
     require_learning_side()
     from hasa_opt.study import Study
 
     with busy("reading the data"):
-        written = reading(encoding, delimiter)
-        loaded = load_task(data, text_column, client_column, task, written)
+        loaded = load_task(data, text_column, client_column, task, reading(encoding, delimiter))
     prepared = Study(
         loaded,
         build_model(loaded, model, hidden, embedding),
@@ -160,6 +158,12 @@ def study(
         ),
     )
     _run(prepared, output, as_json)
+
+
+def _check_policies(names: list[str]) -> None:
+    """Refuse a policy that is not known, before anything is read."""
+    for name in names:
+        read_policy(name)
 
 
 def _run(prepared: Study, output: Path, as_json: bool) -> None:
