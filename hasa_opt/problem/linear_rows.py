@@ -210,18 +210,17 @@ class Rows:
         self._first = [_Block(np.ones_like(every), every, columns.counts, ones, ones)]
         self._later: list[_Block] = []
         robust = [at for at, limit in enumerate(limits) if limit.deviation is not None]
-        further = {at: self._new(1 + self._n_open, inf) for at in robust}
+        further = {at: self._new(1 + self._n_open, inf) for at in robust}  # before any carry
         for at, limit in enumerate(limits):
-            over = 0 if largest is None else limit.exceeds(largest[at in further])
-            if over and at not in further:
+            plain = limit.deviation is None
+            over = 0 if largest is None else limit.exceeds(largest[0] if plain else largest[1])
+            if over and plain:
                 self._in_digits(at, limit)
                 continue
             own = limit.coarser(over) if over else limit
             ends = own.exact() if largest is None else own.whole()
-            entries = [(own.values, own.columns)]
-            if at in further:
-                entries += self._worst_case(own, further[at])
-            self._first.append(_Block.single(entries, ends, at))
+            worst = [] if plain else self._worst_case(own, further[at])
+            self._first.append(_Block.single([(own.values, own.columns), *worst], ends, at))
         self._join([*self._first, *self._later])
 
     def _join(self, blocks: Sequence[_Block]) -> None:
