@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice, repeat
 from math import inf
 
@@ -84,10 +84,10 @@ class _Core:
     ----------
     base : (n_clients,) int64
         Each client's best option at the prices.
-    options : (n_clients, n_widths) int64
-        The best first.
     clients : (n_open,) int64
         Those with several options; of a good second option first.
+    option : (n_options,) int64
+        Of these clients, each one's best first.
     moves : Moves
         Of the clients that are open.
     room : (n_limits,) int64
@@ -98,8 +98,8 @@ class _Core:
     """
 
     base: IntArray
-    options: IntArray
     clients: IntArray
+    option: IntArray
     moves: Moves
     room: IntArray
     price: FloatArray
@@ -109,18 +109,19 @@ class _Core:
     def of(cls, problem: AllocationProblem, dual: Dual, choice: IntArray) -> _Core | None:
         """Core around an allocation; None if it is too large for lists of any use."""
         kept = promising(problem, dual, choice)
-        regret = np.where(kept, dual.regret, inf)
-        options = np.argsort(regret, axis=1, kind="stable")
-        n_kept = kept.sum(axis=1)
-        clients = np.flatnonzero(n_kept > 1)
-        clients = clients[np.argsort(regret[clients, options[clients, 1]], kind="stable")]
-        counts = n_kept[clients]
-        if counts.sum() * len(problem.limits) > _TABLE:
+        counts = kept.sum(axis=1)
+        clients = np.flatnonzero(counts > 1)
+        if counts[clients].sum() * len(problem.limits) > _TABLE:
             return None
+        regret = np.where(kept, dual.regret, inf)
+        base = regret.argmin(axis=1)
+        clients = clients[np.argsort(np.sort(regret[clients], axis=1)[:, 1], kind="stable")]
+        counts = counts[clients]
+        options = np.argsort(regret[clients], axis=1, kind="stable")
         first = np.concatenate([[0], np.cumsum(counts)])
-        owner = np.repeat(clients, counts)
-        option = options[owner, np.arange(owner.size) - np.repeat(first[:-1], counts)]
-        base = options[:, 0]
+        place = np.repeat(np.arange(clients.size), counts)
+        option = options[place, np.arange(place.size) - first[place]]
+        owner = clients[place]
         limits = [
             limit
             for row, price in zip(problem.limits, dual.prices.limits, strict=True)
@@ -129,11 +130,13 @@ class _Core:
         ]
         if len(limits) * _SIZES[0] > _CELLS:
             return None
-        table = np.array([limit.extra for limit in limits]).reshape(len(limits), owner.size)
+        table = np.array([limit.extra for limit in limits], dtype=np.int64).reshape(
+            len(limits), owner.size
+        )
         return cls(
             base,
-            options,
             clients,
+            option,
             Moves(first, regret[owner, option], np.ascontiguousarray(table.T)),
             np.array([limit.room for limit in limits], dtype=np.int64),
             np.array([limit.price for limit in limits]),
@@ -154,7 +157,7 @@ class _Core:
         """
         size = min(size, _CELLS // max(1, self.price.size))
         place = rng.permutation(self.clients.size)
-        halves = [self._half(np.sort(part)) for part in (place[::2], place[1::2])]
+        halves = [self._half(part) for part in (place[::2], place[1::2])]
 
         halt = np.zeros(1, dtype=bool)
 
@@ -167,23 +170,25 @@ class _Core:
         if entries[0] < 0:
             return None, least
         choice = self.base.copy()
-        for entry, own, (_, places) in zip(entries, lists, halves, strict=True):
-            at = entry
-            while at > 0:
-                place_of, rank = places[:, own.option[at]]
-                client = self.clients[place_of]
-                choice[client] = self.options[client, rank]
-                at = own.before[at]
+        for entry, own, (_, at) in zip(entries, lists, halves, strict=True):
+            while entry > 0:
+                option = at[own.option[entry]]
+                choice[self.clients[self._place[option]]] = self.option[option]
+                entry = own.before[entry]
         return choice, least
 
+    @cached_property
+    def _place(self) -> IntArray:
+        """Place of each option's client among those that are open."""
+        return np.repeat(np.arange(self.clients.size), np.diff(self.moves.first))
+
     def _half(self, places: IntArray) -> tuple[Moves, IntArray]:
-        """Moves of some of the clients that are open; of each option its client and its rank."""
-        start, counts = self.moves.first[places], np.diff(self.moves.first)[places]
-        first = np.concatenate([[0], np.cumsum(counts)])
-        rank = np.arange(first[-1]) - np.repeat(first[:-1], counts)
-        own = np.repeat(start, counts) + rank
-        moves = Moves(first, self.moves.regret[own], self.moves.table[own])
-        return moves, np.array([np.repeat(places, counts), rank])
+        """Moves of some of the clients that are open, and which of all options these are."""
+        chosen = np.zeros(self.clients.size, dtype=bool)
+        chosen[places] = True
+        own = np.flatnonzero(chosen[self._place])
+        first = np.concatenate([[0], np.cumsum(np.diff(self.moves.first)[chosen])])
+        return Moves(first, self.moves.regret[own], self.moves.table[own]), own
 
 
 @dataclass(frozen=True, eq=False)
