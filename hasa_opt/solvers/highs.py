@@ -7,6 +7,7 @@ from typing import Any
 import highspy
 import numpy as np
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import Background, Deadline
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
@@ -58,12 +59,31 @@ class HighsBackend:
             solver, model.objective, model.matrix, model.lower, model.upper, model.column_upper,
             model.integral,
         )  # fmt: skip
-        if request.start is not None:
-            columns = np.arange(model.client.size, dtype=np.int32)
-            solver.setSolution(columns.size, columns, model.columns(request.start))
+        _start(solver, model, request.start)
         _tell(solver, model, request)
         stopped = _run(solver, request.deadline)
         return _answer(solver, model) if stopped is None else stopped
+
+
+def _start(solver: highspy.Highs, model: LinearModel, start: IntArray | None) -> None:
+    """Give HiGHS an allocation to start from, as soon as it asks for one.
+
+    Given beforehand, HiGHS 1.16.0 counts it at a false value in the presolved program.
+    """
+    if start is None:
+        return
+    columns = np.arange(model.client.size, dtype=np.int32)
+    given = False
+
+    def asked(event: Any) -> None:
+        nonlocal given
+        if not given:
+            event.data_in.setSolution(columns, model.columns(start))
+            if columns.size < model.objective.size:
+                event.data_in.repairSolution()  # finds the values of the other columns
+            given = True
+
+    solver.cbMipUserSolution += asked
 
 
 def _tell(solver: highspy.Highs, model: LinearModel, request: Request) -> None:

@@ -575,7 +575,7 @@ def test_three_distinct_solver_errors(absent):
 
 
 def test_pulps_own_solvers_are_named():
-    with pytest.raises(InputError, match=r"'SOPLEX'.*PULP_CBC_CMD"):
+    with pytest.raises(InputError, match=r"'SOPLEX'.*COIN_CMD"):
         solve(trap(), "pulp", pulp_solver="SOPLEX")
     with pytest.raises(SolverNotInstalledError, match=r"GUROBI_CMD.*choose one of"):
         solve(trap(), "pulp", pulp_solver="GUROBI_CMD")
