@@ -10,12 +10,11 @@ import numpy as np
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import Background, Deadline
 from hasa_opt._utils.registry import Registry
-from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solvers.bounds.programs import own_threads, pass_model, silent_highs
+from hasa_opt.solvers.bounds.programs import own_threads, pass_model, set_options, silent_highs
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
@@ -134,9 +133,7 @@ def _set_options(solver: highspy.Highs, request: Request, model: LinearModel) ->
     }
     if request.deadline.limited:
         options["time_limit"] = request.deadline.remaining_s
-    for name, value in options.items():
-        if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
-            raise InputError(f"HiGHS has no option {name!r} that takes {value!r}")
+    set_options(solver, options)
 
 
 def _answer(solver: highspy.Highs, model: LinearModel) -> Answer:

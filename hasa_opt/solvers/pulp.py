@@ -17,7 +17,7 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solvers.bounds.programs import own_threads
+from hasa_opt.solvers.bounds.programs import own_threads, set_options, silent_highs
 
 __all__ = ["TERMINATIONS", "PulpBackend", "termination"]
 
@@ -135,6 +135,9 @@ def _solver(name: Any, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
         raise InputError(f"PuLP knows no solver {name!r}: choose one of {', '.join(known)}")
     try:
         understood = inspect.signature(type(_made(name, {}))).parameters
+        if name == "HiGHS":  # PuLP hands on any name, and HiGHS takes an unknown one in silence
+            further = {key: value for key, value in options.items() if key not in understood}
+            set_options(silent_highs(), {"output_flag": False, **further})
         kept = {key: value for key, value in stops.items() if key in understood}
         solver = _made(name, kept | options)
     except TypeError as error:

@@ -512,6 +512,11 @@ def test_unknown_options_are_refused_by_name(solver):
         solve(trap(), solver, nonsense=3)
 
 
+def test_unknown_options_of_pulps_highs_are_refused_by_name():
+    with pytest.raises(InputError, match="nonsense"):
+        solve(trap(), "pulp", pulp_solver="HiGHS", nonsense=3)
+
+
 @pytest.mark.parametrize(
     ("solver", "options"),
     [("highs", {"threads": 1}), ("pulp", {"threads": 1}), ("cvxpy", {"threads": 1})],
