@@ -7,14 +7,14 @@ from typing import Any
 import highspy
 import numpy as np
 
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import Background, Deadline
 from hasa_opt._utils.registry import Registry
-from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solvers.bounds.programs import own_threads, pass_model, silent_highs
+from hasa_opt.solvers.bounds.programs import own_threads, pass_model, set_options, silent_highs
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
@@ -58,12 +58,31 @@ class HighsBackend:
             solver, model.objective, model.matrix, model.lower, model.upper, model.column_upper,
             model.integral,
         )  # fmt: skip
-        if request.start is not None:
-            columns = np.arange(model.client.size, dtype=np.int32)
-            solver.setSolution(columns.size, columns, model.columns(request.start))
+        _start(solver, model, request.start)
         _tell(solver, model, request)
         stopped = _run(solver, request.deadline)
         return _answer(solver, model) if stopped is None else stopped
+
+
+def _start(solver: highspy.Highs, model: LinearModel, start: IntArray | None) -> None:
+    """Give HiGHS an allocation to start from, as soon as it asks for one.
+
+    Given beforehand, HiGHS 1.16.0 counts it at a false value in the presolved program.
+    """
+    if start is None:
+        return
+    columns = np.arange(model.client.size, dtype=np.int32)
+    given = False
+
+    def asked(event: Any) -> None:
+        nonlocal given
+        if not given:
+            event.data_in.setSolution(columns, model.columns(start))
+            if columns.size < model.objective.size:
+                event.data_in.repairSolution()  # finds the values of the other columns
+            given = True
+
+    solver.cbMipUserSolution += asked
 
 
 def _tell(solver: highspy.Highs, model: LinearModel, request: Request) -> None:
@@ -114,9 +133,7 @@ def _set_options(solver: highspy.Highs, request: Request, model: LinearModel) ->
     }
     if request.deadline.limited:
         options["time_limit"] = request.deadline.remaining_s
-    for name, value in options.items():
-        if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
-            raise InputError(f"HiGHS has no option {name!r} that takes {value!r}")
+    set_options(solver, options)
 
 
 def _answer(solver: highspy.Highs, model: LinearModel) -> Answer:

@@ -17,7 +17,7 @@ from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
-from hasa_opt.solvers.bounds.programs import own_threads
+from hasa_opt.solvers.bounds.programs import own_threads, set_options, silent_highs
 
 __all__ = ["TERMINATIONS", "PulpBackend", "termination"]
 
@@ -39,10 +39,11 @@ _BLOCK = 1000
 """Columns between two looks at the clock: making so many takes a few milliseconds."""
 _BUNDLED = "PULP_CBC_CMD"
 """PuLP 3.3's name for the CBC that it ships; it deprecates the class, not the program."""
+_BUNDLED_PATH = pulp.PULP_CBC_CMD.pulp_cbc_path if hasattr(pulp, _BUNDLED) else ""
 _SAFE = "preprocess off"
-"""CBC 2.10.3, which PuLP 3.3 ships, loses the optimum of one in 1,700 small problems in it."""
+"""The CBC that PuLP 3.3 ships, 2.10.3, loses the optimum of one in 1,700 small problems in it."""
 _LARGE = 1e8
-"""From coefficients of this size on CBC errs without it as well, and more often."""
+"""From coefficients of this size on that CBC errs without it as well, and more often."""
 _DEFAULTS = (_BUNDLED, "COIN_CMD", "HiGHS")
 """Tried in this order: another solver than the backend ``highs`` first, which is always there."""
 
@@ -71,7 +72,7 @@ class PulpBackend:
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
         options = dict(request.options)
         solver = _solver(options.pop("pulp_solver", None), stops, options)
-        if solver.name == "COIN_CMD" and model.largest < _LARGE:
+        if getattr(solver, "path", None) == _BUNDLED_PATH and model.largest < _LARGE:
             solver.options = [_SAFE, *solver.options]
 
         def run() -> tuple[str, bool, list[float | None]]:
@@ -105,7 +106,10 @@ def _solved(program: pulp.LpProblem, solver: pulp.LpSolver) -> tuple[str, bool]:
     except KeyError as status:  # PuLP 3.3 has read the values, but knows no limit of HiGHS' nodes
         return f"Stopped, {status}", True
     if hasattr(solved, "has_solution"):  # PuLP 4
-        return solved.status.name, solved.has_solution
+        words = solved.status.name
+        if words == "GapLimit" and solver.name == "COIN_CMD":
+            words = "Optimal"  # within the gap that was asked for, which is none by default
+        return words, solved.has_solution
     found = (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
     words = f"{pulp.LpStatus[program.status]}, {pulp.LpSolution[program.sol_status]}"
     return words, program.sol_status in found
@@ -131,6 +135,9 @@ def _solver(name: Any, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
         raise InputError(f"PuLP knows no solver {name!r}: choose one of {', '.join(known)}")
     try:
         understood = inspect.signature(type(_made(name, {}))).parameters
+        if name == "HiGHS":  # PuLP hands on any name, and HiGHS takes an unknown one in silence
+            further = {key: value for key, value in options.items() if key not in understood}
+            set_options(silent_highs(), {"output_flag": False, **further})
         kept = {key: value for key, value in stops.items() if key in understood}
         solver = _made(name, kept | options)
     except TypeError as error:
@@ -146,7 +153,7 @@ def _solver(name: Any, stops: dict[str, Any], options: dict[str, Any]) -> pulp.L
 def _made(name: str, options: dict[str, Any]) -> pulp.LpSolver:
     """Instance of a PuLP solver that keeps its log, if it writes one, from standard output."""
     if name == _BUNDLED:
-        name, options = "COIN_CMD", {"path": pulp.PULP_CBC_CMD.pulp_cbc_path, **options}
+        name, options = "COIN_CMD", {"path": _BUNDLED_PATH, **options}
     solver = pulp.getSolver(name, **{"msg": False} | options)
     if solver.msg:
         solver.get_pipe = _standard_error  # of a program of its own

@@ -87,7 +87,7 @@ STOPPED = (
     (Request(trap(), time_limit_s=60), Termination.TIME_LIMIT),
     (Request(trap(), options={"nodes": 1}), Termination.INTERRUPTED),
     (Request(trap(), time_limit_s=0, options={"nodes": 1}), Termination.TIME_LIMIT),
-    (Request(trap(), time_limit_s=600, options={"nodes": 1}), Termination.INTERRUPTED),
+    (Request(trap(), time_limit_s=1e6, options={"nodes": 1}), Termination.INTERRUPTED),
 )
 """What a stop without a proof is put down to."""
 
@@ -181,6 +181,20 @@ def test_a_limit_among_the_options_interrupts_with_the_incumbent(case, limit):
     assert result.termination is Termination.INTERRUPTED, result.message
     assert problem.evaluate(result.choice).feasible
     assert 0 < result.gap < np.inf
+
+
+def test_highs_counts_an_allocation_to_start_from_at_its_value():
+    caps = (0.8, 0.26621703, 0.73980005, 0.33362902, 0.8, 0.7862166)
+    scores = (0.280749, 0.90075293, 0.98711952, 0.22341228, 0.18435849, 0.90878744)
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients([1510, 110, 2611, 2759, 1765, 2194], max_width=caps),
+        widths=np.arange(20, 81) / 100,
+        budget=0.6553482059844411,
+        utility=hasa.utility.hasa(scores, widths=(0.2, 0.8)),
+    )
+    result = solve(problem, "highs")
+    assert result.termination is Termination.OPTIMAL, result.message
+    assert result.claim_held
 
 
 @pytest.mark.parametrize(

@@ -512,6 +512,11 @@ def test_unknown_options_are_refused_by_name(solver):
         solve(trap(), solver, nonsense=3)
 
 
+def test_unknown_options_of_pulps_highs_are_refused_by_name():
+    with pytest.raises(InputError, match="nonsense"):
+        solve(trap(), "pulp", pulp_solver="HiGHS", nonsense=3)
+
+
 @pytest.mark.parametrize(
     ("solver", "options"),
     [("highs", {"threads": 1}), ("pulp", {"threads": 1}), ("cvxpy", {"threads": 1})],
@@ -575,7 +580,7 @@ def test_three_distinct_solver_errors(absent):
 
 
 def test_pulps_own_solvers_are_named():
-    with pytest.raises(InputError, match=r"'SOPLEX'.*PULP_CBC_CMD"):
+    with pytest.raises(InputError, match=r"'SOPLEX'.*COIN_CMD"):
         solve(trap(), "pulp", pulp_solver="SOPLEX")
     with pytest.raises(SolverNotInstalledError, match=r"GUROBI_CMD.*choose one of"):
         solve(trap(), "pulp", pulp_solver="GUROBI_CMD")

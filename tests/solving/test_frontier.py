@@ -62,8 +62,9 @@ def test_price_is_zero_where_the_budget_does_not_bind() -> None:
 
 
 def test_plot_is_a_figure() -> None:
+    matplotlib = pytest.importorskip("matplotlib.figure")
     figure = hasa.frontier(fleet(20), BUDGETS).plot()
-    assert isinstance(figure, pytest.importorskip("matplotlib.figure").Figure)
+    assert isinstance(figure, matplotlib.Figure)
     assert figure.axes[0].get_ylabel() == "Utility"
 
 

@@ -5,7 +5,7 @@ The solver backends have no part in it, but that of HiGHS hands its model over t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.deadline import Deadline
 from hasa_opt._utils.native import stdout_aside
+from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "maximise",
     "own_threads",
     "pass_model",
+    "set_options",
     "silent_highs",
 ]
 
@@ -102,6 +104,21 @@ def silent_highs() -> highspy.Highs:
         return highspy.Highs()
 
 
+def set_options(solver: highspy.Highs, options: Mapping[str, object]) -> None:
+    """Set options of HiGHS by their names.
+
+    Raises
+    ------
+    InputError
+        Naming one that HiGHS does not know, or whose value it does not take.
+    """
+    import highspy
+
+    for name, value in options.items():
+        if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk:
+            raise InputError(f"HiGHS has no option {name!r} that takes {value!r}")
+
+
 @contextmanager
 def own_threads() -> Iterator[None]:
     """Let HiGHS start as many threads as it is told to.
@@ -143,8 +160,7 @@ def maximise(
     if (unit > 1).any():
         matrix = sp.csr_array(sp.diags_array(1 / unit) @ matrix)
     solver = silent_highs()
-    for name, value in {"output_flag": False, "threads": 1, **options}.items():
-        solver.setOptionValue(name, value)
+    set_options(solver, {"output_flag": False, "threads": 1, **options})
     pass_model(solver, objective, matrix, lower / unit, upper / unit, column_upper, integral)
 
     def run() -> None:
