@@ -310,3 +310,11 @@ def relative_gap(problem: AllocationProblem, objective: float, bound: float) -> 
         return 0.0
     rounding = 1e-14 * problem.magnitude
     return 0.0 if difference <= rounding else difference / max(abs(objective), rounding)
+
+
+def absolute_gap(gap: float, objective: float, bound: float) -> float:
+    """A difference within the relative gap of any objective from one in hand to the bound.
+
+    0 where these are of different signs.
+    """
+    return gap * min(abs(objective), abs(bound)) if objective * bound > 0 else 0.0

@@ -12,7 +12,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.problem.result import Termination
+from hasa_opt.problem.result import Termination, absolute_gap
 from hasa_opt.solvers.bounds.dual import Dual, best_prices, promising
 from hasa_opt.solvers.bounds.relaxation import Relaxation, relax
 from hasa_opt.solvers.bounds.repair import repaired
@@ -163,8 +163,7 @@ class Request:
         if self.gap == 0 or self.known is None:
             return 0.0
         bound = self.relaxation.bound if self.dual is None else self.dual.bound
-        ends = (self.problem.evaluate(self.known).objective, bound)
-        return self.gap * min(abs(end) for end in ends) if ends[0] * ends[1] > 0 else 0.0
+        return absolute_gap(self.gap, self.problem.evaluate(self.known).objective, bound)
 
 
 @dataclass(frozen=True, eq=False)

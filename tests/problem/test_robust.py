@@ -214,7 +214,8 @@ STOPS = ({"time_limit_s": 0.0}, {"gap": 1e-2}, {"max_states": 1}, {"max_states":
 
 @pytest.mark.parametrize("deviation", ["share", "table"])
 @pytest.mark.parametrize("stop", STOPS, ids=str)
-def test_an_early_stop_keeps_a_true_bound(stop, deviation) -> None:
+def test_an_early_stop_keeps_a_true_bound(monkeypatch, stop, deviation) -> None:
+    monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", 0.0)
     rng = np.random.default_rng(3)
     for seed in range(6):
         table = 0.2 if deviation == "share" else rng.integers(0, 3000, (40, 8))

@@ -17,13 +17,14 @@ from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.relaxation import Steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 from hasa_opt.solvers.exact.certificate import certified
+from hasa_opt.solvers.exact.kernels import read_only
 from hasa_opt.solvers.exact.kernels.core import collect
 from hasa_opt.solvers.exact.kernels.meeting import Moves, least_lossy, met
 from hasa_opt.solvers.exact.kernels.multiplier import Table, relax
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import steps_within
 from hasa_opt.solvers.exact.limits import solve_robust, solve_rows, solve_sites
-from hasa_opt.solvers.exact.run import read_only, run_for, stage_caps
+from hasa_opt.solvers.exact.run import run_for, stage_caps
 
 __all__ = ["ExactBackend", "compile_all", "hull_steps", "ready"]
 

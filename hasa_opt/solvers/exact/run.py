@@ -19,15 +19,16 @@ from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt._utils.rational import INT64_ROOM
 from hasa_opt.errors import InputError
-from hasa_opt.problem.result import Termination
+from hasa_opt.problem.result import Termination, absolute_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.exact.counts import Counted, Counter, constants, fill, toll
+from hasa_opt.solvers.exact.kernels import read_only
 from hasa_opt.solvers.exact.kernels.core import Core, collect
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, cost_of, relax, worth
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import within
 
-__all__ = ["Part", "Run", "read_only", "run_for", "stage_caps"]
+__all__ = ["Part", "Run", "run_for", "stage_caps"]
 
 
 _LEARNT = "exact"
@@ -288,13 +289,9 @@ class Run:
 
     @property
     def _precision(self) -> float:
-        """Gap that may be left: as asked for, whatever the objective turns out to be.
-
-        It ends between that in hand and the bound, so that the smaller of the two counts.
-        """
-        ends = (self._top - self._loss, self._top - self._least)
-        least = min(map(abs, ends)) if ends[0] * ends[1] > 0 else 0.0
-        return max(self._rounding, self._request.gap * least)
+        """Gap that may be left."""
+        ends = self._top - self._loss, self._top - self._least
+        return max(self._rounding, absolute_gap(self._request.gap, *ends))
 
     @property
     def _enough(self) -> float:
@@ -417,10 +414,3 @@ def stage_caps(request: Request) -> list[int]:
     if not (isinstance(largest, int) and largest >= 1):
         raise InputError(f"max_states {largest!r} must be a whole number of at least 1")
     return [*(cap for cap in _CAPS if cap < largest), largest]
-
-
-def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Contiguous read-only view: compiled code is of one type for all callers."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
