@@ -173,7 +173,7 @@ def test_splits_of_texts_hang_on_names(tmp_path: Path, order: list[str], extra: 
             out = csv.writer(file)
             out.writerow(("who", "what"))
             for name in names:
-                out.writerows((name, f"{name} word{n % 5} text{n}") for n in range(20))
+                out.writerows((name, f"{name} text{n} word{n % 5}") for n in range(20))
         return tasks.text_csv(path, text="what", client="who", min_count=1)
 
     def held(task: Task, name: str) -> list[tuple[str, ...]]:
@@ -183,6 +183,7 @@ def test_splits_of_texts_hang_on_names(tmp_path: Path, order: list[str], extra: 
 
     plain, moved = load(["x", "y", "z"]), load([*order, *["new"] * extra])
     for name in ("x", "y", "z"):
+        assert held(plain, name)
         assert held(plain, name) == held(moved, name)
 
 
