@@ -379,6 +379,21 @@ def check_case(seed: int) -> None:
         assert (found.termination, found.objective) == ("optimal", expected)
 
 
+def test_cbc_that_dies_without_its_preprocessing_is_asked_again():
+    menu = Menu(
+        ["a", "b", "c"], costs={"x": [[2, 7, 8]], "y": [[12, 15, 19]], "z": [[3, 0, 13]]}, full="c"
+    )
+    built = AllocationProblem.build(
+        Clients([20]),
+        menu=menu,
+        budget={"x": 0.75, "y": 1.375, "z": 0.125},
+        utility=utility.measured([[8.0, 11.0, 4.0]]),
+        constraints=[hasa.Quota({"b": 1})],
+    )
+    with pytest.raises(InfeasibleError, match="cannot hold together"):
+        solve(built, "pulp")
+
+
 @pytest.mark.fuzz
 @pytest.mark.parametrize("part", many(6))
 def test_options_against_every_combination(part):
