@@ -41,7 +41,10 @@ _BUNDLED = "PULP_CBC_CMD"
 """PuLP 3.3's name for the CBC that it ships; it deprecates the class, not the program."""
 _BUNDLED_PATH = pulp.PULP_CBC_CMD.pulp_cbc_path if hasattr(pulp, _BUNDLED) else ""
 _SAFE = "preprocess off"
-"""The CBC that PuLP 3.3 ships, 2.10.3, loses the optimum of one in 1,700 small problems in it."""
+"""The CBC that PuLP 3.3 ships, 2.10.3, loses the optimum of one in 1,700 small problems in it.
+
+Without it that CBC dies of a few that are infeasible; those are tried once more.
+"""
 _LARGE = 1e8
 """From coefficients of this size on that CBC errs without it as well, and more often."""
 _DEFAULTS = (_BUNDLED, "COIN_CMD", "HiGHS")
@@ -80,7 +83,13 @@ class PulpBackend:
             request.deadline.check()
             if solver.timeLimit is not None and "timeLimit" not in options:
                 solver.timeLimit = request.deadline.remaining_s
-            words, held = _solved(program, solver)
+            try:
+                words, held = _solved(program, solver)
+            except pulp.PulpSolverError:
+                if _SAFE not in solver.options:
+                    raise
+                solver.options.remove(_SAFE)
+                words, held = _solved(program, solver)
             return words, held, [column.varValue for column in columns]
 
         try:

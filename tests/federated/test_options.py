@@ -210,10 +210,7 @@ def test_the_only_client_that_trains_is_to_blame_if_it_cannot(mlp):
             return super().forward(features)
 
     subnets = Subnets([0.0, 0.5, 0.0], deployed=[0.5, 0.5, 1.0])
-    with (
-        pytest.warns(UserWarning, match="dropped out"),
-        pytest.raises(InputError, match="no client could train in round 0: client 'b'"),
-    ):
+    with pytest.raises(InputError, match="no client could train in round 0: client 'b'"):
         run(fresh(Broken(6, 3, hidden=(8, 12)), seed=1), make_task(), subnets, rounds=1)
 
 
