@@ -39,6 +39,8 @@ _CELLS = 1 << 22
 """Combinations times limits in one list: 32 MB."""
 _TABLE = 1 << 24
 """Open options times limits up to which halves are listed at all: 128 MB."""
+_OPTIONS = 2_000_000
+"""Clients times options up to which those that are open are looked for before each round."""
 _ROUNDING = 1e-12
 """Gain relative to the utilities below which an allocation counts as no better."""
 
@@ -108,6 +110,8 @@ class _Core:
     @classmethod
     def of(cls, problem: AllocationProblem, dual: Dual, choice: IntArray) -> _Core | None:
         """Core around an allocation; None if it is too large for lists of any use."""
+        if problem.costs.size > _OPTIONS:
+            return None
         kept = promising(problem, dual, choice)
         counts = kept.sum(axis=1)
         clients = np.flatnonzero(counts > 1)
