@@ -135,8 +135,8 @@ def test_the_command_line_knows_them(place: Path, tmp_path: Path) -> None:
     head, _, *rows = [line.split() for line in allocated.stdout.splitlines() if line.strip()]
     assert head == ["client", "samples", "width", "cost"]
     assert [row[:2] for row in rows[:2]] == [["phone", "50"], ["laptop", "60"]]
-    for _, samples, width, cost in rows[:2]:  # widths are twentieths: samples times 20 + 20 width
-        assert int(cost.replace(",", "")) == round(int(samples) * 20 * (1 + float(width)))
+    for _, samples, width, spent in rows[:2]:  # widths are twentieths: samples times 20 + 20 width
+        assert int(spent.replace(",", "")) == round(int(samples) * 20 * (1 + float(width)))
     study = command(place, tmp_path, "study", "--policies", "foo")
     assert "by_samples" in study.stderr
 
