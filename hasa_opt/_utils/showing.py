@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["Shown", "as_html", "as_text", "first_line", "new_table"]
+__all__ = ["SHOWN_ROWS", "Shown", "as_html", "as_text", "first_line", "first_of", "new_table"]
+
+SHOWN_ROWS = 20
+"""Clients in a table, about as many as a terminal shows without scrolling; of more, the first."""
 
 _WIDEST = 100
 """Characters of a line: that of the code, which most terminals and notebooks have room for."""
@@ -49,6 +52,11 @@ def new_table(*columns: str, title: str | None = None) -> Table:
     for name in columns:
         table.add_column(name)
     return table
+
+
+def first_of(n_clients: int) -> str | None:
+    """What a table says below that shows the first clients only; None if it shows all."""
+    return f"the first {SHOWN_ROWS} of {n_clients} clients" if n_clients > SHOWN_ROWS else None
 
 
 def as_text(shown: Any) -> str:

@@ -16,7 +16,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray, whole_numbers, widened
 from hasa_opt._utils.checks import array as any_array
 from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, name_list
-from hasa_opt._utils.showing import Shown, new_table
+from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt._utils.tables import Source
 from hasa_opt.clients.counts import NEGATIVE, Counts, Rows, array, checked_counts, frozen
 from hasa_opt.clients.csv import framed, read, write
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["Clients"]
-
-_SHOWN_ROWS = 20
-"""Lines of a table: about as many as a terminal shows without scrolling."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,11 +280,10 @@ class Clients(Shown):
         table = new_table("client")
         for heading in ("samples", *columns):
             table.add_column(heading, justify="right")
-        for row in range(min(len(self), _SHOWN_ROWS)):
+        for row in range(min(len(self), SHOWN_ROWS)):
             texts = [str(self.samples[row]), *(text(row) for text in columns.values())]
             table.add_row(Text(self.name(row)), *map(Text, texts))
-        if len(self) > _SHOWN_ROWS:
-            table.caption = f"the first {_SHOWN_ROWS} of {len(self)} clients"
+        table.caption = first_of(len(self))
         return table
 
     def __rich__(self) -> Table:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from operator import methodcaller
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,12 @@ from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import entries, replace_directory
+from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.models.supernet import SupernetModel
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FORMAT = 4
 """Version of the files; one that reads other files, or means something else by them, is another."""
@@ -31,6 +35,8 @@ ARRAYS, WEIGHTS = "arrays.safetensors", "weights.safetensors"
 CLIENTS = "clients.safetensors"
 TENSORS = (ARRAYS, WEIGHTS, CLIENTS)
 
+
+_FORMS = "{:g}", "{:.3f}", "{:.2f}", "{:.2f}"
 
 EventKind = Literal["dropped", "late", "rejected", "untested", "empty"]
 
@@ -61,7 +67,7 @@ class Event:
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class History(Shown):
     """One federated run: what each client measured in each round, and the final supernet.
 
     Accuracies are shares between 0 and 1, losses are nats per target. What was not measured is
@@ -143,6 +149,28 @@ class History:
         """Test accuracy of each client after the last round, shape (n_clients,)."""
         final: FloatArray = self.test_accuracy[-1]
         return final
+
+    def __repr__(self) -> str:
+        return f"History({self.rounds} rounds, {len(self.widths)} clients)"
+
+    def __rich__(self) -> Table:
+        from rich.markup import escape
+
+        table = new_table(title=f"After {self.rounds} rounds")
+        table.add_column("client", no_wrap=True)
+        for column in ("width", "loss in training", "test accuracy, %", "MB down and up"):
+            table.add_column(column, justify="right")
+        names = self.metadata.get("client_names", range(len(self.widths)))
+        moved = (self.bytes_down + self.bytes_up).sum(axis=0) / 1e6
+        columns = self.widths, self.train_loss[-1], 100 * self.final_accuracy, moved
+        for name, *numbers in list(zip(names, *columns, strict=True))[:SHOWN_ROWS]:
+            cells = (form.format(number) for form, number in zip(_FORMS, numbers, strict=True))
+            table.add_row(escape(str(name)), *cells)
+        mean, worst = 100 * np.nanmean(self.final_accuracy), 100 * np.nanmin(self.final_accuracy)
+        table.add_row("mean", "", "", f"{mean:.2f}", "", style="bold")
+        table.add_row("worst", "", "", f"{worst:.2f}", "", style="bold")
+        table.caption = first_of(len(self.widths))
+        return table
 
     @property
     def tally(self) -> dict[str, int]:

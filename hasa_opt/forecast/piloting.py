@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, whole
 from hasa_opt._utils.installing import needing
+from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.gains import Gain
 from hasa_opt.policies import Subnets
@@ -35,7 +36,7 @@ ENDING = full_name("", (PERSONAL,))
 
 
 @dataclass(frozen=True, eq=False)
-class Pilot:
+class Pilot(Shown):
     """What clients reached under each allocation, on held-back training samples.
 
     An allocation is named as in a study: ``"hasa"``, or ``"hasa+personal"`` where each client
@@ -100,14 +101,11 @@ class Pilot:
         return self.accuracy[:, self.names.index(allocation), int(allocation != name)]
 
     def __rich__(self) -> Table:
-        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
-        from rich.table import Table
 
         first = self.names[0]
-        table = Table(
+        table = new_table(
             title=f"Accuracy on held-back training samples after {self.rounds} rounds, client mean",
-            box=SIMPLE_HEAD,
         )
         table.add_column("policy", no_wrap=True)
         for column in ("%", f"over {first}", f"over {first}{ENDING}", "repetitions"):

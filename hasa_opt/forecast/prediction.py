@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array
+from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.forecast.curves import hat_weights, smoothed
 from hasa_opt.forecast.evidence import Evidence, read_evidence
@@ -43,7 +44,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Headroom:
+class Headroom(Shown):
     """What allocation is worth under a budget.
 
     Attributes
@@ -120,19 +121,13 @@ class Headroom:
             "widths": self.widths.tolist(),
         }
 
-    def __str__(self) -> str:
-        return self.sentence
-
     def table(self) -> Table:
         """Gain, interval, share and cost of the measured optimum and of each rule."""
-        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
-        from rich.table import Table
 
-        table = Table(
+        table = new_table(
             title=f"Predicted gain over uniform in the client mean, points, at budget "
             f"{self.budget:g}; {self.confidence:.0%} intervals",
-            box=SIMPLE_HEAD,
         )
         table.add_column("rule", no_wrap=True)
         for name in ("gain", "interval", "captures", "spends"):

@@ -16,6 +16,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray, number, whole
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.rational import menu_units
+from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.curves import pooled_covariance, smoothed
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Control", "Probe", "known_interpolation", "probe"]
 
-_SHOWN_ROWS = 20
-"""Clients of whom a table shows a row."""
 
 _STEEPEST = 1e3
 """Slope of the log-odds of two widths at which only an end of the menu is drawn."""
@@ -70,7 +69,7 @@ class Control:
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class Probe(Shown):
     """Loss and accuracy of each client at each width, on held-back training samples.
 
     Attributes
@@ -126,14 +125,11 @@ class Probe:
         return self.flops / (rounds * float(np.interp(budget, self.widths, self.round_flops)))
 
     def __rich__(self) -> Table:
-        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
-        from rich.table import Table
 
-        table = Table(
+        table = new_table(
             title=f"Accuracy on held-back training samples after {self.rounds} rounds, %, "
             "smoothed and shrunk",
-            box=SIMPLE_HEAD,
         )
         table.add_column("client", no_wrap=True, max_width=24)
         for width in self.widths:
@@ -142,12 +138,11 @@ class Probe:
         points = self.utility * len(self.names)
         wide, narrow = self.covariance[:, -1], self.covariance[:, 0]
         noise = 100 * np.sqrt(np.maximum(wide[:, -1] + narrow[:, 0] - 2 * wide[:, 0], 0))
-        for row in range(min(len(self.names), _SHOWN_ROWS)):
+        for row in range(min(len(self.names), SHOWN_ROWS)):
             cells = (f"{value:.2f}" for value in points[row])
             table.add_row(escape(self.names[row]), *cells, f"± {noise[row]:.2f}")
         table.add_row("mean", *(f"{value:.2f}" for value in points.mean(axis=0)), style="bold")
-        if len(self.names) > _SHOWN_ROWS:
-            table.caption = f"the first {_SHOWN_ROWS} of {len(self.names)} clients"
+        table.caption = first_of(len(self.names))
         return table
 
 

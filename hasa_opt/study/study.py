@@ -10,10 +10,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import made_directory
+from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.models.profile import training_bytes
@@ -47,7 +49,7 @@ _COMPARE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, eq=False)
-class Study(SetUp):
+class Study(Shown, SetUp):
     """Policies compared on one task: same split, initial weights and batches for each seed.
 
     It takes what :class:`~hasa_opt.study.settings.SetUp` lists, checks it at once, and trains when
@@ -263,8 +265,16 @@ class Study(SetUp):
             {name: self.planner.planned(subnets) for name, subnets in found.items()},
         )
 
-    def __rich__(self) -> Table:
-        return self.table()
+    def __repr__(self) -> str:
+        runs = f"{len(self.outcomes)} runs done" if self.outcomes else "not run yet"
+        names = ", ".join(map(str, self.policies))
+        return (
+            f"Study({self.task.name}: {names}; {len(self.seeds)} seeds, {self.rounds} rounds at "
+            f"budget {self.budget:g}, {runs})"
+        )
+
+    def __rich__(self) -> Table | str:
+        return self.table() if self.outcomes else escape(repr(self))
 
     def plot(self, name: str = "overview") -> Figure:
         """Draw a figure of what was measured.
