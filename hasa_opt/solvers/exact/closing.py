@@ -15,7 +15,7 @@ from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.dual import Dual, promising
 from hasa_opt.solvers.bounds.programs import integer_program
-from hasa_opt.solvers.exact.halves import BRIEF, least_gain, met_in_the_middle
+from hasa_opt.solvers.exact.halves import ALL_SIZES, least_gain, met_in_the_middle
 
 __all__ = ["finished"]
 
@@ -62,7 +62,7 @@ def _bounds(request: Request, dual: Dual, compiled: bool) -> Iterator[float]:
     for at, bound in enumerate(met_in_the_middle(request, dual) if compiled else (), start=1):
         yield bound
         closed = dual.bound - bound >= _HOPE * (dual.bound - request.best.objective)
-        if at == BRIEF and closed and _proven(request, dual, request.deadline.part(_SHARE)):
+        if at == ALL_SIZES and closed and _proven(request, dual, request.deadline.part(_SHARE)):
             yield request.best.objective
 
 

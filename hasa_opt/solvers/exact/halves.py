@@ -26,14 +26,16 @@ from hasa_opt.solvers.base import Request
 from hasa_opt.solvers.bounds.dual import Dual, promising
 from hasa_opt.solvers.exact.kernels.meeting import Listed, Moves, least_lossy, met
 
-__all__ = ["BRIEF", "least_gain", "met_in_the_middle"]
+__all__ = ["ALL_SIZES", "least_gain", "met_in_the_middle"]
 
 
 _SIZES = (1 << 12, 1 << 14, 1 << 16, 1 << 18)
 """Combinations that are listed of each half: longer lists find more, and lower the bound."""
 _ROUNDS = 3
 """Splits that are tried with lists of one length: one alone may cut an optimum badly."""
-BRIEF = 2 * _ROUNDS
+ALL_SIZES = len(_SIZES) * _ROUNDS
+"""Rounds after which lists grow no longer."""
+_BRIEF = 2 * _ROUNDS
 """Rounds that take some tenths of a second: all that is done without a time limit."""
 _CELLS = 1 << 22
 """Combinations times limits in one list: 32 MB."""
@@ -64,7 +66,7 @@ def met_in_the_middle(request: Request, dual: Dual) -> Iterator[float]:
     bound = dual.bound
     rng = np.random.default_rng(0)
     sizes = chain(np.repeat(_SIZES, _ROUNDS).tolist(), repeat(_SIZES[-1]))
-    for size in sizes if request.deadline.limited else islice(sizes, BRIEF):
+    for size in sizes if request.deadline.limited else islice(sizes, _BRIEF):
         choice = request.best.choice
         core = None if choice is None else _Core.of(request.problem, dual, choice)
         if core is None or request.deadline.passed:
