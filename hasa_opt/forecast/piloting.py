@@ -100,6 +100,9 @@ class Pilot(Shown):
             raise InputError(f"{name!r} is not in the pilot: choose from {', '.join(self.names)}")
         return self.accuracy[:, self.names.index(allocation), int(allocation != name)]
 
+    def __repr__(self) -> str:
+        return f"Pilot({', '.join(self.names)}; {len(self.accuracy)} x {self.rounds} rounds)"
+
     def __rich__(self) -> Table:
         from rich.markup import escape
 

@@ -121,6 +121,9 @@ class Headroom(Shown):
             "widths": self.widths.tolist(),
         }
 
+    def __repr__(self) -> str:
+        return f"Headroom({self.sentence})"
+
     def table(self) -> Table:
         """Gain, interval, share and cost of the measured optimum and of each rule."""
         from rich.markup import escape

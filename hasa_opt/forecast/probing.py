@@ -124,6 +124,9 @@ class Probe(Shown):
         whole(rounds, "rounds", least=1)
         return self.flops / (rounds * float(np.interp(budget, self.widths, self.round_flops)))
 
+    def __repr__(self) -> str:
+        return f"Probe({len(self.names)} clients x {len(self.widths)} widths, {self.rounds} rounds)"
+
     def __rich__(self) -> Table:
         from rich.markup import escape
 

@@ -69,6 +69,20 @@ def done() -> Study:
     return small_study().run()
 
 
+def test_a_study_shows_its_table_and_before_what_it_will_do(done: Study) -> None:
+    shown = str(done)
+    assert "client mean" in shown
+    assert "reverse" in shown
+    assert repr(done).endswith(", 4 runs done)")
+    planned = str(small_study())
+    assert planned.startswith("Study(")
+    assert planned.endswith("not run yet)")
+    history = str(done.outcomes[0].history)
+    assert "test accuracy, %" in history
+    assert all(name in history for name in done.task.client_names)
+    assert repr(done.outcomes[0].history).startswith("History(2 rounds, ")
+
+
 def test_each_policy_and_seed_is_trained_once(done: Study) -> None:
     assert [(own.policy, own.seed) for own in done.outcomes] == [
         ("uniform", 0),
