@@ -1,7 +1,7 @@
 """From an allocation and a bound, under any limits, to better ones of both.
 
-Few open options: by branch and bound of HiGHS. Else halves of the clients that meet in the middle,
-and HiGHS once more where these have closed much of the gap and time is left.
+Halves of the clients meet in the middle; what they leave open is given to branch and bound of
+HiGHS, where these have closed much of the gap and time is left, or where few options are open.
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ def finished(
 def _bounds(request: Request, dual: Dual, compiled: bool) -> Iterator[float]:
     """Lower and lower bounds, while better allocations are looked for."""
     yield dual.bound
-    if _proven(request, dual, UNLIMITED):
-        yield request.best.objective
+    closed = True
     for at, bound in enumerate(met_in_the_middle(request, dual) if compiled else (), start=1):
         yield bound
         closed = dual.bound - bound >= _HOPE * (dual.bound - request.best.objective)
         if at == ALL_SIZES and closed and _proven(request, dual, request.deadline.part(_SHARE)):
             yield request.best.objective
+    if closed and _proven(request, dual, UNLIMITED):
+        yield request.best.objective
 
 
 def _proven(request: Request, dual: Dual, deadline: Deadline) -> bool:
