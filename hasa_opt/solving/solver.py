@@ -21,7 +21,8 @@ from hasa_opt.errors import (
     PrecisionError,
     SolverNotInstalledError,
 )
-from hasa_opt.problem.limits import RobustRow
+from hasa_opt.problem.budgets import Budget
+from hasa_opt.problem.limits import RobustRow, RowConstraint
 from hasa_opt.problem.matching import by_name, client_options, client_widths
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
@@ -138,7 +139,7 @@ def solve(
     """
     expect(problem, AllocationProblem, "problem")
     limit_s, gap = _checked_limits(time_limit_s, gap)
-    turns = _turns(problem, solver, fallback)
+    turns = _turns(problem, solver, fallback, limited=limit_s is not None)
     for turn in turns:
         registry.check_constraints(problem, turn.name)
     if not problem.rows:
@@ -158,12 +159,15 @@ class _Turn(NamedTuple):
 
 
 def _turns(
-    problem: AllocationProblem, solver: str, fallback: str | Sequence[str] | None
+    problem: AllocationProblem,
+    solver: str,
+    fallback: str | Sequence[str] | None,
+    limited: bool,
 ) -> list[_Turn]:
     """Solvers to try in turn."""
     turns = []
     for name in (solver, *several(() if fallback is None else fallback, "fallback")):
-        meant = _auto(problem) if isinstance(name, str) and name == "auto" else [name]
+        meant = _auto(problem, limited) if isinstance(name, str) and name == "auto" else [name]
         turns += [_Turn(own, at > 0) for at, own in enumerate(meant)]
     return turns
 
@@ -214,18 +218,19 @@ def _solve_fairly_or_not(
     return solve_fairly(_solve_once, problem, name, request, tried)
 
 
-def _auto(problem: AllocationProblem) -> list[str]:
+def _auto(problem: AllocationProblem, limited: bool) -> list[str]:
     """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
-    chosen = choose_solver(problem)
+    chosen = choose_solver(problem, limited)
     spares = ("greedy", "highs") if chosen == "exact" else ()
     return [chosen, *(name for name in spares if registry.supports(problem, name))][:2]
 
 
-def choose_solver(problem: AllocationProblem) -> str:
+def choose_solver(problem: AllocationProblem, limited: bool = False) -> str:
     """Name of the solver that ``"auto"`` stands for.
 
-    The exact solver where the budget is the only limit, robust or not, and where HiGHS would not
-    end within seconds; else HiGHS, which proves the optimum under further limits. Where neither is
+    The exact solver where the budget is the only limit, robust or not, where HiGHS would not end
+    within seconds, and, if the time is limited, under several budgets, where it comes nearer to
+    the optimum; else HiGHS, which goes on to the proof under further limits. Where neither is
     installed or able: greedy.
     """
     able = [
@@ -235,7 +240,9 @@ def choose_solver(problem: AllocationProblem) -> str:
     ]
     small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
     plain = all(isinstance(row, RobustRow) for row in problem.rows)
-    if "exact" in able and (plain or not small or "highs" not in able):
+    stating = [item for item in problem.constraints if isinstance(item, RowConstraint)]
+    several = limited and all(isinstance(item, Budget) for item in stating)
+    if "exact" in able and (plain or several or not small or "highs" not in able):
         return "exact"
     return "highs" if "highs" in able and (problem.rows or small) else "greedy"
 

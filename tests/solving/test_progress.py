@@ -13,6 +13,7 @@ from hasa_opt import Termination, solve
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer
 from hasa_opt.solvers.incumbent import Progress
+from hasa_opt.solving.solver import choose_solver
 
 MIPS = ["highs", "scip", "cpsat", "pulp", "cvxpy"]
 
@@ -127,13 +128,21 @@ def test_auto_keeps_one_limit_for_the_whole_call(liar, monkeypatch):
     first, last = liar(idle), "last"
     registry.register(registry.SolverRecord(last, lambda: _Scripted(second), ""))
     try:
-        monkeypatch.setattr("hasa_opt.solving.solver._auto", lambda problem: [first, last])
+        monkeypatch.setattr("hasa_opt.solving.solver._auto", lambda *_: [first, last])
         solve(trap(), "auto", time_limit_s=1.0)
         solve(trap(), first, fallback=last, time_limit_s=1.0)
     finally:
         registry.unregister(last)
     assert left[0] <= 0.7
     assert left[1] > 0.9  # a fallback that the caller names has a limit of its own
+
+
+def test_auto_asks_the_exact_solver_for_several_budgets_in_a_limited_time():
+    problem = several_budgets(1)
+    assert choose_solver(problem, limited=True) == "exact"
+    assert choose_solver(problem) == "highs"
+    assert choose_solver(trap(constraints=[hasa.Quota({1.0: 2})]), limited=True) == "highs"
+    assert solve(problem, time_limit_s=60, gap=0.01).solver == "exact"
 
 
 @pytest.mark.nightly
