@@ -19,7 +19,14 @@ from io import StringIO, TextIOWrapper
 from tempfile import TemporaryFile
 from threading import Lock
 
-__all__ = ["Watch", "lasting_stdout_aside", "own_stdout", "stdout_aside", "stdout_watched"]
+__all__ = [
+    "Watch",
+    "lasting_stdout_aside",
+    "own_stdout",
+    "stdout_aside",
+    "stdout_lost",
+    "stdout_watched",
+]
 
 _STDOUT, _STDERR = 1, 2
 
@@ -41,7 +48,9 @@ def stdout_aside() -> Iterator[None]:
     global _inside
     with _lock:
         if _inside == 0:
-            _aside.enter_context(_sent_to(_STDERR) if _c_streams() is None else _c_stdout_aside())
+            streams = _c_streams()
+            own = _sent_to(_STDERR) if streams is None else _c_stdout_as(streams[1].value)
+            _aside.enter_context(own)
         _inside += 1
     try:
         yield
@@ -126,16 +135,34 @@ def _sent_to(descriptor: int) -> Iterator[int]:
 
 
 @contextmanager
-def _c_stdout_aside() -> Iterator[None]:
-    """Let the C library's ``stdout`` be its ``stderr``; descriptors stay as they are."""
+def stdout_lost() -> Iterator[None]:
+    """Let what compiled libraries write to standard output be lost: greetings, for example."""
+    if _c_streams() is None:
+        with open(os.devnull, "w") as nowhere, _sent_to(nowhere.fileno()):
+            yield
+        return
+    library = ctypes.CDLL(None)
+    library.fopen.restype = ctypes.c_void_p
+    nowhere = library.fopen(os.devnull.encode(), b"w")
+    try:
+        with _c_stdout_as(nowhere):
+            yield
+    finally:
+        library.fclose(ctypes.c_void_p(nowhere))
+
+
+@contextmanager
+def _c_stdout_as(stream: int | None) -> Iterator[None]:
+    """Let the C library's ``stdout`` be another of its streams; descriptors stay as they are."""
     streams = _c_streams()
     assert streams is not None
-    stdout, stderr = streams
+    stdout, _ = streams
     _flush_c()
-    kept, stdout.value = stdout.value, stderr.value
+    kept, stdout.value = stdout.value, stream
     try:
         yield
     finally:
+        _flush_c()
         stdout.value = kept
 
 

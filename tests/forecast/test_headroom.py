@@ -416,7 +416,7 @@ def test_command_prints_json(files) -> None:
     ("content", "words"),
     [
         ("name,0.2,0.5\nphone,1,2", "same clients"),
-        ("name,a,b\nphone,1,2", "header"),
+        ("name,a,b\nphone,1,2\ncamera,1,2\nlaptop,1,2\nsensor,1,2", "header"),
         ("name,0.2,0.5\nphone,1\ncamera,1,2\nlaptop,1,2\nsensor,1,2", "line 2: 2 fields"),
         ("", "utilities.csv is empty: the first row"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.deadline import Deadline
-from hasa_opt._utils.native import stdout_aside
+from hasa_opt._utils.native import stdout_lost
 from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 
@@ -93,15 +94,23 @@ class Vertex:
 
 
 def silent_highs() -> highspy.Highs:
-    """Make a HiGHS that writes nothing to standard output.
+    """Make a HiGHS that does not greet."""
+    import highspy
 
-    From release 1.16 on the first one of a process prints a greeting while it is made, before it
-    can be told to be silent.
+    _greeted()
+    return highspy.Highs()
+
+
+@cache
+def _greeted() -> None:
+    """Let the first HiGHS of the process greet where nobody reads it.
+
+    From release 1.16 on it does so while it is made, before it can be told to be silent.
     """
     import highspy
 
-    with stdout_aside():
-        return highspy.Highs()
+    with stdout_lost():
+        highspy.Highs()
 
 
 def set_options(solver: highspy.Highs, options: Mapping[str, object]) -> None:
@@ -128,6 +137,7 @@ def own_threads() -> Iterator[None]:
     """
     import highspy
 
+    _greeted()
     highspy.Highs.resetGlobalScheduler(False)
     try:
         yield
