@@ -38,7 +38,7 @@ class GreedyBackend:
         if choice is None:
             choice, ended = searched(problem, dual, request.deadline)
             if choice is None:
-                return Answer(ended, bound=dual.bound, native="greedy: nothing fits")
+                return Answer(ended, bound=dual.bound, native=f"greedy: nothing found, {ended}")
         return _answer(problem, choice, dual.bound)
 
 

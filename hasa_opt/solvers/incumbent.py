@@ -24,7 +24,7 @@ class Progress:
         The backend that runs now.
     incumbent : float or None
         Objective of the best allocation that is known, recomputed from the problem; it never
-        falls. None as long as none is known.
+        falls. None as long as none is known, or none as fair as :class:`hasa_opt.Fairness` asks.
     bound : float
         No allocation is worth more, by the solver's own word; it never rises.
     gap : float
@@ -101,6 +101,12 @@ class Incumbent:
                 kept.flags.writeable = False
                 self.choice, self.totals, self.source = kept, totals, source
                 self._news = True
+
+    def forget_outside(self, problem: AllocationProblem) -> None:
+        """Forget the allocation unless it is within the limits of a narrower problem."""
+        with self._lock:
+            if self.choice is not None and not problem.evaluate(self.choice).feasible:
+                self.choice, self.totals, self.source = None, None, ""
 
     def lower(self, bound: float) -> None:
         """Take note of a bound if it is lower than what is known."""

@@ -273,6 +273,8 @@ def ask(name: str, request: Request) -> Answer:
     except KeyboardInterrupt:
         return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
     except OutOfTime:
+        if request.best.interrupted:
+            return Answer(Termination.INTERRUPTED, native=f"{name}: stopped before an answer")
         return Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
     except (HasaError, MemoryError):
         raise

@@ -109,6 +109,7 @@ class _Stages:
         self.plain = replace(problem, constraints=tuple(others))
         self.low = 0
         self.found: IntArray | None = None
+        self._source = ""
         self.ended: Termination | None = None
         self._name = name
         self._request = request
@@ -135,7 +136,7 @@ class _Stages:
             elif self.ended is None:
                 self._search_rows(top)
         except OutOfTime:
-            self.ended = Termination.TIME_LIMIT
+            self.ended = self._late
         except KeyboardInterrupt:
             self.ended = Termination.INTERRUPTED
         proof = "proven" if self.ended is None else "not proven to be the highest"
@@ -144,8 +145,11 @@ class _Stages:
     def largest_sum(self, solve_once: SolveOnce, tried: tuple[str, ...]) -> Allocation:
         """Largest sum of utilities at the level that was found, by the backend."""
         best = self._request.best
-        request = self._stage(self._at_level(self.low), warm_start=self._start(), best=best)
-        request.offer(request.warm_start, "warm start")
+        problem = self._at_level(self.low)
+        best.forget_outside(problem)
+        start, source = self._start(problem)
+        request = self._stage(problem, warm_start=start, best=best)
+        request.offer(start, source)
         result = solve_once(request.problem, self._name, request, tried)
         return replace(
             result,
@@ -162,21 +166,26 @@ class _Stages:
             relaxation = relax(problem, self._deadline)
             choice, bound, price = relaxation.choice, relaxation.bound, relaxation.price
             sweep = self._deadline.wait_for(lambda: Leximin(problem))
-            if not sweep.run(self._deadline.at):
-                self.ended = self.ended or Termination.TIME_LIMIT
+            if not sweep.run(self._deadline):
+                self.ended = self.ended or self._late
         except OutOfTime:
-            self.ended = self.ended or Termination.TIME_LIMIT
+            self.ended = self.ended or self._late
         except KeyboardInterrupt:
             self.ended = Termination.INTERRUPTED
         # A sweep that was interrupted in the middle of a move may be beyond the budget.
         if sweep is not None and self.plain.evaluate(sweep.choice).feasible:
             choice = sweep.choice
-        objective = self.plain.evaluate(choice).objective
+        totals, best = self.plain.evaluate(choice), self._request.best
+        objective = totals.objective
+        bound = max(objective, bound) if self.ended else objective
+        best.take(choice, totals, self._name)
+        best.lower(bound)
+        best.stopped()
         return Allocation(
             problem=self.plain,
             solver=self._name,
             termination=self.ended or Termination.OPTIMAL,
-            bound=max(objective, bound) if self.ended else objective,
+            bound=bound,
             prices=np.array([price]),
             seconds=0.0,
             message="; ".join(["leximin", *self._notes]),
@@ -191,7 +200,7 @@ class _Stages:
         low, high = 0, self.levels.size
         while low + 1 < high:
             if self._deadline.passed:
-                self.ended = Termination.TIME_LIMIT
+                self.ended = self._late
                 break
             middle = (low + high) // 2
             if int(self._at_level(middle).cheapest.sum()) <= self.plain.limit:
@@ -202,37 +211,38 @@ class _Stages:
 
     def _search_rows(self, top: int) -> None:
         """Bisection with the backend: first the ends, which often are the answer."""
-        self._take(self._stage(self.plain).known)
+        before, stage = self._request.best, self._stage(self.plain)
+        self._take(before.choice, before.source)
+        self._take(stage.known, stage.best.source)
         high = top + 1
         while self.ended is None and (self.found is None or self.low + 1 < high):
             probe = 0 if self.found is None else (top if high > top else (self.low + high) // 2)
-            choice = self._decide(self._at_level(probe))
-            if choice is not None:
-                self._take(choice)
-            elif self.found is None and self.ended is None:
+            if self._decide(self._at_level(probe)):
+                continue
+            if self.found is None and self.ended is None:
                 self._refuse()
             else:
                 high = probe
 
-    def _decide(self, problem: AllocationProblem) -> IntArray | None:
-        """Allocation within the limits, or None if there is none; sets ``ended`` if open."""
+    def _decide(self, problem: AllocationProblem) -> bool:
+        """Whether an allocation within the limits is found, and kept; sets ``ended`` if open."""
         if self._deadline.passed:
-            self.ended = Termination.TIME_LIMIT
-            return None
+            self.ended = self._late
+            return False
         worthless = replace(problem, utilities=np.zeros_like(problem.utilities))
         request = self._stage(worthless, gap=0.0, warm_start=None, audited=False)
         if request.known is not None:
-            return request.known
+            return self._take(request.known, request.best.source)
         answer = ask(self._name, request)
         verdict = verify(worthless, answer, request)
         self._honest &= verdict.claim_held
         if verdict.choice is not None:
-            return verdict.choice
+            return self._take(verdict.choice, self._name)
         if answer.termination is not Termination.INFEASIBLE:
             self.ended = verdict.termination
             self._notes.append(f"open level: {verdict.message}")
-            return None
-        return self._counterexample(worthless)
+            return False
+        return self._take(self._counterexample(worthless), "highs")
 
     def _counterexample(self, problem: AllocationProblem) -> IntArray | None:
         """Allocation in spite of a claim that there is none; None if the claim holds."""
@@ -247,7 +257,7 @@ class _Stages:
             self._notes.append(f"{self._name} claims infeasible, but an allocation exists")
             self._honest &= self._deadline.limited  # CBC says so where its time is up
             return model.choice(point.x)
-        self.ended = Termination.TIME_LIMIT if self._deadline.passed else Termination.FAILED
+        self.ended = self._late if self._deadline.passed else Termination.FAILED
         self._notes.append("open level: the claim that it is infeasible could not be checked")
         return None
 
@@ -260,26 +270,32 @@ class _Stages:
             raise InfeasibleError(conflict.message, limits=conflict.limits)
         self.ended = Termination.FAILED
 
-    def _take(self, choice: IntArray | None) -> None:
-        """Keep a feasible allocation if its poorest client is better off."""
+    def _take(self, choice: IntArray | None, source: str) -> bool:
+        """Keep a feasible allocation if its poorest client is better off; whether there is one."""
         if choice is None:
-            return
+            return False
         poorest = self.plain.utilities[np.arange(len(self.plain)), choice].min()
         level = int(np.searchsorted(self.levels, poorest, side="right")) - 1
         if self.found is None or level > self.low:
-            self.low, self.found = level, choice
+            self.low, self.found, self._source = level, choice, source
+        return True
 
-    def _start(self) -> IntArray | None:
-        """Allocation that the last stage may start from."""
+    def _start(self, stage: AllocationProblem) -> tuple[IntArray | None, str]:
+        """Allocation that the last stage may start from, and who found it."""
         given = self._request.warm_start
-        stage = self._at_level(self.low)
         usable = given is not None and stage.evaluate(given).feasible
-        return given if usable else self.found
+        return (given, "warm start") if usable else (self.found, self._source)
 
     def _at_level(self, level: int) -> AllocationProblem:
         """The plain problem with the widths worth at least a level."""
         rich = self.plain.utilities >= self.levels[level]
         return replace(self.plain, admissible=self.plain.admissible & rich)
+
+    @property
+    def _late(self) -> Termination:
+        """Why the deadline has passed: the time is up, or somebody has asked to stop."""
+        stopped = self._request.best.interrupted
+        return Termination.INTERRUPTED if stopped else Termination.TIME_LIMIT
 
     def _stage(self, problem: AllocationProblem, **changes: Any) -> Request:
         stopped = self.ended is Termination.INTERRUPTED

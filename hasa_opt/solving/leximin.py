@@ -19,7 +19,6 @@ a single step, and the sweep is one pass over the sorted points.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict, deque
 from heapq import heappop, heappush, heapreplace
 from itertools import pairwise
@@ -28,6 +27,7 @@ from math import inf
 import numpy as np
 
 from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt.problem.problem import AllocationProblem
 
 __all__ = ["Leximin"]
@@ -69,14 +69,14 @@ class Leximin:
         """Width of each client, ``(n_clients,)``."""
         return self._width[self._at]
 
-    def run(self, deadline: float = inf) -> bool:
-        """Sweep; True if it came to its end before the deadline of ``time.perf_counter``."""
+    def run(self, deadline: Deadline = UNLIMITED) -> bool:
+        """Sweep; True if it came to its end before the deadline."""
         at, client = self._at, self._client
         for level, (start, end) in enumerate(pairwise(self._bounds)):
             poor = [point for point in self._order[start:end] if at[client[point]] == point]
             if not poor:
                 continue
-            if time.perf_counter() > deadline:
+            if deadline.passed:
                 return False
             if not self._linked(poor):
                 self._raise_each(poor, level)
@@ -113,13 +113,13 @@ class Leximin:
                 if self._at[self._client[point]] == point:
                     self._offer(point)
 
-    def _raise_by_exchange(self, poor: list[int], level: int, deadline: float) -> bool:
+    def _raise_by_exchange(self, poor: list[int], level: int, deadline: Deadline) -> bool:
         """Raise one after the other along shortest paths; False at the deadline."""
         self._settled[level] = len(poor)
         for point in poor:
             self._offer(point)
         while self._settled[level]:
-            if time.perf_counter() > deadline:
+            if deadline.passed:
                 return False
             cost, path = self._shortest_path(level)
             if cost > self._room:

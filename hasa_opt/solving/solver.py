@@ -145,6 +145,8 @@ def solve(
     if not problem.rows:
         problem.check_budget()
     start = None if warm_start is None else starting_choice(problem, warm_start)
+    if on_progress is not None and not callable(on_progress):
+        raise InputError(f"on_progress {on_progress!r} cannot be called: give a function")
     best = Incumbent(on_progress)
     if best.watched:
         best.lower(problem.ceiling)
@@ -299,7 +301,7 @@ def _solve_once(
     verdict = _judged(name, request)
     own, best, only_given = verdict.found, request.best, False
     if own is not None and verdict.choice is not None:
-        given = request.start if "start" in vars(request) else None
+        given = request.start if "start" in vars(request) else request.warm_start
         only_given = given is not None and np.array_equal(verdict.choice, given)
         best.take(verdict.choice, own, name)
     best.lower(verdict.bound)

@@ -309,6 +309,25 @@ def test_ctrl_c_ends_with_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> No
     assert hasa.solve(problem, "greedy").termination is Termination.INTERRUPTED
 
 
+@pytest.mark.parametrize(("mode", "limit"), [("leximin", None), ("maxmin", hasa.Quota({1.0: 1}))])
+def test_progress_is_told_up_to_the_end_and_can_stop(mode: str, limit: object) -> None:
+    limits = [] if limit is None else [limit]
+    problem = build([[1, 2, 3]] * 4, [[1, 2, 3]] * 4, 9, *limits, Fairness(mode))
+    seen: list[hasa.Progress] = []
+    result = hasa.solve(problem, "exact", on_progress=seen.append)
+    assert (seen[-1].incumbent, seen[-1].bound) == (result.objective, result.bound)
+    stopped = hasa.solve(problem, "exact", on_progress=lambda news: True)
+    assert stopped.termination is Termination.INTERRUPTED
+
+
+def test_who_found_the_level_is_named() -> None:
+    problem = build([[1, 2, 3]] * 4, [[1, 2, 3]] * 4, 9, hasa.Quota({1.0: 1}), Fairness("maxmin"))
+    known = {"greedy", "repair", "exact"}
+    assert hasa.solve(problem, "exact").incumbent_from in known
+    stopped = hasa.solve(problem, "exact", on_progress=lambda news: news.incumbent is not None)
+    assert stopped.incumbent_from in known
+
+
 # --------------------------------------------------------------------------------- what is claimed
 
 
@@ -320,7 +339,9 @@ def quota_problem() -> AllocationProblem:
 def scripted(liar: Callable[..., str], script: Callable[..., Answer]) -> str:
     name = liar(script)
     registry.register(
-        replace(registry.find_solver(name), constraints=(hasa.Quota, Fairness("maxmin")))
+        replace(
+            registry.find_solver(name), constraints=(hasa.Budget, hasa.Quota, Fairness("maxmin"))
+        )
     )
     return name
 
@@ -377,6 +398,27 @@ def test_a_crash_leads_to_the_fallback(liar: Callable[..., str]) -> None:
     assert result.solver == "highs"
     assert result.termination is Termination.OPTIMAL
     assert "boom" in result.fallback_from[0]
+
+
+def test_a_fallback_that_raises_the_poorest_hands_over_what_is_fairer(
+    liar: Callable[..., str],
+) -> None:
+    """What the first solver reached at a lower level is worth more, and is not the answer."""
+    idle = scripted(liar, lambda problem, request: Answer(Termination.FAILED))
+    costs = {
+        "joules": [[4, 3, 3], [4, 1, 1], [1, 0, 2]],
+        "bytes": [[2, 4, 0], [4, 3, 2], [1, 3, 2]],
+    }
+    problem = AllocationProblem.build(
+        hasa.Clients([1, 1, 1]),
+        menu=hasa.Menu(["a", "b", "c"], costs=costs),
+        utility=hasa.utility.measured([[2, 7, 1], [6, 0, 6], [1, 4, 4]]),
+        constraints=[hasa.Budget("joules", 7), hasa.Budget("bytes", 7), Fairness("maxmin")],
+    )
+    alone = hasa.solve(problem, "highs")
+    result = hasa.solve(problem, idle, fallback="highs")
+    assert (result.poorest, result.objective) == (alone.poorest, alone.objective)
+    assert result.termination is Termination.OPTIMAL
 
 
 # -------------------------------------------------------------------------------------- refusals

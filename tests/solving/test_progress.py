@@ -94,12 +94,33 @@ def test_an_error_of_the_callers_function_is_raised(solver):
     assert solve(trap(), solver if solver != "greedy" else "exact").objective == 10
 
 
+def _at_once(news: Progress) -> bool:
+    """Stop as soon as an allocation is known."""
+    return news.incumbent is not None
+
+
+@pytest.mark.parametrize("solver", ["highs", "pulp"])
+def test_who_is_stopped_is_not_said_to_be_out_of_time(solver):
+    result = solve(several_budgets(3), solver, on_progress=lambda news: True)
+    assert result.termination is Termination.INTERRUPTED
+    assert "out of time" not in result.message
+
+
+def test_what_cannot_be_called_is_refused():
+    with pytest.raises(hasa.errors.InputError, match="on_progress 3 cannot be called"):
+        solve(trap(), "highs", on_progress=3)
+
+
 def test_a_start_that_is_not_beaten_keeps_its_author(liar):
     name = liar(lambda problem, request: Answer(Termination.TIME_LIMIT, request.start))
     result = solve(trap(), name)
     assert (result.objective, result.incumbent_from, result.own_objective) == (7, "greedy", None)
     result = solve(trap(), name, warm_start=[0, 1, 1])
     assert (result.objective, result.incumbent_from) == (10, "warm start")
+    start = solve(several_budgets(3), "greedy")
+    for solver in ("exact", "greedy"):
+        result = solve(several_budgets(3), solver, warm_start=start, on_progress=_at_once)
+        assert (result.incumbent_from, result.own_objective) == ("warm start", None)
 
 
 def test_what_a_solver_offered_survives_its_failure(liar):
