@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from hasa_opt._utils.checks import IntArray
-from hasa_opt.problem.problem import Totals
+from hasa_opt.problem.problem import AllocationProblem, Totals
 
 __all__ = ["Incumbent", "OnProgress", "Progress"]
 
@@ -24,7 +24,7 @@ class Progress:
         The backend that runs now.
     incumbent : float or None
         Objective of the best allocation that is known, recomputed from the problem; it never
-        falls. None as long as none is known, or none as fair as :class:`hasa_opt.Fairness` asks.
+        falls. None as long as none is known, or none as fair as the fairest that is known.
     bound : float
         No allocation is worth more, by the solver's own word; it never rises.
     gap : float
