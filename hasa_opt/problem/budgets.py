@@ -236,7 +236,8 @@ def no_full(resource: str) -> InputError:
     """The error for a share of a resource that has no full cost."""
     return InputError(
         f"a share of {resource!r} has no reference: name the option that everybody would take at "
-        f'full cost, Menu(full=...), or give an absolute limit, Budget("{resource}", ...)'
+        f"full cost, Menu(full=...), which must cost something, or give an absolute limit, "
+        f'Budget("{resource}", ...)'
     )
 
 

@@ -247,9 +247,9 @@ class Switches:
 
     Parameters
     ----------
-    previous : Allocation, mapping of client name to option name or width, or (n_clients,) widths
+    previous : Allocation, mapping of client name to option name or width, or (n_clients,) of these
         What each client had before. The first two are matched by name: whoever joined or
-        left since does not count as a change. Bare widths are in the order of the clients.
+        left since does not count as a change. Bare values are in the order of the clients.
     at_most : int
 
     Raises

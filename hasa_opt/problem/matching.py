@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -87,26 +87,34 @@ def by_name(given: object, menu: Menu) -> bool:
     """Whether what clients had before is told by the names of options, and not by widths.
 
     Widths tell where all options are widths, on either side; an allocation over other options is
-    matched by their names, and so is a mapping to strings.
+    matched by their names, and so are strings.
     """
     if isinstance(given, Allocation):
         return not (menu.only_widths and given.problem.menu.only_widths)
-    return isinstance(given, Mapping) and any(isinstance(value, str) for value in given.values())
+    values = list(given.values()) if isinstance(given, Mapping) else given
+    return any(isinstance(value, str) for value in np.asarray(values, dtype=object).ravel())
 
 
 def client_options(
-    given: Allocation | Mapping[str, str], clients: Clients, what: str
+    given: Allocation | Mapping[str, str] | Sequence[str], clients: Clients, what: str
 ) -> npt.NDArray[np.object_]:
     """Option that each client had before, by the client's name, ``(n_clients,)``; "": newcomer.
+
+    Bare names of options are in the order of the clients.
 
     Raises
     ------
     InputError
-        If no client is in both, or a mapping does not name options.
+        If no client is in both, or what is given does not name options.
     """
     if isinstance(given, Allocation):
         options = list(given.options)
         rows = _earlier_rows(given.problem.clients, clients, what)
+    elif not isinstance(given, Mapping):
+        options = list(name_list(list(given), what))
+        if len(options) != len(clients):
+            raise InputError(f"{what}: {len(options)} given for {len(clients)} clients")
+        rows = np.arange(len(clients))
     else:
         options = list(name_list(list(given.values()), what))
         rows = _matched(distinct(given, f"{what}: names"), _names(clients), what)

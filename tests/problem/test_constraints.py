@@ -230,6 +230,15 @@ def test_switches_take_an_allocation() -> None:
     assert np.array_equal(before.choice, after.choice)
 
 
+def test_switches_take_bare_names_of_options_in_the_order_of_the_clients() -> None:
+    before = hasa.solve(build(5, []), "highs").options
+    for bare in (before, before.tolist()):
+        after = hasa.solve(build(5, [hasa.Switches(bare, 0)]), "highs")
+        assert after.options.tolist() == before.tolist()
+    with pytest.raises(hasa.InputError, match="previous options: 2 given for 5 clients"):
+        build(5, [hasa.Switches(["0.2", "0.5"], 0)])
+
+
 def test_site_rows_hold_their_members_alone() -> None:
     clients = Clients(np.ones(2000, dtype=int), site=[f"s{row % 500}" for row in range(2000)])
     tree = nx.DiGraph([("root", f"s{site}") for site in range(500)])

@@ -209,7 +209,12 @@ def test_without_any_budget_everybody_takes_the_best():
         (0.5, (), {}, "resources joules, bytes: give a mapping"),
         ({"watts": 0.5}, (), {}, "resource 'watts', which is not in the menu"),
         ({"joules": 0}, (), {}, "must be above 0"),
-        ({"joules": 0.5}, (), {"full": None}, r"Menu\(full=...\), or give an absolute limit"),
+        (
+            {"joules": 0.5},
+            (),
+            {"full": None},
+            r"Menu\(full=...\), which must cost something, or give an absolute limit",
+        ),
         ({"joules": 0.5}, (Budget("joules", 5),), {}, "leave one out"),
         ({}, (Budget("watts", 5),), {}, "'watts', which is not in the menu"),
     ],
