@@ -81,6 +81,39 @@ def test_the_best_pair_is_met(seed: int) -> None:
     assert met(one, two, room, price, loss.min(), ON) == (-1, -1)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_few_clients_move_at_once_and_only_to_better_allocations(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halves, "_MOVING", (3, 5))
+    rng = np.random.default_rng(seed)
+    costs = {name: rng.integers(1, 30, (12, 4)) for name in "ab"}
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients([1] * 12),
+        menu=hasa.Menu(list("wxyz"), costs=costs),
+        utility=hasa.utility.measured(costs["a"] + costs["b"] + rng.random((12, 4))),
+        constraints=[hasa.Budget(name, 170) for name in "ab"],
+    )
+    request = Request(problem, time_limit_s=30)
+    request.offer((costs["a"] + costs["b"]).argmin(axis=1))
+    steps = [request.best.choice]
+    original = Request.offer
+
+    def offer(self: Request, choice: Any, source: str = "") -> None:
+        original(self, choice, source)
+        steps.append(self.best.choice)
+
+    monkeypatch.setattr(Request, "offer", offer)
+    assert request.dual is not None
+    halves._search_near(request, request.dual, rng, 0.3)
+    worth = [problem.evaluate(choice) for choice in steps]
+    assert all(found.feasible for found in worth)
+    assert [found.objective for found in worth] == sorted(found.objective for found in worth)
+    assert max((one != two).sum() for one, two in itertools.pairwise(steps)) in (1, 2, 3, 4)
+    best = hasa.solve(problem, "highs").objective
+    assert 0.99 * best <= worth[-1].objective <= best + 1e-9
+
+
 @pytest.mark.slow
 @pytest.mark.fuzz
 @pytest.mark.parametrize("sizes", [(1 << 12,), (2, 3, 5)], ids=["whole", "cut"])

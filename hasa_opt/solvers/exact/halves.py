@@ -10,6 +10,7 @@ integers, so that costs of any size are told apart.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -37,6 +38,9 @@ ALL_SIZES = len(_SIZES) * _ROUNDS
 """Rounds after which lists grow no longer."""
 _BRIEF = 2 * _ROUNDS
 """Rounds that take some tenths of a second: all that is done without a time limit."""
+_MOVING, _NEAR_SIZE = (40, 61), 1 << 13
+"""Clients that may move while all others stay, and combinations that are then listed of each half:
+of the sizes tried on some problems of ``benchmarks/several.csv`` those that gained most."""
 _CELLS = 1 << 22
 """Combinations times limits in one list: 32 MB."""
 _TABLE = 1 << 24
@@ -66,18 +70,33 @@ def met_in_the_middle(request: Request, dual: Dual) -> Iterator[float]:
     bound = dual.bound
     rng = np.random.default_rng(0)
     sizes = chain(np.repeat(_SIZES, _ROUNDS).tolist(), repeat(_SIZES[-1]))
-    for size in sizes if request.deadline.limited else islice(sizes, _BRIEF):
-        choice = request.best.choice
+    for at, size in enumerate(sizes if request.deadline.limited else islice(sizes, _BRIEF)):
+        choice, began = request.best.choice, time.perf_counter()
         core = None if choice is None else _Core.of(request.problem, dual, choice)
         if core is None or request.deadline.passed:
             return
         try:
             found, least = core.round(rng, size, request.deadline)
+            request.offer(found)
+            bound = min(bound, max(dual.bound - least, request.best.objective))
+            yield bound
+            if at >= _BRIEF:
+                _search_near(request, dual, rng, time.perf_counter() - began)
         except OutOfTime:
             return
-        request.offer(found)
-        bound = min(bound, max(dual.bound - least, request.best.objective))
-        yield bound
+
+
+def _search_near(request: Request, dual: Dual, rng: np.random.Generator, seconds: float) -> None:
+    """Improve on the best allocation by moving some clients, drawn, while all others stay."""
+    problem, ends = request.problem, time.perf_counter() + seconds
+    while time.perf_counter() < ends and not request.deadline.passed:
+        choice = request.best.choice
+        assert choice is not None
+        moving = rng.permutation(len(problem))[: rng.integers(*_MOVING)]
+        core = _Core.of(problem, dual, choice, moving)
+        if core is None:
+            return
+        request.offer(core.round(rng, _NEAR_SIZE, request.deadline)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +106,7 @@ class _Core:
     Attributes
     ----------
     base : (n_clients,) int64
-        Each client's best option at the prices.
+        Each client's best option at the prices, of those that it may have.
     clients : (n_open,) int64
         Those with several options; of a good second option first.
     option : (n_options,) int64
@@ -98,7 +117,7 @@ class _Core:
         What the base leaves of each limit; below 0 where it breaks one.
     price : (n_limits,) float64
     ceiling : float
-        What a better allocation loses less than.
+        What a better allocation loses less than, beyond the base.
     """
 
     base: IntArray
@@ -110,17 +129,31 @@ class _Core:
     ceiling: float
 
     @classmethod
-    def of(cls, problem: AllocationProblem, dual: Dual, choice: IntArray) -> _Core | None:
-        """Core around an allocation; None if it is too large for lists of any use."""
+    def of(
+        cls,
+        problem: AllocationProblem,
+        dual: Dual,
+        choice: IntArray,
+        moving: IntArray | None = None,
+    ) -> _Core | None:
+        """Core around an allocation; None if it is too large for lists of any use.
+
+        With some clients that may move, all others keep what they have.
+        """
         if problem.costs.size > _OPTIONS:
             return None
         kept = promising(problem, dual, choice)
+        if moving is not None:
+            staying = np.delete(np.arange(len(problem)), moving)
+            kept[staying] = False
+            kept[staying, choice[staying]] = True
         counts = kept.sum(axis=1)
         clients = np.flatnonzero(counts > 1)
         if counts[clients].sum() * len(problem.limits) > _TABLE:
             return None
         regret = np.where(kept, dual.regret, inf)
         base = regret.argmin(axis=1)
+        lost = float(regret[np.arange(base.size), base].sum())
         clients = clients[np.argsort(np.sort(regret[clients], axis=1)[:, 1], kind="stable")]
         counts = counts[clients]
         options = np.argsort(regret[clients], axis=1, kind="stable")
@@ -146,7 +179,7 @@ class _Core:
             Moves(first, regret[owner, option], np.ascontiguousarray(table.T)),
             np.array([limit.room for limit in limits], dtype=np.int64),
             np.array([limit.price for limit in limits]),
-            dual.bound - problem.evaluate(choice).objective - least_gain(problem),
+            dual.bound - lost - problem.evaluate(choice).objective - least_gain(problem),
         )
 
     def round(
