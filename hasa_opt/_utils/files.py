@@ -32,7 +32,8 @@ __all__ = [
 _LITTER = re.compile(
     r"\.ds_store|\._.*|\.localized|\.fseventsd|\.spotlight-v100|\.trashes|icon\r"  # macOS
     r"|thumbs\.db|ehthumbs\.db|desktop\.ini"  # Windows
-    r"|\.directory|\.nfs.*",  # KDE; a network disk
+    r"|\.directory|\.trash-\d+|lost\+found"  # Linux
+    r"|\.nfs.*|\.fuse_hidden.*|@eadir|\.appledouble",  # network disks
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -51,15 +52,25 @@ def made_directory(directory: str | PathLike[str]) -> Path:
 
     Raises
     ------
+    InputError
+        If it is no path.
     StorageError
         If it cannot be made.
     """
-    path = Path(directory)
+    path = _path(directory)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{path} cannot be made ({error}): choose another place") from error
     return path
+
+
+def _path(place: str | PathLike[str]) -> Path:
+    try:
+        return Path(place)
+    except TypeError as error:
+        kind = type(place).__name__
+        raise InputError(f"{place!r} is a {kind}: give the path of a place to write to") from error
 
 
 def entries(directory: Path) -> list[Path]:
@@ -73,9 +84,10 @@ def file_target(file: str | PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        If its folder does not exist, it is a folder itself, or no file can have such a name.
+        If it is no path, its folder does not exist, it is a folder itself, or no file can have
+        such a name.
     """
-    path = Path(file)
+    path = _path(file)
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.stat()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
+from typing import TypeVar
 
 from hasa_opt._utils.checks import sequence
 from hasa_opt.errors import InputError
 
-__all__ = ["distinct", "name_list", "spelled", "tidy"]
+__all__ = ["distinct", "keyed", "name_list", "spelled", "tidy"]
+
+_Value = TypeVar("_Value")
 
 _BLANK = "\t\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _INVISIBLE = "\u200b\u2060\ufeff"  # zero-width space, word joiner, byte-order mark
@@ -63,10 +66,11 @@ def name_list(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        Naming the row of a value that cannot be a name.
+        Naming the row of a value that cannot be a name; also for a set, which has no order.
     """
-    if isinstance(values, str):
-        raise InputError(f"{what} is one string: give a sequence of strings")
+    if isinstance(values, str | set | frozenset):
+        kind = "one string" if isinstance(values, str) else "a set, which has no order"
+        raise InputError(f"{what} is {kind}: give a list of strings")
     names = []
     for row, value in enumerate(sequence(values, what)):
         try:
@@ -92,7 +96,7 @@ def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     InputError
         As for :func:`name_list`, and for two values that are one name; both spellings are shown.
     """
-    given = values if isinstance(values, str) else sequence(values, what)
+    given = values if isinstance(values, str | set | frozenset) else sequence(values, what)
     names = name_list(given, what)
     if len(set(names)) < len(names):
         first: dict[str, int] = {}
@@ -104,6 +108,11 @@ def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
                     f"{spelled(given[before], given[row])}: names must be distinct"
                 )
     return names
+
+
+def keyed(values: Mapping[str | int, _Value], what: str) -> dict[str, _Value]:
+    """Tidy the keys of a mapping, of which no two may be the same name; see :func:`distinct`."""
+    return dict(zip(distinct(list(values), what), values.values(), strict=True))
 
 
 def spelled(first: object, second: object) -> str:
