@@ -23,6 +23,7 @@ __all__ = [
     "entries",
     "file_target",
     "made_directory",
+    "path_of",
     "replace_directory",
     "sha256",
     "write_text",
@@ -57,7 +58,7 @@ def made_directory(directory: str | PathLike[str]) -> Path:
     StorageError
         If it cannot be made.
     """
-    path = _path(directory)
+    path = path_of(directory)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,12 +66,18 @@ def made_directory(directory: str | PathLike[str]) -> Path:
     return path
 
 
-def _path(place: str | PathLike[str]) -> Path:
+def path_of(place: str | PathLike[str]) -> Path:
+    """Return a path.
+
+    Raises
+    ------
+    InputError
+        For what is none, such as a file that is open.
+    """
     try:
         return Path(place)
     except TypeError as error:
-        kind = type(place).__name__
-        raise InputError(f"{place!r} is a {kind}: give the path of a place to write to") from error
+        raise InputError(f"{place!r} is a {type(place).__name__}: give a path") from error
 
 
 def entries(directory: Path) -> list[Path]:
@@ -87,7 +94,7 @@ def file_target(file: str | PathLike[str]) -> Path:
         If it is no path, its folder does not exist, it is a folder itself, or no file can have
         such a name.
     """
-    path = _path(file)
+    path = path_of(file)
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.stat()

@@ -55,7 +55,9 @@ def test_blanks_and_composition_never_tell_names_apart(name, data):
 
 def test_a_set_of_names_is_refused_for_its_order_is_nobodys():
     for names in ({"b", "a"}, frozenset("ab")):
-        with pytest.raises(InputError, match="a set, which has no order: give a list of strings"):
+        with pytest.raises(
+            InputError, match="a set, which has no order: give a sequence of strings"
+        ):
             Clients([1, 2], names=names)
     assert Clients([1, 2], names={"b": 0, "a": 0}.keys()).names == ("b", "a")
 

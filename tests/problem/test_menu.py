@@ -494,12 +494,12 @@ def frames(columns: dict) -> list:
 @pytest.mark.parametrize("again", ["samples", "samples\u00a0"])
 def test_two_columns_of_one_name_in_a_frame_are_refused(again):
     frame = pd.DataFrame([["a", 1, 2]], columns=["name", "samples", again])
-    with pytest.raises(InputError, match="the frame of clients.*samples"):
+    with pytest.raises(InputError, match=r"the frame of clients.*samples"):
         Clients.from_frame(frame)
     frame = pd.DataFrame(
         [["a", 1, 2]], columns=["option", "joules", again.replace("samples", "joules")]
     )
-    with pytest.raises(InputError, match="columns of.*joules"):
+    with pytest.raises(InputError, match=r"columns of.*joules"):
         Menu.from_frame(frame, costs=["joules"])
 
 
