@@ -309,13 +309,23 @@ class Noisy(nn.Module):
             return functional.dropout(x, 0.5, training=on)
         if self.kind == "noise":
             return x + 0.1 * torch.randn_like(x) if on else x
+        if self.kind == "size":
+            return x + torch.randn(x.shape) if on else x
+        if self.kind == "coin":
+            return x * torch.randint(0, 2, (1,)) if on else x
+        if self.kind == "order":
+            return x[:, torch.randperm(x.shape[1])] if on else x
         return x * torch.bernoulli(torch.full_like(x, 0.5)) if on else x
 
 
 @pytest.mark.fuzz
 @FEW
 @given(
-    st.lists(st.sampled_from(["dropout", "noise", "mask"]), min_size=1, max_size=3),
+    st.lists(
+        st.sampled_from(["dropout", "noise", "mask", "size", "coin", "order"]),
+        min_size=1,
+        max_size=3,
+    ),
     st.data(),
 )
 def test_a_random_forward_is_blamed_for_being_random(kinds, data):
