@@ -23,6 +23,7 @@ __all__ = [
     "entries",
     "file_target",
     "made_directory",
+    "path_of",
     "replace_directory",
     "sha256",
     "write_text",
@@ -32,7 +33,8 @@ __all__ = [
 _LITTER = re.compile(
     r"\.ds_store|\._.*|\.localized|\.fseventsd|\.spotlight-v100|\.trashes|icon\r"  # macOS
     r"|thumbs\.db|ehthumbs\.db|desktop\.ini"  # Windows
-    r"|\.directory|\.nfs.*",  # KDE; a network disk
+    r"|\.directory|\.trash-\d+|lost\+found"  # Linux
+    r"|\.nfs.*|\.fuse_hidden.*|@eadir|\.appledouble",  # network disks
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -51,15 +53,31 @@ def made_directory(directory: str | PathLike[str]) -> Path:
 
     Raises
     ------
+    InputError
+        If it is no path.
     StorageError
         If it cannot be made.
     """
-    path = Path(directory)
+    path = path_of(directory)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{path} cannot be made ({error}): choose another place") from error
     return path
+
+
+def path_of(place: str | PathLike[str]) -> Path:
+    """Return a path.
+
+    Raises
+    ------
+    InputError
+        For what is none, such as a file that is open.
+    """
+    try:
+        return Path(place)
+    except TypeError as error:
+        raise InputError(f"{place!r} is a {type(place).__name__}: give a path") from error
 
 
 def entries(directory: Path) -> list[Path]:
@@ -73,9 +91,10 @@ def file_target(file: str | PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        If its folder does not exist, it is a folder itself, or no file can have such a name.
+        If it is no path, its folder does not exist, it is a folder itself, or no file can have
+        such a name.
     """
-    path = Path(file)
+    path = path_of(file)
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.stat()

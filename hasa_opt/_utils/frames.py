@@ -10,6 +10,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import listed
 from hasa_opt._utils.installing import not_installed, pip
+from hasa_opt._utils.names import distinct, keyed
 from hasa_opt.errors import InputError, MissingExtraError
 
 __all__ = ["columns_of", "frame_of"]
@@ -18,7 +19,7 @@ _LIBRARIES = ("pandas", "polars", "pyarrow")
 
 
 def columns_of(frame: Any, what: str) -> dict[str, list[Any]]:
-    """Columns of a data frame as lists; missing values are None.
+    """Columns of a data frame by name (see :func:`~hasa_opt._utils.names.tidy`); None: missing.
 
     Parameters
     ----------
@@ -29,20 +30,25 @@ def columns_of(frame: Any, what: str) -> dict[str, list[Any]]:
     Raises
     ------
     InputError
-        If it is neither.
+        If it is neither, or two columns have one name.
     """
     if isinstance(frame, Mapping):
-        return {str(name): list(values) for name, values in frame.items()}
+        return {name: list(values) for name, values in keyed(frame, f"columns of {what}").items()}
     import narwhals as nw
 
     try:
         table = nw.from_native(frame, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{what} has columns of one name ({reason}): rename them") from error
     except TypeError as error:
         raise InputError(
             f"{what} is a {type(frame).__name__}: give a data frame, of pandas or polars for "
             "example, or a mapping of column to values"
         ) from error
-    return {str(name): [_plain(value) for value in table[name].to_list()] for name in table.columns}
+    names = distinct(map(str, table.columns), f"columns of {what}")
+    cells = ([_plain(value) for value in table[name].to_list()] for name in table.columns)
+    return dict(zip(names, cells, strict=True))
 
 
 def _plain(value: Any) -> Any:

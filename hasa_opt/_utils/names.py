@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
+from typing import Any, TypeVar
 
 from hasa_opt._utils.checks import sequence
 from hasa_opt.errors import InputError
 
-__all__ = ["distinct", "name_list", "spelled", "tidy"]
+__all__ = ["distinct", "keyed", "name_list", "spelled", "tidy"]
+
+_Value = TypeVar("_Value")
 
 _BLANK = "\t\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _INVISIBLE = "\u200b\u2060\ufeff"  # zero-width space, word joiner, byte-order mark
@@ -63,12 +66,10 @@ def name_list(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        Naming the row of a value that cannot be a name.
+        Naming the row of a value that cannot be a name; also for a set, which has no order.
     """
-    if isinstance(values, str):
-        raise InputError(f"{what} is one string: give a sequence of strings")
     names = []
-    for row, value in enumerate(sequence(values, what)):
+    for row, value in enumerate(_in_order(values, what)):
         try:
             names.append(tidy(value))
         except InputError as error:
@@ -92,7 +93,7 @@ def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     InputError
         As for :func:`name_list`, and for two values that are one name; both spellings are shown.
     """
-    given = values if isinstance(values, str) else sequence(values, what)
+    given = _in_order(values, what)
     names = name_list(given, what)
     if len(set(names)) < len(names):
         first: dict[str, int] = {}
@@ -104,6 +105,19 @@ def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
                     f"{spelled(given[before], given[row])}: names must be distinct"
                 )
     return names
+
+
+def _in_order(values: Iterable[str | int], what: str) -> tuple[Any, ...]:
+    """Members of a sequence; a single string and a set are none."""
+    if isinstance(values, str | set | frozenset):
+        kind = "one string" if isinstance(values, str) else "a set, which has no order"
+        raise InputError(f"{what} is {kind}: give a sequence of strings")
+    return sequence(values, what)
+
+
+def keyed(values: Mapping[Any, _Value], what: str) -> dict[str, _Value]:
+    """Tidy the keys of a mapping, of which no two may be the same name; see :func:`distinct`."""
+    return dict(zip(distinct(list(values), what), values.values(), strict=True))
 
 
 def spelled(first: object, second: object) -> str:

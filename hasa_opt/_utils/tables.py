@@ -177,7 +177,8 @@ def read_table(
     if stated is not None:
         delimiter, skipped = delimiter or stated[1], 1
         text = text[stated.end() :]
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+    is_sign = isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '"\r\n'
+    if delimiter is not None and not is_sign:
         raise InputError(f"delimiter {delimiter!r} must be one character, such as ';'")
     separator = delimiter or _delimiter(name, text, needed)
     header, rows, lines = _read(name, text, separator, skipped)
@@ -257,7 +258,7 @@ def _decoded(name: str, data: bytes, encoding: str | None) -> tuple[str, str]:
 def _strictly(name: str, data: bytes, encoding: str) -> str:
     try:
         return data.decode(encoding)
-    except LookupError as error:
+    except (LookupError, TypeError) as error:
         raise InputError(
             f"encoding {encoding!r} is not known: give one such as 'cp1252'"
         ) from error

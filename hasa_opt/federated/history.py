@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt._utils.files import entries, replace_directory
+from hasa_opt._utils.files import entries, path_of, replace_directory
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.models.supernet import SupernetModel
@@ -186,11 +186,11 @@ class History(Shown):
         Raises
         ------
         InputError
-            If the directory exists and holds something other than a history.
+            If it is no path, or exists and holds something other than a history.
         StorageError
             If the disk does not take it; an earlier history is then intact.
         """
-        target = Path(directory).absolute()
+        target = path_of(directory).absolute()
         is_empty = target.is_dir() and not entries(target)
         if target.exists() and not is_empty and not (target / INDEX).is_file():
             raise InputError(f"{target} exists and is not a history: choose a new directory")
@@ -220,7 +220,7 @@ class History(Shown):
         InputError
             If a file is missing, damaged, or written in another format.
         """
-        source = Path(directory)
+        source = path_of(directory)
         for name in (INDEX, *TENSORS):
             if not (source / name).is_file():
                 raise InputError(f"{source} has no {name}: give a directory that save() wrote")

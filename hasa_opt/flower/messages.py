@@ -12,7 +12,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.checks import IntArray, whole_numbers
 from hasa_opt.errors import InputError
 from hasa_opt.federated import LocalResult, LocalTraining
 from hasa_opt.tasks import Split
@@ -121,7 +121,8 @@ class Profile:
             If something is missing or of another kind.
         """
         with readable():
-            counts = np.array(record["counts"], dtype=np.int64)
+            given = np.array(record["counts"])
+            counts = whole_numbers(given, lambda at, value: f"count {at[0]}: {value}")
             return cls(**{**record, "counts": counts})
 
 

@@ -60,7 +60,8 @@ class Cuttable(nn.Module, ABC):
 
     def __init__(self, sizes: Mapping[str, int], n_outputs: int) -> None:
         super().__init__()
-        check_sizes(**sizes, n_outputs=n_outputs)
+        check_sizes(**sizes)
+        check_sizes(n_outputs=n_outputs)
         self.sizes = dict(sizes)
         self.n_outputs = n_outputs
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import IntArray, listed
-from hasa_opt._utils.names import distinct
+from hasa_opt._utils.names import distinct, keyed, tidy
 from hasa_opt._utils.rational import rational, refuse_overflow
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
@@ -55,9 +55,11 @@ class Budget:
     rounds: int = 1
 
     def __post_init__(self) -> None:
-        if not self.name:
-            known = self.resource if isinstance(self.resource, str) else "resource"
-            object.__setattr__(self, "name", known)
+        known = "resource"
+        if isinstance(self.resource, str):
+            known = tidy(self.resource)
+            object.__setattr__(self, "resource", known)
+        object.__setattr__(self, "name", tidy(self.name) or known)
 
     @property
     def per_round(self) -> int:
@@ -194,12 +196,13 @@ def _shares(
                 f"{listed(resources)}: give a mapping such as {{{resources[0]!r}: {budget}}}"
             )
         return {resources[0]: budget_share(budget)}
-    for name in budget:
+    given = keyed(budget, "budget")
+    for name in given:
         if name not in resources:
             raise InputError(
                 f"budget names resource {name!r}, which is not in the menu ({listed(resources)})"
             )
-    return {name: budget_share(budget[name]) for name in resources if name in budget}
+    return {name: budget_share(given[name]) for name in resources if name in given}
 
 
 def budget_share(budget: float) -> Fraction:

@@ -298,9 +298,7 @@ def whole_costs(costs: npt.ArrayLike, what: str = "cost") -> IntArray:
     values = array(costs, f"{what} table")
     if values.dtype.kind not in "iufO":
         raise InputError(f"{what} table of {values.dtype}: give whole numbers")
-    remedy = (
-        f"; {what}s are whole numbers from 0 to 2**62: choose an integer unit, for example kFLOPs"
-    )
+    remedy = "; costs are whole numbers from 0 to 2**62: choose an integer unit, for example kFLOPs"
     whole = whole_numbers(values, lambda at, value: f"{what} {value} at {at}", remedy=remedy)
     if whole.max(initial=0) > INT64_ROOM:
         raise InputError(f"{what} {whole.max()} is too large{remedy}")

@@ -73,6 +73,7 @@ class Terms:
         InputError
             If the menu has no such resource.
         """
+        resource = tidy(resource)
         if resource not in self.resources:
             raise InputError(
                 f"{what} names resource {resource!r}, which is not in the menu "

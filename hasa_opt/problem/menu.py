@@ -299,6 +299,7 @@ class Menu:
         InputError
             If the options do not have it.
         """
+        name = tidy(name)
         if name not in self.attributes:
             known = listed(self.attributes, repr) or "none"
             raise InputError(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, array, float_array, listed
-from hasa_opt._utils.names import distinct, tidy
+from hasa_opt._utils.names import keyed, tidy
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import whole_costs
 
@@ -45,9 +45,7 @@ def checked_costs(costs: Mapping[str, Any]) -> dict[str, Any]:
             f"costs {costs!r}: give a mapping of at least one resource to whole numbers, such as "
             '{"joules": [3, 10]}'
         )
-    names = distinct(list(costs), "resources")
-    tables = [_numbers(name, given) for name, given in costs.items()]
-    return dict(zip(names, tables, strict=True))
+    return {name: _numbers(name, given) for name, given in keyed(costs, "resources").items()}
 
 
 def _numbers(resource: str, given: Any) -> Any:
@@ -63,7 +61,7 @@ def checked_per(
     """What the costs of each resource are for, where it is said."""
     if per is None:
         return {}
-    given = per if isinstance(per, Mapping) else dict.fromkeys(resources, per)
+    given = keyed(per, "per") if isinstance(per, Mapping) else dict.fromkeys(resources, per)
     for resource, kind in given.items():
         if resource not in resources:
             raise InputError(
@@ -71,15 +69,15 @@ def checked_per(
             )
         if kind not in ("client", "sample"):
             raise InputError(f'per={kind!r} must be "client" or "sample"')
-    return dict(given)
+    return given
 
 
 def checked_attributes(given: Mapping[str, npt.ArrayLike], size: int) -> dict[str, FloatArray]:
     """Attributes by name, each ``(size,)``, read-only; widths lie in [0, 1]."""
     found = {}
-    for name, values in given.items():
-        found[tidy(name)] = float_array(values, f"attribute {name!r}", (size,)).copy()
-        found[tidy(name)].flags.writeable = False
+    for name, values in keyed(given, "attributes").items():
+        found[name] = float_array(values, f"attribute {name!r}", (size,)).copy()
+        found[name].flags.writeable = False
     widths = found.get(WIDTH)
     if widths is not None:
         for row in np.flatnonzero(~((widths >= 0) & (widths <= 1))):

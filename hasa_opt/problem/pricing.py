@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, IntArray, array, extremes, listed
-from hasa_opt._utils.names import tidy
+from hasa_opt._utils.names import keyed
 from hasa_opt._utils.rational import INT64_ROOM, outer_product, refuse_overflow
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
@@ -89,7 +89,8 @@ def _of_classes(menu: Menu, given: Any, resource: str, clients: Clients) -> IntA
             f"costs of {resource!r} are given by device class: give Menu(device=...), or "
             f"Clients(device=...), one class for each of the {len(clients)} clients"
         )
-    rows = {tidy(name): whole_costs(row, f"cost of {resource!r}") for name, row in given.items()}
+    classes = keyed(given, f"device classes of {resource!r}")
+    rows = {name: whole_costs(row, f"cost of {resource!r}") for name, row in classes.items()}
     for name, row in rows.items():
         if row.shape != (len(menu),):
             raise InputError(

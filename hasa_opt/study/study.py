@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt._utils.files import made_directory
+from hasa_opt._utils.files import made_directory, path_of
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
@@ -138,7 +138,7 @@ class Study(Shown, SetUp):
         if compare_solvers:
             problem = self.setting_for(self.seeds[0]).problem()
             comparison = compare(problem, time_limit_s=_COMPARE_SECONDS)
-        store = None if directory is None else Path(directory)
+        store = None if directory is None else path_of(directory)
         trained = self._trained(list(trials.values()), store, on_progress, on_round)
         outcomes = [
             self._outcome(*key, trial.subnets, trained[trial.digest])

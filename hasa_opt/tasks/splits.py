@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral, Real
 from typing import Any, overload
 
 import numpy as np
@@ -25,8 +26,8 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 class Split:
     """Samples of one client with their targets.
 
-    Arrays of numpy and lists become tensors: floats float32, whole numbers int64. A tensor keeps
-    its floating-point type, which has to be that of the model's weights.
+    Arrays of numpy, lists and data frames of numbers become tensors: floats float32, whole numbers
+    int64. A tensor keeps its floating-point type, which has to be that of the model's weights.
 
     Parameters
     ----------
@@ -188,6 +189,8 @@ def samples_to_try(splits: Sequence[Split]) -> dict[int, Split]:
 def _tensor(values: Any, what: str) -> Tensor:
     """Convert arrays and lists; tensors stay what they are."""
     if isinstance(values, Tensor):
+        if values.layout is not torch.strided:
+            raise InputError(f"the {what} are {values.layout}: give {what}.to_dense()")
         return values
     if isinstance(values, (list, tuple)) and values and isinstance(values[0], Tensor):
         try:
@@ -197,12 +200,28 @@ def _tensor(values: Any, what: str) -> Tensor:
                 f"the {what} are tensors that do not stack ({error}): give them one shape"
             ) from error
     table = array(values, f"the {what}")
+    if table.dtype.kind in "uO":
+        table = _known_numbers(table, what)
     if table.dtype.kind not in "biuf":
         raise InputError(f"the {what} hold {table.dtype} values: give numbers")
     if table.dtype.kind == "f":
         return torch.tensor(table.astype(np.float32))
     keeps_its_type = table.dtype in (np.bool_, np.uint8)
     return torch.tensor(table if keeps_its_type else table.astype(np.int64))
+
+
+def _known_numbers(table: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
+    """Numbers that may stand among objects, as those of nullable columns do, and fit in int64."""
+    entries = table.ravel().tolist()
+    odd = [value for value in entries if not isinstance(value, Real)]
+    if odd:
+        raise InputError(f"the {what} hold {odd[0]!r}: give numbers")
+    if not all(isinstance(value, Integral) for value in entries):
+        return table.astype(np.float64)
+    large = [value for value in entries if abs(value) > np.iinfo(np.int64).max]
+    if large:
+        raise InputError(f"the {what} hold {large[0]}, which exceeds the largest 64-bit integer")
+    return table if table.dtype == np.uint8 else table.astype(np.int64)
 
 
 def _inputs(values: Any) -> Tensor:

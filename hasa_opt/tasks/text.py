@@ -33,6 +33,8 @@ _RUN = r"[\p{L}\p{N}_][\w--[\p{Me}\ufe0e\ufe0f]]*"
 _JOINTS = "['\u00b7\u05f3\u05f4]"  # apostrophe, Catalan dot, Hebrew marks: inside a word alone
 _WORD = regex.compile(f"{_RUN}(?:{_JOINTS}{_RUN})*", regex.VERSION1)
 _CHARACTER = regex.compile(r"(?=[\p{L}\p{N}])\X")
+# One form of the apostrophe; soft hyphens, word joiners and byte-order marks part no word.
+_WITHIN_WORDS = str.maketrans({"\u2019": "'", "\u00ad": "", "\u2060": "", "\ufeff": ""})
 _TAG = regex.compile(r"</?[a-z][^<>]*>")
 _MIN_TOKENS = 2  # a next word needs one before it
 _MIN_TEXTS = 3  # one for each split
@@ -43,7 +45,7 @@ Tokenizer: TypeAlias = str | Callable[[str], Iterable[str]]
 
 def _plain(text: str) -> str:
     """Lower-case text without HTML markup, in Unicode's compatible form."""
-    plain = unicodedata.normalize("NFKC", html.unescape(text)).replace("\u2019", "'").lower()
+    plain = unicodedata.normalize("NFKC", html.unescape(text)).translate(_WITHIN_WORDS).lower()
     return str(_TAG.sub(" ", plain))
 
 

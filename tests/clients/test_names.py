@@ -53,6 +53,66 @@ def test_blanks_and_composition_never_tell_names_apart(name, data):
     assert Clients([1], names=[spelled]).names == (tidy(name),)
 
 
+def test_a_set_of_names_is_refused_for_its_order_is_nobodys():
+    for names in ({"b", "a"}, frozenset("ab")):
+        with pytest.raises(
+            InputError, match="a set, which has no order: give a sequence of strings"
+        ):
+            Clients([1, 2], names=names)
+    assert Clients([1, 2], names={"b": 0, "a": 0}.keys()).names == ("b", "a")
+
+
+@given(st.text(VISIBLE, min_size=1), st.sampled_from(BLANKS))
+def test_resources_and_attributes_are_named_in_any_spelling(name, blank):
+    other = unicodedata.normalize("NFD", name) + blank
+    menu = hasa.Menu(
+        ["low", "high"], costs={name: [1, 3]}, per={other: "client"},
+        attributes={other: [0, 1]}, full="high",
+    )  # fmt: skip
+    for limits in ({"budget": {other: 1}}, {"constraints": [hasa.Budget(other, 6)]}):
+        limits.setdefault("constraints", []).extend(
+            [hasa.Deadline(other, 1), hasa.AtLeast(other, [1, 0])]
+        )
+        with pytest.raises(hasa.InfeasibleError):
+            of_two(menu, **limits)
+        limits["constraints"].pop()
+        assert of_two(menu, **limits).admissible.tolist() == [[True, False]] * 2
+
+
+def of_two(menu, **limits):
+    return hasa.AllocationProblem.build(
+        Clients([1, 1]), menu=menu, utility=hasa.utility.measured([[0, 1]] * 2), **limits
+    )
+
+
+@given(st.text(VISIBLE, min_size=1))
+def test_two_keys_that_are_one_name_are_refused_and_the_later_never_wins(name):
+    twice = {name: [1, 2], unicodedata.normalize("NFD", name) + " ": [3, 4]}
+    given = {"names": ["a", "b"], "costs": {"x": [1, 2]}, "per": "client"}
+    classes = {"costs": {"x": twice}, "per": "client", "device": [name, name]}
+    with pytest.raises(InputError, match="row 1, resources"):
+        hasa.Menu(**given | {"costs": twice})
+    with pytest.raises(InputError, match="row 1, attributes"):
+        hasa.Menu(**given, attributes=twice)
+    with pytest.raises(InputError, match="row 1, per"):
+        hasa.Menu(**given | {"costs": {name: [1, 2]}, "per": dict.fromkeys(twice, "client")})
+    with pytest.raises(InputError, match="row 1, device classes of 'x'"):
+        of_two(hasa.Menu(**given | classes))
+    with pytest.raises(InputError, match="row 1, budget"):
+        of_two(hasa.Menu(**given), budget=dict.fromkeys(twice, 1.0))
+
+
+def test_budgets_named_alike_but_for_blanks_are_numbered():
+    alike = [hasa.Budget([1, 1, 1], 9, name) for name in ("memory", "memory ", "memory\u00a0")]
+    problem = hasa.AllocationProblem.build(
+        Clients([1, 1]), widths=(0.25, 0.5, 1.0), budget=0.5,
+        utility=hasa.utility.alpha_fair(), constraints=alike,
+    )  # fmt: skip
+    assert [row.label for row in problem.rows] == [
+        f"Budget: memory {number} at most 9" for number in (1, 2, 3)
+    ]
+
+
 @pytest.mark.parametrize(
     "value",
     [None, float("nan"), np.nan, 1.0, True, b"phone", np.datetime64("NaT"), ["phone"], "a\nb",

@@ -38,6 +38,12 @@ def refused(content: str | bytes, *words: str, **options) -> None:
 # ---------------------------------------------------------------------------- bytes and separators
 
 
+@pytest.mark.parametrize("value", [5, b";", [","], 1.5])
+def test_how_a_file_is_written_is_told_in_words_or_refused(value):
+    for option in ("delimiter", "encoding"):
+        refused(TEXT, option, repr(value), **{option: value})
+
+
 @pytest.mark.parametrize(
     "data",
     [

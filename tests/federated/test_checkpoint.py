@@ -350,7 +350,18 @@ def test_directory_of_other_things_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "cat.jpg").exists()
 
 
-LITTER = st.sampled_from([".DS_Store", "Thumbs.db", "desktop.ini", "ehthumbs.db", ".directory"])
+LITTER = st.sampled_from(
+    [
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "ehthumbs.db",
+        ".directory",
+        "lost+found",
+        "@eaDir",
+        ".AppleDouble",
+    ]
+)
 
 
 @settings(
@@ -360,7 +371,11 @@ LITTER = st.sampled_from([".DS_Store", "Thumbs.db", "desktop.ini", "ehthumbs.db"
 )
 @given(
     litter=st.sets(
-        LITTER | st.from_regex(r"\._[a-z0-9-]{1,9}|\.nfs[0-9a-f]{8}", fullmatch=True), min_size=1
+        LITTER
+        | st.from_regex(
+            r"\._[a-z0-9-]{1,9}|\.(nfs|fuse_hidden)[0-9a-f]{8}|\.Trash-[0-9]{4}", fullmatch=True
+        ),
+        min_size=1,
     ),
     upper=st.booleans(),
     inside=st.booleans(),

@@ -26,7 +26,7 @@ from hasa_opt.cli import app
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.federated import Faults, History, LocalTraining, Subnets, run
 from hasa_opt.flower import Device, Settings, client_app, serve
-from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, load
+from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, Profile, load
 from hasa_opt.tasks import Split
 
 pytestmark = pytest.mark.slow
@@ -261,6 +261,14 @@ def test_a_node_of_another_app_is_said(caplog: pytest.LogCaptureFixture) -> None
     with pytest.raises(InputError, match="0 of 10 nodes told who they are"):
         serve(model(), LocalGrid(client, ALL, foreign), settings())
     assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("counts", [[1.5, 2.0], [2.0**53, 1.0], [-1, 3], ["1", "2"]])
+def test_counts_of_a_device_are_exact_or_refused(counts: list[float]) -> None:
+    record = Profile(0, "phone", 3, np.array([1, 2]), 1.0).record()
+    assert Profile.read(record).counts.tolist() == [1, 2]
+    with pytest.raises(InputError):
+        Profile.read({**record, "counts": counts})
 
 
 @pytest.mark.filterwarnings("ignore:round . no update")

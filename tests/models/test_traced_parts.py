@@ -309,6 +309,12 @@ class Noisy(nn.Module):
             return functional.dropout(x, 0.5, training=on)
         if self.kind == "noise":
             return x + 0.1 * torch.randn_like(x) if on else x
+        if self.kind == "size":
+            return x + torch.randn(x.shape) if on else x
+        if self.kind == "coin":
+            return x * torch.randint(0, 2, (1,)) if on else x
+        if self.kind == "order":
+            return x[:, torch.randperm(x.shape[1])] if on else x
         return x * torch.bernoulli(torch.full_like(x, 0.5)) if on else x
 
 
@@ -327,6 +333,12 @@ def test_a_random_forward_is_blamed_for_being_random(kinds, data):
     else:
         supernet = Supernet(module, FEATURES).eval()
         torch.testing.assert_close(supernet(FEATURES), module.eval()(FEATURES))
+
+
+@pytest.mark.parametrize("kind", ["size", "coin", "order"])
+def test_randomness_is_named_before_what_else_is_wrong(kind):
+    with pytest.raises(InputError, match=r"random numbers.*training=self\.training"):
+        Supernet(Chain(Noisy(kind, always=True)), FEATURES)
 
 
 def test_an_output_that_is_not_finite_is_named_as_such():
@@ -424,7 +436,9 @@ def module_of(model: SupernetModel, module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("engine", ["sequential", "batched"])
-@pytest.mark.parametrize("module", [Named("sizes", "build"), Shifting("cuts", "sizes")])
+@pytest.mark.parametrize(
+    "module", [Named("sizes", "build"), Named("n_outputs", "cuts"), Shifting("cuts", "sizes")]
+)
 def test_what_is_named_like_an_attribute_is_trained(engine, module):
     generator = torch.Generator().manual_seed(0)
     splits = [Split(torch.randn(6, 5, generator=generator), torch.arange(6) % 3) for _ in range(3)]

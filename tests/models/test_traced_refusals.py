@@ -70,7 +70,7 @@ REFUSED = {
     "cumulative sum": (lambda x: x.cumsum(1), 8, "cumsum in"),
     "positions": (lambda x: x + torch.arange(8), 8, "arange in"),
     "constant": (lambda x: x * torch.tensor([1.0, 2.0] * 4), 8, "constant tensor"),
-    "random matrix": (lambda x: x @ torch.randn(8, 8), 8, "randn in"),
+    "matrix of a fixed size": (lambda x: x @ torch.eye(8), 8, "eye in"),
     "outer einsum": (lambda x: torch.einsum("bi,...i->b...", x, torch.ones(4, 8)), 4, "einsum in"),
     "norm of the units": (lambda x: functional.normalize(x), 8, "linalg_vector_norm in"),
     "outer product": (lambda x: (x.unsqueeze(2) * x.unsqueeze(1)).flatten(1), 64, "products of"),

@@ -10,6 +10,7 @@ from math import floor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -488,6 +489,18 @@ def test_the_largest_public_knapsacks_are_stated_at_once():
 def frames(columns: dict) -> list:
     pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
     return [pandas.DataFrame(columns), polars.DataFrame(columns), columns]
+
+
+@pytest.mark.parametrize("again", ["samples", "samples\u00a0"])
+def test_two_columns_of_one_name_in_a_frame_are_refused(again):
+    frame = pd.DataFrame([["a", 1, 2]], columns=["name", "samples", again])
+    with pytest.raises(InputError, match=r"the frame of clients.*samples"):
+        Clients.from_frame(frame)
+    frame = pd.DataFrame(
+        [["a", 1, 2]], columns=["option", "joules", again.replace("samples", "joules")]
+    )
+    with pytest.raises(InputError, match=r"columns of.*joules"):
+        Menu.from_frame(frame, costs=["joules"])
 
 
 def test_a_menu_and_clients_from_frames_of_any_library():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -59,6 +60,8 @@ SAME_INPUTS = {
     "lists": FEATURES.tolist(),
     "list of rows": list(FEATURES),
     "list of numpy rows": list(FEATURES.numpy()),
+    "objects": FEATURES.numpy().astype(object),
+    "nullable frame": pd.DataFrame(FEATURES.numpy()).astype({0: "Int64", 1: "Float64"}),
 }
 SAME_TARGETS = {
     "lists": CLASSES.tolist(),
@@ -68,6 +71,9 @@ SAME_TARGETS = {
     "numpy int32": CLASSES.numpy().astype(np.int32),
     "numpy uint16": CLASSES.numpy().astype(np.uint16),
     "list of scalars": list(CLASSES),
+    "objects": CLASSES.numpy().astype(object),
+    "nullable column": pd.Series(CLASSES.numpy(), dtype="Int64"),
+    "numpy uint64": CLASSES.numpy().astype(np.uint64),
 }
 
 
@@ -156,6 +162,16 @@ def test_names_that_are_one_are_refused() -> None:
         (FEATURES[:, None, :, None], torch.eye(3).long()[CLASSES], "one-hot rows"),
         (FEATURES, torch.tensor(3), "the targets are the number 3"),
         (FEATURES, ["cat", "dog", "cat", "dog"], "targets hold <U3 values"),
+        (FEATURES, np.array(["cat", 0, 1, 2], dtype=object), "targets hold 'cat': give numbers"),
+        (FEATURES, [0, 1, 2, 10**30], "targets hold 10{30}, which exceeds the largest 64-bit"),
+        (FEATURES, np.array([0, 1, 2, 2**63], dtype=np.uint64), f"targets hold {2**63}, which"),
+        (
+            pd.DataFrame({0: pd.array([1, 2, 3, None], dtype="Int64"), 1: "x"}),
+            CLASSES,
+            "inputs hold 'x': give numbers",
+        ),
+        (FEATURES.to_sparse(), CLASSES, r"torch.sparse_coo: give inputs.to_dense\(\)"),
+        (FEATURES, CLASSES.to_sparse(), r"torch.sparse_coo: give targets.to_dense\(\)"),
         (FEATURES, [[0], [1, 2], [0], [1]], "targets.*ragged"),
         (FEATURES[:, 0], CLASSES, r"inputs have shape \(4,\).*reshape\(-1, 1\)"),
         (FEATURES > 2, CLASSES, "inputs are torch.bool"),

@@ -118,6 +118,11 @@ def test_letters_with_marks_between_blanks_are_one_word(drawn: list[str]) -> Non
     assert len(tokenize(" ".join(drawn), max_tokens=10**6)) == len(drawn)
 
 
+@given(st.lists(LETTERS, min_size=1), st.sampled_from(["\u00ad", "\u2060", "\ufeff", "&shy;"]))
+def test_what_shows_nothing_parts_no_word(letters: list[str], unseen: str) -> None:
+    assert tokenize(unseen.join(letters)) == tokenize("".join(letters))
+
+
 def test_emoji_and_keycaps_are_no_words() -> None:
     assert tokenize("I \u2764\ufe0f 1\ufe0f\u20e3 caf\u00e9\u2122 \U0001f468\u200d\U0001f469") == (
         *("i", "1", "caf\u00e9tm"),

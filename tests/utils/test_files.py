@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from hasa_opt import Clients
-from hasa_opt._utils.files import write_text, writing
+from hasa_opt._utils.files import made_directory, write_text, writing
 from hasa_opt.errors import InputError, StorageError
 
 FULL = Path("/dev/full")
@@ -93,6 +94,14 @@ def test_a_place_where_no_file_can_be_is_refused(tmp_path, name, words):
     with pytest.raises(InputError, match=words):
         Clients([1]).to_csv(tmp_path / name)
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("place", [io.StringIO(), 5, None])
+def test_what_is_no_path_is_refused(place):
+    with pytest.raises(InputError, match=r"is a .*: give a path"):
+        Clients([1]).to_csv(place)
+    with pytest.raises(InputError, match=r"is a .*: give a path"):
+        made_directory(place)
 
 
 def test_links_are_followed_and_permissions_kept(tmp_path):

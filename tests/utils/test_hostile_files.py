@@ -16,6 +16,7 @@ import torch
 from support import many
 
 from hasa_opt import AllocationProblem, Clients, Menu, tasks, utility
+from hasa_opt.cli.problems import read_values
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.federated.history import COLUMNS, COUNTED, INDEX, to_json
@@ -47,6 +48,10 @@ DEVICES = """device;option;per_client:seconds
 old;slow;90
 new;slow;20
 new;fast;70
+"""
+UTILITIES = """name,0.25,0.5
+a,-0.5,1e3
+"b",0,9
 """
 FLEET = Clients([10, 20], names=["a", "b"], device=["old", "new"])
 RESULTS = (
@@ -173,6 +178,12 @@ def options_survive(path: Path) -> None:
     assert all(table.min() >= 0 for table in problem.resources.values())
 
 
+def values_survive(path: Path) -> None:
+    columns, values = read_values(path, FLEET, {})
+    assert values.shape == (len(FLEET), len(columns))
+    assert np.isfinite(values).all()
+
+
 READERS = (
     (WIDE, clients_survive),
     (LONG, clients_survive),
@@ -181,6 +192,7 @@ READERS = (
     (RESULTS, results_survive),
     (OPTIONS, options_survive),
     (DEVICES, options_survive),
+    (UTILITIES, values_survive),
 )
 
 

@@ -21,7 +21,7 @@ from hasa_opt.models.traced.axes import mark_whole
 from hasa_opt.models.traced.capture import Capture, capture, draw, without_weights
 from hasa_opt.models.traced.labels import Labels, label_tensors, propagate, settle, sizes
 from hasa_opt.models.traced.program import Groups, Program, find_groups, write_program
-from hasa_opt.models.traced.verification import verify
+from hasa_opt.models.traced.verification import check_determined, verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,7 @@ class Supernet(SupernetModel):
         # Sizes of 1 would be taken for dimensions to broadcast.
         example = torch.cat([example_input] * 2) if len(example_input) == 1 else example_input
         captures = {mode: capture(module, example, training=mode) for mode in (True, False)}
+        check_determined(module, example)
         labels = _label(module, captures, keep)
         groups = find_groups(labels, _parameters_in_use(module, captures))
         drafted = _draft(module, captures, labels, groups, example_input.detach().clone())

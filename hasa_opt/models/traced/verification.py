@@ -18,6 +18,9 @@ from hasa_opt.models.traced.capture import Logits, copied
 TOLERANCES = {torch.float64: 1e-6}
 """Type of the weights -> the largest difference, as a share of the largest output; else 1e-3."""
 
+_DRAWS = 20
+"""Repetitions where random numbers are drawn: a single coin passes once in a million times."""
+
 
 def verify(
     model: SupernetModel,
@@ -42,7 +45,6 @@ def verify(
     """
     with seeded_rng(0), torch.no_grad():
         reference, inputs = _in_double(Logits(copied(module)).eval(), example)
-        _check_determined(reference, inputs)
         for parameter in reference.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
         supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
@@ -65,16 +67,27 @@ def _load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     module.load_state_dict(versioned(module, state))
 
 
-def _check_determined(reference: Logits, inputs: Tensor) -> None:
-    """Refuse a module whose output is random, or no number, in evaluation mode."""
-    name = type(reference.module).__name__
-    first, second = reference(inputs), reference(inputs)
+def check_determined(module: nn.Module, example: Tensor) -> None:
+    """Refuse a module whose output is random, or no number, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    name = type(module).__name__
+    with seeded_rng(0), torch.no_grad():
+        reference, inputs = _in_double(Logits(copied(module)).eval(), example)
+        before = torch.get_rng_state()
+        first = reference(inputs)
+        draws = not torch.equal(before, torch.get_rng_state())
+        again = [reference(inputs) for _ in range(_DRAWS if draws else 1)]
     if not first.isfinite().all():
         raise InputError(
             f"{name} computes values that are not finite for the example input: give an example "
             "as in training, and guard against logarithms and quotients of zero"
         )
-    if first.shape != second.shape or not torch.equal(first, second):
+    if not all(torch.equal(first, output) for output in again):
         raise InputError(
             f"{name} draws random numbers in evaluation mode (such as dropout(x) without "
             "training=self.training): draw them while self.training is True alone"
