@@ -15,6 +15,8 @@ from hasa_opt.errors import InputError, MissingExtraError
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Put a package with entry points of the group ``hasa_opt.things`` on the path."""
 
+    made = []
+
     def call(package: str, points: dict[str, str], source: str = "") -> None:
         folder = tmp_path / package
         facts = folder / f"{package}-1.0.dist-info"
@@ -23,11 +25,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         lines = "\n".join(f"{name} = {target}" for name, target in points.items())
         (facts / "entry_points.txt").write_text(f"[hasa_opt.things]\n{lines}\n")
         (folder / f"{package}_module.py").write_text(source)
+        made.append(f"{package}_module")
         monkeypatch.syspath_prepend(str(folder))
 
     yield call
-    for name in [name for name in sys.modules if name.endswith("_module")]:
-        del sys.modules[name]
+    for name in made:
+        sys.modules.pop(name, None)
 
 
 def table() -> Registry[int]:
