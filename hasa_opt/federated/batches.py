@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.targets import counted, cross_entropy, known
+from hasa_opt.tasks.learning import LearningProblem, Summed
 from hasa_opt.tasks.splits import Split
 
 
@@ -44,7 +45,7 @@ def batches(
     device : torch.device
         Where the batches go.
     """
-    longest = lengths(split.targets) if split.targets.dim() == 2 else None
+    longest = lengths(split.targets) if split.is_padded else None
     for batch in torch.split(order, batch_size) if len(order) else ():
         inputs, targets = split.inputs[batch], split.targets[batch]
         if longest is not None:
@@ -92,11 +93,17 @@ def known_logits(
 
 
 def summed_loss(
-    model: nn.Module, head: nn.Linear | None, inputs: Tensor, targets: Tensor
-) -> tuple[Tensor, int]:
-    """Sum the cross entropy over the known targets of a batch, in nats, and count them."""
+    model: nn.Module,
+    head: nn.Linear | None,
+    inputs: Tensor,
+    targets: Tensor,
+    problem: LearningProblem,
+) -> Summed:
+    """Sum the loss over a batch, of classes over the known targets alone."""
+    if not problem.has_classes(targets):
+        return problem.summed_loss(model(inputs), targets)
     logits, labels = known_logits(model, head, inputs, targets)
-    return cross_entropy(logits, labels, "sum"), len(labels)
+    return Summed(cross_entropy(logits, labels, "sum"), len(labels))
 
 
 @contextmanager

@@ -162,9 +162,13 @@ def _train_together(
 
 
 def _stackable(server: SupernetModel, jobs: Sequence[Job], settings: LocalTraining) -> bool:
-    """Whether each job does the same in every step; statistics of a batch are one client's."""
+    """Whether each job does the same in every step; statistics of a batch are one client's.
+
+    Losses of classes alone are summed client by client.
+    """
     return (
         len(jobs) > 1
+        and all(job.problem.has_classes(job.split.targets) for job in jobs)
         and not settings.scaler
         and all(job.draw is None for job in jobs)
         and not running_statistics(server)

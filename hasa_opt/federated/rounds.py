@@ -103,7 +103,8 @@ class Round:
                 continue
             local = federation.personal.local_parameters(client)
             draw, epochs = federation.draw(client), federation.epochs(client)
-            yield Job(client, width, kept, split, key, draw, local, epochs)
+            problem = federation.problem
+            yield Job(client, width, kept, split, key, draw, local, epochs, problem)
 
     def training_clients(self) -> list[int]:
         """Rows of the clients that are drawn and not left out by their allocation."""

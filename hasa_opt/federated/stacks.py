@@ -246,7 +246,7 @@ def _reproduces(name: str, extraction: Extraction, job: Job) -> bool:
     others = {key: OTHER * t if t.is_floating_point() else t for key, t in weights.items()}
     device = next(iter(weights.values())).device
     few = _different(job.split.inputs[[0, len(job.split) // 2, -1]].to(device))
-    length = few.shape[1] - 1 if job.split.targets.dim() == 2 and few.shape[1] > 1 else None
+    length = few.shape[1] - 1 if job.split.is_padded and few.shape[1] > 1 else None
     fewer = few[:2] if length is None else few[:2, :length]
     padded = few[[0, 1, 0]].clone()
     if length is not None:

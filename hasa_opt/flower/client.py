@@ -35,6 +35,7 @@ from hasa_opt.flower.messages import (
 from hasa_opt.models import SupernetModel, extract, prefix
 from hasa_opt.rules.private import noisy_histograms
 from hasa_opt.tasks import Split, Task
+from hasa_opt.tasks.learning import CLASSES
 
 __all__ = ["Device", "client_app"]
 
@@ -95,8 +96,9 @@ class Device:
         Raises
         ------
         InputError
-            If the task has no such client.
+            If the task has no such client, or learns no classes.
         """
+        task.problem.require_classes("the Flower app")
         if not 0 <= client < len(task):
             raise InputError(
                 f"task {task.name!r} has clients 0 to {len(task) - 1}, not {client}: start as many "
@@ -169,8 +171,8 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
     def test(message: Message, context: Context) -> Message:
         supernet, here = _prepare(model, device, context)
         subnet = _subnet(supernet, float(load(message, WORK)["width"]), message)
-        found = measured(subnet, "validation", here.validation)
-        found |= measured(subnet, "test", here.test)
+        found = measured(subnet, "validation", here.validation, CLASSES)
+        found |= measured(subnet, "test", here.test, CLASSES)
         return _reply(message, measured=MetricRecord(dict(found)))
 
     return app

@@ -172,7 +172,7 @@ class Work:
         return cls(**work), LocalTraining(**rest)
 
 
-TESTS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+TESTS = ("validation_loss", "validation_metric", "test_loss", "test_metric")
 """What a device measures of the new supernet."""
 
 

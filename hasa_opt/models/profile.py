@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array
@@ -212,7 +213,7 @@ def training_flops(model: Cuttable, width: float, sample: Tensor) -> int:
     inputs = sample.double() if sample.is_floating_point() else sample
     try:
         with _Counter(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            subnet(inputs).sum().backward()
+            sum(part.sum() for part in tree_leaves(subnet(inputs))).backward()
     except (IndexError, RuntimeError, ValueError) as error:
         raise unsuitable(model, sample, error) from error
     return int(counter.get_total_flops())

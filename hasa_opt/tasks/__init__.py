@@ -1,8 +1,8 @@
 """Federated tasks: embedded ones by name, and any CSV file of short texts.
 
-Here belongs what a study trains on: each client's training, validation and test data, and what it
-counted. Batches, losses and metrics do not: see :mod:`hasa_opt.federated`. Columns of numbers
-without data are :class:`hasa_opt.Clients`.
+Here belongs what a study trains on: each client's training, validation and test data, what it
+counted, and what is learned, with loss and metric. Batches do not: see :mod:`hasa_opt.federated`.
+Columns of numbers without data are :class:`hasa_opt.Clients`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
+from hasa_opt.tasks.learning import LearningProblem
 from hasa_opt.tasks.splits import Lazy, Split
 from hasa_opt.tasks.task import Task
 from hasa_opt.tasks.text import text_csv, titles
 
-__all__ = ["TASKS", "Lazy", "Split", "Task", "load", "text_csv", "titles"]
+__all__ = ["TASKS", "Lazy", "LearningProblem", "Split", "Task", "load", "text_csv", "titles"]
 
 TASKS: Registry[str | Callable[..., Task]] = Registry(
     "tasks",
