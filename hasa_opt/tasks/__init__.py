@@ -14,11 +14,22 @@ from typing import Any
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.learning import LearningProblem
+from hasa_opt.tasks.own import from_arrays
 from hasa_opt.tasks.splits import Lazy, Split
 from hasa_opt.tasks.task import Task
 from hasa_opt.tasks.text import text_csv, titles
 
-__all__ = ["TASKS", "Lazy", "LearningProblem", "Split", "Task", "load", "text_csv", "titles"]
+__all__ = [
+    "TASKS",
+    "Lazy",
+    "LearningProblem",
+    "Split",
+    "Task",
+    "from_arrays",
+    "load",
+    "text_csv",
+    "titles",
+]
 
 TASKS: Registry[str | Callable[..., Task]] = Registry(
     "tasks",

@@ -150,6 +150,12 @@ class LearningProblem:
         """Whether targets are classes or tokens, of which one is right."""
         return self.loss in _OF_CLASSES and not targets.is_floating_point()
 
+    def has_numbers(self, targets: Tensor) -> bool:
+        """Whether targets are numbers that are compared as such, neither classes nor shares."""
+        if self.loss in ("mse", "bce_with_logits"):
+            return True
+        return callable(self.loss) and targets.is_floating_point()
+
     def describe(self) -> dict[str, str | bool]:
         """What tells the problem from others, in terms that JSON can hold.
 
