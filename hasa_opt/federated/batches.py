@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.targets import counted, cross_entropy, known
-from hasa_opt.tasks.learning import LearningProblem, Summed
+from hasa_opt.tasks.learning import CLASSES, LearningProblem, Summed
 from hasa_opt.tasks.splits import Split
 
 
@@ -97,7 +97,7 @@ def summed_loss(
     head: nn.Linear | None,
     inputs: Tensor,
     targets: Tensor,
-    problem: LearningProblem,
+    problem: LearningProblem = CLASSES,
 ) -> Summed:
     """Sum the loss over a batch, of classes over the known targets alone."""
     if not problem.has_classes(targets):

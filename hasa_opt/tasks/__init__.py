@@ -13,8 +13,11 @@ from typing import Any
 
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
+from hasa_opt.tasks.arrays import from_arrays
+from hasa_opt.tasks.datasets import from_datasets
+from hasa_opt.tasks.folders import from_folder
+from hasa_opt.tasks.frames import from_frame
 from hasa_opt.tasks.learning import LearningProblem
-from hasa_opt.tasks.own import from_arrays
 from hasa_opt.tasks.splits import Lazy, Split
 from hasa_opt.tasks.task import Task
 from hasa_opt.tasks.text import text_csv, titles
@@ -26,6 +29,9 @@ __all__ = [
     "Split",
     "Task",
     "from_arrays",
+    "from_datasets",
+    "from_folder",
+    "from_frame",
     "load",
     "text_csv",
     "titles",

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from hasa_opt._utils.checks import listed
 from hasa_opt.errors import InputError
+from hasa_opt.tasks.assembly import PARTS, Recipe, check_names
 from hasa_opt.tasks.dealing import Shares, rows_by_client
-from hasa_opt.tasks.learning import LearningProblem, Loss, Metric
+from hasa_opt.tasks.learning import Loss, Metric
 from hasa_opt.tasks.splits import Split
-from hasa_opt.tasks.summary import count_outputs, summarize
 from hasa_opt.tasks.task import Task
 
-__all__ = ["PARTS", "check_names", "from_arrays", "labelled"]
-
-PARTS = ("train", "validation", "test")
-"""Names of the splits."""
+__all__ = ["from_arrays", "labelled"]
 
 
 def from_arrays(
@@ -78,11 +74,10 @@ def from_arrays(
     shares = Shares(0.0 if test else test_share, 0.0 if validation else validation_share, seed)
     given = {part: _triple(part, triple) for part, triple in _given(test, validation)}
     labels, values = labelled([targets, *(triple[1] for triple in given.values())])
-    problem = LearningProblem(loss, metric, higher_is_better)
     whole = Split(inputs, values[0], loss)
     rows = rows_by_client(client, len(whole))
     dealt = {owner: shares.deal(owner, len(own)) for owner, own in rows.items()}
-    splits: dict[str, list[Split]] = {
+    splits = {
         part: [whole.take(rows[owner][getattr(dealt[owner], part)]) for owner in rows]
         for part in PARTS
     }
@@ -90,28 +85,9 @@ def from_arrays(
     for (part, triple), encoded in zip(given.items(), values[1:], strict=True):
         wholes.append(Split(triple[0], encoded, loss))
         splits[part] = _by_client(part, wholes[-1], triple[2], list(rows))
-    if counts is None:
-        counts = summarize(problem, [split.targets for split in splits["train"]])
-    return Task(
-        name,
-        tuple(rows),
-        splits["train"],
-        splits["validation"],
-        splits["test"],
-        counts,
-        n_outputs or len(labels) or max(_outputs(problem, split) for split in wholes),
-        labels=labels,
-        fingerprint={"seed": str(seed)},
-        loss=loss,
-        metric=metric,
-        higher_is_better=higher_is_better,
-    )
-
-
-def _outputs(problem: LearningProblem, split: Split) -> int:
-    """How many outputs a split shows; of tokens the inputs count too."""
-    least = int(split.inputs.max()) + 1 if problem.loss == "next_token" else 1
-    return max(least, count_outputs(problem, split.targets))
+    recipe = Recipe(loss, metric, higher_is_better, shares, n_outputs, counts, name)
+    targets = [split.targets for split in splits["train"]]
+    return recipe.make(list(rows), splits, targets, recipe.outputs(wholes), labels=labels)
 
 
 def _given(test: Any, validation: Any) -> list[tuple[str, Any]]:
@@ -131,16 +107,6 @@ def _by_client(part: str, whole: Split, client: Any, names: Sequence[str]) -> li
     rows = rows_by_client(client, len(whole))
     check_names(part, rows, names)
     return [whole.take(rows.get(owner, np.zeros(0, dtype=np.int64))) for owner in names]
-
-
-def check_names(part: str, given: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Refuse clients of a given split that have no training samples."""
-    unknown = [owner for owner in given if owner not in names]
-    if unknown:
-        raise InputError(
-            f"{part} has samples of {listed(unknown, repr)}, who has none to train on: the clients "
-            f"are {listed(names, repr)}"
-        )
 
 
 def labelled(targets: Sequence[Any]) -> tuple[tuple[str, ...], list[Any]]:
