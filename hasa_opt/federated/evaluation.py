@@ -19,6 +19,7 @@ from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.personal import SHARES
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import Evaluation
+from hasa_opt.models.inputs import Inputs, predict
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.targets import counted, cross_entropy, known
@@ -159,7 +160,7 @@ def _of_whole_split(
         taker.reset()
     with _evaluating(model) as device:
         for inputs, targets in batches(split, batch_size, torch.arange(len(split)), device):
-            outputs = model(inputs)
+            outputs = predict(model, inputs)
             total, number = problem.summed_loss(outputs, targets)
             loss, count = loss + float(total), count + number
             if taker is None:
@@ -173,13 +174,13 @@ def _of_whole_split(
 def _outcomes(
     model: SupernetModel,
     head: nn.Linear | None,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     problem: LearningProblem,
 ) -> FloatArray:
     """Outcomes of one batch, shape (batch, 4)."""
     if not problem.has_classes(targets):
-        return np.asarray(problem.outcomes(model(inputs), targets).numpy(force=True))
+        return np.asarray(problem.outcomes(predict(model, inputs), targets).numpy(force=True))
     logits, labels = known_logits(model, head, inputs, targets)
     targets = targets.reshape(len(targets), -1)
     labelled = known(targets)

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map_only
 
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import each, kind, predict, tensors
 from hasa_opt.models.profile import unsuitable
 from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
@@ -37,9 +38,9 @@ def check_fit(model: SupernetModel, task: Task) -> None:
     """
     tried = set()
     for split in samples_to_try(task.train).values():
-        kind = (split.inputs.dtype, split.inputs.shape[1:], split.targets.shape[1:])
-        if kind not in tried:
-            tried.add(kind)
+        alike = (kind(split.inputs), split.targets.shape[1:])
+        if alike not in tried:
+            tried.add(alike)
             check_split(model, split, f"task {task.name!r}", task.n_outputs, task.problem)
 
 
@@ -69,12 +70,13 @@ def check_split(
     InputError
         As for :func:`check_fit`.
     """
-    inputs, targets = split.inputs[:1].cpu(), split.targets[:1]
-    _check_type(model, whose, inputs.dtype)
+    inputs, targets = each(lambda part: part[:1].cpu(), split.inputs), split.targets[:1]
+    for part in tensors(inputs):
+        _check_type(model, whose, part.dtype)
     whole = extract(model, 1.0).to("cpu").eval()
     try:
-        outputs = whole(inputs)
-    except (IndexError, RuntimeError, ValueError) as error:
+        outputs = predict(whole, inputs)
+    except (IndexError, RuntimeError, ValueError, TypeError) as error:
         raise unsuitable(model, inputs, error) from error
     if problem.has_classes(targets):
         _check_outputs(whole, outputs, (*targets.shape, n_outputs), whose)

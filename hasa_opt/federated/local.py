@@ -20,6 +20,7 @@ from hasa_opt.federated.jobs import Failure, Job, LocalResult, Report
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.cuts import Kept
+from hasa_opt.models.inputs import Inputs
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.training import OPTIMIZERS, scaled
@@ -120,7 +121,7 @@ def local_train(
             total += loss
             n_targets += count
             n_steps += 1
-            trained[trains] += len(inputs)
+            trained[trains] += len(targets)
     if settings.batch_norm == "per_width":
         estimate_statistics(
             subnet, [split], settings.batch_size, drop_single=bool(settings.drop_last)
@@ -136,14 +137,14 @@ def _gradients(
     width: float,
     drawn: Iterator[tuple[float, Kept]] | None,
     problem: LearningProblem,
-) -> Callable[[Tensor, Tensor], tuple[float, float, int]]:
+) -> Callable[[Inputs, Tensor], tuple[float, float, int]]:
     """Make what adds a batch's gradients: it gives the width that trains, and as _backward does."""
     if drawn is None:
         head = output_layer(subnet, split)
         return lambda inputs, targets: (width, *_backward(subnet, head, inputs, targets, problem))
     parts = Parts(subnet, split)
 
-    def of_a_part(inputs: Tensor, targets: Tensor) -> tuple[float, float, int]:
+    def of_a_part(inputs: Inputs, targets: Tensor) -> tuple[float, float, int]:
         trains, kept = next(drawn)
         with parts.cut(kept) as (part, head), scaled(part, trains if settings.scaler else 1.0):
             return trains, *_backward(part, head, inputs, targets, problem)
@@ -154,7 +155,7 @@ def _gradients(
 def _backward(
     model: SupernetModel,
     head: nn.Linear | None,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     problem: LearningProblem,
 ) -> tuple[float, int]:

@@ -72,7 +72,7 @@ class StackedBatches:
         self.seeds = [derive_seed(job.key) for job in chosen]
         rows, self._sizes = _plan(chosen, self.seeds, training)
         self._rows = torch.from_numpy(rows).to(device)
-        self._inputs = torch.cat([job.split.inputs for job in chosen]).to(device)
+        self._inputs = torch.cat([job.split.tensor for job in chosen]).to(device)
         targets = torch.cat([job.split.targets for job in chosen]).to(device)
         self._lengths = lengths(targets).clamp(min=1) if jobs[0].split.is_padded else None
         self._targets = trainable(targets)

@@ -60,7 +60,7 @@ class Device:
     Raises
     ------
     InputError
-        If a split is empty, or the width is not in (0, 1].
+        If a split is empty, the inputs are several tensors, or the width is not in (0, 1].
     """
 
     name: str
@@ -77,6 +77,7 @@ class Device:
                     f"the {part} split of device {self.name!r} is empty: give it at least one "
                     "sample, or leave the device out"
                 )
+        _ = self.train.tensor
         if not 0 < self.max_width <= 1:
             raise InputError(
                 f"device {self.name!r} has max_width {self.max_width}: give a width in (0, 1]"

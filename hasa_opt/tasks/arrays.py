@@ -40,8 +40,9 @@ def from_arrays(
 
     Parameters
     ----------
-    inputs : (n, ...) array or tensor
-        Floats, or token ids padded with 0.
+    inputs : (n, ...) array or tensor, or a mapping of them
+        Floats, or token ids padded with 0. Several, by the names under which the model takes them,
+        or by their positions from 0.
     targets : (n, ...) array or tensor, or n strings
         What the loss takes, see :mod:`hasa_opt.tasks.targets`. Strings are labels of classes.
     client : n strings or whole numbers

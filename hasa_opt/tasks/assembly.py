@@ -58,7 +58,7 @@ class Recipe:
         problem, most = self.problem, 1
         for split in splits:
             if len(split):
-                tokens = int(split.inputs.max()) + 1 if problem.loss == "next_token" else 1
+                tokens = int(split.tensor.max()) + 1 if problem.loss == "next_token" else 1
                 most = max(most, tokens, count_outputs(problem, split.targets))
         return most
 

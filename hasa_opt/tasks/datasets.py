@@ -15,6 +15,7 @@ from hasa_opt._utils.files import sha256
 from hasa_opt._utils.names import distinct
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.tasks.assembly import PARTS, Recipe, check_names
 from hasa_opt.tasks.dealing import Shares
@@ -56,7 +57,7 @@ class Source:
         pairs = [self._pair(row) for row in rows]
         try:
             inputs, targets = (list(column) for column in zip(*pairs, strict=True))
-            split = Split(inputs, targets, self.loss)
+            split = Split(_columns(inputs), targets, self.loss)
         except InputError as error:
             raise InputError(f"the dataset of client {self.client!r}: {error}") from error
         return split.take(np.arange(len(self.rows)))
@@ -99,7 +100,8 @@ def from_datasets(
     Parameters
     ----------
     datasets : {client: Dataset}
-        With ``len()`` and items ``(input, target)``, or with rows of which ``inputs`` and
+        With ``len()`` and items ``(input, target)``, where an input may be a mapping or tuple of
+        what the model reads, or with rows of which ``inputs`` and
         ``target`` name two columns, such as Hugging Face's.
     inputs, target : str or int
         Where an item holds them.
@@ -163,7 +165,8 @@ def read_once(
         for source in own:
             split = source.load()
             n_outputs = max(n_outputs, recipe.outputs([split]))
-            digests.append(sha256(map(as_array, (split.inputs, split.targets))))
+            held = (*tensors(split.inputs), split.targets)
+            digests.append(sha256(map(as_array, held)))
             if part == "train":
                 targets.append(split.targets)
             if isinstance(source.dataset, IN_MEMORY):
@@ -175,6 +178,16 @@ def read_once(
     items = sha256([np.frombuffer("".join(digests).encode(), dtype=np.uint8)])
     told = {"items sha256": items}
     return recipe.make(names, splits, targets, n_outputs, labels=labels, fingerprint=told)
+
+
+def _columns(samples: list[Any]) -> Any:
+    """One list of samples; of samples that are mappings or tuples, one for each of their parts."""
+    first = samples[0]
+    if isinstance(first, Mapping):
+        return {name: [sample[name] for sample in samples] for name in first}
+    if isinstance(first, tuple):
+        return {row: [sample[row] for sample in samples] for row in range(len(first))}
+    return samples
 
 
 def _by_name(what: str, given: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, overload
@@ -15,6 +15,7 @@ from torch import Tensor
 from hasa_opt._utils.checks import expect
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import Inputs, describe, each, tensors
 from hasa_opt.tasks.learning import Loss
 from hasa_opt.tasks.targets import INTEGERS, as_targets, as_tensor, check_shape
 
@@ -30,8 +31,10 @@ class Split:
 
     Parameters
     ----------
-    inputs : (n, T) integers, or (n, ...) floats
-        Token ids, padded with 0; or features, such as images (n, C, H, W) in [0, 1].
+    inputs : (n, T) integers, or (n, ...) floats, or a mapping of them
+        Token ids, padded with 0; or features, such as images (n, C, H, W) in [0, 1]. Several, by
+        the names under which the model takes them, or by their positions from 0: each with a row
+        for every sample, whole numbers and masks too.
     targets : (n, T) integers, (n,) integers, or what the loss takes
         The next token of each position, or the class of each sample, as whole numbers from 0.
         -100: nothing to predict (padding). -1, in next-token prediction alone: a word outside the
@@ -46,34 +49,60 @@ class Split:
         For what is neither, such as one-hot targets, classes as floats, or pixels as whole numbers.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
 
     def __init__(
         self,
-        inputs: Tensor | npt.ArrayLike,
+        inputs: Tensor | npt.ArrayLike | Mapping[Any, Any],
         targets: Tensor | npt.ArrayLike,
         loss: Loss = "cross_entropy",
     ) -> None:
-        samples, labels = _inputs(inputs), as_targets(as_tensor(targets, "targets"), loss)
-        if len(samples) != len(labels):
-            raise InputError(
-                f"a split holds {len(samples)} inputs and {len(labels)} targets: "
-                "give one target per input"
-            )
-        check_shape(labels, samples, loss)
+        samples = _several(inputs) if isinstance(inputs, Mapping) else _inputs(inputs)
+        labels = as_targets(as_tensor(targets, "targets"), loss)
+        for part in tensors(samples):
+            if len(part) != len(labels):
+                raise InputError(
+                    f"a split holds {len(part)} inputs and {len(labels)} targets: "
+                    "give one target per input"
+                )
+        if isinstance(samples, Tensor):
+            check_shape(labels, samples, loss)
         object.__setattr__(self, "inputs", samples)
         object.__setattr__(self, "targets", labels)
 
     def __len__(self) -> int:
-        return self.inputs.shape[0]
+        return len(self.targets)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The inputs, where they are one tensor.
+
+        Raises
+        ------
+        InputError
+            Where they are several.
+        """
+        if not isinstance(self.inputs, Tensor):
+            raise InputError(f"{describe(self.inputs)} are given where one tensor is read")
+        return self.inputs
 
     def take(self, rows: Tensor | npt.ArrayLike) -> Split:
         """Take some samples, by their rows; their kind was checked and is not checked again."""
-        chosen, part = torch.as_tensor(rows), object.__new__(Split)
-        object.__setattr__(part, "inputs", self.inputs[chosen])
-        object.__setattr__(part, "targets", self.targets[chosen])
-        return part
+        chosen = torch.as_tensor(rows)
+        return self._alike(each(lambda given: given[chosen], self.inputs), self.targets[chosen])
+
+    def blank(self) -> Split:
+        """One sample of the same kind whose inputs are all zero."""
+        zeros = each(lambda given: torch.zeros_like(given[:1]), self.inputs)
+        return self._alike(zeros, self.targets[:1])
+
+    @staticmethod
+    def _alike(inputs: Inputs, targets: Tensor) -> Split:
+        made = object.__new__(Split)
+        object.__setattr__(made, "inputs", inputs)
+        object.__setattr__(made, "targets", targets)
+        return made
 
     @property
     def is_padded(self) -> bool:
@@ -81,14 +110,18 @@ class Split:
         targets, inputs = self.targets, self.inputs
         return (
             targets.dim() == 2
+            and isinstance(inputs, Tensor)
             and not targets.is_floating_point()
             and targets.shape[1] == inputs.shape[1]
         )
 
     def __repr__(self) -> str:
-        parts = (self.inputs, self.targets)
-        inputs, targets = (f"{tuple(part.shape)} {part.dtype}" for part in parts)
-        return f"Split(inputs {inputs}, targets {targets})"
+        targets = f"{tuple(self.targets.shape)} {self.targets.dtype}"
+        if isinstance(self.inputs, Tensor):
+            inputs = f"inputs {tuple(self.inputs.shape)} {self.inputs.dtype}"
+        else:
+            inputs = describe(self.inputs)
+        return f"Split({inputs}, targets {targets})"
 
 
 class Lazy(Sequence[Split]):
@@ -229,3 +262,27 @@ def _inputs(values: Any) -> Tensor:
             "give floats, for example inputs / 255"
         )
     return given.to(torch.int64)
+
+
+def _several(given: Mapping[Any, Any]) -> Inputs:
+    """Inputs by name, or by position where the names are numbers from 0."""
+    parts = {name: as_tensor(values, f"inputs {name!r}") for name, values in given.items()}
+    if not parts:
+        raise InputError("the inputs are an empty mapping: give at least one")
+    for name, part in parts.items():
+        if part.dim() < 1 or part.is_complex():
+            raise InputError(
+                f"the inputs {name!r} have shape {tuple(part.shape)} and type {part.dtype}: give "
+                "one row of real numbers per sample"
+            )
+        if part.dtype in INTEGERS:
+            parts[name] = part.to(torch.int64)
+    if list(parts) == list(range(len(parts))):
+        return tuple(parts.values())
+    wrong = [name for name in parts if not isinstance(name, str)]
+    if wrong:
+        raise InputError(
+            f"the inputs are named {wrong[0]!r}: give the names of the model's arguments, or their "
+            "positions from 0"
+        )
+    return parts

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray, expect, listed, sequence, whole
 from hasa_opt._utils.files import sha256
@@ -17,6 +18,7 @@ from hasa_opt._utils.streams import FOLDS, client_number, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.targets import IGNORED, OUTSIDE, counted, known
 from hasa_opt.tasks.learning import LearningProblem, Loss, Metric
@@ -128,8 +130,8 @@ class Task:
         )
         parts = (getattr(self, name) for name in _SPLITS)
         splits = chain.from_iterable(part for part in parts if not isinstance(part, Lazy))
-        tensors = chain.from_iterable((split.inputs, split.targets) for split in splits)
-        return sha256(chain(counts, map(as_array, tensors)))
+        held = chain.from_iterable((*tensors(split.inputs), split.targets) for split in splits)
+        return sha256(chain(counts, map(as_array, held)))
 
     def clients(self) -> Clients:
         """Columns that scores and allocations need; they see the training data alone."""
@@ -258,10 +260,10 @@ def _check_split(part: str, task: Task, row: int, split: Split) -> None:
 
 def _check_classes(where: str, split: Split, n_outputs: int, loss: Loss | None) -> None:
     """Refuse targets that are neither an output nor stand for none."""
-    if loss == "next_token" and split.targets.shape != split.inputs.shape:
+    if loss == "next_token" and split.targets.shape != split.tensor.shape:
         raise InputError(
             f"{where} has targets of shape {tuple(split.targets.shape)} for inputs of shape "
-            f"{tuple(split.inputs.shape)}: loss='next_token' takes one for each position"
+            f"{tuple(split.tensor.shape)}: loss='next_token' takes one for each position"
         )
     lowest, highest = (int(value) for value in split.targets.aminmax())
     if highest >= n_outputs:
@@ -285,6 +287,8 @@ def _check_classes(where: str, split: Split, n_outputs: int, loss: Loss | None) 
 def _moved_on(split: Split) -> bool:
     """Whether targets with a label are the tokens that follow, wherever these are there to see."""
     inputs, targets = split.inputs, split.targets
+    if not isinstance(inputs, Tensor):
+        return False
     if inputs.is_floating_point() or inputs.shape != targets.shape:
         return False
     following, present = inputs[:, 1:], targets[:, :-1]

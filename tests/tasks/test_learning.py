@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import hasa_opt as hasa
 from hasa_opt import tasks
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Checkpoint, Evaluation, LocalTraining, evaluate, local_train, run
-from hasa_opt.models import MLP, fresh
+from hasa_opt.models import MLP, Cut, SupernetModel, fresh
 from hasa_opt.tasks import LearningProblem, Split, Task
 
 torch.set_num_threads(1)
@@ -229,17 +230,6 @@ def test_targets_that_the_loss_does_not_take(targets: Any, loss: Any, message: s
         task_of(targets, loss)
 
 
-class Two(nn.Module):
-    """Gives a dictionary."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
-
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.last(self.inner(features).relu())}
-
-
 @pytest.mark.parametrize(
     ("targets", "loss", "outputs", "message"),
     [
@@ -256,3 +246,106 @@ def test_a_model_that_the_loss_does_not_take(
 ) -> None:
     with pytest.raises(InputError, match=message):
         run(MLP(4, outputs), task_of(targets, loss), [1.0, 1.0], rounds=1)
+
+
+# ------------------------------------------------------------------------------- several inputs
+
+
+class Pair(SupernetModel):
+    """Reads two tensors, by position or by name, and gives a tensor, a tuple or a dictionary."""
+
+    def __init__(self, hidden: int, form: str) -> None:
+        super().__init__({"hidden": hidden}, 3)
+        self.form = form
+        self.body, self.head = nn.Linear(4, hidden), nn.Linear(hidden, 3)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Any:
+        scores = self.head(self.body(features * mask).relu())
+        return {"tensor": scores, "tuple": (scores, features), "dict": {"scores": scores}}[
+            self.form
+        ]
+
+    def cuts(self) -> Mapping[str, tuple[Cut | None, ...]]:
+        hidden = Cut("hidden")
+        return {
+            "body.weight": (hidden, None),
+            "body.bias": (hidden,),
+            "head.weight": (None, hidden),
+            "head.bias": (None,),
+        }
+
+    def build(self, sizes: Mapping[str, int]) -> Self:
+        return type(self)(sizes["hidden"], self.form)
+
+
+MASK = RNG.random((120, 4)) < 0.8
+CLASSES = (X * MASK @ W).argmax(1)
+LOSSES: dict[str, Any] = {
+    "tensor": "cross_entropy",
+    "tuple": lambda outputs, targets: functional.cross_entropy(outputs[0], targets),
+    "dict": lambda outputs, targets: functional.cross_entropy(outputs["scores"], targets),
+}
+SEVERAL: dict[str, Any] = {
+    "names": {"mask": torch.from_numpy(MASK), "features": X},
+    "positions": {0: X, 1: MASK},
+}
+
+
+@pytest.mark.parametrize("inputs", SEVERAL.values(), ids=SEVERAL)
+@pytest.mark.parametrize("form", LOSSES)
+def test_several_inputs_and_any_outputs_train(form: str, inputs: Any) -> None:
+    task = tasks.from_arrays(inputs, CLASSES, OWNER, loss=LOSSES[form])
+    plain = tasks.from_arrays(X * MASK, CLASSES, OWNER)
+    training = LocalTraining(epochs=3)
+    history = run(fresh(Pair(8, form), seed=1), task, [0.5, 1.0], rounds=3, training=training)
+    one = run(fresh(MLP(4, 3, [8]), seed=1), plain, [0.5, 1.0], rounds=3, training=training)
+    assert history.train_loss[-1].max() < 0.9 * history.train_loss[0].max()
+    assert np.isfinite(history.test_metric).all()
+    assert (history.flops > 0).all()
+    assert history.flops.tolist() == one.flops.tolist()
+
+
+def test_items_may_be_mappings_or_tuples() -> None:
+    rows = {name: [row for row in range(120) if OWNER[row] == name] for name in ("ann", "bob")}
+    named, placed = (
+        {name: [(make(row), int(CLASSES[row])) for row in own] for name, own in rows.items()}
+        for make in (
+            lambda row: {"mask": MASK[row], "features": X[row]},
+            lambda row: (torch.from_numpy(X[row]), torch.from_numpy(MASK[row])),
+        )
+    )
+    runs = [
+        run(fresh(Pair(8, "tensor"), seed=1), task, [0.5, 1.0], rounds=2)
+        for task in (
+            tasks.from_datasets(named),
+            tasks.from_datasets(placed),
+            tasks.from_arrays(SEVERAL["names"], CLASSES, OWNER),
+        )
+    ]
+    for history in runs[1:]:
+        np.testing.assert_array_equal(history.train_loss, runs[0].train_loss)
+        np.testing.assert_array_equal(history.test_metric, runs[0].test_metric)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"features": X}, r"Pair cannot process inputs of 'features': \(1, 4\)"),
+        ({"mask": MASK, "features": X[:5]}, "5 inputs and 120 targets"),
+        ({2: X, 3: MASK}, "inputs are named 2"),
+        ({}, "empty mapping"),
+    ],
+)
+def test_inputs_that_the_model_does_not_take(inputs: Any, message: str) -> None:
+    def go() -> None:
+        task = tasks.from_arrays(inputs, CLASSES, OWNER)
+        run(Pair(8, "tensor"), task, [1.0, 1.0], rounds=1)
+
+    with pytest.raises(InputError, match=message):
+        go()
+
+
+def test_a_named_loss_needs_one_tensor() -> None:
+    task = tasks.from_arrays(SEVERAL["names"], CLASSES, OWNER)
+    with pytest.raises(InputError, match="which is no tensor: let its forward"):
+        run(Pair(8, "dict"), task, [1.0, 1.0], rounds=1)
