@@ -171,7 +171,8 @@ def _axis_of_classes(model: SupernetModel, outputs: Tensor) -> int:
     """Find which axis of the outputs the classes are on, where several axes have their number.
 
     The weights that belong to one class, a part of the last layer, change the outputs at one place
-    of that axis alone. Where no layer shows this, it is taken to be the last axis.
+    of that axis alone. Shares of the classes, or their logarithms, show it too: along that axis
+    they sum to 1. Where nothing shows it, it is taken to be the last axis.
     """
     last = outputs.dim() - 1
     likely = [axis for axis in range(last, 0, -1) if outputs.shape[axis] == model.n_outputs]
@@ -183,7 +184,15 @@ def _axis_of_classes(model: SupernetModel, outputs: Tensor) -> int:
             for axis in likely:
                 if _reaches_one_class(outputs.select(axis, 0), weights):
                     return axis
+    for shares in (outputs, outputs.exp()):
+        of_one = [axis for axis in likely if _are_ones(shares.sum(axis))]
+        if len(of_one) == 1:
+            return of_one[0]
     return last
+
+
+def _are_ones(sums: Tensor) -> bool:
+    return torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=1e-3)
 
 
 def _reaches_one_class(outputs: Tensor, weights: Tensor) -> bool:
