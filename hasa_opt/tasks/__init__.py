@@ -1,4 +1,4 @@
-"""Federated tasks: embedded ones by name, and any CSV file of short texts.
+"""Federated tasks: embedded ones by name, any CSV file of short texts, and your own data.
 
 Here belongs what a study trains on: each client's training, validation and test data, what it
 counted, and what is learned, with loss and metric. Batches do not: see :mod:`hasa_opt.federated`.

@@ -137,6 +137,11 @@ class LearningProblem:
         return _name(self.metric)
 
     @property
+    def _named(self) -> str:
+        """The metric, where it is a name; objects of torchmetrics equal anything."""
+        return self.metric if isinstance(self.metric, str) else ""
+
+    @property
     def metric_object(self) -> Any:
         """The metric, where it is an object that is reset for each client, else None."""
         return self.metric if _is_object(self.metric) else None
@@ -161,7 +166,7 @@ class LearningProblem:
 
         Nothing for classes and tokens that are judged by accuracy.
         """
-        if self.loss in _OF_CLASSES and self.metric == "accuracy":
+        if self.loss in _OF_CLASSES and self._named == "accuracy":
             return {}
         better = bool(self.higher_is_better)
         return {"loss": self.loss_name, "metric": self.metric_name, "higher_is_better": better}
@@ -204,7 +209,7 @@ class LearningProblem:
         InputError
             If the metric does not give one number.
         """
-        if self.metric == "loss":
+        if self._named == "loss":
             return loss
         if self.metric_object is not None:
             found = self.metric_object.compute()
@@ -231,7 +236,7 @@ class LearningProblem:
             them, and their summed loss.
         """
         losses = self._losses(outputs, targets).double()
-        scores = losses if self.metric in ("loss", self.loss) else self._scores(outputs, targets)
+        scores = losses if self._named in ("loss", self.loss) else self._scores(outputs, targets)
         count = torch.full_like(losses[:, 0], losses.shape[1])
         return torch.stack([count, count, scores.sum(1), losses.sum(1)], 1)
 
@@ -245,8 +250,8 @@ class LearningProblem:
 
     def _scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The metric for each target, ``(batch, n)`` float64; NaN for targets that do not count."""
-        if self.metric != "accuracy":
-            return self._entries(_ERRORS[str(self.metric)], outputs, targets).double()
+        if self._named != "accuracy":
+            return self._entries(_ERRORS[self._named], outputs, targets).double()
         if self.loss == "bce_with_logits":
             right = (outputs.reshape(targets.shape) > 0) == (targets > 0.5)
         elif targets.is_floating_point():
@@ -274,7 +279,7 @@ class LearningProblem:
         InputError
             If loss or metric is another.
         """
-        if self.loss not in _OF_CLASSES or self.metric != "accuracy":
+        if self.loss not in _OF_CLASSES or self._named != "accuracy":
             raise InputError(
                 f"{what} takes classes that are judged by accuracy, but the task has the loss "
                 f"{self.loss_name} and the metric {self.metric_name}: train with federated.run"

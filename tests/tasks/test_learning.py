@@ -142,6 +142,11 @@ class Batches:
     def compute(self) -> Tensor:
         return torch.tensor(self.total / self.count)
 
+    def __eq__(self, other: object) -> Any:
+        return Batches()  # as in torchmetrics, where it is another metric
+
+    __hash__ = object.__hash__
+
 
 def test_a_metric_object_begins_anew_with_each_client() -> None:
     metric = Batches()
@@ -151,7 +156,26 @@ def test_a_metric_object_begins_anew_with_each_client() -> None:
     one, other = (run(model, task, [1.0, 1.0], rounds=2) for task in (own, named))
     np.testing.assert_allclose(one.test_metric, other.test_metric, rtol=1e-6)
     assert metric.resets == 1 + 4
+    assert own.problem.describe() == {
+        "loss": "mse", "metric": "Batches", "higher_is_better": False
+    }  # fmt: skip
     assert not one.higher_is_better
+
+
+def test_an_object_may_judge_classes() -> None:
+    class Right(Batches):
+        higher_is_better = True
+
+        def update(self, outputs: Tensor, targets: Tensor) -> None:
+            self.total += int((outputs.argmax(1) == targets).sum())
+            self.count += len(targets)
+
+    task = tasks.from_arrays(X, SHARES.argmax(1), OWNER, metric=Right())
+    plain = tasks.from_arrays(X, SHARES.argmax(1), OWNER)
+    one, other = (run(fresh(MLP(4, 3), seed=1), own, [1.0, 1.0], rounds=2) for own in (task, plain))
+    np.testing.assert_allclose(one.test_metric, other.test_metric, rtol=1e-6)
+    np.testing.assert_allclose(one.test_loss, other.test_loss, rtol=1e-6)
+    assert (one.metric, one.higher_is_better) == ("Right", True)
 
 
 def test_what_is_no_accuracy_is_not_called_one() -> None:
