@@ -72,7 +72,7 @@ def from_arrays(
     InputError
         If the parts disagree, or break a rule of :class:`Task`.
     """
-    shares = Shares(0.0 if test else test_share, 0.0 if validation else validation_share, seed)
+    shares = Shares.beside(test, validation, test_share, validation_share, seed)
     given = {part: _triple(part, triple) for part, triple in _given(test, validation)}
     labels, values = labelled([targets, *(triple[1] for triple in given.values())])
     whole = Split(inputs, values[0], loss)

@@ -121,7 +121,7 @@ def from_datasets(
     InputError
         If a dataset has no length, is empty or has other items, or breaks a rule of :class:`Task`.
     """
-    shares = Shares(0.0 if test else test_share, 0.0 if validation else validation_share, seed)
+    shares = Shares.beside(test, validation, test_share, validation_share, seed)
     recipe = Recipe(loss, metric, higher_is_better, shares, n_outputs, counts, name)
     keys, whole = (inputs, target), _by_name("datasets", datasets)
     sizes = {client: _length("datasets", client, dataset) for client, dataset in whole.items()}

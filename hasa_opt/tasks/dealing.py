@@ -58,6 +58,17 @@ class Shares:
                 "train on: give shares that sum to less than 1"
             )
 
+    @classmethod
+    def beside(
+        cls, test: Any, validation: Any, test_share: float, validation_share: float, seed: int
+    ) -> Shares:
+        """Shares where splits may be given, of which nothing is held out then: None is no split."""
+        shares = (
+            test_share if test is None else 0.0,
+            validation_share if validation is None else 0.0,
+        )
+        return cls(*shares, seed)
+
     def deal(self, name: str, size: int) -> Dealt:
         """Deal the rows 0 to ``size - 1`` of a client.
 

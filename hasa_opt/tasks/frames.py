@@ -72,36 +72,28 @@ def from_frame(
     InputError
         If a column is missing, holds nothing in a row, or what it holds cannot be used.
     """
-    if loss == "next_token":
-        raise InputError(
-            "a frame has one target per row, but loss='next_token' predicts each word of a text: "
-            "give token ids to from_arrays, or a file to text_csv"
-        )
-    tables = [columns_of(frame, "frame")]
-    given = {"test": test, "validation": validation}
-    tables += [columns_of(other, part) for part, other in given.items() if other is not None]
-    targets = [target] if isinstance(target, str) else list(target)
-    rest = [column for column in tables[0] if column not in (client, *targets)]
-    read = rest if inputs is None else [inputs] if isinstance(inputs, str) else list(inputs)
-    for table in tables:
+    _refuse_next_token(loss)
+    given = {"train": frame, "test": test, "validation": validation}
+    tables = {part: columns_of(one, part) for part, one in given.items() if one is not None}
+    targets = _names(target)
+    rest = [column for column in tables["train"] if column not in (client, *targets)]
+    read = rest if inputs is None else _names(inputs)
+    for table in tables.values():
         _check_columns(table, [client, *targets, *read])
-    shares = Shares(0.0 if test is not None else test_share,
-                    0.0 if validation is not None else validation_share, seed)  # fmt: skip
-    if len(read) == 1 and isinstance(tables[0][read[0]][0], str):
-        trained = _training_rows(tables[0][client], shares)
-        encoded = _texts([table[read[0]] for table in tables], trained, max_tokens, min_count)
+    if len(read) == 1 and isinstance(tables["train"][read[0]][0], str):
+        shares = Shares.beside(test, validation, test_share, validation_share, seed)
+        trained = _training_rows(tables["train"][client], shares)
+        texts = {part: table[read[0]] for part, table in tables.items()}
+        samples = _texts(texts, trained, max_tokens, min_count)
     else:
-        encoded = [torch.from_numpy(_numbers(table, read)) for table in tables]
-    triples = [
-        (samples, _targets(table, targets), table[client])
-        for samples, table in zip(encoded, tables, strict=True)
-    ]
-    present = ["train", *(part for part, other in given.items() if other is not None)]
-    found = dict(zip(present, triples, strict=True))
+        samples = {part: _numbers(table, read) for part, table in tables.items()}
+    triples = {
+        part: (samples[part], _targets(own, targets), own[client]) for part, own in tables.items()
+    }
     return from_arrays(
-        *found["train"],
-        test=found.get("test"),
-        validation=found.get("validation"),
+        *triples["train"],
+        test=triples.get("test"),
+        validation=triples.get("validation"),
         test_share=test_share,
         validation_share=validation_share,
         loss=loss,
@@ -112,6 +104,18 @@ def from_frame(
         seed=seed,
         name=name,
     )
+
+
+def _refuse_next_token(loss: Loss) -> None:
+    if loss == "next_token":
+        raise InputError(
+            "a frame has one target per row, but loss='next_token' predicts each word of a text: "
+            "give token ids to from_arrays, or a file to text_csv"
+        )
+
+
+def _names(columns: str | Sequence[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns)
 
 
 def _check_columns(table: Columns, wanted: Sequence[str]) -> None:
@@ -130,11 +134,12 @@ def _check_columns(table: Columns, wanted: Sequence[str]) -> None:
             )
 
 
-def _numbers(table: Columns, columns: Sequence[str]) -> npt.NDArray[np.float32]:
+def _numbers(table: Columns, columns: Sequence[str]) -> Tensor:
     """Columns of numbers, ``(n, n_columns)``."""
     if not columns:
         raise InputError("no columns are left as inputs: name them, inputs=[...]")
-    return np.stack([_column(table, column) for column in columns], axis=1).astype(np.float32)
+    numbers = np.stack([_column(table, column) for column in columns], axis=1)
+    return torch.from_numpy(numbers.astype(np.float32))
 
 
 def _column(table: Columns, column: str) -> npt.NDArray[Any]:
@@ -163,18 +168,18 @@ def _training_rows(client: Sequence[Any], shares: Shares) -> list[int]:
 
 
 def _texts(
-    texts: Sequence[Sequence[str]], trained: Sequence[int], max_tokens: int, min_count: int
-) -> list[Tensor]:
+    texts: Mapping[str, Sequence[str]], trained: Sequence[int], max_tokens: int, min_count: int
+) -> dict[str, Tensor]:
     """Encode several splits by the words of the training texts, which are in the first of them."""
-    split: list[list[Tokens]] = [
-        [tokenize(text, max_tokens=max_tokens) for text in part] for part in texts
-    ]
-    words = vocabulary([[split[0][row] for row in trained]], min_count)
+    split: dict[str, list[Tokens]] = {
+        part: [tokenize(text, max_tokens=max_tokens) for text in own] for part, own in texts.items()
+    }
+    words = vocabulary([[split["train"][row] for row in trained]], min_count)
     ids = {word: UNKNOWN + 1 + row for row, word in enumerate(words)}
-    encoded = []
-    for part in split:
-        table = torch.full((len(part), max_tokens), PADDING, dtype=torch.int64)
-        for row, tokens in enumerate(part):
+    encoded = {}
+    for part, own in split.items():
+        table = torch.full((len(own), max_tokens), PADDING, dtype=torch.int64)
+        for row, tokens in enumerate(own):
             table[row, : len(tokens)] = lookup(tokens, ids, UNKNOWN)
-        encoded.append(table)
+        encoded[part] = table
     return encoded
