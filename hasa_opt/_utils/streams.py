@@ -42,6 +42,9 @@ UNITS, WIDTHS, MENU = 1, 2, 5
 FOLDS = 5
 """Stream of a task from which the parts of its training samples are dealt."""
 
+HELD_OUT = 6
+"""Stream of a task from which its validation and test samples are dealt."""
+
 
 def derive_seed(key: Sequence[int]) -> int:
     """Mix integers such as (seed, round, client) into one 63-bit seed.

@@ -235,7 +235,7 @@ def build_model(task: Task, name: str | None, hidden: int, embedding: int) -> Su
     from hasa_opt.models import MODELS
 
     name, options = model_options(task, name, hidden, embedding)
-    return MODELS[name].for_data(task.train[0].inputs, task.n_outputs, **options)
+    return MODELS[name].for_data(task.train[0].tensor, task.n_outputs, **options)
 
 
 def model_options(
@@ -244,7 +244,7 @@ def model_options(
     """Name and options of the named model, or of the usual one for the task's inputs."""
     from hasa_opt.models import MODELS
 
-    name = name or ("cnn" if task.train[0].inputs.is_floating_point() else "lstm")
+    name = name or ("cnn" if task.train[0].tensor.is_floating_point() else "lstm")
     if name not in MODELS:
         raise InputError(f"model {name!r} is not known: choose from {', '.join(MODELS)}")
     return name, {"hidden": hidden, "embedding": embedding} if name in ("lstm", "gru") else {}

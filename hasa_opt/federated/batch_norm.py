@@ -22,6 +22,7 @@ from hasa_opt.federated.batches import batches
 from hasa_opt.federated.jobs import Update
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.cuts import Kept
+from hasa_opt.models.inputs import Inputs, predict, tensors
 from hasa_opt.models.subnets import extract, seeded_rng
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.splits import Split, loaded
@@ -80,14 +81,14 @@ def estimate_statistics(
         for split in splits:
             single = drop_single and len(split) % batch_size == 1
             order = torch.arange(len(split) - single)
-            for inputs, _ in batches(split, batch_size, order, device):
-                if not bool(inputs.isfinite().all()):
+            for inputs, targets in batches(split, batch_size, order, device):
+                if not all(bool(part.isfinite().all()) for part in tensors(inputs)):
                     continue
                 momenta = momenta or _momenta(model, statistics, inputs)
                 _forward_from(model, statistics, inputs, 0.0)
                 for name in statistics:
-                    sums[name] += statistics[name].to(torch.float64) * len(inputs)
-                seen += len(inputs)
+                    sums[name] += statistics[name].to(torch.float64) * len(targets)
+                seen += len(targets)
     for name, tensor in statistics.items():
         share = momenta.get(name, 0.0) * seen
         tensor.copy_(sums[name] / share if share else before[name])
@@ -95,7 +96,7 @@ def estimate_statistics(
 
 
 def _momenta(
-    model: SupernetModel, statistics: Mapping[str, Tensor], inputs: Tensor
+    model: SupernetModel, statistics: Mapping[str, Tensor], inputs: Inputs
 ) -> dict[str, float]:
     """Find the weight that each mean and variance gives to a batch; 0 without tracking."""
     ends = []
@@ -111,12 +112,12 @@ def _momenta(
 
 
 def _forward_from(
-    model: SupernetModel, statistics: Mapping[str, Tensor], inputs: Tensor, start: float
+    model: SupernetModel, statistics: Mapping[str, Tensor], inputs: Inputs, start: float
 ) -> None:
     """Run a batch with statistics that begin at a value; no batch has been counted."""
     for tensor in statistics.values():
         tensor.fill_(start if tensor.is_floating_point() else 0)
-    model(inputs)
+    predict(model, inputs)
 
 
 class Static:
@@ -248,8 +249,7 @@ def _normalises_one(model: SupernetModel, split: Split) -> bool:
     """Whether a batch of one sample has finite statistics."""
     subnet = extract(model, 1.0)
     try:
-        one = Split(torch.zeros_like(split.inputs[:1]), split.targets[:1])
-        estimate_statistics(subnet, [one])
+        estimate_statistics(subnet, [split.blank()])
     except ValueError:
         return False
     return all(bool(tensor.isfinite().all()) for tensor in running_statistics(subnet).values())

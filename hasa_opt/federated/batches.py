@@ -14,7 +14,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from hasa_opt.federated.settings import LocalTraining
+from hasa_opt.models.inputs import Inputs, each, predict
 from hasa_opt.models.targets import counted, cross_entropy, known
+from hasa_opt.tasks.learning import CLASSES, LearningProblem, Summed
 from hasa_opt.tasks.splits import Split
 
 
@@ -27,7 +29,7 @@ def orders(samples: int, settings: LocalTraining, seed: int) -> Iterator[Tensor]
 
 def batches(
     split: Split, batch_size: int, order: Tensor, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Inputs, Tensor]]:
     """Yield (inputs, targets) batches of the samples in the given order.
 
     Sequences are cut after the last column that is not padding in the whole batch. The models read
@@ -44,18 +46,19 @@ def batches(
     device : torch.device
         Where the batches go.
     """
-    longest = lengths(split.targets) if split.targets.dim() == 2 else None
+    longest = lengths(split.targets) if split.is_padded else None
     for batch in torch.split(order, batch_size) if len(order) else ():
-        inputs, targets = split.inputs[batch], split.targets[batch]
+        part = split.take(batch)
+        inputs, targets = part.inputs, part.targets
         if longest is not None:
             columns = max(1, int(longest[batch].max()))
-            inputs, targets = inputs[:, :columns], targets[:, :columns]
-        yield inputs.to(device), targets.to(device)
+            inputs, targets = part.tensor[:, :columns], targets[:, :columns]
+        yield each(lambda given: given.to(device), inputs), targets.to(device)
 
 
 def epochs(
     split: Split, settings: LocalTraining, seed: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Inputs, Tensor]]:
     """Yield the batches of all epochs of a client's training; see :func:`batches`."""
     for order in orders(len(split), settings, seed):
         yield from batches(split, settings.batch_size, order, device)
@@ -68,7 +71,7 @@ def lengths(targets: Tensor) -> Tensor:
 
 
 def known_logits(
-    model: nn.Module, head: nn.Linear | None, inputs: Tensor, targets: Tensor
+    model: nn.Module, head: nn.Linear | None, inputs: Inputs, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Predict the targets of a batch that have a known label; negative ones have none.
 
@@ -84,19 +87,25 @@ def known_logits(
     labels = targets.flatten()
     labelled = known(labels)
     if head is None:
-        logits = model(inputs).flatten(0, -2)
+        logits = predict(model, inputs).flatten(0, -2)
         return (logits, labels) if bool(labelled.all()) else (logits[labelled], labels[labelled])
     positions = labelled.nonzero().squeeze(1)
     with only_rows(head, positions):
-        return model(inputs), labels[positions]
+        return predict(model, inputs), labels[positions]
 
 
 def summed_loss(
-    model: nn.Module, head: nn.Linear | None, inputs: Tensor, targets: Tensor
-) -> tuple[Tensor, int]:
-    """Sum the cross entropy over the known targets of a batch, in nats, and count them."""
+    model: nn.Module,
+    head: nn.Linear | None,
+    inputs: Inputs,
+    targets: Tensor,
+    problem: LearningProblem = CLASSES,
+) -> Summed:
+    """Sum the loss over a batch, of classes over the known targets alone."""
+    if not problem.has_classes(targets):
+        return problem.summed_loss(predict(model, inputs), targets)
     logits, labels = known_logits(model, head, inputs, targets)
-    return cross_entropy(logits, labels, "sum"), len(labels)
+    return Summed(cross_entropy(logits, labels, "sum"), len(labels))
 
 
 @contextmanager
@@ -135,7 +144,8 @@ def output_layer(model: nn.Module, split: Split) -> nn.Linear | None:
     ]
     was_training = model.training
     try:
-        result = model.eval()(split.inputs[:1].to(next(model.parameters()).device))
+        device = next(model.parameters()).device
+        result = predict(model.eval(), each(lambda part: part[:1].to(device), split.inputs))
     finally:
         model.train(was_training)
         for handle in handles:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 
 import torch
-from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.federated.settings import LocalTraining
+from hasa_opt.models.inputs import Inputs, each, kind
 from hasa_opt.models.profile import parameter_bytes, training_flops, units
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.splits import Split, samples_to_try
@@ -33,7 +33,7 @@ class Costs:
         self._model, self._training = model, training
         kept = (model.get_parameter(name) for name in local)
         self._unsent = sum(parameter.nbytes for parameter in kept)
-        self._flops: dict[tuple[int, ...], int] = {}
+        self._flops: dict[Hashable, int] = {}
         self._bytes: dict[tuple[int, ...], int] = {}
 
     def check(self, task: Task, widths: FloatArray) -> None:
@@ -52,11 +52,12 @@ class Costs:
         passes = self._training.epochs if epochs is None else epochs
         return {width: self._training.used(len(split)) * passes}
 
-    def flops(self, inputs: Tensor, trained: Mapping[float, int]) -> int:
+    def flops(self, inputs: Inputs, trained: Mapping[float, int]) -> int:
         """Operations of training, where so many samples of the inputs' shape train each width."""
-        sample, total = torch.zeros_like(inputs[:1]), 0  # What it holds costs nothing.
+        sample = each(lambda part: torch.zeros_like(part[:1]), inputs)  # It may hold anything.
+        total, read = 0, kind(sample)
         for width, count in trained.items():
-            key = (*self._model.subnet_sizes(width).values(), *sample.shape[1:])
+            key = (*self._model.subnet_sizes(width).values(), read)
             if key not in self._flops:
                 self._flops[key] = training_flops(self._model, width, sample)
             total += count * self._flops[key]

@@ -25,6 +25,7 @@ from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.stacked_batches import StackedBatches, count_steps
 from hasa_opt.federated.stacks import Stack, find_stack, group_of
 from hasa_opt.federated.units import Extraction, Recent
+from hasa_opt.models.inputs import each, tensors
 from hasa_opt.models.profile import training_flops
 from hasa_opt.models.supernet import SupernetModel
 
@@ -77,8 +78,10 @@ def auto(
 
     def stacked(extraction: Extraction, members: Sequence[Job]) -> int:
         first = members[0]
-        sample = torch.zeros_like(first.split.inputs[:1])  # Its shape alone is counted.
-        if sample.device.type == next(server.parameters()).device.type == "cpu":
+        given = first.split.inputs
+        sample = each(lambda part: torch.zeros_like(part[:1]), given)  # Its shape is counted.
+        devices = {part.device.type for part in tensors(given)}
+        if devices == {next(server.parameters()).device.type} == {"cpu"}:
             flops = _flops.setdefault(server, Recent()).get(
                 group_of(extraction, first), lambda: training_flops(server, first.width, sample)
             )
@@ -120,7 +123,7 @@ def _windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]
     held = 0
     for job in jobs:
         window.append(job)
-        held += job.split.inputs.nbytes + job.split.targets.nbytes
+        held += sum(part.nbytes for part in (*tensors(job.split.inputs), job.split.targets))
         held += extraction.place(job.kept).n_bytes
         if len(window) == WINDOW_JOBS or held >= WINDOW_BYTES:
             yield window
@@ -162,9 +165,14 @@ def _train_together(
 
 
 def _stackable(server: SupernetModel, jobs: Sequence[Job], settings: LocalTraining) -> bool:
-    """Whether each job does the same in every step; statistics of a batch are one client's."""
+    """Whether each job does the same in every step; statistics of a batch are one client's.
+
+    Losses of classes alone are summed client by client, and one tensor is folded.
+    """
     return (
         len(jobs) > 1
+        and all(job.problem.has_classes(job.split.targets) for job in jobs)
+        and all(isinstance(job.split.inputs, Tensor) for job in jobs)
         and not settings.scaler
         and all(job.draw is None for job in jobs)
         and not running_statistics(server)
@@ -257,7 +265,7 @@ def _stacked_weights(extraction: Extraction, jobs: Sequence[Job]) -> dict[str, T
 def _shapes(extraction: Extraction, job: Job, length: int) -> list[tuple[int, ...]]:
     """List the shapes that dropout is given for one sequence of a length, call by call."""
     subnet = extraction.cut(job).train()
-    sample = job.split.inputs[:1, :length].to(next(subnet.parameters()).device)
+    sample = job.split.tensor[:1, :length].to(next(subnet.parameters()).device)
     noted = DropoutShapes()
     with noted:
         subnet(sample)

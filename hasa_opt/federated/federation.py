@@ -23,6 +23,7 @@ from hasa_opt.federated.units import SCHEMES, find_draw
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
+from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.task import Task
 
 
@@ -49,6 +50,8 @@ class Federation:
         Whether clients keep the model that they trained last.
     draw : Draw, optional
         Draws the widths of each client's batches. Default: as the scheme of the subnets does.
+    problem : LearningProblem
+        What clients learn.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Federation:
         statistics: Static,
         keep_models: bool = False,
         draw: Draw | None = None,
+        problem: LearningProblem = CLASSES,
     ) -> None:
         self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
         self.names = tuple(names)
@@ -76,7 +80,7 @@ class Federation:
         self.faults = participation.faults or Faults()
         self.samples = [int(size) for size in samples]
         self._weights: list[float] = [size**server.weight_power for size in self.samples]
-        self._draw = draw
+        self._draw, self.problem = draw, problem
         self.has_trained = False
 
     @classmethod
@@ -118,6 +122,7 @@ class Federation:
             seed=seed,
             statistics=start_statistics(model, task, training),
             keep_models=keep_models,
+            problem=task.problem,
         )
         deployed = [begun.deployed(row) for row in range(len(begun))]
         begun.costs.check(task, np.array(deployed))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
+from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import each, kind, predict, tensors
 from hasa_opt.models.profile import unsuitable
 from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Split, samples_to_try
 from hasa_opt.tasks.task import Task
 
@@ -32,14 +38,20 @@ def check_fit(model: SupernetModel, task: Task) -> None:
     """
     tried = set()
     for split in samples_to_try(task.train).values():
-        kind = (split.inputs.dtype, split.inputs.shape[1:], split.targets.shape[1:])
-        if kind not in tried:
-            tried.add(kind)
-            check_split(model, split, f"task {task.name!r}", task.n_outputs)
+        alike = (kind(split.inputs), split.targets.shape[1:])
+        if alike not in tried:
+            tried.add(alike)
+            check_split(model, split, f"task {task.name!r}", task.n_outputs, task.problem)
 
 
-def check_split(model: SupernetModel, split: Split, whose: str, n_outputs: int) -> None:
-    """Refuse a model that does not give one row of outputs for each target of a split.
+def check_split(
+    model: SupernetModel,
+    split: Split,
+    whose: str,
+    n_outputs: int,
+    problem: LearningProblem = CLASSES,
+) -> None:
+    """Refuse a model whose outputs are not what the loss compares with the targets of a split.
 
     Parameters
     ----------
@@ -50,20 +62,70 @@ def check_split(model: SupernetModel, split: Split, whose: str, n_outputs: int) 
         Whose samples they are, for messages.
     n_outputs : int
         Classes that the targets may be.
+    problem : LearningProblem
+        What is learned.
 
     Raises
     ------
     InputError
         As for :func:`check_fit`.
     """
-    inputs, targets = split.inputs[:1].cpu(), split.targets[:1]
-    _check_type(model, whose, inputs.dtype)
+    inputs, targets = each(lambda part: part[:1].cpu(), split.inputs), split.targets[:1]
+    for part in tensors(inputs):
+        _check_type(model, whose, part.dtype)
     whole = extract(model, 1.0).to("cpu").eval()
     try:
-        outputs = whole(inputs)
-    except (IndexError, RuntimeError, ValueError) as error:
+        outputs = predict(whole, inputs)
+    except (IndexError, RuntimeError, ValueError, TypeError) as error:
         raise unsuitable(model, inputs, error) from error
-    _check_outputs(whole, outputs, (*targets.shape, n_outputs), whose)
+    if problem.has_classes(targets):
+        _check_outputs(whole, outputs, (*targets.shape, n_outputs), whose)
+    elif problem.loss == "cross_entropy":
+        _check_outputs(whole, outputs, tuple(targets.shape), whose)
+    elif callable(problem.loss):
+        _check_loss(problem, outputs, targets, whose)
+    else:
+        _check_numbers(problem.loss, outputs, targets, whose)
+
+
+def _check_loss(problem: LearningProblem, outputs: Any, targets: Tensor, whose: str) -> None:
+    """Refuse a loss function that raises, or that nothing can be learned from."""
+    try:
+        loss = problem.summed_loss(outputs, targets).total
+    except InputError:
+        raise
+    except Exception as error:  # Whatever the caller's function raises.
+        raise InputError(
+            f"the loss {problem.loss_name} cannot compare the model's outputs, {_shapes(outputs)}, "
+            f"with targets of shape {tuple(targets.shape)} of {whose} ({first_line(error)}): "
+            "correct it, or the model"
+        ) from error
+    if not loss.requires_grad:
+        raise InputError(
+            f"the loss {problem.loss_name} has no gradient: compute it from the model's outputs "
+            "with functions of torch alone"
+        )
+
+
+def _check_numbers(loss: str, outputs: Any, targets: Tensor, whose: str) -> None:
+    """Refuse outputs that are not one number for each of the targets."""
+    if not isinstance(outputs, Tensor) or _in_rows(outputs) != _in_rows(targets):
+        raise InputError(
+            f"the model gives outputs of shape {_shapes(outputs)} for targets of shape "
+            f"{_shapes(targets)} of {whose}: loss={loss!r} takes one output for each target, so "
+            "let the model end in as many"
+        )
+
+
+def _in_rows(numbers: Tensor) -> tuple[int, ...]:
+    """Shape of numbers, where one number in a column is one number."""
+    shape = tuple(numbers.shape)
+    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+
+
+def _shapes(outputs: Any) -> str:
+    """Shapes of outputs, in the structure that they have."""
+    return str(tree_map_only(Tensor, lambda tensor: tuple(tensor.shape), outputs))
 
 
 def _check_type(model: SupernetModel, whose: str, given: torch.dtype) -> None:
@@ -76,10 +138,13 @@ def _check_type(model: SupernetModel, whose: str, given: torch.dtype) -> None:
         )
 
 
-def _check_outputs(
-    model: SupernetModel, outputs: Tensor, wanted: tuple[int, ...], whose: str
-) -> None:
+def _check_outputs(model: SupernetModel, outputs: Any, wanted: tuple[int, ...], whose: str) -> None:
     """Refuse outputs that are not of the shape of the targets, with the classes behind it."""
+    if not isinstance(outputs, Tensor):
+        raise InputError(
+            f"the model gives {_shapes(outputs)}, which is no tensor: let its forward() return the "
+            "scores of the classes, or give the task a loss function of outputs and targets"
+        )
     given, classes = tuple(outputs.shape), wanted[-1]
     if given == wanted and model.n_outputs == classes:
         axis = _axis_of_classes(model, outputs)
@@ -106,7 +171,8 @@ def _axis_of_classes(model: SupernetModel, outputs: Tensor) -> int:
     """Find which axis of the outputs the classes are on, where several axes have their number.
 
     The weights that belong to one class, a part of the last layer, change the outputs at one place
-    of that axis alone. Where no layer shows this, it is taken to be the last axis.
+    of that axis alone. Shares of the classes, or their logarithms, show it too: along that axis
+    they sum to 1. Where nothing shows it, it is taken to be the last axis.
     """
     last = outputs.dim() - 1
     likely = [axis for axis in range(last, 0, -1) if outputs.shape[axis] == model.n_outputs]
@@ -118,7 +184,15 @@ def _axis_of_classes(model: SupernetModel, outputs: Tensor) -> int:
             for axis in likely:
                 if _reaches_one_class(outputs.select(axis, 0), weights):
                     return axis
+    for shares in (outputs, outputs.exp()):
+        of_one = [axis for axis in likely if _are_ones(shares.sum(axis))]
+        if len(of_one) == 1:
+            return of_one[0]
     return last
+
+
+def _are_ones(sums: Tensor) -> bool:
+    return torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=1e-3)
 
 
 def _reaches_one_class(outputs: Tensor, weights: Tensor) -> bool:

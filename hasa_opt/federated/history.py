@@ -23,11 +23,12 @@ from hasa_opt._utils.files import entries, path_of, replace_directory
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.tasks.learning import as_accuracy
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FORMAT = 4
+FORMAT = 5
 """Version of the files; one that reads other files, or means something else by them, is another."""
 
 INDEX = "history.json"
@@ -35,8 +36,6 @@ ARRAYS, WEIGHTS = "arrays.safetensors", "weights.safetensors"
 CLIENTS = "clients.safetensors"
 TENSORS = (ARRAYS, WEIGHTS, CLIENTS)
 
-
-_FORMS = "{:g}", "{:.3f}", "{:.2f}", "{:.2f}"
 
 EventKind = Literal["dropped", "late", "rejected", "untested", "empty"]
 
@@ -70,9 +69,11 @@ class Event:
 class History(Shown):
     """One federated run: what each client measured in each round, and the final supernet.
 
-    Accuracies are shares between 0 and 1, losses are nats per target. What was not measured is
-    NaN: a client that was not drawn in a round has neither a loss nor an accuracy there, and one
-    that did not train has no training loss. What it did not receive, send or compute is 0.
+    The metric is the task's: :attr:`metric` names it. Where that is the accuracy, a share between 0
+    and 1, what ends in ``_metric`` can be read as ``_accuracy`` too. Losses of classes are nats per
+    target. What was not measured is NaN: a client that was not drawn in a round has neither a loss
+    nor a metric there, and one that did not train has no training loss. What it did not receive,
+    send or compute is 0.
 
     Attributes
     ----------
@@ -80,14 +81,14 @@ class History(Shown):
         Width of each client's subnet.
     train_loss : (n_rounds, n_clients) floats
         Mean loss during local training.
-    validation_loss, validation_accuracy, test_loss, test_accuracy : (n_rounds, n_clients) floats
+    validation_loss, validation_metric, test_loss, test_metric : (n_rounds, n_clients) floats
         Measured after the round's aggregation; of all clients in the last round.
     seconds : (n_rounds, n_clients) floats
         Wall-clock time of local training.
     mean_width : (n_rounds, n_clients) floats
         Share of the supernet's units that was trained, averaged over the samples of all batches.
-    supernet_accuracy, personal_accuracy : (n_rounds, n_clients) floats
-        Test accuracy of the uncut supernet, and of the personal subnet, where
+    supernet_metric, personal_metric : (n_rounds, n_clients) floats
+        The metric on test data of the uncut supernet, and of the personal subnet, where
         ``Evaluation.also`` asked for them.
     interpolation : (n_rounds, n_clients) floats
         Share of the local models in the personal ones.
@@ -114,13 +115,13 @@ class History(Shown):
     widths: FloatArray
     train_loss: FloatArray
     validation_loss: FloatArray
-    validation_accuracy: FloatArray
+    validation_metric: FloatArray
     test_loss: FloatArray
-    test_accuracy: FloatArray
+    test_metric: FloatArray
     seconds: FloatArray
     mean_width: FloatArray
-    supernet_accuracy: FloatArray
-    personal_accuracy: FloatArray
+    supernet_metric: FloatArray
+    personal_metric: FloatArray
     interpolation: FloatArray
     bytes_down: IntArray
     bytes_up: IntArray
@@ -145,10 +146,44 @@ class History(Shown):
         return len(self.train_loss)
 
     @property
+    def metric(self) -> str:
+        """Name of what the models are judged by."""
+        return str(self.metadata.get("metric", "accuracy"))
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of the metric is better."""
+        return bool(self.metadata.get("higher_is_better", True))
+
+    @property
+    def validation_accuracy(self) -> FloatArray:
+        """:attr:`validation_metric`, where that is the accuracy."""
+        return np.asarray(as_accuracy(self.validation_metric, self.metric))
+
+    @property
+    def test_accuracy(self) -> FloatArray:
+        """:attr:`test_metric`, where that is the accuracy."""
+        return np.asarray(as_accuracy(self.test_metric, self.metric))
+
+    @property
+    def supernet_accuracy(self) -> FloatArray:
+        """:attr:`supernet_metric`, where that is the accuracy."""
+        return np.asarray(as_accuracy(self.supernet_metric, self.metric))
+
+    @property
+    def personal_accuracy(self) -> FloatArray:
+        """:attr:`personal_metric`, where that is the accuracy."""
+        return np.asarray(as_accuracy(self.personal_metric, self.metric))
+
+    @property
+    def final_metric(self) -> FloatArray:
+        """The metric on each client's test data after the last round, shape (n_clients,)."""
+        return np.asarray(self.test_metric[-1])
+
+    @property
     def final_accuracy(self) -> FloatArray:
-        """Test accuracy of each client after the last round, shape (n_clients,)."""
-        final: FloatArray = self.test_accuracy[-1]
-        return final
+        """:attr:`final_metric`, where that is the accuracy."""
+        return np.asarray(as_accuracy(self.final_metric, self.metric))
 
     def __repr__(self) -> str:
         return f"History({self.rounds} rounds, {len(self.widths)} clients)"
@@ -158,17 +193,21 @@ class History(Shown):
 
         table = new_table(title=f"After {self.rounds} rounds")
         table.add_column("client", no_wrap=True)
-        for column in ("width", "loss in training", "test accuracy, %", "MB down and up"):
+        is_share, measured = self.metric == "accuracy", self.final_metric
+        judged = "test accuracy, %" if is_share else f"test {self.metric}"
+        form, factor = ("{:.2f}", 100) if is_share else ("{:.4g}", 1)
+        for column in ("width", "loss in training", judged, "MB down and up"):
             table.add_column(column, justify="right")
         names = self.metadata.get("client_names", range(len(self.widths)))
         moved = (self.bytes_down + self.bytes_up).sum(axis=0) / 1e6
-        columns = self.widths, self.train_loss[-1], 100 * self.final_accuracy, moved
+        columns = self.widths, self.train_loss[-1], factor * measured, moved
+        forms = "{:g}", "{:.3f}", form, "{:.2f}"
         for name, *numbers in list(zip(names, *columns, strict=True))[:SHOWN_ROWS]:
-            cells = (form.format(number) for form, number in zip(_FORMS, numbers, strict=True))
+            cells = (form.format(number) for form, number in zip(forms, numbers, strict=True))
             table.add_row(escape(str(name)), *cells)
-        mean, worst = 100 * np.nanmean(self.final_accuracy), 100 * np.nanmin(self.final_accuracy)
-        table.add_row("mean", "", "", f"{mean:.2f}", "", style="bold")
-        table.add_row("worst", "", "", f"{worst:.2f}", "", style="bold")
+        worst = np.nanmin(measured) if self.higher_is_better else np.nanmax(measured)
+        for title, number in (("mean", np.nanmean(measured)), ("worst", worst)):
+            table.add_row(title, "", "", form.format(factor * number), "", style="bold")
         table.caption = first_of(len(self.widths))
         return table
 
@@ -242,17 +281,23 @@ COUNTED = ("bytes_down", "bytes_up", "flops")
 COLUMNS = (
     "train_loss",
     "validation_loss",
-    "validation_accuracy",
+    "validation_metric",
     "test_loss",
-    "test_accuracy",
+    "test_metric",
     "seconds",
     "mean_width",
-    "supernet_accuracy",
-    "personal_accuracy",
+    "supernet_metric",
+    "personal_metric",
     "interpolation",
     *COUNTED,
 )
 """Names of the (rounds, n_clients) arrays of a history."""
+
+
+def titled(column: str, metric: str) -> str:
+    """Name of a column as tables and callbacks give it: such as test_accuracy where that is it."""
+    return column.replace("_metric", "_accuracy") if metric == "accuracy" else column
+
 
 Row = dict[str, npt.NDArray[Any]]
 """One round of a history: column name -> array of shape (n_clients,)."""

@@ -71,6 +71,7 @@ def describe_task(task: Task) -> dict[str, Any]:
         "samples": task.samples.tolist(),
         "data sha256": task.checksum,
         "fingerprint": dict(task.fingerprint),
+        **task.problem.describe(),
     }
 
 

@@ -13,6 +13,7 @@ from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Split
 
 Draw = Callable[[float, Key], Iterator[float]]
@@ -42,6 +43,8 @@ class Job:
         Parameters that the client has instead of the server's.
     epochs : int, optional
         Its local epochs; None: those of the settings.
+    problem : LearningProblem
+        What it learns.
     """
 
     client: int
@@ -52,6 +55,7 @@ class Job:
     draw: Draw | None = None
     local: Mapping[str, Tensor] = field(default_factory=dict)
     epochs: int | None = None
+    problem: LearningProblem = CLASSES
 
     def settings(self, training: LocalTraining) -> LocalTraining:
         """How the client trains."""

@@ -20,9 +20,11 @@ from hasa_opt.federated.jobs import Failure, Job, LocalResult, Report
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.cuts import Kept
+from hasa_opt.models.inputs import Inputs
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.training import OPTIMIZERS, scaled
+from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Split
 
 
@@ -73,6 +75,7 @@ def local_train(
     generator_key: tuple[int, int, int],
     width: float = 1.0,
     drawn: Iterator[tuple[float, Kept]] | None = None,
+    problem: LearningProblem = CLASSES,
 ) -> LocalResult:
     """Train a subnet in place on a client's samples.
 
@@ -93,6 +96,8 @@ def local_train(
     drawn : iterator of (float, dict), optional
         For each batch the width of the part of the subnet that it trains, and the units of that
         part. Other coordinates get a gradient of zero. Default: each batch trains the whole subnet.
+    problem : LearningProblem
+        Whose loss is minimised. Default: the cross entropy of classes.
 
     Returns
     -------
@@ -103,7 +108,7 @@ def local_train(
     optimizer = start_optimizer(parameters, settings)
     total, n_targets, n_steps, trained = 0.0, 0, 0, Counter[float]()
     start = time.perf_counter()
-    add_gradients = _gradients(subnet, split, settings, width, drawn)
+    add_gradients = _gradients(subnet, split, settings, width, drawn, problem)
     subnet.train()
     masks = ClientDropout(seed)
     with seeded_rng(seed), scaled(subnet, width if settings.scaler else 1.0):
@@ -116,7 +121,7 @@ def local_train(
             total += loss
             n_targets += count
             n_steps += 1
-            trained[trains] += len(inputs)
+            trained[trains] += len(targets)
     if settings.batch_norm == "per_width":
         estimate_statistics(
             subnet, [split], settings.batch_size, drop_single=bool(settings.drop_last)
@@ -131,26 +136,31 @@ def _gradients(
     settings: LocalTraining,
     width: float,
     drawn: Iterator[tuple[float, Kept]] | None,
-) -> Callable[[Tensor, Tensor], tuple[float, float, int]]:
+    problem: LearningProblem,
+) -> Callable[[Inputs, Tensor], tuple[float, float, int]]:
     """Make what adds a batch's gradients: it gives the width that trains, and as _backward does."""
     if drawn is None:
         head = output_layer(subnet, split)
-        return lambda inputs, targets: (width, *_backward(subnet, head, inputs, targets))
+        return lambda inputs, targets: (width, *_backward(subnet, head, inputs, targets, problem))
     parts = Parts(subnet, split)
 
-    def of_a_part(inputs: Tensor, targets: Tensor) -> tuple[float, float, int]:
+    def of_a_part(inputs: Inputs, targets: Tensor) -> tuple[float, float, int]:
         trains, kept = next(drawn)
         with parts.cut(kept) as (part, head), scaled(part, trains if settings.scaler else 1.0):
-            return trains, *_backward(part, head, inputs, targets)
+            return trains, *_backward(part, head, inputs, targets, problem)
 
     return of_a_part
 
 
 def _backward(
-    model: SupernetModel, head: nn.Linear | None, inputs: Tensor, targets: Tensor
+    model: SupernetModel,
+    head: nn.Linear | None,
+    inputs: Inputs,
+    targets: Tensor,
+    problem: LearningProblem,
 ) -> tuple[float, int]:
     """Add the gradient of the mean loss; give the summed loss and the number of targets in it."""
-    loss, count = summed_loss(model, head, inputs, targets)
+    loss, count = summed_loss(model, head, inputs, targets, problem)
     (loss / max(1, count)).backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), count
 
@@ -189,5 +199,7 @@ def train_job(
     settings : LocalTraining
     """
     drawn = job.drawn(server)
-    result = local_train(subnet, job.split, job.settings(settings), job.key, job.width, drawn)
+    result = local_train(
+        subnet, job.split, job.settings(settings), job.key, job.width, drawn, job.problem
+    )
     return Report(job, subnet.state_dict(), result)

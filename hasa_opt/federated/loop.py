@@ -16,7 +16,7 @@ from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import ClientTests
 from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.federation import Federation
-from hasa_opt.federated.history import History, Record
+from hasa_opt.federated.history import History, Record, titled
 from hasa_opt.federated.identity import describe_run
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.rounds import Round
@@ -119,7 +119,8 @@ def run(
             record.add(now.row, now.events)
             store()
             if on_round is not None:
-                on_round(number, now.row)
+                metric = task.problem.metric_name
+                on_round(number, {titled(name, metric): now.row[name] for name in now.row})
             stop_if_interrupted(number, rounds)
     return federation.history(record)
 

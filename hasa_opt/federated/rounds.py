@@ -21,6 +21,7 @@ from hasa_opt.federated.history import COLUMNS, COUNTED, Event, EventKind, Row
 from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Update
 from hasa_opt.federated.participation import corrupted, draw_clients
 from hasa_opt.models.cuts import Kept
+from hasa_opt.models.inputs import Inputs
 from hasa_opt.tasks.splits import Split
 
 
@@ -103,7 +104,8 @@ class Round:
                 continue
             local = federation.personal.local_parameters(client)
             draw, epochs = federation.draw(client), federation.epochs(client)
-            yield Job(client, width, kept, split, key, draw, local, epochs)
+            problem = federation.problem
+            yield Job(client, width, kept, split, key, draw, local, epochs, problem)
 
     def training_clients(self) -> list[int]:
         """Rows of the clients that are drawn and not left out by their allocation."""
@@ -118,7 +120,7 @@ class Round:
         self.note(client, "late", "its update came when the round was closed")
 
     def take(
-        self, client: int, state: Mapping[str, Tensor], result: LocalResult, sample: Tensor
+        self, client: int, state: Mapping[str, Tensor], result: LocalResult, sample: Inputs
     ) -> None:
         """Take what a client sent, and average it in if it is sound.
 
@@ -129,8 +131,8 @@ class Round:
         state : dict of str to tensor
             ``state_dict()`` of its trained subnet.
         result : LocalResult
-        sample : (n, ...) tensor
-            Inputs that it trained on, for the count of operations; one is enough.
+        sample : inputs
+            Those that it trained on, for the count of operations; one is enough.
         """
         federation, row = self.federation, self.row
         costs, width = federation.costs, federation.width(client)

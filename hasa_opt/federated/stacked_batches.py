@@ -72,9 +72,9 @@ class StackedBatches:
         self.seeds = [derive_seed(job.key) for job in chosen]
         rows, self._sizes = _plan(chosen, self.seeds, training)
         self._rows = torch.from_numpy(rows).to(device)
-        self._inputs = torch.cat([job.split.inputs for job in chosen]).to(device)
+        self._inputs = torch.cat([job.split.tensor for job in chosen]).to(device)
         targets = torch.cat([job.split.targets for job in chosen]).to(device)
-        self._lengths = lengths(targets).clamp(min=1) if targets.dim() == 2 else None
+        self._lengths = lengths(targets).clamp(min=1) if jobs[0].split.is_padded else None
         self._targets = trainable(targets)
         present = torch.from_numpy(np.arange(rows.shape[2]) < self._sizes[:, :, None]).to(device)
         n_known = known(targets).reshape(len(targets), -1).sum(1)

@@ -23,6 +23,7 @@ from hasa_opt.federated.batches import DropoutShapes, only_rows, output_layer
 from hasa_opt.federated.jobs import Job
 from hasa_opt.federated.stacked_layers import LAYERS, CannotStackError, linear, unfold
 from hasa_opt.federated.units import Extraction, Mould, Recent
+from hasa_opt.models.inputs import kind
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.targets import counted, cross_entropy
 
@@ -207,7 +208,7 @@ _found: WeakKeyDictionary[nn.Module, Recent[Found | None]] = WeakKeyDictionary()
 def group_of(extraction: Extraction, job: Job) -> tuple[Any, ...]:
     """Say what clients must share to be stacked: width, sizes, shapes and types of the samples."""
     split = job.split
-    shapes = (split.inputs.shape[1:], split.inputs.dtype, split.targets.shape[1:])
+    shapes = (kind(split.inputs), split.targets.shape[1:])
     return (job.width, extraction.place(job.kept).sizes, *shapes)
 
 
@@ -245,8 +246,8 @@ def _reproduces(name: str, extraction: Extraction, job: Job) -> bool:
     weights = extraction.weights(job)
     others = {key: OTHER * t if t.is_floating_point() else t for key, t in weights.items()}
     device = next(iter(weights.values())).device
-    few = _different(job.split.inputs[[0, len(job.split) // 2, -1]].to(device))
-    length = few.shape[1] - 1 if job.split.targets.dim() == 2 and few.shape[1] > 1 else None
+    few = _different(job.split.tensor[[0, len(job.split) // 2, -1]].to(device))
+    length = few.shape[1] - 1 if job.split.is_padded and few.shape[1] > 1 else None
     fewer = few[:2] if length is None else few[:2, :length]
     padded = few[[0, 1, 0]].clone()
     if length is not None:

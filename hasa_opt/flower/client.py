@@ -35,6 +35,7 @@ from hasa_opt.flower.messages import (
 from hasa_opt.models import SupernetModel, extract, prefix
 from hasa_opt.rules.private import noisy_histograms
 from hasa_opt.tasks import Split, Task
+from hasa_opt.tasks.learning import CLASSES
 
 __all__ = ["Device", "client_app"]
 
@@ -59,7 +60,7 @@ class Device:
     Raises
     ------
     InputError
-        If a split is empty, or the width is not in (0, 1].
+        If a split is empty, the inputs are several tensors, or the width is not in (0, 1].
     """
 
     name: str
@@ -76,6 +77,7 @@ class Device:
                     f"the {part} split of device {self.name!r} is empty: give it at least one "
                     "sample, or leave the device out"
                 )
+        _ = self.train.tensor
         if not 0 < self.max_width <= 1:
             raise InputError(
                 f"device {self.name!r} has max_width {self.max_width}: give a width in (0, 1]"
@@ -95,8 +97,9 @@ class Device:
         Raises
         ------
         InputError
-            If the task has no such client.
+            If the task has no such client, or learns no classes.
         """
+        task.problem.require_classes("the Flower app")
         if not 0 <= client < len(task):
             raise InputError(
                 f"task {task.name!r} has clients 0 to {len(task) - 1}, not {client}: start as many "
@@ -169,8 +172,8 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
     def test(message: Message, context: Context) -> Message:
         supernet, here = _prepare(model, device, context)
         subnet = _subnet(supernet, float(load(message, WORK)["width"]), message)
-        found = measured(subnet, "validation", here.validation)
-        found |= measured(subnet, "test", here.test)
+        found = measured(subnet, "validation", here.validation, CLASSES)
+        found |= measured(subnet, "test", here.test, CLASSES)
         return _reply(message, measured=MetricRecord(dict(found)))
 
     return app

@@ -172,7 +172,7 @@ class Work:
         return cls(**work), LocalTraining(**rest)
 
 
-TESTS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+TESTS = ("validation_loss", "validation_metric", "test_loss", "test_metric")
 """What a device measures of the new supernet."""
 
 
@@ -184,8 +184,8 @@ def tell(result: LocalResult, split: Split) -> dict[str, ConfigRecord | MetricRe
             {
                 "widths": list(result.trained),
                 "samples": list(result.trained.values()),
-                "shape": list(split.inputs.shape[1:]),
-                "floating": split.inputs.is_floating_point(),
+                "shape": list(split.tensor.shape[1:]),
+                "floating": split.tensor.is_floating_point(),
             }
         ),
     }

@@ -123,7 +123,7 @@ class SupernetStrategy(Strategy):
         self.record.add(now.row, now.events)
         if self._on_round is not None:
             self._on_round()
-        measured = [now.row["test_accuracy"][row] for row in arrived if row not in faults]
+        measured = [now.row["test_metric"][row] for row in arrived if row not in faults]
         if not measured:
             return None
         accuracy = float(np.mean(measured))

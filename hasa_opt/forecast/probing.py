@@ -211,6 +211,7 @@ def probe(
         from hasa_opt.federated.settings import check_run
         from hasa_opt.forecast.warm_up import Plan, measure
     check_run(model, task, rounds, seed)
+    task.problem.require_classes("a probe")
     taking_part = participation or Participation()
     taking_part.check(task)
     if taking_part.faults is not None:

@@ -63,6 +63,7 @@ class TrialRuns:
             If anything could not be run.
         """
         check_run(self.model, task, self.rounds, seed)
+        task.problem.require_classes("a pilot")
         self.participation.check(task)
         self.execution.check_single()
         known_interpolation(self.evaluation)

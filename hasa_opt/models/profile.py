@@ -15,10 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import Inputs, describe, each, predict, tensors
 from hasa_opt.models.subnets import Cuttable, coordinates, extract, seeded_rng
 from hasa_opt.models.targets import cross_entropy
 from hasa_opt.models.training import OPTIMIZERS
@@ -187,7 +189,7 @@ def parameter_bytes(model: Cuttable, width: float) -> int:
     )
 
 
-def training_flops(model: Cuttable, width: float, sample: Tensor) -> int:
+def training_flops(model: Cuttable, width: float, sample: Inputs) -> int:
     """Count the floating-point operations of one forward and backward pass of a subnet.
 
     Matrix products, convolutions and attention count, elementwise work does not.
@@ -209,10 +211,10 @@ def training_flops(model: Cuttable, width: float, sample: Tensor) -> int:
     # In double precision an LSTM runs as plain matrix products, and so does attention by this
     # kernel; the counter misses the fused ones of a CPU.
     subnet = extract(model, width).to("cpu", torch.float64).eval()
-    inputs = sample.double() if sample.is_floating_point() else sample
+    inputs = each(lambda part: part.double() if part.is_floating_point() else part, sample)
     try:
         with _Counter(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            subnet(inputs).sum().backward()
+            sum(part.sum() for part in tree_leaves(predict(subnet, inputs))).backward()
     except (IndexError, RuntimeError, ValueError) as error:
         raise unsuitable(model, sample, error) from error
     return int(counter.get_total_flops())
@@ -232,7 +234,7 @@ class _Counter(FlopCounterMode):
 
 
 def training_bytes(
-    model: Cuttable, width: float, sample: Tensor, optimizer: Literal["adam", "sgd"] = "adam"
+    model: Cuttable, width: float, sample: Inputs, optimizer: Literal["adam", "sgd"] = "adam"
 ) -> int:
     """Measure the peak memory of training a subnet on the CPU.
 
@@ -262,25 +264,30 @@ def training_bytes(
         with seeded_rng(0), torch.autograd.profiler.profile(profile_memory=True) as recorded:
             for _ in range(2):  # The first step allocates the optimizer's state.
                 stepper.zero_grad()
-                _loss(subnet(sample)).backward()  # type: ignore[no-untyped-call]
+                _loss(predict(subnet, sample)).backward()  # type: ignore[no-untyped-call]
                 stepper.step()
     except (IndexError, RuntimeError, ValueError) as error:
         raise unsuitable(model, sample, error) from error
     events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    held = [*subnet.parameters(), *subnet.buffers(), sample]
+    held = [*subnet.parameters(), *subnet.buffers(), *tensors(sample)]
     return sum(tensor.nbytes for tensor in held) + int(np.cumsum(changes).max())
 
 
-def _loss(logits: Tensor) -> Tensor:
-    """Cross entropy as in training; the logits are freed before the backward pass."""
+def _loss(logits: Any) -> Tensor:
+    """Cross entropy as in training; the logits are freed before the backward pass.
+
+    Of outputs without a row of scores for each sample, the sum: it holds as little.
+    """
+    if not isinstance(logits, Tensor) or logits.dim() < 2:
+        return torch.stack([part.sum() for part in tree_leaves(logits)]).sum()
     targets = torch.zeros(logits.shape[:-1], dtype=torch.int64)
     return cross_entropy(logits, targets, "mean")
 
 
-def unsuitable(model: Cuttable, sample: Tensor, error: Exception) -> InputError:
+def unsuitable(model: Cuttable, sample: Inputs, error: Exception) -> InputError:
     """Say that a model cannot process a sample."""
     return InputError(
-        f"{type(model).__name__} cannot process an input of shape {tuple(sample.shape)} and "
-        f"type {sample.dtype}: build the model for the task's inputs ({error})"
+        f"{type(model).__name__} cannot process {describe(sample)}: build the model for the "
+        f"task's inputs ({error})"
     )

@@ -15,8 +15,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import writing
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
-from hasa_opt.federated.evaluation import count_targets
-from hasa_opt.federated.history import COLUMNS
+from hasa_opt.federated.history import COLUMNS, titled
 from hasa_opt.study.results import Results
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Outcome:
 
 def validation_targets(task: Task) -> IntArray:
     """Targets in each client's validation data, ``(n_clients,)``; it loads lazy splits."""
-    return np.array([count_targets(split) for split in task.validation])
+    return np.array([task.problem.judged(split.targets) for split in task.validation])
 
 
 def pooled_validation(history: History, targets: IntArray) -> FloatArray:
@@ -195,7 +194,8 @@ def write_outcomes(
     """Write one CSV line per policy, seed, round and client, with all that was measured."""
     with writing(path) as file:
         out = csv.writer(file)
-        out.writerow(["policy", "seed", "round", "client", "width", *COLUMNS])
+        columns = (titled(column, "accuracy") for column in COLUMNS)
+        out.writerow(["policy", "seed", "round", "client", "width", *columns])
         for outcome in outcomes:
             out.writerows(_records(outcome, client_names))
 

@@ -9,8 +9,6 @@ from functools import cached_property, partial
 from itertools import combinations
 from typing import Any, Literal
 
-from torch import Tensor
-
 from hasa_opt._utils.checks import FloatArray, expect, listed, number, several, whole
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
@@ -18,6 +16,7 @@ from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.settings import Evaluation, LocalTraining, Server, check_choice, check_run
 from hasa_opt.models import SupernetModel, training_flops, units
+from hasa_opt.models.inputs import Inputs
 from hasa_opt.policies import MENU, RECOMMENDED, Policy, Setting, read_policy
 from hasa_opt.policies.budget import BUDGET_TOLERANCE
 from hasa_opt.policies.policy import PERSONAL
@@ -31,7 +30,7 @@ from hasa_opt.tasks.splits import samples_to_try
 
 __all__ = ["SetUp"]
 
-METERS: dict[str, Callable[[SupernetModel, Tensor], Callable[[float], int]]] = {
+METERS: dict[str, Callable[[SupernetModel, Inputs], Callable[[float], int]]] = {
     "width": lambda model, sample: partial(units, model),
     "flops": lambda model, sample: partial(training_flops, model, sample=sample),
 }
@@ -174,7 +173,7 @@ class SetUp:
     def meter(self) -> Meter:
         """What the network charges for training a sample."""
         split = next(iter(samples_to_try(self.task.train).values()))
-        return Meter.of(self.model.sizes, METERS[self.budget_in](self.model, split.inputs[:1]))
+        return Meter.of(self.model.sizes, METERS[self.budget_in](self.model, split.blank().inputs))
 
     @cached_property
     def menu_cost(self) -> Cost:
@@ -226,6 +225,7 @@ def _check(setup: SetUp) -> None:
     for name, kind in _GROUPS.items():
         expect(getattr(setup, name), kind, name, package="hasa_opt.federated")
     check_run(setup.model, setup.task, setup.rounds, *setup.seeds)
+    setup.task.problem.require_classes("a study")
     _check_repeated(setup)
     for policy in setup.compared.values():
         _check_policy(setup, policy)

@@ -18,6 +18,7 @@ from hasa_opt._utils.files import made_directory, path_of
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
+from hasa_opt.models.inputs import each
 from hasa_opt.models.profile import training_bytes
 from hasa_opt.policies import RECOMMENDED, Policy, Subnets, read_policy
 from hasa_opt.policies.policy import PERSONAL
@@ -233,7 +234,7 @@ class Study(Shown, SetUp):
     def _memory(self, width: float) -> int:
         """Peak bytes of a training step with a batch of the largest client that can be loaded."""
         _, split = next(loaded(self.task.train, (-self.task.samples).argsort(kind="stable")))
-        batch = split.inputs[: self.training.batch_size]
+        batch = each(lambda part: part[: self.training.batch_size], split.inputs)
         return training_bytes(self.model, width, batch, self.training.optimizer)
 
     def summary(self) -> list[SummaryRow]:

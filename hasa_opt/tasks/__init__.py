@@ -1,8 +1,8 @@
-"""Federated tasks: embedded ones by name, and any CSV file of short texts.
+"""Federated tasks: embedded ones by name, any CSV file of short texts, and your own data.
 
-Here belongs what a study trains on: each client's training, validation and test data, and what it
-counted. Batches, losses and metrics do not: see :mod:`hasa_opt.federated`. Columns of numbers
-without data are :class:`hasa_opt.Clients`.
+Here belongs what a study trains on: each client's training, validation and test data, what it
+counted, and what is learned, with loss and metric. Batches do not: see :mod:`hasa_opt.federated`.
+Columns of numbers without data are :class:`hasa_opt.Clients`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,29 @@ from typing import Any
 
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import InputError
+from hasa_opt.tasks.arrays import from_arrays
+from hasa_opt.tasks.datasets import from_datasets
+from hasa_opt.tasks.folders import from_folder
+from hasa_opt.tasks.frames import from_frame
+from hasa_opt.tasks.learning import LearningProblem
 from hasa_opt.tasks.splits import Lazy, Split
 from hasa_opt.tasks.task import Task
 from hasa_opt.tasks.text import text_csv, titles
 
-__all__ = ["TASKS", "Lazy", "Split", "Task", "load", "text_csv", "titles"]
+__all__ = [
+    "TASKS",
+    "Lazy",
+    "LearningProblem",
+    "Split",
+    "Task",
+    "from_arrays",
+    "from_datasets",
+    "from_folder",
+    "from_frame",
+    "load",
+    "text_csv",
+    "titles",
+]
 
 TASKS: Registry[str | Callable[..., Task]] = Registry(
     "tasks",

@@ -140,7 +140,7 @@ def _fingerprint(
     """Versions of the packages that ship the images, and a digest of all images and labels."""
     digest, count = hashlib.sha256(), 0
     for split in chain.from_iterable(splits):
-        digest.update(split.inputs.numpy().tobytes())
+        digest.update(split.tensor.numpy().tobytes())
         digest.update(split.targets.numpy().tobytes())
         count += len(split)
     return {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from numbers import Integral, Real
 from typing import Any, overload
 
 import numpy as np
@@ -13,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hasa_opt._utils.checks import array, expect
+from hasa_opt._utils.checks import expect
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import Inputs, describe, each, tensors
+from hasa_opt.tasks.learning import Loss
+from hasa_opt.tasks.targets import INTEGERS, as_targets, as_tensor, check_shape
 
 __all__ = ["Lazy", "Split", "loaded", "samples_to_try"]
-
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -31,12 +31,17 @@ class Split:
 
     Parameters
     ----------
-    inputs : (n, T) integers, or (n, ...) floats
-        Token ids, padded with 0; or features, such as images (n, C, H, W) in [0, 1].
-    targets : (n, T) integers, or (n,) integers
+    inputs : (n, T) integers, or (n, ...) floats, or a mapping of them
+        Token ids, padded with 0; or features, such as images (n, C, H, W) in [0, 1]. Several, by
+        the names under which the model takes them, or by their positions from 0: each with a row
+        for every sample, whole numbers and masks too.
+    targets : (n, T) integers, (n,) integers, or what the loss takes
         The next token of each position, or the class of each sample, as whole numbers from 0.
         -100: nothing to predict (padding). -1, in next-token prediction alone: a word outside the
-        vocabulary, which counts as an error in the accuracy and is left out of the loss.
+        vocabulary, which counts as an error in the accuracy and is left out of the loss. Other
+        kinds are in the table of :mod:`hasa_opt.tasks.targets`.
+    loss : str or function
+        What the targets are for, as in :class:`LearningProblem`.
 
     Raises
     ------
@@ -44,27 +49,79 @@ class Split:
         For what is neither, such as one-hot targets, classes as floats, or pixels as whole numbers.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
 
-    def __init__(self, inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike) -> None:
-        samples, labels = _inputs(inputs), _targets(targets)
-        if len(samples) != len(labels):
-            raise InputError(
-                f"a split holds {len(samples)} inputs and {len(labels)} targets: "
-                "give one target per input"
-            )
-        _check_shape(labels, samples)
+    def __init__(
+        self,
+        inputs: Tensor | npt.ArrayLike | Mapping[Any, Any],
+        targets: Tensor | npt.ArrayLike,
+        loss: Loss = "cross_entropy",
+    ) -> None:
+        samples = _several(inputs) if isinstance(inputs, Mapping) else _inputs(inputs)
+        labels = as_targets(as_tensor(targets, "targets"), loss)
+        for part in tensors(samples):
+            if len(part) != len(labels):
+                raise InputError(
+                    f"a split holds {len(part)} inputs and {len(labels)} targets: "
+                    "give one target per input"
+                )
+        if isinstance(samples, Tensor):
+            check_shape(labels, samples, loss)
         object.__setattr__(self, "inputs", samples)
         object.__setattr__(self, "targets", labels)
 
     def __len__(self) -> int:
-        return self.inputs.shape[0]
+        return len(self.targets)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The inputs, where they are one tensor.
+
+        Raises
+        ------
+        InputError
+            Where they are several.
+        """
+        if not isinstance(self.inputs, Tensor):
+            raise InputError(f"{describe(self.inputs)} are given where one tensor is read")
+        return self.inputs
+
+    def take(self, rows: Tensor | npt.ArrayLike) -> Split:
+        """Take some samples, by their rows; their kind was checked and is not checked again."""
+        chosen = torch.as_tensor(rows)
+        return self._alike(each(lambda given: given[chosen], self.inputs), self.targets[chosen])
+
+    def blank(self) -> Split:
+        """One sample of the same kind whose inputs are all zero."""
+        zeros = each(lambda given: torch.zeros_like(given[:1]), self.inputs)
+        return self._alike(zeros, self.targets[:1])
+
+    @staticmethod
+    def _alike(inputs: Inputs, targets: Tensor) -> Split:
+        made = object.__new__(Split)
+        object.__setattr__(made, "inputs", inputs)
+        object.__setattr__(made, "targets", targets)
+        return made
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether targets belong to positions of a sequence, which padding may end."""
+        targets, inputs = self.targets, self.inputs
+        return (
+            targets.dim() == 2
+            and isinstance(inputs, Tensor)
+            and not targets.is_floating_point()
+            and targets.shape[1] == inputs.shape[1]
+        )
 
     def __repr__(self) -> str:
-        parts = (self.inputs, self.targets)
-        inputs, targets = (f"{tuple(part.shape)} {part.dtype}" for part in parts)
-        return f"Split(inputs {inputs}, targets {targets})"
+        targets = f"{tuple(self.targets.shape)} {self.targets.dtype}"
+        if isinstance(self.inputs, Tensor):
+            inputs = f"inputs {tuple(self.inputs.shape)} {self.inputs.dtype}"
+        else:
+            inputs = describe(self.inputs)
+        return f"Split({inputs}, targets {targets})"
 
 
 class Lazy(Sequence[Split]):
@@ -73,14 +130,14 @@ class Lazy(Sequence[Split]):
     Parameters
     ----------
     sizes : (n_clients,) integers
-        Samples in each client's split, at least 1.
+        Samples in each client's split; in training at least 1.
     load : callable
         From the row of a client to its split, the same each time.
 
     Raises
     ------
     InputError
-        If a size is not a whole number of at least 1; later, if a split cannot be loaded, or has
+        If a size is not a whole number of at least 0; later, if a split cannot be loaded, or has
         another size.
 
     Examples
@@ -97,10 +154,10 @@ class Lazy(Sequence[Split]):
                 f"sizes has shape {self.sizes.shape} and type {self.sizes.dtype}: give one whole "
                 "number of samples per client"
             )
-        if self.sizes.min(initial=1) < 1:
+        if self.sizes.min(initial=0) < 0:
             raise InputError(
-                f"client {int(self.sizes.argmin())} has {self.sizes.min()} samples: give it at "
-                "least one or leave the client out"
+                f"client {int(self.sizes.argmin())} has {self.sizes.min()} samples: give each a "
+                "number of at least 0"
             )
         self._load = load
 
@@ -186,46 +243,8 @@ def samples_to_try(splits: Sequence[Split]) -> dict[int, Split]:
     return found or {0: splits[0]}
 
 
-def _tensor(values: Any, what: str) -> Tensor:
-    """Convert arrays and lists; tensors stay what they are."""
-    if isinstance(values, Tensor):
-        if values.layout is not torch.strided:
-            raise InputError(f"the {what} are {values.layout}: give {what}.to_dense()")
-        return values
-    if isinstance(values, (list, tuple)) and values and isinstance(values[0], Tensor):
-        try:
-            return torch.stack(list(values))
-        except (RuntimeError, TypeError) as error:
-            raise InputError(
-                f"the {what} are tensors that do not stack ({error}): give them one shape"
-            ) from error
-    table = array(values, f"the {what}")
-    if table.dtype.kind in "uO":
-        table = _known_numbers(table, what)
-    if table.dtype.kind not in "biuf":
-        raise InputError(f"the {what} hold {table.dtype} values: give numbers")
-    if table.dtype.kind == "f":
-        return torch.tensor(table.astype(np.float32))
-    keeps_its_type = table.dtype in (np.bool_, np.uint8)
-    return torch.tensor(table if keeps_its_type else table.astype(np.int64))
-
-
-def _known_numbers(table: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
-    """Numbers that may stand among objects, as those of nullable columns do, and fit in int64."""
-    entries = table.ravel().tolist()
-    odd = [value for value in entries if not isinstance(value, Real)]
-    if odd:
-        raise InputError(f"the {what} hold {odd[0]!r}: give numbers")
-    if not all(isinstance(value, Integral) for value in entries):
-        return table.astype(np.float64)
-    large = [value for value in entries if abs(value) > np.iinfo(np.int64).max]
-    if large:
-        raise InputError(f"the {what} hold {large[0]}, which exceeds the largest 64-bit integer")
-    return table if table.dtype == np.uint8 else table.astype(np.int64)
-
-
 def _inputs(values: Any) -> Tensor:
-    given = _tensor(values, "inputs")
+    given = as_tensor(values, "inputs")
     if given.dim() < 2:
         raise InputError(
             f"the inputs have shape {tuple(given.shape)}: give one row per sample, (n, ...), for "
@@ -233,7 +252,7 @@ def _inputs(values: Any) -> Tensor:
         )
     if given.is_floating_point():
         return given
-    if given.dtype not in _INTEGERS:
+    if given.dtype not in INTEGERS:
         raise InputError(
             f"the inputs are {given.dtype}: give floats for features or whole numbers for tokens"
         )
@@ -245,32 +264,25 @@ def _inputs(values: Any) -> Tensor:
     return given.to(torch.int64)
 
 
-def _targets(values: Any) -> Tensor:
-    given = _tensor(values, "targets")
-    if given.dim() == 0:
-        raise InputError(f"the targets are the number {given.item()}: give one per input")
-    if given.dtype not in (*_INTEGERS, torch.bool):
+def _several(given: Mapping[Any, Any]) -> Inputs:
+    """Inputs by name, or by position where the names are numbers from 0."""
+    parts = {name: as_tensor(values, f"inputs {name!r}") for name, values in given.items()}
+    if not parts:
+        raise InputError("the inputs are an empty mapping: give at least one")
+    for name, part in parts.items():
+        if part.dim() < 1 or part.is_complex():
+            raise InputError(
+                f"the inputs {name!r} have shape {tuple(part.shape)} and type {part.dtype}: give "
+                "one row of real numbers per sample"
+            )
+        if part.dtype in INTEGERS:
+            parts[name] = part.to(torch.int64)
+    if list(parts) == list(range(len(parts))):
+        return tuple(parts.values())
+    wrong = [name for name in parts if not isinstance(name, str)]
+    if wrong:
         raise InputError(
-            f"the targets are {given.dtype}, but classes and tokens are whole numbers from 0: give "
-            "targets.long(), or targets.argmax(1) of one-hot rows"
+            f"the inputs are named {wrong[0]!r}: give the names of the model's arguments, or their "
+            "positions from 0"
         )
-    return given.to(torch.int64)
-
-
-def _check_shape(targets: Tensor, inputs: Tensor) -> None:
-    """Refuse targets in a column, and one-hot rows; positions of a sequence may look the same."""
-    if targets.dim() != 2 or not len(targets):
-        return
-    has_positions = inputs.dim() == 3 or (inputs.dim() == 2 and not inputs.is_floating_point())
-    if has_positions and targets.shape[1] == inputs.shape[1]:
-        return
-    if targets.shape[1] == 1:
-        raise InputError(
-            f"the targets have shape {tuple(targets.shape)}, a column: give one class per sample, "
-            "targets[:, 0]"
-        )
-    if bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all()):
-        raise InputError(
-            f"the targets of shape {tuple(targets.shape)} are one-hot rows: give the classes, "
-            "targets.argmax(1)"
-        )
+    return parts

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray, expect, listed, sequence, whole
 from hasa_opt._utils.files import sha256
@@ -18,15 +18,14 @@ from hasa_opt._utils.streams import FOLDS, client_number, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.targets import IGNORED, OUTSIDE, counted, known
+from hasa_opt.tasks.learning import LearningProblem, Loss, Metric
 from hasa_opt.tasks.splits import Lazy, Split
+from hasa_opt.tasks.targets import as_targets
 
-__all__ = ["PADDING", "UNKNOWN", "Fold", "Loss", "Task", "folds", "split_rows"]
-
-Loss: TypeAlias = Literal["cross_entropy", "next_token"]
-"""What targets are: classes, or the token after each position."""
-
+__all__ = ["PADDING", "UNKNOWN", "Fold", "Task", "folds", "split_rows"]
 
 PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word: a filled-up position and a word outside the vocabulary."""
@@ -44,8 +43,8 @@ class Task:
         The name that tables and reports show.
     client_names : n_clients distinct strings
     train, validation, test : n_clients splits each
-        None may be empty. Sequences of :class:`Split`, or :class:`Lazy`, whose splits are loaded
-        when a client is drawn.
+        No training split may be empty; where another is, nothing is measured. Sequences of
+        :class:`Split`, or :class:`Lazy`, whose splits are loaded when a client is drawn.
     counts : (n_clients, n_labels) integers
         Tokens or labels that each client counted in its *training* split: an array, lists, a sparse
         matrix of scipy, or a data frame. The rows of a frame that is indexed by the names of the
@@ -56,10 +55,15 @@ class Task:
         The word or class behind each output.
     fingerprint : dict of str to str, optional
         What identifies the data: versions, checksums, seeds. Of lazy splits, nothing else does.
-    loss : "cross_entropy" or "next_token", optional
-        What the targets are: classes, or the token after each position, of which some are outside
-        the vocabulary (-1). Default: "next_token" for a split whose targets are its inputs moved on
-        by one position, "cross_entropy" for others.
+    loss : str or function, optional
+        What is minimised, see :class:`LearningProblem`, and so what the targets are: for example
+        the token after each position ("next_token"), of which some are outside the vocabulary (-1).
+        Default: "next_token" for a split whose targets are its inputs moved on by one position,
+        "cross_entropy" for others.
+    metric : str, function or object, optional
+        What models are judged by, see :class:`LearningProblem`.
+    higher_is_better : bool, optional
+        Whether more of the metric is better, where it does not say so itself.
 
     Raises
     ------
@@ -79,11 +83,12 @@ class Task:
     labels: tuple[str, ...] = ()
     fingerprint: dict[str, str] = field(default_factory=dict)
     loss: Loss | None = None
+    metric: Metric | None = None
+    higher_is_better: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.loss not in (None, *get_args(Loss)):
-            raise InputError(f"loss {self.loss!r} is not known: use one of {get_args(Loss)}")
         try:
+            _ = self.problem
             n_outputs = whole(self.n_outputs, "n_outputs", least=1)
             object.__setattr__(self, "n_outputs", n_outputs)
             _take_clients(self)
@@ -106,6 +111,11 @@ class Task:
             f"n_outputs={self.n_outputs})"
         )
 
+    @cached_property
+    def problem(self) -> LearningProblem:
+        """What is learned, and how it is judged."""
+        return LearningProblem(self.loss or "cross_entropy", self.metric, self.higher_is_better)
+
     @property
     def samples(self) -> IntArray:
         """Training samples of each client, ``(n_clients,)``."""
@@ -120,8 +130,8 @@ class Task:
         )
         parts = (getattr(self, name) for name in _SPLITS)
         splits = chain.from_iterable(part for part in parts if not isinstance(part, Lazy))
-        tensors = chain.from_iterable((split.inputs, split.targets) for split in splits)
-        return sha256(chain(counts, map(as_array, tensors)))
+        held = chain.from_iterable((*tensors(split.inputs), split.targets) for split in splits)
+        return sha256(chain(counts, map(as_array, held)))
 
     def clients(self) -> Clients:
         """Columns that scores and allocations need; they see the training data alone."""
@@ -189,17 +199,21 @@ def _take_splits(task: Task) -> None:
     n_clients = len(task.client_names)
     for part in _SPLITS:
         splits = getattr(task, part)
-        check = partial(_check_split, part, task.client_names, task.n_outputs, task.loss)
+        check = partial(_check_split, part, task)
         splits = splits.checked(check) if isinstance(splits, Lazy) else sequence(splits, part)
         if len(splits) != n_clients:
             raise InputError(
                 f"{part!r} has {len(splits)} entries for {n_clients} clients: give one per client"
             )
         object.__setattr__(task, part, splits)
+        if part == "train" and isinstance(splits, Lazy) and (splits.sizes == 0).any():
+            raise _empty(_whose(part, task, int(splits.sizes.argmin())))
         if not isinstance(splits, Lazy):
             for row, split in enumerate(splits):
                 check(row, split)
-    if not isinstance(task.train, Lazy) and not any(map(_teaches, task.train)):
+    if not isinstance(task.train, Lazy) and not any(
+        _teaches(split, task.problem) for split in task.train
+    ):
         raise InputError(
             "no training target has a known label, so there is nothing to learn: correct the "
             "targets; where every word is too rare for the vocabulary, give more texts, or lower "
@@ -207,24 +221,49 @@ def _take_splits(task: Task) -> None:
         )
 
 
-def _teaches(split: Split) -> bool:
-    return bool(known(split.targets).any())
+def _teaches(split: Split, problem: LearningProblem) -> bool:
+    return not problem.has_classes(split.targets) or bool(known(split.targets).any())
 
 
-def _check_split(
-    part: str, names: Sequence[str], n_outputs: int, loss: Loss | None, row: int, split: Split
-) -> None:
-    """Refuse a split without samples, and targets that are neither an output nor stand for none."""
-    where = f"the {part} split of client {names[row]!r}"
+def _whose(part: str, task: Task, row: int) -> str:
+    return f"the {part} split of client {task.client_names[row]!r}"
+
+
+def _empty(where: str) -> InputError:
+    return InputError(f"{where} is empty: give it at least one sample or leave the client out")
+
+
+def _check_split(part: str, task: Task, row: int, split: Split) -> None:
+    """Refuse a split without samples, and targets that are not what the loss takes."""
+    where = _whose(part, task, row)
     expect(split, Split, where, package="hasa_opt.tasks")
     if not len(split):
-        raise InputError(f"{where} is empty: give it at least one sample or leave the client out")
+        if part == "train":
+            raise _empty(where)
+        return
     if not split.targets.numel():
         raise InputError(f"{where} has targets of shape {tuple(split.targets.shape)}: give some")
-    if loss == "next_token" and split.targets.shape != split.inputs.shape:
+    problem = task.problem
+    if problem.has_classes(split.targets):
+        _check_classes(where, split, task.n_outputs, task.loss)
+        return
+    try:
+        as_targets(split.targets, problem.loss)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if problem.loss == "cross_entropy" and split.targets.shape[-1] != task.n_outputs:
+        raise InputError(
+            f"{where} has soft labels of shape {tuple(split.targets.shape)}, which must end in the "
+            f"{task.n_outputs} outputs of the task"
+        )
+
+
+def _check_classes(where: str, split: Split, n_outputs: int, loss: Loss | None) -> None:
+    """Refuse targets that are neither an output nor stand for none."""
+    if loss == "next_token" and split.targets.shape != split.tensor.shape:
         raise InputError(
             f"{where} has targets of shape {tuple(split.targets.shape)} for inputs of shape "
-            f"{tuple(split.inputs.shape)}: loss='next_token' takes one for each position"
+            f"{tuple(split.tensor.shape)}: loss='next_token' takes one for each position"
         )
     lowest, highest = (int(value) for value in split.targets.aminmax())
     if highest >= n_outputs:
@@ -248,6 +287,8 @@ def _check_split(
 def _moved_on(split: Split) -> bool:
     """Whether targets with a label are the tokens that follow, wherever these are there to see."""
     inputs, targets = split.inputs, split.targets
+    if not isinstance(inputs, Tensor):
+        return False
     if inputs.is_floating_point() or inputs.shape != targets.shape:
         return False
     following, present = inputs[:, 1:], targets[:, :-1]
@@ -296,8 +337,7 @@ def folds(task: Task, seed: int, count: int) -> tuple[Fold, ...]:
             return np.sort(order[mine])
 
         def load(client: int) -> Split:
-            chosen, split = torch.from_numpy(rows(client)), task.train[client]
-            return Split(split.inputs[chosen], split.targets[chosen])
+            return task.train[client].take(rows(client))
 
         held = (task.samples + count - 1 - fold) // count
         return Lazy(held if is_held else task.samples - held, load)

@@ -249,7 +249,7 @@ def build(
     usable = _deduplicate(_checked(name, texts), max_tokens, tokenizer)
     _check_clients(name, usable)
     train, validation, test = _dealt(usable, seed)
-    labels = ("<padding>", "<unknown>", *_vocabulary(train, min_count))
+    labels = ("<padding>", "<unknown>", *vocabulary(train, min_count))
     ids = {word: index for index, word in enumerate(labels)}
     length = max_tokens - 1
     return Task(
@@ -380,7 +380,7 @@ def _check_clients(name: str, usable: Mapping[str, Sequence[Tokens]]) -> None:
             )
 
 
-def _vocabulary(train: Sequence[Sequence[Tokens]], min_count: int) -> list[str]:
+def vocabulary(train: Sequence[Sequence[Tokens]], min_count: int) -> list[str]:
     """Words of the training texts, the most frequent first, ties in alphabetical order."""
     counts = Counter(word for texts in train for tokens in texts for word in tokens)
     kept = [word for word, count in counts.items() if count >= min_count]
@@ -403,12 +403,12 @@ def _encode(texts: Sequence[Tokens], ids: Mapping[str, int], length: int) -> Spl
     targets = torch.full((len(texts), length), IGNORED, dtype=torch.int64)
     for row, tokens in enumerate(texts):
         steps = len(tokens) - 1
-        inputs[row, :steps] = _lookup(tokens[:-1], ids, UNKNOWN)
-        targets[row, :steps] = _lookup(tokens[1:], ids, OUTSIDE)
+        inputs[row, :steps] = lookup(tokens[:-1], ids, UNKNOWN)
+        targets[row, :steps] = lookup(tokens[1:], ids, OUTSIDE)
     return Split(inputs, targets)
 
 
-def _lookup(words: Sequence[str], ids: Mapping[str, int], missing: int) -> Tensor:
+def lookup(words: Sequence[str], ids: Mapping[str, int], missing: int) -> Tensor:
     return torch.tensor([ids.get(word, missing) for word in words], dtype=torch.int64)
 
 

@@ -97,6 +97,15 @@ def test_a_traced_module_with_the_classes_on_another_axis_is_refused(size: tuple
         run(model, pixels(*size, 3), [0.5, 1.0], rounds=1)
 
 
+@pytest.mark.parametrize("last", [nn.Softmax, nn.LogSoftmax])
+def test_shares_of_classes_on_another_axis_are_refused(last: type[nn.Module]) -> None:
+    """Every weight reaches every share, so that the last layer does not tell the axis."""
+    layers = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1), last(1)
+    model = Supernet(nn.Sequential(*layers), torch.zeros(2, 1, 3, 3))
+    with pytest.raises(InputError, match="the 3 classes on axis 1"):
+        run(model, pixels(3, 3, 3), [0.5, 1.0], rounds=1)
+
+
 def test_targets_of_another_shape_are_named() -> None:
     task = pixels(4, 4, 3)
     flat = [

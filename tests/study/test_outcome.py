@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from support.fake_study import FOURTEEN, make_study
 
@@ -30,6 +31,7 @@ from hasa_opt.study.outcome import (
 )
 from hasa_opt.study.results import Results, read_results
 from hasa_opt.study.summary import by_width, for_json, left_out, summarise
+from hasa_opt.tasks import LearningProblem
 
 
 def outcome(policy: str, seed: int, own: list[float], **changes: Any) -> SimpleNamespace:
@@ -108,8 +110,9 @@ def test_a_wrong_rule_or_number_of_targets_is_refused() -> None:
 
 
 def test_padding_is_no_validation_target() -> None:
-    splits = [SimpleNamespace(targets=np.array([[3, -100], [-1, 2]]))]
-    assert validation_targets(SimpleNamespace(validation=splits)).tolist() == [3]  # type: ignore[arg-type]
+    splits = [SimpleNamespace(targets=torch.tensor([[3, -100], [-1, 2]]))]
+    task = SimpleNamespace(validation=splits, problem=LearningProblem("next_token"))
+    assert validation_targets(task).tolist() == [3]  # type: ignore[arg-type]
 
 
 # --- Columns and files ---------------------------------------------------------------------------

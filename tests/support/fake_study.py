@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
 from hasa_opt.study.outcome import gather
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import SummaryRow, summarise
+from hasa_opt.tasks import LearningProblem
 
 NAMES = (
     *("Towards Data Science", "UX Collective", "The Startup", "The Writing Cooperative"),
@@ -83,7 +85,11 @@ def make_study(
         client_names=names,
         samples=samples,
         n_outputs=1846,
-        validation=[SimpleNamespace(targets=np.zeros(10 + size % 7)) for size in samples],
+        problem=LearningProblem(),
+        validation=[
+            SimpleNamespace(targets=torch.zeros(10 + int(size) % 7, dtype=torch.int64))
+            for size in samples
+        ],
         fingerprint={"file": "medium_data.csv", "texts": "6488", "texts sha256": "0136" * 16},
     )
     study = FakeStudy(task, tuple(gains), tuple(range(n_seeds)), tuple(outcomes), description={})
