@@ -22,7 +22,7 @@ from hasa_opt.models.inputs import tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.targets import IGNORED, OUTSIDE, counted, known
 from hasa_opt.tasks.learning import LearningProblem, Loss, Metric
-from hasa_opt.tasks.splits import Lazy, Split
+from hasa_opt.tasks.splits import Lazy, Split, loaded
 from hasa_opt.tasks.targets import as_targets
 
 __all__ = ["PADDING", "UNKNOWN", "Fold", "Task", "folds", "split_rows"]
@@ -133,6 +133,24 @@ class Task:
         held = chain.from_iterable((*tensors(split.inputs), split.targets) for split in splits)
         return sha256(chain(counts, map(as_array, held)))
 
+    def check_learnable(self) -> None:
+        """Refuse a task of which no training target can be learned.
+
+        Of lazy splits so many are loaded as it takes to find one. A run calls this before it
+        begins; a task whose splits are not lazy does so when it is made.
+
+        Raises
+        ------
+        InputError
+            With the remedy.
+        """
+        if not any(_teaches(split, self.problem) for _, split in loaded(self.train)):
+            raise InputError(
+                "no training target has a known label, so there is nothing to learn: correct the "
+                "targets; where every word is too rare for the vocabulary, give more texts, or "
+                "lower min_count"
+            )
+
     def clients(self) -> Clients:
         """Columns that scores and allocations need; they see the training data alone."""
         return Clients(self.samples, counts=self.counts, names=self.client_names)
@@ -211,14 +229,8 @@ def _take_splits(task: Task) -> None:
         if not isinstance(splits, Lazy):
             for row, split in enumerate(splits):
                 check(row, split)
-    if not isinstance(task.train, Lazy) and not any(
-        _teaches(split, task.problem) for split in task.train
-    ):
-        raise InputError(
-            "no training target has a known label, so there is nothing to learn: correct the "
-            "targets; where every word is too rare for the vocabulary, give more texts, or lower "
-            "min_count"
-        )
+    if not isinstance(task.train, Lazy):
+        task.check_learnable()
 
 
 def _teaches(split: Split, problem: LearningProblem) -> bool:

@@ -10,6 +10,7 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from hasa_opt.federated.aggregation import Screen
 from hasa_opt.federated.engines import Job, Report, sequential
 from hasa_opt.federated.participation import CORRUPTIONS, corrupted, draw_clients
 from hasa_opt.models import MLP, SupernetModel, extract, fresh
-from hasa_opt.tasks import Lazy, Task
+from hasa_opt.tasks import Lazy, Split, Task
 
 torch.set_num_threads(1)
 SIZES = (30, 20, 40, 25, 10)
@@ -475,3 +476,13 @@ def test_memory_does_not_grow_with_the_registered_clients() -> None:
     ended = subprocess.run(command, capture_output=True, check=True, text=True)
     few, many = map(int, ended.stdout.split())
     assert many - few < 40, f"peak {few} MiB, then {many} MiB"
+
+
+def test_a_run_of_lazy_splits_without_a_target_to_learn_is_refused(model: MLP) -> None:
+    task = make_task(4)
+    hidden = [Split(own.inputs, torch.full_like(own.targets, -100)) for own in task.train]
+    lazy = Lazy([len(own) for own in hidden], hidden.__getitem__)
+    with pytest.raises(InputError, match="nothing to learn"):
+        run(model, replace(task, train=lazy), [0.5] * 4, rounds=1)
+    hidden[2] = task.train[2]
+    assert run(model, replace(task, train=lazy), [0.5] * 4, rounds=1).rounds == 1
