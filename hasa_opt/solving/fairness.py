@@ -33,7 +33,7 @@ from hasa_opt.solving.verdict import verify
 
 __all__ = ["SolveOnce", "fairness_of", "solve_fairly"]
 
-SolveOnce = Callable[[AllocationProblem, str, Request, tuple[str, ...]], Allocation]
+SolveOnce = Callable[[str, Request, tuple[str, ...]], Allocation]
 
 
 def fairness_of(problem: AllocationProblem) -> Fairness | None:
@@ -43,11 +43,7 @@ def fairness_of(problem: AllocationProblem) -> Fairness | None:
 
 
 def solve_fairly(
-    solve_once: SolveOnce,
-    problem: AllocationProblem,
-    name: str,
-    request: Request,
-    tried: tuple[str, ...],
+    solve_once: SolveOnce, name: str, request: Request, tried: tuple[str, ...]
 ) -> Allocation:
     """Solve a problem with a fairness preference in stages.
 
@@ -55,7 +51,6 @@ def solve_fairly(
     ----------
     solve_once : callable
         Solves and verifies a problem without the preference.
-    problem : AllocationProblem
     name : str
         The solver.
     request : Request
@@ -69,6 +64,7 @@ def solve_fairly(
         Of the problem as it was given; optimal only if every stage was proven.
     """
     find_solver(name).load()
+    problem = request.problem
     wanted = fairness_of(problem)
     leximin = wanted is not None and wanted.mode == "leximin"
     if leximin and problem.rows:
@@ -81,7 +77,7 @@ def solve_fairly(
             f"{name} takes no options with Fairness('leximin'), {', '.join(request.options)} given"
         )
     started = time.perf_counter()
-    stages = _Stages(problem, name, request)
+    stages = _Stages(name, request)
     stages.find_level()
     result = stages.leximin(tried) if leximin else stages.largest_sum(solve_once, tried)
     return replace(result, problem=problem, seconds=time.perf_counter() - started)
@@ -104,7 +100,8 @@ class _Stages:
         Why the search for the level ended without a proof; None if it is proven.
     """
 
-    def __init__(self, problem: AllocationProblem, name: str, request: Request) -> None:
+    def __init__(self, name: str, request: Request) -> None:
+        problem = request.problem
         others = [item for item in problem.constraints if not isinstance(item, Fairness)]
         self.plain = replace(problem, constraints=tuple(others))
         self.low = 0
@@ -150,7 +147,7 @@ class _Stages:
         start, source = self._start(problem)
         request = self._stage(problem, warm_start=start, best=best)
         request.offer(start, source)
-        result = solve_once(request.problem, self._name, request, tried)
+        result = solve_once(self._name, request, tried)
         return replace(
             result,
             termination=self.ended or result.termination,

@@ -191,7 +191,7 @@ def _first_found(turns: Sequence[_Turn], asked: Request) -> Allocation:
                 audited=registry.find_solver(turn.name).audited or bool(asked.problem.rows),
                 deadline=UNLIMITED,
             )
-            result = _solve_fairly_or_not(request.problem, turn.name, request, _lines(tried))
+            result = _solve_fairly_or_not(turn.name, request, _lines(tried))
         except (SolverNotInstalledError, PrecisionError) as error:
             failure, tried[turn.name] = error, str(error)
             continue
@@ -211,13 +211,11 @@ def _lines(tried: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}: {why}" for name, why in tried.items())
 
 
-def _solve_fairly_or_not(
-    problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
-) -> Allocation:
+def _solve_fairly_or_not(name: str, request: Request, tried: tuple[str, ...]) -> Allocation:
     """Solve once, or stage by stage where the poorest client comes first."""
-    if fairness_of(problem) is None:
-        return _solve_once(problem, name, request, tried)
-    return solve_fairly(_solve_once, problem, name, request, tried)
+    if fairness_of(request.problem) is None:
+        return _solve_once(name, request, tried)
+    return solve_fairly(_solve_once, name, request, tried)
 
 
 def _auto(problem: AllocationProblem, limited: bool) -> list[str]:
@@ -294,9 +292,7 @@ def solve_continuous(
     return proportional_fair(weights * wanted, weights, budget, low, upper)
 
 
-def _solve_once(
-    problem: AllocationProblem, name: str, request: Request, tried: tuple[str, ...]
-) -> Allocation:
+def _solve_once(name: str, request: Request, tried: tuple[str, ...]) -> Allocation:
     started = time.perf_counter()
     verdict = _judged(name, request)
     own, best, only_given = verdict.found, request.best, False
@@ -306,12 +302,12 @@ def _solve_once(
         best.take(verdict.choice, own, name)
     best.lower(verdict.bound)
     best.stopped()
-    verdict = verdict.with_incumbent(problem, best)
+    verdict = verdict.with_incumbent(request.problem, best)
     if verdict.termination is Termination.TIME_LIMIT and best.interrupted:
         verdict = replace(verdict, termination=Termination.INTERRUPTED)
     proven = verdict.termination is Termination.OPTIMAL
     return Allocation(
-        problem=problem,
+        problem=request.problem,
         solver=name,
         termination=verdict.termination,
         bound=verdict.bound,
