@@ -199,6 +199,14 @@ class Row:
         """Index of the clients that count, in tables of all clients."""
         return slice(None) if self.members is None else self.members
 
+    def places(self, n_clients: int) -> IntArray:
+        """Row of each client in the coefficients, ``(n_clients,)``; -1 if it does not count."""
+        if self.members is None:
+            return np.arange(n_clients)
+        place = np.full(n_clients, -1)
+        place[self.members] = np.arange(self.members.size)
+        return place
+
     @property
     def bound(self) -> int:
         """The upper limit, or else the lower."""

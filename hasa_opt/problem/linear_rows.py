@@ -94,7 +94,7 @@ class Columns:
 
     def limit(self, row: Row) -> Limit:
         """Coefficients less each client's smallest, divided by their gcd, with exact limits."""
-        place = self._places(row)
+        place = row.places(self.base.size)[self.opened]
         inside = np.flatnonzero(place >= 0)
         first, counts = self.starts[inside], self.counts[inside]
         ends = np.cumsum(counts)
@@ -132,17 +132,6 @@ class Columns:
     def counts(self) -> IntArray:
         """Columns of each open client."""
         return np.diff(self.starts)
-
-    def _places(self, row: Row) -> IntArray:
-        """Index of each open client among the members of a row, or -1."""
-        if row.members is None:
-            return self.opened
-        own = np.searchsorted(self.opened, row.members)
-        own[own == self.opened.size] = 0
-        inside = np.flatnonzero(self.opened[own] == row.members)
-        place = np.full(self.opened.size, -1)
-        place[own[inside]] = inside
-        return place
 
     def _elsewhere(self, row: Row, place: IntArray) -> int:
         """Total of a row over the members that have no column."""

@@ -248,11 +248,8 @@ def _upper(
     row: Row, price: float, base: IntArray, owner: IntArray, option: IntArray
 ) -> Iterator[_Upper]:
     """A row as limits from above; its price is that of its upper limit, or minus the lower's."""
-    place = owner if row.members is None else np.searchsorted(row.members, owner)
-    inside = np.ones(owner.size, dtype=bool)
-    if row.members is not None:
-        place[place == row.members.size] = 0
-        inside = row.members[place] == owner if row.members.size else ~inside
+    place = row.places(base.size)[owner]
+    inside = place >= 0
     place = place[inside]
     extra = np.zeros(owner.size, dtype=np.int64)
     extra[inside] = row.coefficients[place, option[inside]]
