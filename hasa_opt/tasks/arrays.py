@@ -10,11 +10,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.assembly import PARTS, Recipe, check_names
+from hasa_opt.tasks.assembly import Recipe, check_names
 from hasa_opt.tasks.dealing import Shares, rows_by_client
 from hasa_opt.tasks.learning import Loss, Metric
 from hasa_opt.tasks.splits import Split
-from hasa_opt.tasks.task import Task
+from hasa_opt.tasks.task import PARTS, Task
 
 __all__ = ["from_arrays", "labelled"]
 

@@ -16,10 +16,7 @@ from hasa_opt.tasks.splits import Split
 from hasa_opt.tasks.summary import count_outputs, summarize
 from hasa_opt.tasks.task import Task
 
-__all__ = ["PARTS", "Recipe", "check_names"]
-
-PARTS = ("train", "validation", "test")
-"""Names of the splits."""
+__all__ = ["Recipe", "check_names"]
 
 
 @dataclass(frozen=True)

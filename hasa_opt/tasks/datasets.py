@@ -17,11 +17,11 @@ from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.models.inputs import tensors
 from hasa_opt.models.states import as_array
-from hasa_opt.tasks.assembly import PARTS, Recipe, check_names
+from hasa_opt.tasks.assembly import Recipe, check_names
 from hasa_opt.tasks.dealing import Shares
 from hasa_opt.tasks.learning import Loss, Metric
 from hasa_opt.tasks.splits import Lazy, Split
-from hasa_opt.tasks.task import Task
+from hasa_opt.tasks.task import PARTS, Task
 
 __all__ = ["Source", "from_datasets", "read_once"]
 

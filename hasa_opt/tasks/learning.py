@@ -14,7 +14,16 @@ from torch.utils._pytree import tree_map
 from hasa_opt.errors import InputError
 from hasa_opt.models.targets import counted, cross_entropy, known, trainable
 
-__all__ = ["CLASSES", "LearningProblem", "Loss", "LossName", "Metric", "Summed", "as_accuracy"]
+__all__ = [
+    "CLASSES",
+    "OF_CLASSES",
+    "LearningProblem",
+    "Loss",
+    "LossName",
+    "Metric",
+    "Summed",
+    "as_accuracy",
+]
 
 LossName: TypeAlias = Literal["cross_entropy", "next_token", "mse", "bce_with_logits"]
 Loss: TypeAlias = LossName | Callable[[Any, Tensor], Tensor]
@@ -31,7 +40,7 @@ _DEFAULT_METRICS = {
     "bce_with_logits": "accuracy",
 }
 _HIGHER_IS_BETTER = {"accuracy": True, "mse": False, "mae": False, "loss": False}
-_OF_CLASSES = ("cross_entropy", "next_token")
+OF_CLASSES = ("cross_entropy", "next_token")
 _ERRORS: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
@@ -107,7 +116,7 @@ class LearningProblem:
                 f"{', '.join(map(repr, _HIGHER_IS_BETTER))}, a function of outputs and targets, or "
                 "an object of torchmetrics"
             )
-        fits = {"accuracy": (*_OF_CLASSES, "bce_with_logits"), "mse": ("mse",), "mae": ("mse",)}
+        fits = {"accuracy": (*OF_CLASSES, "bce_with_logits"), "mse": ("mse",), "mae": ("mse",)}
         if metric in fits and not callable(loss) and loss not in fits[metric]:
             raise InputError(
                 f"the metric {metric!r} does not go with the loss {loss!r}: it goes with "
@@ -153,7 +162,7 @@ class LearningProblem:
 
     def has_classes(self, targets: Tensor) -> bool:
         """Whether targets are classes or tokens, of which one is right."""
-        return self.loss in _OF_CLASSES and not targets.is_floating_point()
+        return self.loss in OF_CLASSES and not targets.is_floating_point()
 
     def has_numbers(self, targets: Tensor) -> bool:
         """Whether targets are numbers that are compared as such, neither classes nor shares."""
@@ -166,7 +175,7 @@ class LearningProblem:
 
         Nothing for classes and tokens that are judged by accuracy.
         """
-        if self.loss in _OF_CLASSES and self._named == "accuracy":
+        if self.loss in OF_CLASSES and self._named == "accuracy":
             return {}
         better = bool(self.higher_is_better)
         return {"loss": self.loss_name, "metric": self.metric_name, "higher_is_better": better}
@@ -279,7 +288,7 @@ class LearningProblem:
         InputError
             If loss or metric is another.
         """
-        if self.loss not in _OF_CLASSES or self._named != "accuracy":
+        if self.loss not in OF_CLASSES or self._named != "accuracy":
             raise InputError(
                 f"{what} takes classes that are judged by accuracy, but the task has the loss "
                 f"{self.loss_name} and the metric {self.metric_name}: train with federated.run"

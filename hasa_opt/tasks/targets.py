@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hasa_opt._utils.checks import array
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.learning import Loss
+from hasa_opt.tasks.learning import OF_CLASSES, Loss
 
 __all__ = ["INTEGERS", "as_targets", "as_tensor", "check_shape"]
 
@@ -144,7 +144,7 @@ def check_shape(targets: Tensor, inputs: Tensor, loss: Loss) -> None:
     InputError
         Naming the shape and the remedy.
     """
-    if loss not in ("cross_entropy", "next_token"):
+    if loss not in OF_CLASSES:
         return
     if targets.dim() != 2 or not len(targets):
         return

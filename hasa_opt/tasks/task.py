@@ -25,12 +25,12 @@ from hasa_opt.tasks.learning import LearningProblem, Loss, Metric
 from hasa_opt.tasks.splits import Lazy, Split, loaded
 from hasa_opt.tasks.targets import as_targets
 
-__all__ = ["PADDING", "UNKNOWN", "Fold", "Task", "folds", "split_rows"]
+__all__ = ["PADDING", "PARTS", "UNKNOWN", "Fold", "Task", "folds", "split_rows"]
 
 PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word: a filled-up position and a word outside the vocabulary."""
 
-_SPLITS = ("train", "validation", "test")
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class Task:
         counts = (
             [table] if isinstance(table, np.ndarray) else [table.data, table.indices, table.indptr]
         )
-        parts = (getattr(self, name) for name in _SPLITS)
+        parts = (getattr(self, name) for name in PARTS)
         splits = chain.from_iterable(part for part in parts if not isinstance(part, Lazy))
         held = chain.from_iterable((*tensors(split.inputs), split.targets) for split in splits)
         return sha256(chain(counts, map(as_array, held)))
@@ -172,7 +172,7 @@ def split_rows(size: int, rng: np.random.Generator) -> tuple[IntArray, IntArray,
     train, validation, test : int64 arrays
         Row numbers; together every row once.
     """
-    if size < len(_SPLITS):
+    if size < len(PARTS):
         raise InputError(f"{size} sample(s) cannot fill three splits: at least 3 are needed")
     held_out = max(1, round(0.15 * size))
     validation, test, train = np.split(rng.permutation(size), [held_out, 2 * held_out])
@@ -215,7 +215,7 @@ def _in_order(counts: Any, names: tuple[str, ...]) -> Any:
 def _take_splits(task: Task) -> None:
     """Check every split that is there, and let lazy ones be checked when they are loaded."""
     n_clients = len(task.client_names)
-    for part in _SPLITS:
+    for part in PARTS:
         splits = getattr(task, part)
         check = partial(_check_split, part, task)
         splits = splits.checked(check) if isinstance(splits, Lazy) else sequence(splits, part)
