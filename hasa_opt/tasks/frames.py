@@ -17,7 +17,7 @@ from hasa_opt.tasks.arrays import from_arrays
 from hasa_opt.tasks.dealing import Shares, rows_by_client
 from hasa_opt.tasks.learning import Loss, Metric
 from hasa_opt.tasks.task import PADDING, UNKNOWN, Task
-from hasa_opt.tasks.text import Tokens, lookup, tokenize, vocabulary
+from hasa_opt.tasks.text import Tokens, encoded, tokenize, vocabulary
 
 __all__ = ["from_frame"]
 
@@ -176,10 +176,4 @@ def _texts(
     }
     words = vocabulary([[split["train"][row] for row in trained]], min_count)
     ids = {word: UNKNOWN + 1 + row for row, word in enumerate(words)}
-    encoded = {}
-    for part, own in split.items():
-        table = torch.full((len(own), max_tokens), PADDING, dtype=torch.int64)
-        for row, tokens in enumerate(own):
-            table[row, : len(tokens)] = lookup(tokens, ids, UNKNOWN)
-        encoded[part] = table
-    return encoded
+    return {part: encoded(own, ids, UNKNOWN, PADDING, max_tokens) for part, own in split.items()}

@@ -399,17 +399,20 @@ def _count(train: Sequence[Sequence[Tokens]], ids: Mapping[str, int]) -> sp.csr_
 
 
 def _encode(texts: Sequence[Tokens], ids: Mapping[str, int], length: int) -> Split:
-    inputs = torch.full((len(texts), length), PADDING, dtype=torch.int64)
-    targets = torch.full((len(texts), length), IGNORED, dtype=torch.int64)
-    for row, tokens in enumerate(texts):
-        steps = len(tokens) - 1
-        inputs[row, :steps] = lookup(tokens[:-1], ids, UNKNOWN)
-        targets[row, :steps] = lookup(tokens[1:], ids, OUTSIDE)
+    inputs = encoded([tokens[:-1] for tokens in texts], ids, UNKNOWN, PADDING, length)
+    targets = encoded([tokens[1:] for tokens in texts], ids, OUTSIDE, IGNORED, length)
     return Split(inputs, targets)
 
 
-def lookup(words: Sequence[str], ids: Mapping[str, int], missing: int) -> Tensor:
-    return torch.tensor([ids.get(word, missing) for word in words], dtype=torch.int64)
+def encoded(
+    texts: Sequence[Tokens], ids: Mapping[str, int], missing: int, padding: int, length: int
+) -> Tensor:
+    """Ids of the words of each text, ``(n_texts, length)`` int64, filled up with padding."""
+    table = torch.full((len(texts), length), padding, dtype=torch.int64)
+    for row, tokens in enumerate(texts):
+        found = [ids.get(word, missing) for word in tokens]
+        table[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
+    return table
 
 
 def _checksum(texts: Mapping[str, Sequence[Tokens]]) -> str:
