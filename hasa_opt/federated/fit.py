@@ -15,7 +15,7 @@ from hasa_opt.models.profile import unsuitable
 from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
-from hasa_opt.tasks.splits import Lazy, Split, samples_to_try
+from hasa_opt.tasks.splits import Split, samples_to_try
 from hasa_opt.tasks.task import Task
 
 
@@ -36,14 +36,13 @@ def check_fit(model: SupernetModel, task: Task) -> None:
         If the model cannot process a sample, or its outputs do not match the targets; the types
         or shapes are named. If no lazy split has a target to learn.
     """
-    tried = set()
-    for split in samples_to_try(task.train).values():
+    tried, splits = set(), samples_to_try(task.train).values()
+    for split in splits:
         alike = (kind(split.inputs), split.targets.shape[1:])
         if alike not in tried:
             tried.add(alike)
             check_split(model, split, f"task {task.name!r}", task.n_outputs, task.problem)
-    if isinstance(task.train, Lazy):
-        task.check_learnable()
+    task.check_learnable(splits)
 
 
 def check_split(

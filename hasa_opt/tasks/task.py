@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
@@ -133,18 +133,24 @@ class Task:
         held = chain.from_iterable((*tensors(split.inputs), split.targets) for split in splits)
         return sha256(chain(counts, map(as_array, held)))
 
-    def check_learnable(self) -> None:
+    def check_learnable(self, known: Iterable[Split] = ()) -> None:
         """Refuse a task of which no training target can be learned.
 
         Of lazy splits so many are loaded as it takes to find one. A run calls this before it
         begins; a task whose splits are not lazy does so when it is made.
+
+        Parameters
+        ----------
+        known : iterable of Split
+            Training splits that are loaded already, which are looked at first.
 
         Raises
         ------
         InputError
             With the remedy.
         """
-        if not any(_teaches(split, self.problem) for _, split in loaded(self.train)):
+        others = (split for _, split in loaded(self.train))
+        if not any(_teaches(split, self.problem) for split in chain(known, others)):
             raise InputError(
                 "no training target has a known label, so there is nothing to learn: correct the "
                 "targets; where every word is too rare for the vocabulary, give more texts, or "
