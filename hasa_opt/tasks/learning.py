@@ -41,6 +41,7 @@ _DEFAULT_METRICS = {
 }
 _HIGHER_IS_BETTER = {"accuracy": True, "mse": False, "mae": False, "loss": False}
 OF_CLASSES = ("cross_entropy", "next_token")
+"""Losses whose targets are classes or tokens, of which one is right, or shares of these."""
 _ERRORS: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,

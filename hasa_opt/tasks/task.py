@@ -31,6 +31,7 @@ PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word: a filled-up position and a word outside the vocabulary."""
 
 PARTS = ("train", "validation", "test")
+"""Names of the splits."""
 
 
 @dataclass(frozen=True, eq=False)
