@@ -24,7 +24,8 @@ from pathlib import Path
 from hasa_opt._utils.installing import not_installed, pip
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.task import Task
-from hasa_opt.tasks.text import build, check_options, tokenize
+from hasa_opt.tasks.text import build, check_options
+from hasa_opt.tasks.tokens import tokenize
 
 __all__ = ["docstrings"]
 

@@ -17,7 +17,7 @@ from hasa_opt.tasks.arrays import from_arrays
 from hasa_opt.tasks.dealing import Shares, rows_by_client
 from hasa_opt.tasks.learning import Loss, Metric
 from hasa_opt.tasks.task import PADDING, UNKNOWN, Task
-from hasa_opt.tasks.text import Tokens, encoded, tokenize, vocabulary
+from hasa_opt.tasks.tokens import Tokens, encoded, tokenize, vocabulary
 
 __all__ = ["from_frame"]
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import html
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import regex
 import scipy.sparse as sp
-import torch
-from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.names import distinct, tidy
@@ -25,86 +19,12 @@ from hasa_opt.errors import InputError
 from hasa_opt.models.targets import IGNORED, OUTSIDE
 from hasa_opt.tasks.splits import Split
 from hasa_opt.tasks.task import PADDING, UNKNOWN, Task, split_rows
+from hasa_opt.tasks.tokens import Tokenizer, Tokens, encoded, tokenize, vocabulary
 
-__all__ = ["TOKENIZERS", "Tokenizer", "build", "check_options", "text_csv", "titles", "tokenize"]
+__all__ = ["build", "check_options", "text_csv", "titles"]
 
-# A letter or digit, then letters, digits, joiners and marks; not those of emoji and keycaps.
-_RUN = r"[\p{L}\p{N}_][\w--[\p{Me}\ufe0e\ufe0f]]*"
-_JOINTS = "['\u00b7\u05f3\u05f4]"  # apostrophe, Catalan dot, Hebrew marks: inside a word alone
-_WORD = regex.compile(f"{_RUN}(?:{_JOINTS}{_RUN})*", regex.VERSION1)
-_CHARACTER = regex.compile(r"(?=[\p{L}\p{N}])\X")
-# One form of the apostrophe; soft hyphens, word joiners and byte-order marks part no word.
-_WITHIN_WORDS = str.maketrans({"\u2019": "'", "\u00ad": "", "\u2060": "", "\ufeff": ""})
-_TAG = regex.compile(r"</?[a-z][^<>]*>")
 _MIN_TOKENS = 2  # a next word needs one before it
 _MIN_TEXTS = 3  # one for each split
-
-Tokens: TypeAlias = tuple[str, ...]
-Tokenizer: TypeAlias = str | Callable[[str], Iterable[str]]
-
-
-def _plain(text: str) -> str:
-    """Lower-case text without HTML markup, in Unicode's compatible form."""
-    plain = unicodedata.normalize("NFKC", html.unescape(text)).translate(_WITHIN_WORDS).lower()
-    return str(_TAG.sub(" ", plain))
-
-
-TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
-    "words": lambda text: _WORD.findall(_plain(text)),
-    "characters": lambda text: _CHARACTER.findall(_plain(text)),
-}
-"""Name to function from a text to its tokens."""
-
-
-def tokenize(text: str, *, max_tokens: int = 12, tokenizer: Tokenizer = "words") -> Tokens:
-    """Split a text into lower-case tokens, without punctuation and HTML markup.
-
-    Parameters
-    ----------
-    text : str
-    max_tokens : int
-        Tokens after these are cut off.
-    tokenizer : {"words", "characters"} or function
-        Words are runs of letters and digits with their combining marks, of any script.
-        Characters, for texts without blanks between words, are single letters and digits with
-        their marks. A function is given the text as it is and returns its tokens.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    InputError
-        For another name, or a function that does not return strings.
-
-    Examples
-    --------
-    >>> tokenize("A <em>Beginner\u2019s</em> Guide &amp; More")
-    ('a', "beginner's", 'guide', 'more')
-    >>> tokenize("Tokyo 24", tokenizer="characters")
-    ('t', 'o', 'k', 'y', 'o', '2', '4')
-    >>> tokenize("a-b c", tokenizer=str.split)
-    ('a-b', 'c')
-    """
-    if not callable(tokenizer):
-        if tokenizer not in TOKENIZERS:
-            known = ", ".join(map(repr, TOKENIZERS))
-            raise InputError(f"tokenizer {tokenizer!r} is not known: give {known} or a function")
-        return tuple(TOKENIZERS[tokenizer](text)[:max_tokens])
-    tokens = tokenizer(text)
-    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
-        raise InputError(f"tokenizer gives {tokens!r} for {text!r}: it must return a list of str")
-    kept = tuple(tokens)[:max_tokens]
-    for token in kept:
-        if not isinstance(token, str) or not token or not _is_encodable(token):
-            raise InputError(f"tokenizer gives the token {token!r} for {text!r}: give strings")
-    return kept
-
-
-def _is_encodable(token: str) -> bool:
-    """Whether UTF-8 can hold a token; it cannot hold half of a surrogate pair."""
-    return not any(unicodedata.category(sign) == "Cs" for sign in token)
 
 
 def text_csv(
@@ -380,13 +300,6 @@ def _check_clients(name: str, usable: Mapping[str, Sequence[Tokens]]) -> None:
             )
 
 
-def vocabulary(train: Sequence[Sequence[Tokens]], min_count: int) -> list[str]:
-    """Words of the training texts, the most frequent first, ties in alphabetical order."""
-    counts = Counter(word for texts in train for tokens in texts for word in tokens)
-    kept = [word for word, count in counts.items() if count >= min_count]
-    return sorted(kept, key=lambda word: (-counts[word], word))
-
-
 def _count(train: Sequence[Sequence[Tokens]], ids: Mapping[str, int]) -> sp.csr_array:
     """Training tokens of each client, ``(n_clients, vocabulary)``; unknown words count as id 1."""
     columns = [
@@ -402,17 +315,6 @@ def _encode(texts: Sequence[Tokens], ids: Mapping[str, int], length: int) -> Spl
     inputs = encoded([tokens[:-1] for tokens in texts], ids, UNKNOWN, PADDING, length)
     targets = encoded([tokens[1:] for tokens in texts], ids, OUTSIDE, IGNORED, length)
     return Split(inputs, targets)
-
-
-def encoded(
-    texts: Sequence[Tokens], ids: Mapping[str, int], missing: int, padding: int, length: int
-) -> Tensor:
-    """Ids of the words of each text, ``(n_texts, length)`` int64, filled up with padding."""
-    table = torch.full((len(texts), length), padding, dtype=torch.int64)
-    for row, tokens in enumerate(texts):
-        found = [ids.get(word, missing) for word in tokens]
-        table[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
-    return table
 
 
 def _checksum(texts: Mapping[str, Sequence[Tokens]]) -> str:

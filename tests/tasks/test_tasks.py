@@ -26,7 +26,8 @@ from hasa_opt._utils.streams import generator
 from hasa_opt.errors import HasaError, InputError
 from hasa_opt.tasks import Split, Task
 from hasa_opt.tasks.task import split_rows
-from hasa_opt.tasks.text import build, tokenize
+from hasa_opt.tasks.text import build
+from hasa_opt.tasks.tokens import tokenize
 
 ROOT = Path(__file__).resolve().parents[2]
 TITLES = Path(
