@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from heapq import heappop, heappush
 from itertools import pairwise
 from math import inf
 
 import numpy as np
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
-from hasa_opt._utils.deadline import Deadline
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
@@ -17,12 +16,6 @@ from hasa_opt.solvers.base import Answer, Request
 
 __all__ = ["FlowBackend"]
 
-_LARGEST_COST = 2.0**60
-"""Largest sum of whole costs along a path: half of the int64 range, less one bit."""
-_CYCLES = 1_000
-"""Moves after which mending stops; a proof needs none where the costs tell utilities apart."""
-_ROUNDING = 2.0**-50
-"""Relative gain below which a cycle is taken for a rounding error: four times that of a float."""
 _PROOF = 1e-12
 """Relative gap that counts as none: the rounding of sums over up to a million clients."""
 
@@ -30,30 +23,45 @@ _PROOF = 1e-12
 class FlowBackend:
     """Min-cost flow from clients through widths, each with its quota for a capacity.
 
-    networkx wants whole costs: utilities lost against each client's best width are scaled and
-    rounded, which for many clients is coarse. What rounding spoiled is mended afterwards in floats:
-    as long as moving one client each along a cycle of widths gains, they move. Prices of the quotas
-    come from the same graph of few widths and give the bound, so the proof is as good as floats
-    whatever the scale was. Ten thousand clients take some ten seconds, HiGHS less than one.
+    Everybody starts at the width of highest utility. Then, one client at a time, somebody leaves an
+    overfull width along the chain of moves that costs least (successive shortest paths [1]_, on the
+    graph of the widths alone). The distances are prices of the quotas, which give a bound at any
+    moment.
+
+    References
+    ----------
+    .. [1] R. K. Ahuja, T. L. Magnanti and J. B. Orlin, "Network Flows", 1993, section 9.7.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; there are no options, and a gap has no effect."""
         if request.options:
             raise InputError(f"flow takes no options, {', '.join(request.options)} given")
-        quotas = _quotas(problem)
-        choice = _flow(_whole_costs(problem), problem.admissible, quotas, request.deadline)
-        if choice is None:
-            return Answer(Termination.INFEASIBLE, native="networkx: infeasible")
-        choice, prices, cycles = _mended(problem, choice, quotas, request.deadline)
-        chosen = problem.utilities[np.arange(len(problem)), choice]
-        objective = float(chosen.sum())
-        bound = max(objective, _bound(problem, prices, quotas))
-        proven = bound - objective <= _PROOF * float(np.abs(chosen).sum() + prices @ quotas)
-        ended = Termination.TIME_LIMIT if request.deadline.passed else Termination.GAP_REACHED
-        ended = Termination.OPTIMAL if proven else ended
-        native = f"networkx: optimal, then {cycles} cycles mended in floats"
-        return Answer(ended, choice, objective, bound, native)
+        flow = _Flow(problem)
+        moves = 0
+        while (width := flow.overfull) is not None and not request.deadline.passed:
+            chain = _Distances(flow.loss).chain(width)
+            if chain is None:
+                return Answer(Termination.INFEASIBLE, native="no chain of moves to a free place")
+            flow.move(chain)
+            moves += 1
+        return _answer(problem, flow, f"{moves} chains of moves")
+
+
+def _answer(problem: AllocationProblem, flow: _Flow, native: str) -> Answer:
+    """What was found, at the bound that the prices prove."""
+    prices = _Distances(flow.loss).prices()
+    bound = _bound(problem, prices, flow.quotas)
+    if flow.overfull is not None:
+        return Answer(Termination.TIME_LIMIT, bound=bound, native=native)
+    choice = np.array(flow.choice)
+    chosen = problem.utilities[np.arange(len(problem)), choice]
+    objective = float(chosen.sum())
+    bound = max(objective, bound)
+    proven = bound - objective <= _PROOF * float(np.abs(chosen).sum() + prices @ flow.quotas)
+    return Answer(
+        Termination.OPTIMAL if proven else Termination.GAP_REACHED, choice, objective, bound, native
+    )
 
 
 def _quotas(problem: AllocationProblem) -> IntArray:
@@ -65,118 +73,131 @@ def _quotas(problem: AllocationProblem) -> IntArray:
     return quotas
 
 
-def _whole_costs(problem: AllocationProblem) -> IntArray:
-    """Utility lost against each client's best width, scaled to whole numbers and rounded.
+class _Flow:
+    """Where each client stands, and the cheapest move from each width to each other.
 
-    The network simplex multiplies costs by the number of nodes and adds them up along paths, which
-    visit each width once.
+    Node ``n_widths`` is the outside: a width with room may end a chain of moves.
+
+    Attributes
+    ----------
+    choice : list of int
+    quotas : (n_widths,) int64
+    loss : (n_widths + 1, n_widths + 1) float64
+        Least utility lost by one client's move; infinity where nobody can move.
     """
-    known = np.where(problem.admissible, problem.utilities, -inf)
-    loss = np.where(problem.admissible, known.max(axis=1, keepdims=True) - known, 0.0)
-    n_clients, n_widths = loss.shape
-    largest = _LARGEST_COST / ((n_clients + n_widths + 2) * (2 * n_widths + 3))
-    scaled: IntArray = np.rint(loss * (largest / (loss.max() or 1.0))).astype(np.int64)
-    return scaled
+
+    def __init__(self, problem: AllocationProblem) -> None:
+        known = np.where(problem.admissible, problem.utilities, -inf)
+        best = known.argmax(axis=1)
+        self.quotas = _quotas(problem)
+        self.choice: list[int] = best.tolist()
+        self._outside = self.quotas.size
+        self._counts = np.bincount(best, minlength=self._outside)
+        self._utilities = known
+        self.loss = np.full((self._outside + 1, self._outside + 1), inf)
+        self._waiting = [self._sorted(width, best) for width in range(self._outside)]
+        for width in range(self._outside):
+            self._look(width)
+
+    @property
+    def overfull(self) -> int | None:
+        """The first width that more clients have than its quota allows; None if there is none."""
+        over = np.flatnonzero(self._counts > self.quotas)
+        return int(over[0]) if over.size else None
+
+    def _sorted(self, width: int, best: IntArray) -> list[list[tuple[float, int]]]:
+        """Heap for each other width of those who may go there, by what they lose."""
+        members = np.flatnonzero(best == width)
+        heaps = []
+        for loss in (self._utilities[members, width, None] - self._utilities[members]).T:
+            order = np.argsort(loss, kind="stable")[: np.isfinite(loss).sum()]
+            heaps.append(list(zip(loss[order].tolist(), members[order].tolist(), strict=True)))
+        heaps[width] = []
+        return heaps
+
+    def _look(self, width: int) -> None:
+        """Renew the moves from a width."""
+        for target, heap in enumerate(self._waiting[width]):
+            while heap and self.choice[heap[0][1]] != width:
+                heappop(heap)
+            self.loss[width, target] = heap[0][0] if heap else inf
+        self.loss[width, self._outside] = inf
+        if self._counts[width] < self.quotas[width]:
+            self.loss[width, self._outside] = 0.0
+
+    def move(self, path: list[tuple[int, int]]) -> None:
+        """Move the client who loses least along each edge between widths; all different."""
+        movers = [
+            (self._waiting[start][end][0][1], start, end)
+            for start, end in path
+            if self._outside not in (start, end)
+        ]
+        for client, start, end in movers:
+            self.choice[client] = end
+            self._counts[start] -= 1
+            self._counts[end] += 1
+            row = self._utilities[client]
+            for target, loss in enumerate((row[end] - row).tolist()):
+                if target != end and loss < inf:
+                    heappush(self._waiting[end][target], (loss, client))
+        for width in {width for _, *both in movers for width in both}:
+            self._look(width)
 
 
-def _flow(
-    costs: IntArray, admissible: BoolArray, quotas: IntArray, deadline: Deadline
-) -> IntArray | None:
-    """Width of each client in a flow of least cost, or None if there is no flow."""
-    import networkx as nx
+class _Distances:
+    """Utility lost on the cheapest chain from each node to the outside, by Bellman and Ford.
 
-    n_clients = costs.shape[0]
-    graph = nx.DiGraph()
-    graph.add_nodes_from(range(n_clients), demand=-1)
-    graph.add_node("sink", demand=n_clients)
-    for width, quota in enumerate(quotas.tolist()):
-        graph.add_edge(n_clients + width, "sink", capacity=quota, weight=0)
-    pairs = np.nonzero(admissible)
-    for row, width, cost in zip(*(part.tolist() for part in (*pairs, costs[pairs])), strict=True):
-        graph.add_edge(row, n_clients + width, capacity=1, weight=cost)
-    try:
-        flows = deadline.wait_for(partial(nx.network_simplex, graph))[1]
-    except nx.NetworkXUnfeasible:
-        return None
-    used = [max(flows[row], key=flows[row].__getitem__) for row in range(n_clients)]
-    chosen: IntArray = np.array(used, dtype=np.int64) - n_clients
-    return chosen
-
-
-def _mended(
-    problem: AllocationProblem, choice: IntArray, quotas: IntArray, deadline: Deadline
-) -> tuple[IntArray, FloatArray, int]:
-    """Move clients along cycles until none gains or time is up; with the prices of the quotas."""
-    choice = choice.copy()
-    for cycles in range(_CYCLES + 1):
-        loss, mover = _moves(problem, choice, quotas)
-        prices, cycle = _prices(loss)
-        change = np.array([loss[move] for move in cycle])
-        gains = change.sum() < -_ROUNDING * np.abs(change).sum()
-        if not gains or cycles == _CYCLES or deadline.passed:
-            break
-        for start, end in cycle:
-            if mover[start, end] >= 0:
-                choice[mover[start, end]] = end
-    return choice, np.maximum(prices[:-1], 0.0), cycles
-
-
-def _moves(
-    problem: AllocationProblem, choice: IntArray, quotas: IntArray
-) -> tuple[FloatArray, IntArray]:
-    """Least utility lost by a move from one width to another, and the client that moves.
-
-    The last node is the outside: a width with room may end a chain of moves, any may begin one.
+    What a node is next to is kept per round, and a chain walks back through the rounds, so that no
+    rounding error can send it in a circle.
     """
-    outside = quotas.size
-    loss = np.full((outside + 1, outside + 1), inf)
-    mover = np.full((outside + 1, outside + 1), -1)
-    for width in range(outside):
-        members = np.flatnonzero(choice == width)
-        if members.size:
-            table = problem.utilities[members, width, None] - problem.utilities[members]
-            table[~problem.admissible[members]] = inf
-            first = table.argmin(axis=0)
-            loss[width, :outside] = table[first, np.arange(outside)]
-            mover[width, :outside] = members[first]
-        if members.size < quotas[width]:
-            loss[width, outside] = 0.0
-    loss[outside] = 0.0
-    np.fill_diagonal(loss, inf)
-    return loss, mover
+
+    def __init__(self, loss: FloatArray) -> None:
+        self._loss = loss
+        self._lengths = np.full(loss.shape[0], inf)
+        self._lengths[-1] = 0.0
+        self._rounds = _relaxed(loss, self._lengths)
+
+    def chain(self, node: int) -> list[tuple[int, int]] | None:
+        """Moves from a node to the outside; None if the outside cannot be reached."""
+        if np.isinf(self._lengths[node]):
+            return None
+        walk = [node]
+        for following in reversed(self._rounds):
+            if following[walk[-1]] >= 0:
+                walk.append(int(following[walk[-1]]))
+                del walk[walk.index(walk[-1]) + 1 :]
+        return list(pairwise(walk))
+
+    def prices(self) -> FloatArray:
+        """Prices of the quotas at which no client prefers another width, ``(n_widths,)``.
+
+        Where the outside cannot be reached, the quotas are all used up and their common level is
+        arbitrary, as long as nobody from elsewhere prefers them.
+        """
+        prices = self._lengths.copy()
+        apart = np.isinf(prices)
+        if apart.any():
+            own = np.zeros(int(apart.sum()))
+            _relaxed(self._loss[apart][:, apart], own)
+            wanted = prices[~apart, None] - self._loss[~apart][:, apart] - own
+            prices[apart] = own + max(0.0, -own.min(), wanted.max(initial=0.0))
+        least: FloatArray = np.maximum(prices[:-1], 0.0)
+        return least
 
 
-def _prices(loss: FloatArray) -> tuple[FloatArray, list[tuple[int, int]]]:
-    """Shortest distance of each node to the outside by Bellman and Ford; a cycle that gains.
-
-    At these prices no client prefers another width than its own. Where the outside cannot be
-    reached, the quotas are all used up and their common level is arbitrary.
-    """
-    n_nodes = loss.shape[0]
-    finite = loss[np.isfinite(loss)]
-    prices = np.full(n_nodes, n_nodes * float(np.abs(finite).max(initial=0.0)))
-    prices[-1] = 0.0
-    following = np.full(n_nodes, -1)
-    for _ in range(n_nodes):
-        through = loss + prices
-        nearest = through.argmin(axis=1)
-        shorter = through[np.arange(n_nodes), nearest] < prices
+def _relaxed(loss: FloatArray, lengths: FloatArray) -> list[IntArray]:
+    """Shorten lengths in place while that is possible; per round the next node, or -1."""
+    rounds = []
+    for _ in range(lengths.size):
+        through = loss + lengths
+        following = through.argmin(axis=1)
+        found = through.min(axis=1)
+        shorter = found < lengths
         if not shorter.any():
-            return prices, []
-        following[shorter] = nearest[shorter]
-        prices = np.minimum(prices, through.min(axis=1))
-    return prices, _cycle(following, int(np.flatnonzero(shorter)[0]))
-
-
-def _cycle(following: IntArray, node: int) -> list[tuple[int, int]]:
-    """Moves of the cycle that a walk from a node ends in; none if it ends elsewhere."""
-    walk = [node]
-    while (node := int(following[node])) >= 0 and node not in walk:
-        walk.append(node)
-    if node < 0:
-        return []
-    around = [*walk[walk.index(node) :], node]
-    return list(pairwise(around))
+            break
+        rounds.append(np.where(shorter, following, -1))
+        np.minimum(lengths, found, out=lengths)
+    return rounds
 
 
 def _bound(problem: AllocationProblem, prices: FloatArray, quotas: IntArray) -> float:

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from support.hard_problems import large
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, Termination, solve
@@ -72,46 +73,35 @@ def test_an_infeasible_quota_is_explained():
         solve(problem, "flow")
 
 
-def test_what_rounding_spoils_is_mended(monkeypatch):
-    # Costs of 0 leave the library blind: every move is made by the cycles.
-    monkeypatch.setattr(flow, "_whole_costs", lambda problem: np.zeros(problem.costs.shape, int))
-    for seed in (0, 1, 4, 7, 8):
-        problem = contested(seed, n_clients=30)
-        try:
-            best = solve(problem, "highs")
-        except InfeasibleError:
-            continue
-        result = solve(problem, "flow")
-        assert result.termination is Termination.OPTIMAL
-        assert result.objective == pytest.approx(best.objective, abs=1e-9)
+def test_a_client_makes_room_for_another_by_moving_on():
+    table = [[0, 5, 9], [0, 8, 9], [0, 1, 9]]
+    problem = problems.measured(
+        [1, 1, 1], (0.25, 0.5, 1.0), 1, table, constraints=[Quota({1.0: 1, 0.5: 1})]
+    )
+    result = solve(problem, "flow")
+    assert result.widths.tolist() == [0.25, 0.5, 1.0]
+    assert result.termination is Termination.OPTIMAL
 
 
 def test_a_gap_that_is_left_is_told(monkeypatch):
-    monkeypatch.setattr(flow, "_whole_costs", lambda problem: np.zeros(problem.costs.shape, int))
-    monkeypatch.setattr(flow, "_CYCLES", 0)
+    monkeypatch.setattr(flow._Distances, "prices", lambda self: np.zeros(2))
     problem = problems.measured(
         [1, 1], (0.5, 1.0), 1, [[0, 3], [0, 2]], constraints=[Quota({1.0: 1, 0.5: 1})]
     )
-    answers = [
-        registry.load("flow").solve(given, Request(given))
-        for given in (problem, hasa_reversed(problem))
-    ]
-    assert sorted(answer.objective for answer in answers) == [2, 3]
-    for answer in answers:
-        assert answer.bound >= 3
-        proven = answer.objective == 3 and answer.bound == 3
-        assert (answer.termination is Termination.OPTIMAL) == proven
-        assert proven or answer.termination is Termination.GAP_REACHED
+    answer = registry.load("flow").solve(problem, Request(problem))
+    assert (answer.objective, answer.bound) == (3, 5)
+    assert answer.termination is Termination.GAP_REACHED
 
 
-def hasa_reversed(problem: AllocationProblem) -> AllocationProblem:
-    return AllocationProblem.build(
-        problem.clients,
-        widths=problem.widths,
-        budget=1.0,
-        utility=hasa.utility.measured(problem.utilities[::-1]),
-        constraints=problem.constraints,
-    )
+@pytest.mark.parametrize("noise", [0.0, 1e-16])
+def test_no_circle_of_rounding_errors_hides_the_way_out(noise):
+    loss = np.full((4, 4), np.inf)
+    loss[0, 1], loss[1, 0], loss[1, 2], loss[2, 3] = 0.1, -0.1 - noise, 5.0, 0.0
+    distances = flow._Distances(loss)
+    assert distances.chain(0) == [(0, 1), (1, 2), (2, 3)]
+    assert flow._Distances(loss[:3, :3]).chain(0) == [(0, 1), (1, 2)]
+    loss[1, 2] = np.inf
+    assert flow._Distances(loss).chain(0) is None
 
 
 def test_the_bound_holds_at_any_price():
@@ -179,10 +169,10 @@ def test_the_budget_that_is_named_suffices():
 
 
 def test_the_time_limit_holds():
-    problem = contested(1, n_clients=3_000)
+    problem = contested(1, n_clients=30_000)
     began = time.perf_counter()
     result = solve(problem, "flow", time_limit_s=0)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10
     best = solve(problem, "highs").objective
     if result.termination is Termination.OPTIMAL:  # within the grace of a few hundredths
         assert result.objective == pytest.approx(best)
@@ -192,16 +182,21 @@ def test_the_time_limit_holds():
     assert solve(contested(1), "flow").termination is Termination.OPTIMAL
 
 
-def test_what_was_not_mended_in_time_is_told(monkeypatch):
-    monkeypatch.setattr(flow, "_whole_costs", lambda problem: np.zeros(problem.costs.shape, int))
+def test_out_of_time_it_still_has_a_bound(monkeypatch):
     problem = contested(1, n_clients=30)
     late = Request(problem, deadline=Deadline(time.perf_counter() + 60))
     monkeypatch.setattr(Deadline, "passed", True)
-    monkeypatch.setattr(Deadline, "wait_for", lambda self, call: call())
     claim = registry.load("flow").solve(problem, late)
     assert claim.termination is Termination.TIME_LIMIT
-    assert problem.evaluate(claim.choice).feasible
-    assert claim.bound > claim.objective
+    assert claim.choice is None
+    monkeypatch.undo()
+    assert claim.bound > solve(problem, "highs").objective
+
+
+@pytest.mark.slow
+def test_twenty_thousand_clients_are_proven():
+    problem = large(20_000, budget=0.8, constraints=[Quota({0.8: 4_000})])
+    assert solve(problem, "flow").termination is Termination.OPTIMAL
 
 
 def test_it_takes_no_options():

@@ -216,7 +216,7 @@ def test_ends_in_time_with_a_bound(limit_s: float) -> None:
     hasa.solve(large(50, [Quota({1.0: 5})]), "exact")
     started = time.process_time()
     result = hasa.solve(problem, "exact", time_limit_s=limit_s)
-    assert time.process_time() - started < 1.1 * limit_s + 0.6
+    assert time.process_time() - started < 1.1 * limit_s + 2.0
     # A fast machine has tried everything before the limit, and found nothing.
     assert result.termination in (Termination.TIME_LIMIT, Termination.FAILED)
     assert result.bound <= problem.ceiling
