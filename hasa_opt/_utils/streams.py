@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     SAMPLING = 1
     FAULTS = 2
     POLICY = 3
+    TESTS = 4
 
 
 UNITS, WIDTHS, MENU = 1, 2, 5

@@ -21,6 +21,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import batches
 from hasa_opt.federated.jobs import Update
 from hasa_opt.federated.settings import LocalTraining
+from hasa_opt.federated.units import identity
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.inputs import Inputs, predict, tensors
 from hasa_opt.models.subnets import extract, seeded_rng
@@ -169,18 +170,13 @@ class Static:
         statistics = running_statistics(model)
         if not statistics:
             return
-        units = self._identity(kept)
+        units = identity(self._model, kept)
         if units not in self._known:
             splits = (split for _, split in loaded(self._splits))
             estimate_statistics(model, splits, self._batch_size, drop_single=self._drop_single)
             self._known[units] = {name: tensor.clone() for name, tensor in statistics.items()}
         for name, value in self._known[units].items():
             statistics[name].copy_(value)
-
-    def _identity(self, kept: Kept) -> tuple[bytes, ...]:
-        """Make the kept units, slices or indices, a key."""
-        sizes = self._model.sizes
-        return tuple(torch.arange(sizes[group])[kept[group]].numpy().tobytes() for group in sizes)
 
 
 class PerWidth(Static):
@@ -200,7 +196,7 @@ class PerWidth(Static):
 
     def learn(self, update: Update) -> None:
         """Average a client's statistics into those of its units, by samples."""
-        units = self._identity(update.units(self._model))
+        units = identity(self._model, update.units(self._model))
         self._totals[units] += update.samples
         share = update.samples / self._totals[units] if self._totals[units] else 0.0
         known = self._known.setdefault(units, {})

@@ -54,11 +54,11 @@ class Costs:
 
     def flops(self, inputs: Inputs, trained: Mapping[float, int]) -> int:
         """Operations of training, where so many samples of the inputs' shape train each width."""
-        sample = each(lambda part: torch.zeros_like(part[:1]), inputs)  # It may hold anything.
-        total, read = 0, kind(sample)
+        total, read = 0, kind(inputs)
         for width, count in trained.items():
             key = (*self._model.subnet_sizes(width).values(), read)
             if key not in self._flops:
+                sample = each(lambda part: torch.zeros_like(part[:1]), inputs)  # Any would do.
                 self._flops[key] = training_flops(self._model, width, sample)
             total += count * self._flops[key]
         return total

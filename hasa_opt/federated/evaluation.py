@@ -1,9 +1,9 @@
-"""Evaluation: how well models predict, and which model each client is tested on."""
+"""Evaluation: how well a model predicts, of one client or of many at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import batches, known_logits, output_layer
-from hasa_opt.federated.federation import Federation
-from hasa_opt.federated.personal import SHARES
-from hasa_opt.federated.rounds import Round
-from hasa_opt.federated.settings import Evaluation
-from hasa_opt.models.inputs import Inputs, predict
-from hasa_opt.models.subnets import prefix
+from hasa_opt.models.inputs import Inputs, kind, predict, tensors
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.targets import counted, cross_entropy, known
 from hasa_opt.tasks.learning import CLASSES, LearningProblem, as_accuracy
-from hasa_opt.tasks.splits import Split, loaded
-from hasa_opt.tasks.task import Task
+from hasa_opt.tasks.splits import Split
+
+FEW, MANY, SMALL = 64, 256, 1024
+"""Samples of a forward pass, and how many numbers a sample has at most of which many are taken: a
+choice, a megabyte of inputs."""
+
+TRIED = 4
+"""Samples on which it is tried whether they are predicted alike in any company."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Metrics:
         """The metric, where it is the accuracy."""
         return float(as_accuracy(self.metric, self.name))
 
+    def named(self, part: str) -> dict[str, float]:
+        """Both by the names of a history's columns, such as ``"test_metric"``."""
+        return {f"{part}_loss": self.loss, f"{part}_metric": self.metric}
+
 
 def evaluate(
     model: SupernetModel,
     split: Split,
-    batch_size: int = 64,
+    batch_size: int = FEW,
     problem: LearningProblem = CLASSES,
 ) -> Metrics:
     """Measure loss and metric without training; the model's mode is left as it was.
@@ -80,31 +84,72 @@ def evaluate(
         return Metrics(math.nan, math.nan, name)
     if not problem.is_by_sample:
         return Metrics(*_of_whole_split(model, split, batch_size, problem), name)
-    found = outcomes(model, split, batch_size, problem).sum(axis=0).tolist()
-    targets, labelled, score, loss = found
-    return Metrics(
-        loss / labelled if labelled else math.nan, score / targets if targets else math.nan, name
-    )
+    (found,) = _means(outcomes(model, split, batch_size, problem).sum(axis=0)[None], name)
+    return found
 
 
-def measured(
-    model: SupernetModel, part: str, split: Split | None, problem: LearningProblem
-) -> dict[str, float]:
-    """Loss and metric of a model on a split, by names such as ``"test_metric"``.
+def evaluate_together(
+    model: SupernetModel, splits: Sequence[Split], problem: LearningProblem = CLASSES
+) -> list[Metrics]:
+    """Measure loss and metric of one model on several splits, with their samples in joint batches.
+
+    The results are those of :func:`evaluate`, but for rounding. Where samples have an influence on
+    each other, as :func:`are_apart` tells, each split must be evaluated by itself.
 
     Parameters
     ----------
     model : SupernetModel
-    part : str
-        Name of the split.
-    split : Split or None
-        Without one, both are NaN.
+    splits : sequence of Split
     problem : LearningProblem
     """
-    found = Metrics(math.nan, math.nan)
-    if split is not None:
-        found = evaluate(model, split, problem=problem)
-    return {f"{part}_loss": found.loss, f"{part}_metric": found.metric}
+    if not problem.is_by_sample:
+        return [evaluate(model, split, problem=problem) for split in splits]
+    alike: dict[Hashable, list[int]] = {}
+    for row, split in enumerate(splits):
+        key = kind(split.inputs), split.targets.shape[1:], split.targets.dtype
+        alike.setdefault(key if len(split) else None, []).append(row)
+    nothing = Metrics(math.nan, math.nan, problem.metric_name)
+    found = dict.fromkeys(alike.pop(None, []), nothing)
+    for rows in alike.values():
+        joint = Split.join([splits[row] for row in rows])
+        table = outcomes(model, joint, _at_once(joint), problem)
+        starts = np.cumsum([0, *(len(splits[row]) for row in rows[:-1])])
+        sums = np.add.reduceat(table, starts)
+        found |= dict(zip(rows, _means(sums, problem.metric_name), strict=True))
+    return [found[row] for row in range(len(splits))]
+
+
+def _at_once(split: Split) -> int:
+    """Samples of a forward pass: few of long, large or padded ones, which take much memory."""
+    small = all(part[:1].numel() <= SMALL for part in tensors(split.inputs))
+    return MANY if small and not split.is_padded else FEW
+
+
+def _means(sums: FloatArray, name: str) -> list[Metrics]:
+    """Loss and metric of splits, of whose samples :func:`outcomes` are summed."""
+    targets, labelled, score, loss = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = zip((loss / labelled).tolist(), (score / targets).tolist(), strict=True)
+    return [Metrics(*both, name) for both in means]
+
+
+@torch.no_grad()
+def are_apart(model: SupernetModel, split: Split, problem: LearningProblem = CLASSES) -> bool:
+    """Whether the samples of a batch, and its padding, have no influence on each other.
+
+    Each of a few samples is predicted alone and beside another one without padding.
+    """
+    few = split.take(torch.arange(min(len(split), TRIED)))
+    other = few.unlike()
+    for row in range(len(few)):
+        alone = few.take([row])
+        expected, found = (
+            outcomes(model, split, problem=problem)[0]
+            for split in (alone, Split.join([alone, other]))
+        )
+        if not np.allclose(expected, found, rtol=1e-3, atol=1e-4, equal_nan=True):
+            return False
+    return True
 
 
 @contextmanager
@@ -122,7 +167,7 @@ def _evaluating(model: SupernetModel) -> Iterator[torch.device]:
 def outcomes(
     model: SupernetModel,
     split: Split,
-    batch_size: int = 64,
+    batch_size: int = FEW,
     problem: LearningProblem = CLASSES,
 ) -> FloatArray:
     """Outcomes of a split under a model, sample by sample, without training.
@@ -190,96 +235,3 @@ def _outcomes(
     columns = (counted(targets), labelled, correct, loss)
     sums = torch.stack([column.double().sum(1) for column in columns], 1)
     return np.asarray(sums.numpy(force=True))
-
-
-@dataclass(frozen=True)
-class ClientTests:
-    """Tests clients after a round, on the models that they would use.
-
-    Attributes
-    ----------
-    task : Task
-        The clients' data.
-    federation : Federation
-        Holds the newest supernet, and knows which units are whose.
-    evaluation : Evaluation
-    """
-
-    task: Task
-    federation: Federation
-    evaluation: Evaluation
-
-    def measure(self, now: Round, last: bool) -> None:
-        """Write losses and accuracies of the newest supernet into a round's row.
-
-        Those of the round's clients, or of all clients after the last round.
-        """
-        clients = np.arange(len(self.task)) if last else now.clients
-        also = self.evaluation.also_now(last)
-        share = np.nan
-        if "personal" in (self.evaluation.on, *also):
-            share = self._interpolation(clients.tolist(), now)
-            now.row["interpolation"][clients] = share
-        server, problem = self.federation.model, self.task.problem
-        if "supernet" in (self.evaluation.on, *also):
-            self.federation.statistics.fill(server, prefix(server, 1.0))
-        for client in clients.tolist():
-            model = self._model(self.evaluation.on, client, now, share)
-            validation = self._load("validation", client, now)
-            now.note_metrics(client, measured(model, "validation", validation, problem))
-            test = self._load("test", client, now)
-            now.note_metrics(client, measured(model, "test", test, problem))
-            for kind in also:
-                found = measured(self._model(kind, client, now, share), "test", test, problem)
-                now.note_metrics(client, {f"{kind}_metric": found["test_metric"]})
-        now.warn()
-        if last:
-            self.federation.statistics.fill(server, prefix(server, 1.0))
-
-    def _load(self, part: str, client: int, now: Round) -> Split | None:
-        """Load a client's samples; where that fails it is noted, and nothing is measured."""
-        splits: Sequence[Split] = getattr(self.task, part)
-        try:
-            return splits[client]
-        except InputError as error:
-            reason = f"its {part} samples cannot be used: {error}"
-            now.fail(client, "untested", reason, error)
-            return None
-
-    def _model(self, kind: str, client: int, now: Round, share: float) -> SupernetModel:
-        """The model of a kind that a client would use; statistics of the supernet are known."""
-        federation, server = self.federation, self.federation.model
-        if kind == "personal":
-            return next(self._personal(client, now, [share]))
-        if kind == "subnet":
-            return federation.subnet(client, federation.deployed(client), now.units(client))
-        if not federation.personal.local_parameters(client):
-            return server
-        return federation.subnet(client, 1.0, prefix(server, 1.0))
-
-    def _personal(
-        self, client: int, now: Round, shares: Sequence[float]
-    ) -> Iterator[SupernetModel]:
-        width = self.federation.deployed(client)
-        return self.federation.mixtures(client, width, now.units(client), shares)
-
-    def _interpolation(self, clients: Sequence[int], now: Round) -> float:
-        """Choose the share with the best metric on all validation data together.
-
-        The common model where there are none.
-        """
-        if self.evaluation.interpolation != "validation":
-            return self.evaluation.interpolation
-        problem, totals = self.task.problem, np.zeros(len(SHARES))
-        for client, split in loaded(self.task.validation, clients):
-            if problem.judged(split.targets):
-                for row, model in enumerate(self._personal(client, now, SHARES)):
-                    totals[row] += _total(model, split, problem)
-        return SHARES[int(np.argmax(totals if problem.higher_is_better else -totals))]
-
-
-def _total(model: SupernetModel, split: Split, problem: LearningProblem) -> float:
-    """The metric, summed over what a split is judged by."""
-    if problem.is_by_sample:
-        return float(outcomes(model, split, problem=problem)[:, 2].sum())
-    return evaluate(model, split, problem=problem).metric * problem.judged(split.targets)

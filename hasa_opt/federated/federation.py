@@ -195,34 +195,31 @@ class Federation:
         mean = None if means is None else float(means[client])
         return find_draw(self.model, self.subnets.scheme, mean)
 
-    def subnet(self, client: int, width: float, kept: Kept) -> SupernetModel:
+    def subnet(self, client: int, kept: Kept) -> SupernetModel:
         """Cut a model of the client's out of the newest supernet, ready to be tested.
+
+        The next model that is cut may take its place.
 
         Parameters
         ----------
         client : int
-        width : float
-            Share of the units that are kept.
         kept : dict of str to slice or int64 tensor
             The units.
         """
-        return self.personal.subnet(self.model, client, width, kept, self.statistics)
+        return self.personal.subnet(client, kept, self.statistics)
 
-    def mixtures(
-        self, client: int, width: float, kept: Kept, shares: Sequence[float]
-    ) -> Iterator[SupernetModel]:
+    def mixtures(self, client: int, kept: Kept, shares: Sequence[float]) -> Iterator[SupernetModel]:
         """Mix such a model with the one that the client trained last, for each share of that.
 
         Parameters
         ----------
         client : int
-        width : float
         kept : dict of str to slice or int64 tensor
             The units, for a client that has trained nothing.
         shares : sequence of float
             Shares of the local model, from 0 to 1.
         """
-        return self.personal.models(self.model, client, width, kept, self.statistics, shares)
+        return self.personal.models(client, kept, self.statistics, shares)
 
     def weight(self, client: int) -> float:
         """Weight of a client in the average."""

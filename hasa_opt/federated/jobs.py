@@ -59,7 +59,8 @@ class Job:
 
     def settings(self, training: LocalTraining) -> LocalTraining:
         """How the client trains."""
-        return training if self.epochs is None else replace(training, epochs=self.epochs)
+        alike = self.epochs in (None, training.epochs)
+        return training if alike else replace(training, epochs=self.epochs or 1)
 
     def drawn(self, server: SupernetModel) -> Iterator[tuple[float, Kept]] | None:
         """Width and units that each batch trains, without end; None: all of the subnet."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
+from hasa_opt.federated.client_tests import ClientTests
 from hasa_opt.federated.engines import ENGINES
-from hasa_opt.federated.evaluation import ClientTests
 from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.history import History, Record, titled

@@ -74,6 +74,8 @@ class Faults:
 
         Whether the client is one of those that are always absent is not looked at.
         """
+        if not (self.dropout or self.straggle or self.corrupt):
+            return "reports"
         dropped, late, corrupt = stream(Purpose.FAULTS, *key).random(3)
         if dropped < self.dropout:
             return "dropped"
@@ -161,7 +163,10 @@ def corrupted(state: Mapping[str, Tensor], key: tuple[int, int, int]) -> dict[st
 
 
 def draw_clients(
-    clients: IntArray, clients_per_round: int | None, key: tuple[int, int]
+    clients: IntArray,
+    clients_per_round: int | None,
+    key: tuple[int, int],
+    purpose: Purpose = Purpose.SAMPLING,
 ) -> IntArray:
     """Draw the clients of a round uniformly and without replacement.
 
@@ -176,6 +181,8 @@ def draw_clients(
         How many to draw; None: all.
     key : (int, int)
         (seed, round).
+    purpose : Purpose
+        What they are drawn for.
 
     Returns
     -------
@@ -184,5 +191,5 @@ def draw_clients(
     """
     if clients_per_round is None:
         return np.arange(len(clients))
-    drawn = priorities(Purpose.SAMPLING, key, clients)
+    drawn = priorities(purpose, key, clients)
     return np.sort(np.argpartition(drawn, clients_per_round - 1)[:clients_per_round])

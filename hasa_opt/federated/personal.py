@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import Static
+from hasa_opt.federated.units import Extraction
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -39,6 +39,7 @@ class Personal:
 
     def __init__(self, model: SupernetModel, local_bias: bool, keep_models: bool) -> None:
         self.bias = output_bias(model) if local_bias else None
+        self._extraction = Extraction(model)
         self._keep_models = keep_models
         self._held: dict[int, dict[str, Tensor]] = {}
 
@@ -63,11 +64,12 @@ class Personal:
         if held:
             self._held[client] = held
 
-    def subnet(
-        self, server: SupernetModel, client: int, width: float, kept: Kept, statistics: Static
-    ) -> SupernetModel:
-        """Cut a client's subnet of the newest supernet, with the client's own output bias."""
-        subnet = extract(server, width, kept)
+    def subnet(self, client: int, kept: Kept, statistics: Static) -> SupernetModel:
+        """Cut a client's subnet of the newest supernet, with the client's own output bias.
+
+        The next one may take its place.
+        """
+        subnet = self._extraction.now(kept)[0].model
         statistics.fill(subnet, kept)
         with torch.no_grad():
             for name, tensor in self.local_parameters(client).items():
@@ -75,13 +77,7 @@ class Personal:
         return subnet
 
     def models(
-        self,
-        server: SupernetModel,
-        client: int,
-        width: float,
-        kept: Kept,
-        statistics: Static,
-        shares: Sequence[float],
+        self, client: int, kept: Kept, statistics: Static, shares: Sequence[float]
     ) -> Iterator[SupernetModel]:
         """Interpolate to a client's last local model: ``global + share (local - global)``.
 
@@ -92,7 +88,7 @@ class Personal:
         last: Kept = _below(held, _UNITS) or kept
         local = _below(held, _MODEL)
         for share in shares:
-            subnet = self.subnet(server, client, width, last, statistics)
+            subnet = self.subnet(client, last, statistics)
             with torch.no_grad():
                 for name, parameter in subnet.named_parameters():
                     parameter.lerp_(local.get(name, parameter), share)

@@ -84,10 +84,7 @@ class LocalTraining:
     output_bias: Literal["shared", "local"] = "shared"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name} = {value} must be an integer of at least 1")
+        check_whole(epochs=self.epochs, batch_size=self.batch_size)
         rate = self.learning_rate
         if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
             raise InputError(f"learning_rate = {rate} must be positive and finite")
@@ -157,6 +154,11 @@ class Evaluation:
         Further models whose test accuracy is measured.
     also_after : {"last", "every"}
         Whether those are measured after the last round or after every one.
+    every : int
+        Clients are tested after each so many rounds, and after the last.
+    clients : int or None
+        Most clients that are tested after a round, the last one included, drawn anew for each;
+        None: all that took part, and all registered ones after the last round.
     interpolation : float or "validation"
         Share of the local model in a personal one, from 0 to 1; "validation": chosen after each
         round from 0, 0.25, 0.5, 0.75 and 1 by the pooled validation accuracy; 0 without targets.
@@ -164,12 +166,14 @@ class Evaluation:
     Raises
     ------
     InputError
-        If a name is unknown, or the interpolation is not a share.
+        If a name is unknown, a number is below 1, or the interpolation is not a share.
     """
 
     on: Literal["subnet", "supernet", "personal"] = "subnet"
     also: Collection[Literal["supernet", "personal"]] = ()
     also_after: Literal["last", "every"] = "last"
+    every: int = 1
+    clients: int | None = None
     interpolation: float | Literal["validation"] = INTERPOLATION
 
     def __post_init__(self) -> None:
@@ -179,6 +183,9 @@ class Evaluation:
             check_choice("also", name, ALSO_TESTED)
         object.__setattr__(self, "also", tuple(name for name in ALSO_TESTED if name in given))
         check_choice("also_after", self.also_after, ALSO_AFTER)
+        check_whole(every=self.every)
+        if self.clients is not None:
+            check_whole(clients=self.clients)
         share = self.interpolation
         if not (isinstance(share, (int, float)) and 0 <= share <= 1) and share != "validation":
             raise InputError(f'interpolation = {share!r} must be from 0 to 1, or "validation"')
@@ -187,6 +194,10 @@ class Evaluation:
     def keeps_models(self) -> bool:
         """Whether clients keep the model that they trained last."""
         return "personal" in (self.on, *self.also)
+
+    def due(self, number: int, last: bool) -> bool:
+        """Whether clients are tested after a round, counted from 0."""
+        return last or (number + 1) % self.every == 0
 
     def also_now(self, last: bool) -> Collection[str]:
         """Further models that are tested after a round, which may be the last."""
@@ -226,6 +237,19 @@ class Checkpoint:
             f"checkpoint is a {type(given).__name__}: give a directory, "
             "Checkpoint(directory, resume=True), or None"
         )
+
+
+def check_whole(**given: object) -> None:
+    """Refuse what is no whole number of at least 1.
+
+    Raises
+    ------
+    InputError
+        Naming the first.
+    """
+    for name, value in given.items():
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise InputError(f"{name} = {value} must be an integer of at least 1")
 
 
 def check_choice(what: str, value: object, known: Collection[str]) -> None:

@@ -139,6 +139,12 @@ RECENT = 32
 Value = TypeVar("Value")
 
 
+def identity(model: SupernetModel, kept: Kept) -> tuple[bytes, ...]:
+    """Make kept units, slices or indices, a key: the same for the same units."""
+    sizes = model.sizes
+    return tuple(torch.arange(sizes[group])[kept[group]].numpy().tobytes() for group in sizes)
+
+
 class Mould:
     """A subnet whose weights are replaced again and again.
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import nan
 from typing import Self
 
 import numpy as np
@@ -16,8 +17,7 @@ from flwr.clientapp import ClientApp
 from hasa_opt._utils.checks import IntArray
 from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
-from hasa_opt.federated import Job
-from hasa_opt.federated.evaluation import measured
+from hasa_opt.federated import Job, Metrics, evaluate
 from hasa_opt.federated.fit import check_split
 from hasa_opt.federated.local import train_job
 from hasa_opt.federated.units import find_draw
@@ -35,7 +35,6 @@ from hasa_opt.flower.messages import (
 from hasa_opt.models import SupernetModel, extract, prefix
 from hasa_opt.rules.private import noisy_histograms
 from hasa_opt.tasks import Split, Task
-from hasa_opt.tasks.learning import CLASSES
 
 __all__ = ["Device", "client_app"]
 
@@ -172,8 +171,10 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
     def test(message: Message, context: Context) -> Message:
         supernet, here = _prepare(model, device, context)
         subnet = _subnet(supernet, float(load(message, WORK)["width"]), message)
-        found = measured(subnet, "validation", here.validation, CLASSES)
-        found |= measured(subnet, "test", here.test, CLASSES)
+        found: dict[str, float] = {}
+        for part, split in (("validation", here.validation), ("test", here.test)):
+            metrics = Metrics(nan, nan) if split is None else evaluate(subnet, split)
+            found |= metrics.named(part)
         return _reply(message, measured=MetricRecord(dict(found)))
 
     return app

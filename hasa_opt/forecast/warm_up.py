@@ -6,8 +6,9 @@ What :func:`hasa_opt.probe` is made of; the learning side.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
@@ -305,14 +306,13 @@ def personal(
     found = {}
     kept = prefix(ways[0].federation.model, width)
     for client in ways[0].last.clients.tolist():
-        models = [ways[0].federation.subnet(client, width, kept)]
-        for way in ways:
-            models += way.federation.mixtures(client, width, kept, [interpolation])
-        found[client] = judged(models, held[client])
+        common = ways[0].federation.subnet(client, kept)
+        own = (way.federation.mixtures(client, kept, [interpolation]) for way in ways)
+        found[client] = judged(chain([common], *own), held[client])
     return found
 
 
-def judged(models: Sequence[SupernetModel], split: Split) -> Judged:
+def judged(models: Iterable[SupernetModel], split: Split) -> Judged:
     """Outcomes of a split under several models, sample by sample, without training."""
     columns = [outcomes(model, split, JUDGED_AT_ONCE) for model in models]
     table = np.stack(columns, axis=-1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Inputs", "describe", "each", "kind", "predict", "tensors"]
+__all__ = ["Inputs", "describe", "each", "join", "kind", "predict", "tensors"]
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """What a model is called with: ``model(x)``, ``model(*xs)`` or ``model(**xs)``."""
@@ -34,6 +35,12 @@ def each(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     if isinstance(inputs, Mapping):
         return {name: function(tensor) for name, tensor in inputs.items()}
     return tuple(map(function, inputs))
+
+
+def join(several: Sequence[Inputs]) -> Inputs:
+    """Put the samples of inputs of one kind behind one another."""
+    columns = zip(*map(tensors, several), strict=True)
+    return each(lambda _: torch.cat(next(columns)), several[0])
 
 
 def kind(inputs: Inputs) -> Hashable:

@@ -15,7 +15,7 @@ from torch import Tensor
 from hasa_opt._utils.checks import expect
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
-from hasa_opt.models.inputs import Inputs, describe, each, tensors
+from hasa_opt.models.inputs import Inputs, describe, each, join, tensors
 from hasa_opt.tasks.learning import Loss
 from hasa_opt.tasks.targets import INTEGERS, as_targets, as_tensor, check_shape
 
@@ -96,6 +96,16 @@ class Split:
         """One sample of the same kind whose inputs are all zero."""
         zeros = each(lambda given: torch.zeros_like(given[:1]), self.inputs)
         return self._alike(zeros, self.targets[:1])
+
+    def unlike(self) -> Split:
+        """The first sample with other inputs, and with a target at every position."""
+        return self._alike(each(_changed, self.inputs), torch.zeros_like(self.targets[:1]))
+
+    @staticmethod
+    def join(splits: Sequence[Split]) -> Split:
+        """Put splits of one kind behind one another."""
+        inputs = join([split.inputs for split in splits])
+        return Split._alike(inputs, torch.cat([split.targets for split in splits]))
 
     @staticmethod
     def _alike(inputs: Inputs, targets: Tensor) -> Split:
@@ -241,6 +251,11 @@ def samples_to_try(splits: Sequence[Split]) -> dict[int, Split]:
     """
     found = dict(islice(loaded(splits), 1 if isinstance(splits, Lazy) else None))
     return found or {0: splits[0]}
+
+
+def _changed(given: Tensor) -> Tensor:
+    first = given[:1]
+    return 1 - first if first.is_floating_point() else first.roll(1, dims=-1)
 
 
 def _inputs(values: Any) -> Tensor:
