@@ -21,6 +21,7 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import entries, made_directory
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history import History
+from hasa_opt.federated.history_files import Chunk, chunks_in
 from hasa_opt.federated.identity import check_same_run
 
 
@@ -77,14 +78,16 @@ class Checkpoints:
 
     Each is a directory ``round-000007`` that holds the history of the first seven rounds as
     :meth:`History.save` writes it: JSON and safetensors, each file with its digest, nothing
-    pickled. All random numbers of a run are functions of (seed, round, client), so that the seed
-    and the number of finished rounds are the whole random state.
+    pickled. Of the rounds only the newest is written; those before are links to files that were.
+    All random numbers of a run are functions of (seed, round, client), so that the seed and the
+    number of finished rounds are the whole random state.
 
     Use :meth:`open`.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._chunks: list[Chunk] = []
 
     @classmethod
     @contextmanager
@@ -177,6 +180,7 @@ class Checkpoints:
                     f"{found.rounds}",
                     stacklevel=4,
                 )
+            self._chunks = chunks_in(self._place(number))
             return found
         if damaged:
             raise InputError(
@@ -193,7 +197,7 @@ class Checkpoints:
         StorageError
             If the disk does not take it; the checkpoints before it are intact.
         """
-        history.save(self._place(history.rounds))
+        self._chunks = history.save_beside(self._place(history.rounds), self._chunks)
         for number in self._rounds():
             if not 0 <= history.rounds - number < KEPT:
                 shutil.rmtree(self._place(number))

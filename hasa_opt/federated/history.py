@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,20 +18,26 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import entries, path_of, replace_directory
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
+from hasa_opt.federated.history_files import (
+    CLIENTS,
+    FORMAT,
+    INDEX,
+    TENSORS,
+    WEIGHTS,
+    WIDTHS,
+    Chunk,
+    add_chunk,
+    digest,
+    load_arrays,
+    read_index,
+    to_json,
+)
+from hasa_opt.federated.measurements import Measured, Row, table, unpacked
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.learning import as_accuracy
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-FORMAT = 5
-"""Version of the files; one that reads other files, or means something else by them, is another."""
-
-INDEX = "history.json"
-ARRAYS, WEIGHTS = "arrays.safetensors", "weights.safetensors"
-CLIENTS = "clients.safetensors"
-TENSORS = (ARRAYS, WEIGHTS, CLIENTS)
-
 
 EventKind = Literal["dropped", "late", "rejected", "untested", "empty"]
 
@@ -63,6 +65,28 @@ class Event:
     client: int | None
     kind: EventKind
     reason: str
+
+
+Numbers = TypeVar("Numbers", FloatArray, IntArray)
+
+
+class Column(Generic[Numbers]):
+    """A column of a history, ``(n_rounds, n_clients)``, made whenever it is asked for."""
+
+    def __set_name__(self, owner: type[History], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, history: None, owner: type[History]) -> Self: ...
+
+    @overload
+    def __get__(self, history: History, owner: type[History]) -> Numbers: ...
+
+    def __get__(self, history: History | None, owner: type[History]) -> Self | Numbers:
+        if history is None:
+            return self
+        whole: Numbers = table(history.measured, self._name, history.n_clients)
+        return whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,44 +130,54 @@ class History(Shown):
     events : tuple of Event
         Clients that dropped out or were late, updates that were rejected, rounds without any.
 
+    measured : sequence of Measured
+        What the rounds measured, of which the arrays above are made when they are asked for.
+
     Raises
     ------
     InputError
-        If the arrays disagree about the number of rounds or clients.
+        If a client is measured that has no width.
     """
 
     widths: FloatArray
-    train_loss: FloatArray
-    validation_loss: FloatArray
-    validation_metric: FloatArray
-    test_loss: FloatArray
-    test_metric: FloatArray
-    seconds: FloatArray
-    mean_width: FloatArray
-    supernet_metric: FloatArray
-    personal_metric: FloatArray
-    interpolation: FloatArray
-    bytes_down: IntArray
-    bytes_up: IntArray
-    flops: IntArray
+    measured: Sequence[Measured] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     clients: Mapping[str, Tensor] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in COLUMNS:
-            shape = getattr(self, name).shape
-            if shape != self.train_loss.shape or shape[1:] != self.widths.shape:
+        for measured in self.measured:
+            beyond = measured.clients[(measured.clients < 0) | (measured.clients >= self.n_clients)]
+            if beyond.size:
                 raise InputError(
-                    f"{name} has shape {shape} beside {self.train_loss.shape} and "
-                    f"{len(self.widths)} clients: each array must be (rounds, n_clients)"
+                    f"client {beyond[0]} is measured, but there are {self.n_clients} widths: give "
+                    "one width for each client"
                 )
+
+    train_loss = Column[FloatArray]()
+    validation_loss = Column[FloatArray]()
+    validation_metric = Column[FloatArray]()
+    test_loss = Column[FloatArray]()
+    test_metric = Column[FloatArray]()
+    seconds = Column[FloatArray]()
+    mean_width = Column[FloatArray]()
+    supernet_metric = Column[FloatArray]()
+    personal_metric = Column[FloatArray]()
+    interpolation = Column[FloatArray]()
+    bytes_down = Column[IntArray]()
+    bytes_up = Column[IntArray]()
+    flops = Column[IntArray]()
+
+    @property
+    def n_clients(self) -> int:
+        """Number of registered clients."""
+        return len(self.widths)
 
     @property
     def rounds(self) -> int:
         """Number of rounds."""
-        return len(self.train_loss)
+        return len(self.measured)
 
     @property
     def metric(self) -> str:
@@ -178,7 +212,11 @@ class History(Shown):
     @property
     def final_metric(self) -> FloatArray:
         """The metric on each client's test data after the last round, shape (n_clients,)."""
-        return np.asarray(self.test_metric[-1])
+        return self._last("test_metric")
+
+    def _last(self, column: str) -> FloatArray:
+        """A column of the last round, ``(n_clients,)``."""
+        return np.asarray(table(self.measured[-1:], column, self.n_clients)[0])
 
     @property
     def final_accuracy(self) -> FloatArray:
@@ -200,7 +238,7 @@ class History(Shown):
             table.add_column(column, justify="right")
         names = self.metadata.get("client_names", range(len(self.widths)))
         moved = (self.bytes_down + self.bytes_up).sum(axis=0) / 1e6
-        columns = self.widths, self.train_loss[-1], factor * measured, moved
+        columns = self.widths, self._last("train_loss"), factor * measured, moved
         forms = "{:g}", "{:.3f}", form, "{:.2f}"
         for name, *numbers in list(zip(names, *columns, strict=True))[:SHOWN_ROWS]:
             cells = (form.format(number) for form, number in zip(forms, numbers, strict=True))
@@ -229,24 +267,53 @@ class History(Shown):
         StorageError
             If the disk does not take it; an earlier history is then intact.
         """
+        self.save_beside(directory, ())
+
+    def save_beside(self, directory: str | Path, known: Sequence[Chunk]) -> list[Chunk]:
+        """Save the history; what was written before is linked to instead of written again.
+
+        Parameters
+        ----------
+        directory : path
+        known : sequence of Chunk
+            Files with the first rounds.
+
+        Returns
+        -------
+        list of Chunk
+            The files with the rounds in the new directory.
+
+        Raises
+        ------
+        InputError, StorageError
+            As :meth:`save` does.
+        """
         target = path_of(directory).absolute()
         is_empty = target.is_dir() and not entries(target)
         if target.exists() and not is_empty and not (target / INDEX).is_file():
             raise InputError(f"{target} exists and is not a history: choose a new directory")
-        replace_directory(target, self._write, failure=SafetensorError)
+        chunks: list[Chunk] = []
 
-    def _write(self, directory: Path) -> None:
-        """Write the files; the index holds the digests of all."""
-        arrays = {name: getattr(self, name) for name in ("widths", *COLUMNS)}
-        safetensors.numpy.save_file(arrays, directory / ARRAYS)
+        def write(place: Path) -> None:
+            chunks[:] = add_chunk(place, known, self.measured)
+            self._write(place, chunks)
+
+        replace_directory(target, write, failure=SafetensorError)
+        return [chunk._replace(path=target / chunk.path.name) for chunk in chunks]
+
+    def _write(self, directory: Path, chunks: Sequence[Chunk]) -> None:
+        """Write the other files; the index holds the digests of all."""
+        safetensors.numpy.save_file({"widths": self.widths}, directory / WIDTHS)
         save_file(dict(self.weights), directory / WEIGHTS)
         save_file(dict(self.clients), directory / CLIENTS)
-        digests = {name: _digest((directory / name).read_bytes()) for name in TENSORS}
+        digests = {name: digest((directory / name).read_bytes()) for name in TENSORS}
+        digests |= {chunk.path.name: chunk.sha256 for chunk in chunks}
         content = {
             "metadata": dict(self.metadata),
             "events": [asdict(event) for event in self.events],
+            "rounds": {chunk.path.name: chunk.rounds for chunk in chunks},
         }
-        digests[INDEX] = _digest(to_json(content).encode())
+        digests[INDEX] = digest(to_json(content).encode())
         text = to_json({"format": FORMAT, "sha256": digests, **content})
         (directory / INDEX).write_text(text + "\n", encoding="utf-8")
 
@@ -260,47 +327,20 @@ class History(Shown):
             If a file is missing, damaged, or written in another format.
         """
         source = path_of(directory)
-        for name in (INDEX, *TENSORS):
-            if not (source / name).is_file():
-                raise InputError(f"{source} has no {name}: give a directory that save() wrote")
         try:
-            metadata, events = _read_index(source)
-            stored = safetensors.numpy.load_file(source / ARRAYS)
-            arrays = {name: stored[name] for name in ("widths", *COLUMNS)}
+            index = read_index(source)
+            chunks = [source / name for name in index["rounds"]]
+            measured = [row for chunk in chunks for row in unpacked(load_arrays(chunk))]
+            widths = load_arrays(source / WIDTHS)["widths"]
             weights, clients = load_file(source / WEIGHTS), load_file(source / CLIENTS)
-        except (OSError, KeyError, TypeError, SafetensorError) as error:
+            events = tuple(Event(**event) for event in index["events"])
+            return cls(widths, measured, index["metadata"], weights, clients, events)
+        except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"{source} cannot be read ({error}): run the training again"
             ) from error
-        return cls(**arrays, metadata=metadata, weights=weights, clients=clients, events=events)
-
-
-COUNTED = ("bytes_down", "bytes_up", "flops")
-"""Columns of whole numbers, which are 0 for a client that took no part."""
-
-COLUMNS = (
-    "train_loss",
-    "validation_loss",
-    "validation_metric",
-    "test_loss",
-    "test_metric",
-    "seconds",
-    "mean_width",
-    "supernet_metric",
-    "personal_metric",
-    "interpolation",
-    *COUNTED,
-)
-"""Names of the (rounds, n_clients) arrays of a history."""
-
-
-def titled(column: str, metric: str) -> str:
-    """Name of a column as tables and callbacks give it: such as test_accuracy where that is it."""
-    return column.replace("_metric", "_accuracy") if metric == "accuracy" else column
-
-
-Row = dict[str, npt.NDArray[Any]]
-"""One round of a history: column name -> array of shape (n_clients,)."""
 
 
 @dataclass(eq=False)
@@ -312,75 +352,35 @@ class Record:
     widths : (n_clients,) floats
     metadata : dict
         Settings and data of the run, ready for JSON.
-    rows : list of dict
+    rows : list of Measured
         One for each round.
     events : list of Event
     """
 
     widths: FloatArray
     metadata: dict[str, Any]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Measured] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
     def take(self, past: History) -> None:
         """Begin with the rounds of a checkpoint."""
         self.events = list(past.events)
-        self.rows = [
-            {name: getattr(past, name)[number] for name in COLUMNS} for number in range(past.rounds)
-        ]
+        self.rows = list(past.measured)
 
     def add(self, row: Row, events: Iterable[Event]) -> None:
         """Append a round; its events by client, in whatever order the engine trained them."""
-        self.rows.append(row)
+        self.rows.append(Measured.of(row))
         self.events += sorted(events, key=lambda event: (event.client is None, event.client))
 
     def history(self, server: SupernetModel, clients: Mapping[str, Tensor]) -> History:
         """Everything so far, with a copy of the weights and what the clients hold."""
-        columns = {name: np.stack([row[name] for row in self.rows]) for name in COLUMNS}
         state = server.state_dict()
         weights = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
         return History(
             widths=self.widths,
-            **columns,
+            measured=tuple(self.rows),
             metadata=self.metadata,
             weights=weights,
             clients={name: tensor.detach().clone().cpu() for name, tensor in clients.items()},
             events=tuple(self.events),
         )
-
-
-def to_json(value: Any) -> str:
-    """Write settings and metadata, Numpy's numbers included, as JSON."""
-    return json.dumps(value, indent=2, default=methodcaller("item"))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_index(source: Path) -> tuple[dict[str, Any], tuple[Event, ...]]:
-    """Read metadata and events, after checking the format and the digests of all files."""
-    try:
-        index = json.loads((source / INDEX).read_text(encoding="utf-8"))
-        version, digests = index["format"], dict(index["sha256"])
-        content = {name: index[name] for name in ("metadata", "events") if version == FORMAT}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"{source / INDEX} is damaged ({error}): run the training again"
-        ) from error
-    if version != FORMAT:
-        raise InputError(
-            f"{source} has format {version}, this version reads {FORMAT}: use the version of "
-            "hasa_opt that wrote it"
-        )
-    stored = {name: (source / name).read_bytes() for name in TENSORS}
-    for name, data in {**stored, INDEX: to_json(content).encode()}.items():
-        if _digest(data) != digests.get(name):
-            raise InputError(
-                f"{source / name} is damaged: its content is not what was saved, restore it or run "
-                "the training again"
-            )
-    metadata, events = content["metadata"], content["events"]
-    if not isinstance(metadata, dict) or not isinstance(events, list):
-        raise InputError(f"{source / INDEX} is damaged: run the training again")
-    return metadata, tuple(Event(**event) for event in events)

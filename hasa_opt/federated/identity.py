@@ -18,7 +18,8 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import sha256
 from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
-from hasa_opt.federated.history import History, to_json
+from hasa_opt.federated.history import History
+from hasa_opt.federated.history_files import to_json
 from hasa_opt.models.states import as_array
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets

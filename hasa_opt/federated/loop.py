@@ -16,8 +16,9 @@ from hasa_opt.federated.client_tests import ClientTests
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.federation import Federation
-from hasa_opt.federated.history import History, Record, titled
+from hasa_opt.federated.history import History, Record
 from hasa_opt.federated.identity import describe_run
+from hasa_opt.federated.measurements import titled
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import (

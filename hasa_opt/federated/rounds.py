@@ -17,8 +17,9 @@ from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import Average, Screen
 from hasa_opt.federated.federation import Federation
-from hasa_opt.federated.history import COLUMNS, COUNTED, Event, EventKind, Row
+from hasa_opt.federated.history import Event, EventKind
 from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Update
+from hasa_opt.federated.measurements import COLUMNS, Row, blank
 from hasa_opt.federated.participation import corrupted, draw_clients
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.inputs import Inputs
@@ -49,8 +50,7 @@ class Round:
         self.federation, self.number = federation, number
         n_clients, drawn = len(federation), federation.participation.clients_per_round
         self.clients = draw_clients(federation.numbers, drawn, (federation.seed, number))
-        self.row: Row = {name: np.full(n_clients, np.nan) for name in COLUMNS}
-        self.row |= {name: np.zeros(n_clients, dtype=np.int64) for name in COUNTED}
+        self.row: Row = {name: blank(name, n_clients) for name in COLUMNS}
         self.events: list[Event] = []
         self._failed: list[tuple[str, Exception]] = []
         self._units: dict[int, Kept] = {}

@@ -15,7 +15,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import writing
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
-from hasa_opt.federated.history import COLUMNS, titled
+from hasa_opt.federated.measurements import COLUMNS, titled
 from hasa_opt.study.results import Results
 
 if TYPE_CHECKING:

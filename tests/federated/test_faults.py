@@ -386,7 +386,8 @@ def lazy_task(n_clients: int = 5) -> tuple[Task, Loads]:
     return Task("toy", task.client_names, *parts, counts=task.counts, n_outputs=3), loads
 
 
-def test_lazy_splits_train_alike_and_are_freed(model: MLP) -> None:
+def test_lazy_splits_train_alike_and_are_freed(model: MLP, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasa_opt.federated.client_tests.WINDOW_BYTES", 1)
     task, loads = lazy_task(40)
     assert not loads.calls, "building the task loads nothing"
     assert task.samples.tolist() == make_task(40).samples.tolist()
@@ -397,7 +398,7 @@ def test_lazy_splits_train_alike_and_are_freed(model: MLP) -> None:
     history = run(model, task, widths, rounds=3, participation=Participation(clients_per_round=10))
     gc.collect()
     assert len(loads.living) == 0
-    assert loads.most <= 3, "splits are not kept beyond their turn"
+    assert loads.most <= 4, "splits are not kept beyond their turn"
     rows = [draw_clients(numbers(task), 10, (0, number)) for number in range(3)]
     drawn = set(np.concatenate(rows).tolist())
     assert {client for name, client in loads.calls if name == "train"} == drawn | {0}

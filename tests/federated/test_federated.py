@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +27,7 @@ from hasa_opt.federated import (
     run,
 )
 from hasa_opt.federated.batches import batches
+from hasa_opt.federated.measurements import Measured
 from hasa_opt.models import (
     CNN,
     MLP,
@@ -495,7 +497,9 @@ def test_a_failed_save_keeps_the_old_history(history, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("name", ["history.json", "arrays.safetensors", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["history.json", "rounds-000000.safetensors", "weights.safetensors"]
+)
 def test_a_missing_or_damaged_file(history, tmp_path, name):
     history.save(tmp_path)
     content = (tmp_path / name).read_bytes()
@@ -518,11 +522,10 @@ def test_a_history_of_another_format(history, tmp_path):
 
 
 def test_arrays_of_a_history_must_agree(history):
-    columns = dict(vars(history))
     with pytest.raises(InputError, match="flops has shape"):
-        History(**{**columns, "flops": history.flops[:1]})
-    with pytest.raises(InputError, match="4 clients"):
-        History(**{**columns, "widths": np.ones(4)})
+        Measured(np.arange(3), {"flops": np.arange(2)})
+    with pytest.raises(InputError, match="client 2 is measured, but there are 2 widths"):
+        replace(history, widths=np.ones(2))
 
 
 class WithTable(SupernetModel):

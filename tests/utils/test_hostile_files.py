@@ -19,7 +19,8 @@ from hasa_opt import AllocationProblem, Clients, Menu, tasks, utility
 from hasa_opt.cli.problems import read_values
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
-from hasa_opt.federated.history import COLUMNS, COUNTED, INDEX, to_json
+from hasa_opt.federated.history_files import CONTENT, INDEX, to_json
+from hasa_opt.federated.measurements import COLUMNS, Measured, blank
 from hasa_opt.study.results import read_results
 
 WIDE = """name,samples,max_width,site,count:cat,count:d\u00f6g
@@ -232,12 +233,10 @@ def test_files_that_are_not_mutated_are_read(tmp_path: Path) -> None:
 
 
 def a_history() -> History:
-    columns = {
-        name: np.ones((2, 3), dtype=np.int64 if name in COUNTED else np.float64) for name in COLUMNS
-    }
+    measured = [Measured(np.arange(3), {name: blank(name, 3) for name in COLUMNS})] * 2
     metadata = {"seed": 0, "settings": {"rounds": 2, "names": ["a", "b", "c"]}}
     return History(
-        widths=np.array([0.5, 0.5, 1.0]), **columns, metadata=metadata,
+        widths=np.array([0.5, 0.5, 1.0]), measured=measured, metadata=metadata,
         weights={"w": torch.ones(2)},
     )  # fmt: skip
 
@@ -261,7 +260,7 @@ def json_mutated(text: str, rng: np.random.Generator) -> bytes:
     else:
         place[key] = VALUES[rng.integers(len(VALUES))]
     if rng.random() < 0.5 and isinstance(index.get("sha256"), dict):
-        content = {name: index.get(name) for name in ("metadata", "events")}
+        content = {name: index.get(name) for name in CONTENT}
         index["sha256"][INDEX] = hashlib.sha256(to_json(content).encode()).hexdigest()
     return json.dumps(index).encode()
 
