@@ -106,12 +106,15 @@ class Report:
     method : str
         How it was trained: "sequential", or the way in which it was stacked with other clients,
         a name in :data:`hasa_opt.federated.stacks.STACKS`.
+    reason : str
+        Why an engine that stacks trained it alone, in words; empty where it did not, or never does.
     """
 
     job: Job
     state: Mapping[str, Tensor]
     result: LocalResult
     method: str = "sequential"
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
