@@ -27,6 +27,7 @@ from hasa_opt.federated.stepper import Stepper
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.inputs import each, tensors
 from hasa_opt.models.profile import training_flops
+from hasa_opt.models.states import ties
 from hasa_opt.models.supernet import SupernetModel
 
 __all__ = ["ENGINES", "Engine", "Job", "Report", "auto", "batched", "sequential"]
@@ -232,13 +233,15 @@ def _parameters(held: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def _stacked_weights(extraction: Extraction, jobs: Sequence[Job]) -> dict[str, Tensor]:
-    """Copy the weights of all jobs' subnets, shape (clients, ...)."""
+    """Copy the weights of all jobs' subnets, shape (clients, ...); tied ones are one tensor."""
     places = [extraction.place(job.kept) for job in jobs]
     if all(place is places[0] for place in places) and not any(job.local for job in jobs):
         only = extraction.weights(jobs[0])
-        return {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
-    each = [extraction.weights(job) for job in jobs]
-    return {name: torch.stack([weights[name] for weights in each]) for name in each[0]}
+        stacked = {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
+    else:
+        each = [extraction.weights(job) for job in jobs]
+        stacked = {name: torch.stack([weights[name] for weights in each]) for name in each[0]}
+    return stacked | {name: stacked[first] for name, first in ties(extraction.server).items()}
 
 
 @torch.no_grad()

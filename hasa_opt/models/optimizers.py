@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from hasa_opt._utils.showing import first_line, in_a_word
 from hasa_opt.errors import InputError
+from hasa_opt.models.subnets import seeded_rng
 
 __all__ = ["OPTIMIZERS", "Given", "OptimizerName", "check_optimizer", "start"]
 
@@ -112,8 +113,9 @@ def _try(given: Given, rate: float | None) -> None:
     matrix = nn.Parameter(torch.ones(2, 3))
     matrix.grad = torch.ones(2, 3)
     try:
-        optimizer = start(given, [matrix], rate)
-        optimizer.step()
+        with seeded_rng(0):
+            optimizer = start(given, [matrix], rate)
+            optimizer.step()
     except Exception as error:  # Whatever a class raises for arguments that it does not take.
         raise InputError(
             f"{in_a_word(given)} cannot take a step ({first_line(error)}): correct its arguments, "
@@ -136,13 +138,13 @@ def _parts(given: Given) -> tuple[type[Optimizer], dict[str, Any]]:
 
 @lru_cache(maxsize=32)
 def _without_compiler(base: type[Optimizer]) -> type[Optimizer]:
-    """Leave out what torch wraps around its optimizers for the sake of its compiler.
+    """Leave out what torch wraps around its methods for the sake of its compiler.
 
     The wrappers do nothing here, but import that compiler: a second in each process that trains.
     """
-    if not base.__module__.startswith("torch.optim."):
-        return base
-    wrapped = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
-    plain = {name: unwrap(getattr(base, name)) for name in wrapped}
-    plain["step"] = torch.no_grad()(unwrap(base.step))
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+    wrapped = {name: getattr(base, name) for name in names}
+    plain = {name: unwrap(m) for name, m in wrapped.items() if m.__module__.startswith("torch.")}
+    if "step" in plain:
+        plain["step"] = torch.no_grad()(plain["step"])
     return cast(type[Optimizer], type(base.__name__, (base,), plain))
