@@ -19,10 +19,10 @@ _SERVER = "server/"
 class ServerOptimizer:
     """Steps against the pseudo-gradient: the old supernet minus the averaged one.
 
-    This is Algorithm 2 (FedOpt) of Reddi et al., "Adaptive Federated Optimization", ICLR 2021
-    (arXiv:2003.00295), with an optimizer of PyTorch, so that its Adam corrects the bias of its
-    first steps, which the paper's does not. ``SGD(lr=1.0, momentum=...)`` is FedAvgM of Hsu et al.
-    (arXiv:1909.06335); without momentum it is the average itself, but for rounding.
+    This is FedOpt of Reddi et al., "Adaptive Federated Optimization", ICLR 2021
+    (arXiv:2003.00295, Algorithm 1), with an optimizer of PyTorch: Adam corrects the bias of its
+    first steps, which FedAdam (Algorithm 2) does not. ``SGD(lr=1.0, momentum=...)`` is FedAvgM of
+    Hsu et al. (arXiv:1909.06335); without momentum it is the average itself, but for rounding.
 
     A coordinate that nobody trained in a round has a pseudo-gradient of 0, and the optimizer treats
     it like any other: momentum carries it on, and weight decay shrinks it. Parameters that nobody

@@ -19,7 +19,7 @@ from hasa_opt.federated import (
     LocalTraining,
     Participation,
 )
-from hasa_opt.models import MLP, Supernet, fresh, prefix
+from hasa_opt.models import MLP, fresh, prefix
 from hasa_opt.tasks import Split
 from hasa_opt.tasks.learning import LearningProblem
 
@@ -47,9 +47,20 @@ class Pair(MLP):
         return super().forward(left + right)
 
 
-def normed() -> Supernet:
-    layers = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
-    return Supernet(nn.Sequential(*layers), torch.zeros(2, 6))
+class Normed(MLP):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.norm = nn.BatchNorm1d(6)
+
+    def forward(self, features):
+        return super().forward(self.norm(features))
+
+    def cuts(self):
+        own = {
+            f"norm.{name}": (None,) * tensor.dim()
+            for name, tensor in self.norm.state_dict().items()
+        }
+        return super().cuts() | own
 
 
 def numbers(n: int, seed: int) -> Split:
@@ -92,7 +103,13 @@ PLAIN = partial(MLP, 6, 3, hidden=(8,))
             "the targets are not classes",
         ),
         (partial(Pair, 6, 3, hidden=(8,)), pairs, {}, {}, "the inputs are several tensors"),
-        (normed, split, {}, {}, "BatchNorm's statistics of a batch are those of one client"),
+        (
+            partial(Normed, 6, 3, hidden=(8,)),
+            split,
+            {},
+            {},
+            "BatchNorm's statistics of a batch are those of one client",
+        ),
         (
             partial(Mixing, 6, 3, hidden=(8,)),
             split,
