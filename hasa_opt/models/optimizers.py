@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from inspect import Parameter, isclass, signature, unwrap
 from typing import Any, Literal, TypeAlias, cast
@@ -15,7 +15,7 @@ from hasa_opt._utils.showing import first_line, in_a_word
 from hasa_opt.errors import InputError
 from hasa_opt.models.subnets import seeded_rng
 
-__all__ = ["OPTIMIZERS", "Given", "OptimizerName", "check_optimizer", "start"]
+__all__ = ["OPTIMIZERS", "Given", "check_optimizer", "start"]
 
 OptimizerName: TypeAlias = Literal["adam", "sgd"]
 Given: TypeAlias = OptimizerName | type[Optimizer] | partial[Optimizer]
@@ -42,7 +42,7 @@ def start(given: Given, parameters: Iterable[Tensor], rate: float | None = None)
         The learning rate. Default: that of the arguments.
     """
     base, arguments = _parts(given)
-    if "fused" in signature(base).parameters and not _OWN_STEP & arguments.keys():
+    if _takes(base, "fused") and not _OWN_STEP & arguments.keys():  # type: ignore[arg-type]
         arguments["fused"] = True
     if rate is not None:
         arguments["lr"] = rate
@@ -62,7 +62,8 @@ def check_optimizer(given: object, rate: float | None) -> None:
     Raises
     ------
     InputError
-        Also where a step takes more than one gradient, or the state could not be stored.
+        Also where a step takes more than one gradient, or the state, which outlives a round where
+        the arguments hold the rate, could not be stored.
     """
     names = tuple(OPTIMIZERS) if rate is not None else ()
     if isinstance(given, str) and given in names:
@@ -76,7 +77,13 @@ def check_optimizer(given: object, rate: float | None) -> None:
             f"such as functools.partial(torch.optim.SGD, {'' if names else 'lr=1.0, '}momentum=0.9)"
         )
     _check_arguments(cast(Given, given), has_rate=rate is not None)
-    _try(cast(Given, given), rate)  # type: ignore[arg-type]
+    state = _try(cast(Given, given), rate)  # type: ignore[arg-type]
+    for name, value in state.items() if rate is None else ():
+        if not isinstance(value, Tensor) and value is not None:
+            raise InputError(
+                f"{in_a_word(given)} keeps {name} as a {type(value).__name__}, which checkpoints "
+                "cannot hold: let it keep a tensor, or use another optimizer"
+            )
 
 
 def _check_arguments(given: Given, has_rate: bool) -> None:
@@ -102,13 +109,13 @@ def _check_arguments(given: Given, has_rate: bool) -> None:
 
 
 @lru_cache(maxsize=32)
-def _try(given: Given, rate: float | None) -> None:
-    """Take a step with a matrix.
+def _try(given: Given, rate: float | None) -> Mapping[str, Any]:
+    """Take a step with a matrix, and give what is kept for it.
 
     Raises
     ------
     InputError
-        If the optimizer refuses it, or keeps what is no tensor.
+        If the optimizer refuses it.
     """
     matrix = nn.Parameter(torch.ones(2, 3))
     matrix.grad = torch.ones(2, 3)
@@ -121,12 +128,7 @@ def _try(given: Given, rate: float | None) -> None:
             f"{in_a_word(given)} cannot take a step ({first_line(error)}): correct its arguments, "
             "or use another optimizer"
         ) from error
-    for name, value in optimizer.state[matrix].items():
-        if not isinstance(value, Tensor) and value is not None:
-            raise InputError(
-                f"{in_a_word(given)} keeps {name} as a {type(value).__name__}, which checkpoints "
-                "cannot hold: let it keep a tensor, or use another optimizer"
-            )
+    return optimizer.state[matrix]
 
 
 def _parts(given: Given) -> tuple[type[Optimizer], dict[str, Any]]:
@@ -134,6 +136,11 @@ def _parts(given: Given) -> tuple[type[Optimizer], dict[str, Any]]:
     if isinstance(given, partial):
         return cast(type[Optimizer], given.func), dict(given.keywords)
     return OPTIMIZERS[given] if isinstance(given, str) else given, {}
+
+
+@lru_cache(maxsize=32)
+def _takes(base: type[Optimizer], argument: str) -> bool:
+    return argument in signature(base).parameters
 
 
 @lru_cache(maxsize=32)

@@ -187,3 +187,7 @@ class Counting(SGD):
 def test_what_cannot_be_used_is_refused_when_the_settings_are_made(optimizer, words):
     with pytest.raises(InputError, match=words):
         Server(optimizer=optimizer)
+
+
+def test_clients_start_anew_and_may_keep_what_they_like():
+    assert LocalTraining(optimizer=Counting).optimizer is Counting

@@ -407,7 +407,6 @@ def test_settings_are_read_among_the_users_own() -> None:
     [
         ({"hasa.round": 7}, "unknown setting 'round'"),
         ({"hasa.server-optimizer": "adam"}, "unknown setting 'server-optimizer'"),
-        ({"hasa.optimizer": "adamw"}, "unknown optimizer 'adamw'"),
         ({"hasa.clip-norm": -1.0}, "clip-norm = -1.0 must be at least 0"),
         ({"hasa.rounds": "7"}, "hasa.rounds = '7' is of another type: give a whole number"),
         ({"hasa.rounds": True}, "give a whole number"),
