@@ -128,7 +128,7 @@ def _try(given: Given, rate: float | None) -> Mapping[str, Any]:
             f"{in_a_word(given)} cannot take a step ({first_line(error)}): correct its arguments, "
             "or use another optimizer"
         ) from error
-    return optimizer.state[matrix]
+    return dict(optimizer.state[matrix])
 
 
 def _parts(given: Given) -> tuple[type[Optimizer], dict[str, Any]]:
