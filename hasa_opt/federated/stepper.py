@@ -81,7 +81,7 @@ class Stepper:
 def _clip_each(parameters: Iterable[Tensor], most: float) -> None:
     """Clip the norm of each client's gradients, as ``clip_grad_norm_`` does that of one."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
+    norms = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients]
     factors = most / (torch.linalg.vector_norm(torch.stack(norms), dim=0) + _TINY)
     for gradient in gradients:
         gradient.mul_(factors.clamp(max=1).view(-1, *[1] * (gradient.dim() - 1)))
@@ -94,12 +94,12 @@ def steps_entry_by_entry(given: Given) -> bool:
     It is not taken on trust: two clients are moved together and alone, the first by three steps,
     the second by two. Optimizers that look at a whole tensor, such as Adafactor, are found out.
     """
-    settings = LocalTraining(optimizer=given, learning_rate=0.1)
     with seeded_rng(0):
         weights, *gradients = ([torch.randn(2, 3, 4), torch.randn(2, 3)] for _ in range(4))
         for gradient in chain.from_iterable(gradients):
             gradient[1] *= 7  # Clients that are alike would show nothing.
         try:
+            settings = LocalTraining(optimizer=given, learning_rate=0.1)
             held = [nn.Parameter(tensor.clone()) for tensor in weights]
             together = Stepper(held, settings, 0, stacked=True)
             moved = [parameter.detach() for parameter in held]

@@ -188,6 +188,29 @@ def test_tied_weights_count_once_in_the_norm_of_a_stack():
         assert_close(other.state, one.state, atol=1e-9)
 
 
+def test_a_parameter_that_is_one_number_is_clipped_in_a_stack():
+    class Warm(MLP):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.warmth = nn.Parameter(torch.tensor(2.0))
+
+        def cuts(self):
+            return super().cuts() | {"warmth": ()}
+
+        def forward(self, features):
+            return super().forward(features) * self.warmth
+
+    model = fresh(Warm(6, 3, (8, 12)), seed=1).double()
+    settings = LocalTraining(batch_size=10, optimizer="sgd", learning_rate=0.5, clip_norm=0.1)
+    alone, together = (
+        list(ENGINES[engine](model, jobs_of(model), settings))
+        for engine in ("sequential", "batched")
+    )
+    assert {report.method for report in together} == {"mapped"}
+    for one, other in zip(alone, together, strict=True):
+        assert_close(other.state, one.state, atol=1e-9)
+
+
 class Noisy(SGD):
     """Steps by chance."""
 
