@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["SHOWN_ROWS", "Shown", "as_html", "as_text", "first_line", "first_of", "new_table"]
+__all__ = [
+    "SHOWN_ROWS",
+    "Shown",
+    "as_html",
+    "as_text",
+    "first_line",
+    "first_of",
+    "in_a_word",
+    "new_table",
+]
 
 SHOWN_ROWS = 20
 """Clients in a table, about as many as a terminal shows without scrolling; of more, the first."""
@@ -27,6 +38,21 @@ _NOTEBOOK = (
 def first_line(error: Exception) -> str:
     """The kind of an error and the first line of its message."""
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+def in_a_word(part: Any) -> str:
+    """What can be called, as settings tell it: its name, and the arguments that it was given.
+
+    Functions of equal names are told alike.
+    """
+    if isinstance(part, str):
+        return part
+    if isinstance(part, partial):
+        named = (f"{name}={value!r}" for name, value in sorted(part.keywords.items()))
+        return f"{in_a_word(part.func)}({', '.join((*map(repr, part.args), *named))})"
+    if is_dataclass(part) and not isinstance(part, type):
+        return repr(part)
+    return str(getattr(part, "__name__", type(part).__name__))
 
 
 class Shown:

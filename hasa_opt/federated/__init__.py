@@ -11,7 +11,8 @@
     rounding only. Each kind of model is first tried on two clients: one whose samples, or whose
     padding, have an influence on each other (BatchNorm, reading backwards) is trained one client
     after another, and so is a client that has no equal. ``Report.method`` says how each was
-    trained.
+    trained, and ``Report.reason`` why alone; a history counts the reasons in its metadata, under
+    "trained alone".
 ``"auto"``
     Together where that is faster: on a CPU not for large steps, which keep it busy anyway, and
     only while three clients or more are at work in the average step. The jobs alone decide, so
@@ -33,6 +34,7 @@ from hasa_opt.federated.jobs import Job, LocalResult, Report, Update
 from hasa_opt.federated.local import local_train
 from hasa_opt.federated.loop import run
 from hasa_opt.federated.participation import Faults, Participation
+from hasa_opt.federated.schedules import CosineDecay, StepDecay
 from hasa_opt.federated.settings import Checkpoint, Evaluation, LocalTraining, Server
 from hasa_opt.federated.units import DRAWS, SCHEMES, MirroredWidths
 from hasa_opt.policies.subnets import Subnets
@@ -42,6 +44,7 @@ __all__ = [
     "ENGINES",
     "SCHEMES",
     "Checkpoint",
+    "CosineDecay",
     "Evaluation",
     "Event",
     "Execution",
@@ -55,6 +58,7 @@ __all__ = [
     "Participation",
     "Report",
     "Server",
+    "StepDecay",
     "Subnets",
     "Update",
     "aggregate",

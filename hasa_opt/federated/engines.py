@@ -15,18 +15,19 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from hasa_opt.federated.batch_norm import running_statistics
+from hasa_opt.federated.alone import FASTER, not_reproduced, raised, why_alone
 from hasa_opt.federated.batches import DropoutShapes, StackedDropout
 from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Report
-from hasa_opt.federated.local import start_optimizer, train_alone
+from hasa_opt.federated.local import train_alone
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.stacked_batches import StackedBatches, count_steps
 from hasa_opt.federated.stacks import Stack, find_stack, group_of
+from hasa_opt.federated.stepper import Stepper
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.inputs import each, tensors
 from hasa_opt.models.profile import training_flops
+from hasa_opt.models.states import ties
 from hasa_opt.models.supernet import SupernetModel
 
 __all__ = ["ENGINES", "Engine", "Job", "Report", "auto", "batched", "sequential"]
@@ -110,7 +111,7 @@ def _run(
             count = stacked(extraction, equal)
             trained = chain(
                 _train_together(extraction, equal[:count], settings),
-                train_alone(extraction, equal[count:], settings),
+                train_alone(extraction, equal[count:], settings, FASTER),
             )
             answers |= {answer.job: answer for answer in trained}
         for job in window:
@@ -147,10 +148,13 @@ def _train_together(
 
     Jobs whose stack raises an exception are trained one after another, which shows whose it is.
     """
-    stackable = _stackable(extraction.server, jobs, settings)
-    found = find_stack(extraction, jobs[0]) if stackable else None
+    if not jobs:
+        return
+    reason = why_alone(extraction.server, jobs, settings)
+    found = None if reason else find_stack(extraction, jobs[0])
     if found is None:
-        yield from train_alone(extraction, jobs, settings)
+        reason = reason or not_reproduced(extraction.server)
+        yield from train_alone(extraction, jobs, settings, reason)
         return
     method, stack = found
     most = max(2, CHUNK_BYTES // max(1, extraction.place(jobs[0].kept).n_bytes))
@@ -158,25 +162,10 @@ def _train_together(
         chunk = jobs[begin : begin + most]
         try:
             reports = list(_train_stack(extraction, stack, method, chunk, settings))
-        except Exception:  # Whatever the samples of one client make the model raise.
-            yield from train_alone(extraction, chunk, settings)
+        except Exception as error:  # Whatever the samples of one client make the model raise.
+            yield from train_alone(extraction, chunk, settings, raised(error))
         else:
             yield from reports
-
-
-def _stackable(server: SupernetModel, jobs: Sequence[Job], settings: LocalTraining) -> bool:
-    """Whether each job does the same in every step; statistics of a batch are one client's.
-
-    Losses of classes alone are summed client by client, and one tensor is folded.
-    """
-    return (
-        len(jobs) > 1
-        and all(job.problem.has_classes(job.split.targets) for job in jobs)
-        and all(isinstance(job.split.inputs, Tensor) for job in jobs)
-        and not settings.scaler
-        and all(job.draw is None for job in jobs)
-        and not running_statistics(server)
-    )
 
 
 def _train_stack(
@@ -188,7 +177,7 @@ def _train_stack(
     chosen = [jobs[client] for client in plan.order]
     weights = _stacked_weights(extraction, chosen)
     dropout = StackedDropout(plan.seeds, lambda length: _shapes(extraction, jobs[0], length))
-    losses = _fit(stack, plan, weights, dropout, settings)
+    losses = _fit(stack, plan, weights, dropout, settings, number=jobs[0].key[1])
     stack.fill({name: tensor[:0].clone() for name, tensor in weights.items()})  # Lets go of them.
     seconds = (time.perf_counter() - start) * plan.n_steps / plan.n_steps.sum()
     each = {name: tensor.unbind() for name, tensor in weights.items()}
@@ -207,6 +196,7 @@ def _fit(
     weights: Mapping[str, Tensor],
     dropout: StackedDropout,
     settings: LocalTraining,
+    number: int,
 ) -> list[float]:
     """Train weights of shape (clients, ...) in place; returns each client's mean loss.
 
@@ -214,51 +204,44 @@ def _fit(
     and what has been trained to the end is not touched any more.
     """
     losses = torch.zeros(len(plan.n_steps), dtype=torch.float64, device=plan.n_targets.device)
-    held: dict[str, Tensor] = {}
-    optimizer: Optimizer | None = None
+    stepper: Stepper | None = None
+    parameters: list[Tensor] = []
     at_work = 0
     for batch in plan:
-        if optimizer is None or len(batch.inputs) < at_work:
-            at_work, former = len(batch.inputs), held
+        if stepper is None or len(batch.inputs) < at_work:
+            at_work = len(batch.inputs)
             held = stack.fill({name: tensor[:at_work] for name, tensor in weights.items()})
-            optimizer = _go_on(optimizer, former, held, settings)
+            parameters = _parameters(held)
+            if stepper is None:
+                stepper = Stepper(parameters, settings, number, stacked=True)
+            else:
+                stepper.keep(parameters)
         dropout.begin(batch.shapes)
         summed = stack.losses(batch.inputs, batch.targets, dropout)
-        for parameter in held.values():
+        for parameter in parameters:
             parameter.grad = None
         mean = batch.n_targets.clamp(min=1).to(summed).reciprocal()
         summed.backward(mean)  # type: ignore[no-untyped-call]
-        optimizer.step()
+        stepper.step()
         losses[:at_work].add_(summed.detach())
     return (losses / plan.n_targets.sum(1)).tolist()
 
 
-def _go_on(
-    optimizer: Optimizer | None,
-    former: Mapping[str, Tensor],
-    held: Mapping[str, Tensor],
-    settings: LocalTraining,
-) -> Optimizer:
-    """Start an optimizer, or go on with the part of its state that belongs to those held."""
-    parameters = {id(p): p for p in held.values() if isinstance(p, nn.Parameter)}
-    if optimizer is None:
-        return start_optimizer(parameters.values(), settings)
-    optimizer.param_groups[0]["params"] = list(parameters.values())
-    for name, before in former.items():
-        for key, value in optimizer.state.pop(before, {}).items():
-            part = value[: len(held[name])] if value.shape == before.shape else value
-            optimizer.state[held[name]][key] = part
-    return optimizer
+def _parameters(held: Mapping[str, Tensor]) -> list[Tensor]:
+    """List what is trained; tied parameters once."""
+    return list({id(p): p for p in held.values() if isinstance(p, nn.Parameter)}.values())
 
 
 def _stacked_weights(extraction: Extraction, jobs: Sequence[Job]) -> dict[str, Tensor]:
-    """Copy the weights of all jobs' subnets, shape (clients, ...)."""
+    """Copy the weights of all jobs' subnets, shape (clients, ...); tied ones are one tensor."""
     places = [extraction.place(job.kept) for job in jobs]
     if all(place is places[0] for place in places) and not any(job.local for job in jobs):
         only = extraction.weights(jobs[0])
-        return {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
-    each = [extraction.weights(job) for job in jobs]
-    return {name: torch.stack([weights[name] for weights in each]) for name in each[0]}
+        stacked = {name: torch.stack([tensor] * len(jobs)) for name, tensor in only.items()}
+    else:
+        each = [extraction.weights(job) for job in jobs]
+        stacked = {name: torch.stack([weights[name] for weights in each]) for name in each[0]}
+    return stacked | {name: stacked[first] for name, first in ties(extraction.server).items()}
 
 
 @torch.no_grad()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Self
 
 import numpy as np
+from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.streams import Key, client_numbers
 from hasa_opt.errors import InputError
+from hasa_opt.federated.alone import ALONE
 from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.history import History, Record
 from hasa_opt.federated.jobs import Draw
 from hasa_opt.federated.participation import Fate, Faults, Participation
 from hasa_opt.federated.personal import Personal
+from hasa_opt.federated.server_optimizer import ServerOptimizer
 from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.federated.units import SCHEMES, find_draw
 from hasa_opt.models.cuts import Kept
@@ -75,6 +79,12 @@ class Federation:
         self.numbers = client_numbers(self.names)
         self.server, self.statistics = server, statistics
         self.personal = Personal(model, training.output_bias == "local", keep_models)
+        self._optimizer = (
+            None
+            if server.optimizer is None
+            else ServerOptimizer(model, server.optimizer, self.personal.local)
+        )
+        self.alone: Counter[str] = Counter()
         self.costs = Costs(model, training, self.personal.local)
         self.participation = participation
         self.faults = participation.faults or Faults()
@@ -155,11 +165,24 @@ class Federation:
                 "run, or choose another directory"
             ) from error
         self.personal.load(past.clients)
+        if self._optimizer is not None:
+            self._optimizer.load(past.clients)
+        self.alone.update(past.metadata.get(ALONE, {}))
         record.take(past)
 
     def history(self, record: Record) -> History:
-        """Everything that was measured so far, with the weights and what the clients hold."""
-        return record.history(self.model, self.personal.state())
+        """Everything that was measured so far, and what a run goes on from."""
+        held = {} if self._optimizer is None else self._optimizer.state()
+        if self.alone:
+            record.metadata[ALONE] = dict(sorted(self.alone.items()))
+        return record.history(self.model, self.personal.state() | held)
+
+    def update(self, averaged: Mapping[str, Tensor]) -> None:
+        """Make the next supernet of the average of what clients trained."""
+        if self._optimizer is None:
+            self.model.load_state_dict(averaged)
+        else:
+            self._optimizer.step(averaged)
 
     def width(self, client: int) -> float:
         """Width of a client's subnet."""

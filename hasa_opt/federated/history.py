@@ -126,7 +126,7 @@ class History(Shown):
         State of the supernet after the last round.
     clients : dict of str to tensor
         What clients keep to themselves. Names such as ``"3/model/decoder.bias"`` begin with the
-        row of the client.
+        row of the client; those of the state of the server's optimizer begin with "server".
     events : tuple of Event
         Clients that dropped out or were late, updates that were rejected, rounds without any.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
@@ -16,8 +16,10 @@ import torch
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import sha256
+from hasa_opt._utils.showing import in_a_word
 from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
+from hasa_opt.federated.alone import ALONE
 from hasa_opt.federated.history import History
 from hasa_opt.federated.history_files import to_json
 from hasa_opt.models.states import as_array
@@ -97,13 +99,20 @@ def read_subnets(record: Mapping[str, Any], widths: FloatArray) -> Subnets:
 
 def describe_settings(**settings: Any) -> dict[str, Any]:
     """Fields of settings objects, as ``"training.epochs"``, in terms that JSON can hold."""
-    fields = {
-        f"{group}.{name}": value
+    found = {
+        f"{group}.{field.name}": _told(getattr(values, field.name))
         for group, values in settings.items()
-        for name, value in asdict(values).items()
+        for field in fields(values)
     }
-    plain: dict[str, Any] = json.loads(to_json(fields))
+    plain: dict[str, Any] = json.loads(to_json(found))
     return plain
+
+
+def _told(value: Any) -> Any:
+    """A value of a settings object in terms that JSON can hold: functions and classes by name."""
+    if callable(value):
+        return in_a_word(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def check_same_run(
@@ -119,7 +128,7 @@ def check_same_run(
         What it holds.
     settings : mapping of str to any
         What the history's metadata must say. ``rounds``, the number of rounds in all, may have
-        grown since.
+        grown since. How often clients were trained alone is measured, and no setting.
     widths : (n_clients,) floats
         The allocation.
 
@@ -132,7 +141,8 @@ def check_same_run(
     stored = dict(found.metadata)
     _check_streams(place, stored.get("streams", 1))
     rounds, versions = asked.pop("rounds"), asked.pop("versions")
-    stored.pop("rounds", None)
+    for name in ("rounds", ALONE):
+        stored.pop(name, None)
     written_by = stored.pop("versions", {})
     show = _short().repr
     names = [name for name in {**asked, **stored} if asked.get(name) != stored.get(name)]

@@ -106,12 +106,15 @@ class Report:
     method : str
         How it was trained: "sequential", or the way in which it was stacked with other clients,
         a name in :data:`hasa_opt.federated.stacks.STACKS`.
+    reason : str
+        Why an engine that stacks trained it alone, in words; empty where it did not, or never does.
     """
 
     job: Job
     state: Mapping[str, Tensor]
     result: LocalResult
     method: str = "sequential"
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +161,7 @@ class Update(NamedTuple):
 Engine = Callable[[SupernetModel, Iterable[Job], LocalTraining], Iterator[Report | Failure]]
 """Trains subnets of a supernet, which it leaves as it is; one answer per job, in their order.
 
-An exception in the training of one client is its own: the others are trained all the same.
-Jobs are taken from the iterable when they are needed and dropped once reported, so that the splits
-of few clients are held at a time.
+The jobs are those of one round. An exception in the training of one client is its own: the others
+are trained all the same. Jobs are taken from the iterable when they are needed and dropped once
+reported, so that the splits of few clients are held at a time.
 """

@@ -7,23 +7,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from hasa_opt._utils.streams import derive_seed
 from hasa_opt.federated.batch_norm import estimate_statistics
 from hasa_opt.federated.batches import ClientDropout, epochs, output_layer, summed_loss
 from hasa_opt.federated.jobs import Failure, Job, LocalResult, Report
 from hasa_opt.federated.settings import LocalTraining
+from hasa_opt.federated.stepper import Stepper
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.inputs import Inputs
 from hasa_opt.models.subnets import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.models.training import OPTIMIZERS, scaled
+from hasa_opt.models.training import scaled
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Split
 
@@ -90,7 +91,7 @@ def local_train(
         The client's training samples.
     settings : LocalTraining
     generator_key : (int, int, int)
-        (seed, round, client), each at least 0.
+        (seed, round, client), each at least 0. The round is also that of the schedule.
     width : float
         Width of the subnet.
     drawn : iterator of (float, dict), optional
@@ -105,7 +106,7 @@ def local_train(
     """
     seed = derive_seed(generator_key)
     parameters = list(subnet.parameters())
-    optimizer = start_optimizer(parameters, settings)
+    stepper = Stepper(parameters, settings, generator_key[1])
     total, n_targets, n_steps, trained = 0.0, 0, 0, Counter[float]()
     start = time.perf_counter()
     add_gradients = _gradients(subnet, split, settings, width, drawn, problem)
@@ -117,7 +118,7 @@ def local_train(
                 parameter.grad = None
             with masks if masks.used or not n_steps else nullcontext():
                 trains, loss, count = add_gradients(inputs, targets)
-            optimizer.step()
+            stepper.step()
             total += loss
             n_targets += count
             n_steps += 1
@@ -165,20 +166,20 @@ def _backward(
     return float(loss.detach()), count
 
 
-def start_optimizer(parameters: Iterable[Tensor], settings: LocalTraining) -> Optimizer:
-    """Start the optimizer; the fused step is several times faster on small models."""
-    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.learning_rate, fused=True)
-
-
 def train_alone(
-    extraction: Extraction, jobs: Iterable[Job], settings: LocalTraining
+    extraction: Extraction,
+    jobs: Iterable[Job],
+    settings: LocalTraining,
+    reason: str = "",
 ) -> Iterator[Report | Failure]:
-    """Train each job's subnet by itself; nothing of a job is kept once its answer is taken."""
+    """Train each job's subnet by itself; nothing of a job is kept once its answer is taken.
+
+    ``reason`` says why, where other jobs are trained together.
+    """
     for job in jobs:
         try:
-            answer: Report | Failure = train_job(
-                extraction.server, extraction.cut(job), job, settings
-            )
+            report = train_job(extraction.server, extraction.cut(job), job, settings)
+            answer: Report | Failure = replace(report, reason=reason)
         except Exception as error:  # Whatever one client's samples make the model raise.
             answer = Failure(job, error)
         yield answer

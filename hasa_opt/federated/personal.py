@@ -103,11 +103,12 @@ class Personal:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what :meth:`state` gave."""
+        """Take over what :meth:`state` gave; names that begin with no row are left alone."""
         self._held = {}
         for key, tensor in state.items():
             client, _, name = key.partition("/")
-            self._held.setdefault(int(client), {})[name] = tensor
+            if client.isdecimal():
+                self._held.setdefault(int(client), {})[name] = tensor
 
 
 def output_bias(model: SupernetModel) -> str:

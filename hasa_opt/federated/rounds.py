@@ -48,6 +48,7 @@ class Round:
 
     def __init__(self, federation: Federation, number: int) -> None:
         self.federation, self.number = federation, number
+        federation.training.rate(number)  # A schedule without a factor for the round ends the run.
         n_clients, drawn = len(federation), federation.participation.clients_per_round
         self.clients = draw_clients(federation.numbers, drawn, (federation.seed, number))
         self.row: Row = {name: blank(name, n_clients) for name in COLUMNS}
@@ -183,6 +184,8 @@ class Round:
                 reason = f"its training ended with {first_line(answer.error)}"
                 self.fail(job.client, "dropped", reason, answer.error)
             else:
+                if answer.reason:
+                    federation.alone[answer.reason] += 1
                 self.take(job.client, answer.state, answer.result, job.split.inputs)
         able, failed = np.count_nonzero(federation.subnets.widths), len(self._failed)
         if not federation.has_trained and failed and (failed > 1 or able == 1):
@@ -218,4 +221,4 @@ class Round:
             notice = f"round {self.number}: no update was left, the model is kept"
             warnings.warn(notice, stacklevel=3)
             return
-        self.federation.model.load_state_dict(self._average.state())
+        self.federation.update(self._average.state())

@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from os import PathLike
 from typing import Literal
 
 import numpy as np
+from torch.optim import Optimizer
 
 from hasa_opt._utils.checks import expect
 from hasa_opt.errors import InputError
 from hasa_opt.federated.averages import AGGREGATIONS
 from hasa_opt.federated.fit import check_fit
+from hasa_opt.federated.schedules import Schedule
+from hasa_opt.models.optimizers import Given, check_optimizer
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.models.training import OPTIMIZERS
 from hasa_opt.tasks.task import Task
 
 BATCH_NORMS = ("static", "per_width")
@@ -57,8 +60,21 @@ class LocalTraining:
         as dropped out.
     learning_rate : float
         Step size.
-    optimizer : {"adam", "sgd"}
-        Started anew in each round.
+    schedule : callable, optional
+        From the number of a round, from 0, to the factor of the learning rate in that round:
+        :class:`CosineDecay`, :class:`StepDecay`, or a function, which checkpoints tell apart by
+        its name alone. Default: 1 in all rounds.
+    optimizer : str, class or partial
+        "adam", "sgd", a class such as ``torch.optim.AdamW``, or one with arguments:
+        ``functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-4)``. Started anew in
+        each round.
+    clip_norm : float or None
+        Largest Euclidean norm of a step's gradient, to which longer ones are shortened
+        (arXiv:1211.5063); None: any.
+    proximal : float
+        The mu of FedProx (arXiv:1812.06127, eq. 2): mu / 2 times the squared distance to the
+        weights that the client starts from is added to its loss, over the coordinates that it
+        holds. The gradient that is clipped has it; the loss that is reported has not. 0: FedAvg.
     scaler : bool
         Divide hidden activations by the subnet's width; see :func:`hasa_opt.models.scaled`.
     batch_norm : {"static", "per_width"}
@@ -71,14 +87,17 @@ class LocalTraining:
     Raises
     ------
     InputError
-        If a number is not positive or a name is unknown.
+        If a number is out of its range, a name is unknown, or the optimizer is refused.
     """
 
     epochs: int = 1
     batch_size: int = 32
     drop_last: bool | Literal["single"] = False
     learning_rate: float = 0.02
-    optimizer: Literal["adam", "sgd"] = "adam"
+    schedule: Schedule | None = None
+    optimizer: Given = "adam"
+    clip_norm: float | None = None
+    proximal: float = 0.0
     scaler: bool = False
     batch_norm: Literal["static", "per_width"] = "static"
     output_bias: Literal["shared", "local"] = "shared"
@@ -86,11 +105,22 @@ class LocalTraining:
     def __post_init__(self) -> None:
         check_whole(epochs=self.epochs, batch_size=self.batch_size)
         rate = self.learning_rate
-        if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+        if not _is_positive(rate):
             raise InputError(f"learning_rate = {rate} must be positive and finite")
         if self.drop_last != "single" and not isinstance(self.drop_last, bool):
             raise InputError(f'drop_last = {self.drop_last!r} must be False, True or "single"')
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.schedule is not None and not callable(self.schedule):
+            raise InputError(
+                f"schedule is a {type(self.schedule).__name__}: give CosineDecay(...), "
+                "StepDecay(...), a function of the round, or None"
+            )
+        check_optimizer(self.optimizer, rate)
+        if self.clip_norm is not None and not _is_positive(self.clip_norm):
+            raise InputError(
+                f"clip_norm = {self.clip_norm} must be positive and finite; None clips nothing"
+            )
+        if not _is_positive(self.proximal) and self.proximal != 0:
+            raise InputError(f"proximal = {self.proximal} must be at least 0 and finite")
         check_choice("batch_norm", self.batch_norm, BATCH_NORMS)
         check_choice("output_bias", self.output_bias, OUTPUT_BIASES)
 
@@ -99,6 +129,24 @@ class LocalTraining:
         last = samples % self.batch_size
         least = {False: 1, "single": 2, True: self.batch_size}[self.drop_last]
         return samples - last if last < least else samples
+
+    def rate(self, number: int) -> float:
+        """Step size in a round.
+
+        Raises
+        ------
+        InputError
+            If the schedule gives no factor for it.
+        """
+        if self.schedule is None:
+            return self.learning_rate
+        factor = self.schedule(number)
+        if not _is_positive(factor) and factor != 0:
+            raise InputError(
+                f"schedule gives {factor!r} in round {number}: the factor of the learning rate "
+                "must be a finite number of at least 0"
+            )
+        return self.learning_rate * float(factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,28 +163,36 @@ class Server:
         FedAvg, 0 weighs all alike.
     max_update_norm : float or None
         Largest Euclidean norm of one client's update, as a guard against garbage; None: any.
+    optimizer : class with arguments, optional
+        Takes a step from the old supernet, with the old minus the averaged one as the gradient;
+        see :class:`~hasa_opt.federated.server_optimizer.ServerOptimizer`. It holds its learning
+        rate: ``functools.partial(torch.optim.SGD, lr=1.0, momentum=0.9)`` is FedAvgM,
+        ``partial(torch.optim.Adam, lr=0.01, eps=1e-3)`` FedAdam. Default: the average itself.
 
     Raises
     ------
     InputError
-        If a name is unknown, the power is not from 0 to 2, or the norm accepts nothing.
+        If a name is unknown, the power is not from 0 to 2, the norm accepts nothing, or the
+        optimizer is refused.
     """
 
     aggregation: str = "full"
     weight_power: float = 1.0
     max_update_norm: float | None = MAX_UPDATE_NORM
+    optimizer: partial[Optimizer] | None = None
 
     def __post_init__(self) -> None:
         check_choice("aggregation", self.aggregation, AGGREGATIONS)
         power, norm = self.weight_power, self.max_update_norm
         if not (isinstance(power, Real) and 0 <= power <= 2):
             raise InputError(f"weight_power = {power} must be from 0 (all alike) to 2; 1 is FedAvg")
-        bounds = isinstance(norm, Real) and math.isfinite(norm) and norm > 0
-        if norm is not None and not bounds:
+        if norm is not None and not _is_positive(norm):
             raise InputError(
                 f"max_update_norm = {norm} must be positive and finite; None accepts any finite "
                 "update"
             )
+        if self.optimizer is not None:
+            check_optimizer(self.optimizer, rate=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +306,11 @@ def check_whole(**given: object) -> None:
     for name, value in given.items():
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise InputError(f"{name} = {value} must be an integer of at least 1")
+
+
+def _is_positive(value: object) -> bool:
+    """Whether a value is a number that is finite and above 0."""
+    return isinstance(value, Real) and math.isfinite(value) and float(value) > 0
 
 
 def check_choice(what: str, value: object, known: Collection[str]) -> None:

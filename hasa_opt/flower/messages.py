@@ -161,8 +161,9 @@ class Work:
         return self.seed, self.round, self.number
 
     def record(self, training: LocalTraining) -> ConfigRecord:
-        """Pack it together with how to train."""
-        return ConfigRecord(asdict(self) | asdict(training))
+        """Pack it together with how to train; what is None is left out."""
+        settings = asdict(self) | asdict(training)
+        return ConfigRecord({name: value for name, value in settings.items() if value is not None})
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> tuple[Self, LocalTraining]:

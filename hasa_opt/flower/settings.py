@@ -55,6 +55,9 @@ class Settings:
     epochs, batch_size : int
     learning_rate : float
     optimizer : str
+        A name: classes with arguments, schedules and optimizers of the server cannot be given here.
+    clip_norm, proximal : float
+        Neither clips nor pulls at 0.
     scaler : bool
         As for :class:`hasa_opt.federated.LocalTraining`.
     seed : int
@@ -93,6 +96,8 @@ class Settings:
     batch_size: int = 32
     learning_rate: float = 0.02
     optimizer: str = "adam"
+    clip_norm: float = 0.0
+    proximal: float = 0.0
     scaler: bool = False
     seed: int = 0
     evaluate_every: int = 1
@@ -107,7 +112,7 @@ class Settings:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise InputError(f"{_shown(name)} = {getattr(self, name)} must be above 0")
-        for name in ("seed", "clients_per_round", "epsilon", "max_update_norm"):
+        for name in ("seed", "clients_per_round", "epsilon", "max_update_norm", "clip_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{_shown(name)} = {getattr(self, name)} must be at least 0")
         policy = read_policy(self.policy)
@@ -160,6 +165,8 @@ class Settings:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             optimizer=self.optimizer,  # type: ignore[arg-type]
+            clip_norm=self.clip_norm or None,
+            proximal=self.proximal,
             scaler=self.scaler,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import unwrap
 from types import MethodType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array
+from hasa_opt._utils.showing import in_a_word
 from hasa_opt.errors import InputError
 from hasa_opt.models.inputs import Inputs, describe, each, predict, tensors
+from hasa_opt.models.optimizers import Given, check_optimizer, start
 from hasa_opt.models.subnets import Cuttable, coordinates, extract, seeded_rng
 from hasa_opt.models.targets import cross_entropy
-from hasa_opt.models.training import OPTIMIZERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def profile(
     model: Cuttable,
     widths: Sequence[float] | FloatArray,
     sample: Tensor,
-    optimizer: Literal["adam", "sgd"] = "adam",
+    optimizer: Given = "adam",
 ) -> Profile:
     """Measure what the prefix subnets of a supernet cost to train.
 
@@ -109,8 +110,8 @@ def profile(
         The menu; width 1 joins it.
     sample : (batch_size, ...) Tensor
         A batch of the size that clients train with.
-    optimizer : "adam" or "sgd"
-        The optimizer that clients use.
+    optimizer : str, class or partial
+        That which clients use, as in :class:`~hasa_opt.federated.LocalTraining`.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def profile(
     Raises
     ------
     InputError
-        If a width is not in (0, 1], the optimizer is unknown, or the model cannot process the
+        If a width is not in (0, 1], the optimizer is refused, or the model cannot process the
         sample.
     """
     given = array(widths, "widths")
@@ -129,8 +130,7 @@ def profile(
     menu = np.union1d(given.astype(np.float64), 1.0)
     if not isinstance(sample, Tensor) or sample.dim() < 1 or not len(sample):
         raise InputError("sample must be a training batch, a tensor of shape (batch_size, ...)")
-    if optimizer not in OPTIMIZERS:
-        raise InputError(f"unknown optimizer {optimizer!r}: use one of {list(OPTIMIZERS)}")
+    check_optimizer(optimizer, rate=0.0)
 
     def measured(values: Sequence[int]) -> IntArray:
         return np.array(values, dtype=np.int64)
@@ -142,7 +142,7 @@ def profile(
         measured([parameter_bytes(model, width) for width in menu]),
         measured([training_bytes(model, width, sample, optimizer) for width in menu]),
         len(sample),
-        optimizer,
+        in_a_word(optimizer),
     )
 
 
@@ -233,9 +233,7 @@ class _Counter(FlopCounterMode):
         return self
 
 
-def training_bytes(
-    model: Cuttable, width: float, sample: Inputs, optimizer: Literal["adam", "sgd"] = "adam"
-) -> int:
+def training_bytes(model: Cuttable, width: float, sample: Inputs, optimizer: Given = "adam") -> int:
     """Measure the peak memory of training a subnet on the CPU.
 
     It holds the weights, their gradients, the optimizer's state, the activations that the backward
@@ -249,8 +247,8 @@ def training_bytes(
         Width of the subnet.
     sample : (batch_size, ...) Tensor
         A training batch.
-    optimizer : "adam" or "sgd"
-        Name of the optimizer.
+    optimizer : str, class or partial
+        As for :class:`~hasa_opt.federated.LocalTraining`.
 
     Raises
     ------
@@ -258,7 +256,7 @@ def training_bytes(
         If the width is not in (0, 1], or the model cannot process the sample.
     """
     subnet = extract(model, width).to("cpu").train()
-    stepper = OPTIMIZERS[optimizer](subnet.parameters(), lr=0.0, fused=True)
+    stepper = start(optimizer, subnet.parameters(), 0.0)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # Else the profiler writes to stderr.
     try:
         with seeded_rng(0), torch.autograd.profiler.profile(profile_memory=True) as recorded:

@@ -1,39 +1,19 @@
-"""How a subnet trains: its optimizer, and the scaler of what its cut layers give."""
+"""How a subnet trains: the scaler of what its cut layers give."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from inspect import unwrap
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor
-from torch.optim import SGD, Adam
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from hasa_opt.models.subnets import Cuttable
 
-__all__ = ["OPTIMIZERS", "scaled"]
-
-Kind = type[Adam] | type[SGD]
-
-
-def _without_compiler(base: Kind) -> Kind:
-    """Leave out what torch wraps around an optimizer for the sake of its compiler.
-
-    The wrappers do nothing here, but import that compiler: a second in each process that trains.
-    """
-    plain = {name: unwrap(getattr(base, name)) for name in ("add_param_group", "zero_grad")}
-    plain["step"] = torch.no_grad()(unwrap(base.step))
-    return cast(Kind, type(base.__name__, (base,), plain))
-
-
-OPTIMIZERS: dict[str, Kind] = {"adam": _without_compiler(Adam), "sgd": _without_compiler(SGD)}
-"""Name of each optimizer -> its class."""
-
+__all__ = ["scaled"]
 
 OUTPUT_DIMENSIONS = {
     "linear": 0,

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from hasa_opt._utils.checks import FloatArray, expect, listed, number, several, whole
+from hasa_opt._utils.showing import in_a_word
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.federated.execution import Execution
@@ -190,12 +191,14 @@ class SetUp:
         drawn, faults = self.participation.clients_per_round, self.participation.faults
         sizes = ", ".join(f"{group} {size}" for group, size in self.model.sizes.items())
         aggregation = f"{server.aggregation}, clients weigh by samples^{server.weight_power:g}"
+        if server.optimizer is not None:
+            aggregation += f", stepped by {in_a_word(server.optimizer)}"
         return {
             "Supernet": f"{type(self.model).__name__} ({sizes})",
             "Local training": f"{training.epochs} epoch(s), batches of {training.batch_size}",
             "Rounds": f"{self.rounds}, {ROUNDS_BY[self.rounds_by]}",
             "Budget": f"{self.budget:g} of the supernet's {self.budget_in}",
-            "Optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g}",
+            "Optimiser": _optimiser(training),
             "Aggregation": aggregation,
             "Output bias": training.output_bias,
             "Personal models": f"interpolation {evaluation.interpolation}",
@@ -297,3 +300,15 @@ def _check_repeats(setup: SetUp) -> None:
             f"pilot_repeats {repeats} must be 0 or from 2 to {smallest}, the training samples of "
             "the smallest client"
         )
+
+
+def _optimiser(training: LocalTraining) -> str:
+    """How clients step, in words."""
+    words = [in_a_word(training.optimizer), f"learning rate {training.learning_rate:g}"]
+    if training.schedule is not None:
+        words.append(f"times {in_a_word(training.schedule)}")
+    if training.clip_norm is not None:
+        words.append(f"gradients clipped to {training.clip_norm:g}")
+    if training.proximal:
+        words.append(f"proximal {training.proximal:g}")
+    return ", ".join(words)

@@ -65,7 +65,7 @@ def in_process(history: History, own: Settings, faults: Faults | None = None) ->
         Subnets(history.widths, roster["scheme"], roster["mean_widths"]),
         rounds=own.rounds,
         seed=own.seed,
-        training=LocalTraining(batch_size=own.batch_size),
+        training=own.training,
         server=own.server,
         participation=replace(own.participation, faults=faults),
     )
@@ -81,6 +81,7 @@ def equal(first: History, second: History) -> bool:
         {},
         {"aggregation": "selective", "seed": 5},
         {"clients_per_round": 4, "weight_power": 0.5},
+        {"optimizer": "sgd", "clip_norm": 0.1, "proximal": 0.5},
         {"policy": "fjord", "budget": 0.4},
         {"policy": "fedrolex"},
         {"policy": "federated_dropout"},
@@ -405,6 +406,8 @@ def test_settings_are_read_among_the_users_own() -> None:
     ("given", "message"),
     [
         ({"hasa.round": 7}, "unknown setting 'round'"),
+        ({"hasa.server-optimizer": "adam"}, "unknown setting 'server-optimizer'"),
+        ({"hasa.clip-norm": -1.0}, "clip-norm = -1.0 must be at least 0"),
         ({"hasa.rounds": "7"}, "hasa.rounds = '7' is of another type: give a whole number"),
         ({"hasa.rounds": True}, "give a whole number"),
         ({"hasa.rounds": 0}, "rounds = 0 must be above 0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_memory_is_that_of_the_storages_alive(case, optimizer):
             for _ in range(3):
                 step(subnet, own, batch)
         assert measured == pytest.approx(live.peak, rel=0.1), width
+
+
+def test_memory_holds_the_state_of_any_optimizer():
+    model, batch = MLP(16, 3, hidden=(64,)), torch.zeros(2, 16)
+    momentum = partial(torch.optim.SGD, momentum=0.9)
+    plain, heavy = (model.profile([1.0], batch, optimizer) for optimizer in ("sgd", momentum))
+    held = sum(parameter.nbytes for parameter in model.parameters())
+    assert heavy.memory_bytes[0] - plain.memory_bytes[0] == pytest.approx(held, rel=0.2)
+    assert heavy.optimizer == "SGD(momentum=0.9)"
+    with pytest.raises(InputError, match="LBFGS computes the loss several times"):
+        model.profile([1.0], batch, torch.optim.LBFGS)
 
 
 RESIDENT = """

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -451,7 +452,7 @@ def test_damaged_stored_run_is_trained_again(done: Study, tmp_path: Path) -> Non
     how = {"directory": tmp_path, "compare_solvers": False}
     small_study().run(**how)
     (stored,) = tmp_path.glob("uniform-seed0-*")
-    (stored / "arrays.safetensors").write_bytes(b"broken")
+    (stored / "rounds-000000.safetensors").write_bytes(b"broken")
     again = small_study().run(**how)
     own, other = done.outcomes[0].history, again.outcomes[0].history
     assert np.array_equal(own.test_accuracy, other.test_accuracy)
@@ -566,6 +567,31 @@ def test_numbers_of_numpy_are_numbers(done: Study) -> None:
     study = small_study(seeds=np.arange(2), rounds=np.int64(2), budget=np.float32(0.5))
     study = study.run(compare_solvers=False)
     assert np.array_equal(study.results.own, done.results.own)
+
+
+def test_a_study_tells_its_optimizers_and_finds_its_runs_again(tmp_path: Path) -> None:
+    def study(momentum: float) -> Study:
+        training = federated.LocalTraining(
+            optimizer=partial(torch.optim.SGD, momentum=momentum),
+            schedule=federated.StepDecay(at=(1,)),
+            clip_norm=1.0,
+            proximal=0.1,
+        )
+        server = federated.Server(optimizer=partial(torch.optim.SGD, lr=0.5))
+        given = small_study(2, seeds=[0], training=training, server=server)
+        return given.run(directory=tmp_path, compare_solvers=False)
+
+    told = study(0.9).description
+    assert told["Optimiser"] == (
+        "SGD(momentum=0.9), learning rate 0.02, times StepDecay(at=(1,), factor=0.1), "
+        "gradients clipped to 1, proximal 0.1"
+    )
+    assert told["Aggregation"].endswith(", stepped by SGD(lr=0.5)")
+    stored = {path.name for path in tmp_path.iterdir()}
+    study(0.9)
+    assert {path.name for path in tmp_path.iterdir()} == stored
+    study(0.8)
+    assert len(list(tmp_path.iterdir())) == 2 * len(stored)
 
 
 def test_devices_cap_what_every_policy_trains() -> None:

@@ -16,18 +16,41 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hasa_opt import models
-from hasa_opt.federated import Checkpoint, Faults, History, Participation, history, run
+from hasa_opt.federated import (
+    Checkpoint,
+    Faults,
+    History,
+    LocalTraining,
+    Participation,
+    Server,
+    StepDecay,
+    history,
+    run,
+)
 from hasa_opt.tasks import Lazy, Split, Task
 
 ROUNDS = 6
 SIZES = (30, 20, 40, 25)
 REPEATED = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+
+
+STEPPED = {
+    "training": LocalTraining(
+        optimizer=partial(torch.optim.SGD, momentum=0.9),
+        schedule=StepDecay(at=(2, 4), factor=0.5),
+        clip_norm=1.0,
+        proximal=0.1,
+    ),
+    "server": Server(optimizer=partial(torch.optim.Adam, lr=0.05, eps=1e-3)),
+}
+"""A server with a state that the next round goes on from."""
 
 
 def split(n: int, seed: int) -> Split:
@@ -78,10 +101,15 @@ def digest(done: History) -> str:
     total = hashlib.sha256()
     for name in (*REPEATED, "bytes_up", "bytes_down", "flops"):
         total.update(getattr(done, name).tobytes())
-    for name, weights in done.weights.items():
+    for name, weights in sorted((done.weights | done.clients).items()):
         total.update(name.encode() + weights.numpy().tobytes())
     total.update(repr((done.events, sorted(done.metadata))).encode())
     return total.hexdigest()
+
+
+def stepped(directory: Path | None) -> str:
+    """Digest of a run whose server has a state."""
+    return digest(train(directory, **STEPPED))
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -107,21 +135,21 @@ def stored(directory: Path) -> list[str]:
 
 def random_instants(directory: Path) -> dict[str, object]:
     """Kill 20 runs, each at a random instant, and let each go on to its end."""
-    expected = outcome(lambda: digest(train(None)), directory / "digest")
+    expected = outcome(lambda: stepped(None), directory / "digest")
     began = time.perf_counter()
-    assert outcome(lambda: digest(train(directory / "kept")), directory / "digest") == expected
+    assert outcome(lambda: stepped(directory / "kept"), directory / "digest") == expected
     seconds = time.perf_counter() - began
     rng = np.random.default_rng(0)
     equal: list[bool] = []
     reached: list[int] = []
     while len(equal) < 20:
         place = directory / f"killed-{len(equal)}-{rng.integers(2**32)}"
-        child = fork(lambda place=place: train(place))
+        child = fork(lambda place=place: stepped(place))
         time.sleep(rng.uniform(0, seconds))
         os.kill(child, signal.SIGKILL)
         if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
             reached.append(max((int(name[-6:]) for name in stored(place)), default=0))
-            again = outcome(lambda place=place: digest(train(place)), directory / "digest")
+            again = outcome(lambda place=place: stepped(place), directory / "digest")
             equal.append(again == expected)
     return {"equal": equal, "reached": reached}
 
