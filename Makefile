@@ -56,6 +56,7 @@ bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, at a
 	$(BIN)/python benchmarks/bench_exact.py
 	$(BIN)/python benchmarks/bench_scale.py
 	$(BIN)/python benchmarks/bench_rounds.py
+	$(BIN)/python benchmarks/bench_loop.py
 
 benchall: bench  ## also every backend, further limits, what scores measure, and Flower
 	$(BIN)/python benchmarks/bench_backends.py

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -32,6 +32,11 @@ from hasa_opt.models.supernet import SupernetModel
 
 __all__ = ["ENGINES", "Engine", "Job", "Report", "auto", "batched", "sequential"]
 
+
+MOST = 64
+"""Clients that are stacked at a time, at most: so that several processes have something to do where
+all clients are alike, and the bits are the same for any number of them. Measured with 100 clients,
+two stacks of 50 took 1.03 (a CNN) to 1.3 (a network of 64 units) of the time of one of 100."""
 
 WINDOW_JOBS = 256
 """Jobs among which equal ones are looked for: a choice, a few dozen for each width of a menu."""
@@ -105,9 +110,9 @@ def _run(
 ) -> Iterator[Report | Failure]:
     """Train window by window; ``stacked`` says how many of equal jobs, in rising size, to stack."""
     extraction = Extraction(server)
-    for window in _windows(jobs, extraction):
+    for window in windows(jobs, extraction):
         answers: dict[Job, Report | Failure] = {}
-        for equal in _groups(window, extraction):
+        for equal in parts(window, extraction):
             count = stacked(extraction, equal)
             trained = chain(
                 _train_together(extraction, equal[:count], settings),
@@ -118,7 +123,7 @@ def _run(
             yield answers.pop(job)
 
 
-def _windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]:
+def windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]:
     """Take as many jobs at a time as may be held in memory."""
     window: list[Job] = []
     held = 0
@@ -133,12 +138,19 @@ def _windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]
         yield window
 
 
-def _groups(window: Sequence[Job], extraction: Extraction) -> list[list[Job]]:
-    """Part the jobs into those that can be stacked, in each the smallest splits first."""
+def parts(window: Sequence[Job], extraction: Extraction) -> list[list[Job]]:
+    """Part the jobs into those that are stacked, if they can be, the smallest splits first."""
     groups: dict[object, list[Job]] = {}
     for job in sorted(window, key=lambda job: len(job.split) * (job.epochs or 1)):
         groups.setdefault(group_of(extraction, job), []).append(job)
-    return list(groups.values())
+    return [part for equal in groups.values() for part in _evenly(equal)]
+
+
+def _evenly(equal: Sequence[Job]) -> Iterator[list[Job]]:
+    """Part equal jobs into as few parts as may be, of nearly equal numbers."""
+    ends = np.linspace(0, len(equal), -(-len(equal) // MOST) + 1).round().astype(int).tolist()
+    for begin, end in pairwise(ends):
+        yield list(equal[begin:end])
 
 
 def _train_together(

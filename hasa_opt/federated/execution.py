@@ -9,7 +9,10 @@ import numpy as np
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated.engines import ENGINES
+from hasa_opt.federated.jobs import Engine
 from hasa_opt.federated.settings import check_choice
+from hasa_opt.federated.workers import Workers
+from hasa_opt.models.supernet import SupernetModel
 
 EXECUTORS = ("local", "ray")
 
@@ -26,8 +29,9 @@ class Execution:
         Where a study trains its runs: in processes of this machine, or on the Ray cluster that
         RAY_ADDRESS names (without one, on this machine).
     workers : int or None
-        Processes of a study, of one torch thread each; None: one per core, of the whole cluster
-        on Ray.
+        Processes, of one torch thread each: of a study, among which its runs are spread, or of a
+        single run, among which the clients of a round are. None: in a study one per core, of the
+        whole cluster on Ray; a single run stays in this process, with all its threads.
 
     Raises
     ------
@@ -53,10 +57,15 @@ class Execution:
         Raises
         ------
         InputError
-            If another executor, or a number of workers, is given for a single run.
+            If another executor is given for a single run.
         """
-        if self.executor != "local" or self.workers is not None:
+        if self.executor != "local":
             raise InputError(
-                f"executor = {self.executor!r} and workers = {self.workers} spread the runs of a "
-                "Study; a single run is trained in this process: leave them out"
+                f"executor = {self.executor!r} spreads the runs of a Study; a single run stays "
+                "on this machine: leave it out"
             )
+
+    def start(self, model: SupernetModel) -> Engine:
+        """Give what trains the clients of a single run."""
+        engine = ENGINES[self.engine]
+        return engine if self.workers is None else Workers(engine, model, self.workers)

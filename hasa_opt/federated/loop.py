@@ -13,7 +13,6 @@ import numpy.typing as npt
 from hasa_opt.errors import InputError
 from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
 from hasa_opt.federated.client_tests import ClientTests
-from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.history import History, Record
@@ -105,7 +104,7 @@ def run(
     federation = Federation.begin(
         model, task, subnets, training, server, participation, seed, evaluation.keeps_models
     )
-    tests = ClientTests(task, federation, evaluation)
+    tests, engine = ClientTests(task, federation, evaluation), execution.start(federation.model)
     described = {"rounds": rounds, "seed": seed, "engine": execution.engine} | describe_run(
         model, task, subnets, training=training, server=server, evaluation=evaluation,
         participation=participation,
@@ -114,7 +113,7 @@ def run(
     with _storage(place, federation, record) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
             now = Round(federation, number)
-            now.train(ENGINES[execution.engine], task.train)
+            now.train(engine, task.train)
             now.close()
             tests.measure(now, last=number == rounds - 1)
             record.add(now.row, now.events)

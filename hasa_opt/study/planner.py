@@ -13,8 +13,10 @@ import numpy as np
 from joblib import Memory, Parallel, cpu_count, delayed
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.processes import follow
 from hasa_opt.federated import Execution, History
 from hasa_opt.federated.settings import INTERPOLATION
+from hasa_opt.federated.workers import one_thread
 from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.probing import Control, Probe, probe
 from hasa_opt.forecast.recommendation import Recommendation, advise
@@ -22,7 +24,7 @@ from hasa_opt.models import fresh
 from hasa_opt.policies import POLICIES, RECOMMENDED, Policy, Setting, Subnets
 from hasa_opt.policies.whole_units import subnets_of
 from hasa_opt.study.settings import SetUp
-from hasa_opt.study.trials import canonical, follow, identity, one_thread
+from hasa_opt.study.trials import canonical, identity
 
 __all__ = ["Planner"]
 

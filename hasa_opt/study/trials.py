@@ -6,24 +6,22 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any
 
 import numpy as np
-import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.installing import needing
+from hasa_opt._utils.processes import follow
 from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
@@ -42,6 +40,7 @@ from hasa_opt.federated.identity import (
     describe_subnets,
     describe_task,
 )
+from hasa_opt.federated.workers import one_thread
 from hasa_opt.models import SupernetModel, fresh
 from hasa_opt.policies import Subnets
 from hasa_opt.tasks import Task
@@ -52,7 +51,6 @@ __all__ = [
     "follow",
     "histories",
     "identity",
-    "one_thread",
     "shared_counts",
 ]
 
@@ -227,17 +225,6 @@ def identity(model: SupernetModel, task: Task) -> dict[str, Any]:
     return told
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread, so that no number depends on the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _rounds_of(place: Path) -> Path:
     """Where the rounds of a trial are kept until its result is."""
     return place.with_name(place.name + _ROUNDS)
@@ -307,22 +294,3 @@ def _train(
             finished[row] = number + 1
 
     return key, trial.run(place, count)
-
-
-@cache
-def follow(parent: int) -> None:
-    """Let a worker process leave Ctrl-C to its parent, and end soon after its parent was killed.
-
-    Does nothing in the parent itself.
-    """
-    if os.getpid() == parent:
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PERIOD_S)
-        os._exit(1)
-
-    if os.getppid() == parent:
-        Thread(target=watch, daemon=True).start()

@@ -97,6 +97,10 @@ class Split:
         zeros = each(lambda given: torch.zeros_like(given[:1]), self.inputs)
         return self._alike(zeros, self.targets[:1])
 
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Split:
+        """Apply a function that keeps values to inputs and targets."""
+        return self._alike(each(function, self.inputs), function(self.targets))
+
     def unlike(self) -> Split:
         """The first sample with other inputs, and with a target at every position."""
         return self._alike(each(_changed, self.inputs), torch.zeros_like(self.targets[:1]))
