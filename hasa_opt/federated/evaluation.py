@@ -204,6 +204,7 @@ def _of_whole_split(
     if taker is not None:
         taker.reset()
     with _evaluating(model) as device:
+        problem.to(device)
         for inputs, targets in batches(split, batch_size, torch.arange(len(split)), device):
             outputs = predict(model, inputs)
             total, number = problem.summed_loss(outputs, targets)

@@ -75,6 +75,7 @@ def check_split(
     for part in tensors(inputs):
         _check_type(model, whose, part.dtype)
     whole = extract(model, 1.0).to("cpu").eval()
+    problem.to("cpu")
     try:
         outputs = predict(whole, inputs)
     except (IndexError, RuntimeError, ValueError, TypeError) as error:

@@ -111,6 +111,7 @@ def local_train(
     start = time.perf_counter()
     add_gradients = _gradients(subnet, split, settings, width, drawn, problem)
     subnet.train()
+    problem.to(parameters[0].device)
     masks = ClientDropout(seed)
     with seeded_rng(seed), scaled(subnet, width if settings.scaler else 1.0):
         for inputs, targets in epochs(split, settings, seed, parameters[0].device):

@@ -156,6 +156,12 @@ class LearningProblem:
         """The metric, where it is an object that is reset for each client, else None."""
         return self.metric if _is_object(self.metric) else None
 
+    def to(self, device: torch.device | str) -> None:
+        """Move what loss and metric hold, such as weights of classes, in place, as modules do."""
+        for part in (self.loss, self.metric):
+            if callable(move := getattr(part, "to", None)):
+                move(device)
+
     @property
     def is_by_sample(self) -> bool:
         """Whether loss and metric are means over targets, so that each sample has its own."""

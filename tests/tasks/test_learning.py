@@ -178,6 +178,59 @@ def test_an_object_may_judge_classes() -> None:
     assert (one.metric, one.higher_is_better) == ("Right", True)
 
 
+class Placed(Batches):
+    """A metric that notes where it is moved to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[torch.device] = []
+
+    def to(self, device: torch.device) -> Self:
+        self.places.append(torch.device(device))
+        return self
+
+
+class Weighted(nn.CrossEntropyLoss):
+    """A loss with weights of classes that notes where it is moved to."""
+
+    def __init__(self) -> None:
+        super().__init__(weight=torch.tensor([1.0, 2.0, 3.0]))
+        self.places: list[torch.device] = []
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        moved = super()._apply(*args, **kwargs)
+        self.places.append(self.weight.device)
+        return moved
+
+
+def test_loss_and_metric_move_to_where_the_model_is() -> None:
+    loss, metric = Weighted(), Placed()
+    problem = LearningProblem(loss, metric)
+    meta = MLP(4, 3).to("meta")
+    split = Split(X, SHARES.argmax(1), loss)
+    with pytest.raises((RuntimeError, NotImplementedError)):  # Tensors of meta hold no loss.
+        local_train(meta, split, LocalTraining(), (0, 0, 0), problem=problem)
+    assert loss.places[-1] == metric.places[-1] == torch.device("meta")
+    loss = Weighted()
+    problem = LearningProblem(loss, Placed())
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        evaluate(meta, split, problem=problem)
+    assert loss.places[-1] == problem.metric.places[-1] == torch.device("meta")
+
+
+def test_a_run_moves_loss_and_metric() -> None:
+    loss, metric = Weighted(), Placed()
+    task = tasks.from_arrays(X, SHARES.argmax(1), OWNER, loss=loss, metric=metric)
+    history = run(fresh(MLP(4, 3), seed=1), task, [1.0, 1.0], rounds=1)
+    assert set(metric.places) == set(loss.places) == {torch.device("cpu")}
+    plain = tasks.from_arrays(
+        X, SHARES.argmax(1), OWNER,
+        loss=lambda outputs, targets: functional.cross_entropy(outputs, targets, loss.weight),
+    )  # fmt: skip
+    wanted = run(fresh(MLP(4, 3), seed=1), plain, [1.0, 1.0], rounds=1)
+    np.testing.assert_array_equal(history.test_loss, wanted.test_loss)
+
+
 def test_what_is_no_accuracy_is_not_called_one() -> None:
     task = tasks.from_arrays(X, SCORES, OWNER, loss="mse")
     rows = []
