@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.assembly import Recipe, check_names
 from hasa_opt.tasks.dealing import Shares, rows_by_client
+from hasa_opt.tasks.labels import are_labels, class_names, numbered
 from hasa_opt.tasks.learning import Loss, Metric
 from hasa_opt.tasks.splits import Split
 from hasa_opt.tasks.task import PARTS, Task
 
-__all__ = ["from_arrays", "labelled"]
+__all__ = ["from_arrays"]
 
 
 def from_arrays(
@@ -74,7 +74,11 @@ def from_arrays(
     """
     shares = Shares.beside(test, validation, test_share, validation_share, seed)
     given = {part: _triple(part, triple) for part, triple in _given(test, validation)}
-    labels, values = labelled([targets, *(triple[1] for triple in given.values())])
+    values = [targets, *(triple[1] for triple in given.values())]
+    labels: tuple[str, ...] = ()
+    if all(are_labels(part, loss) for part in values):
+        labels = class_names(values)
+        values = [numbered(part, labels) for part in values]
     whole = Split(inputs, values[0], loss)
     rows = rows_by_client(client, len(whole))
     dealt = {owner: shares.deal(owner, len(own)) for owner, own in rows.items()}
@@ -108,32 +112,3 @@ def _by_client(part: str, whole: Split, client: Any, names: Sequence[str]) -> li
     rows = rows_by_client(client, len(whole))
     check_names(part, rows, names)
     return [whole.take(rows.get(owner, np.zeros(0, dtype=np.int64))) for owner in names]
-
-
-def labelled(targets: Sequence[Any]) -> tuple[tuple[str, ...], list[Any]]:
-    """Number the labels of several splits, if they are strings: in alphabetical order.
-
-    Returns
-    -------
-    labels : tuple of str
-        Empty for what are no strings.
-    targets : list
-        Class numbers, or what was given.
-    """
-    tables = [None if isinstance(part, Tensor) else np.asarray(part) for part in targets]
-    if any(table is None or not _is_text(table) for table in tables):
-        return (), list(targets)
-    names = sorted({str(label) for table in tables if table is not None for label in table.flat})
-    ids = {label: row for row, label in enumerate(names)}
-    numbers = [
-        np.array([ids[str(label)] for label in table.flat], dtype=np.int64).reshape(table.shape)
-        for table in tables
-        if table is not None
-    ]
-    return tuple(names), numbers
-
-
-def _is_text(table: npt.NDArray[Any]) -> bool:
-    return table.dtype.kind in "UT" or (
-        table.dtype.kind == "O" and all(isinstance(value, str) for value in table.flat)
-    )

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
+from PIL import Image
 from torch import Tensor
 
 from hasa_opt._utils.files import entries
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.datasets import from_datasets
 from hasa_opt.tasks.learning import Loss, Metric
+from hasa_opt.tasks.pixels import pixels
 from hasa_opt.tasks.task import Task
 
 __all__ = ["from_folder"]
@@ -42,19 +41,14 @@ class Images:
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
         """The image, (channels, height, width) floats in [0, 1], and its class."""
-        from PIL import Image
-
         path, label = self._files[row]
         try:
             with Image.open(path) as opened:
-                image: Any = opened.convert("L" if self._grey else "RGB")
+                return pixels(opened, self._size, self._grey), label
         except OSError as error:
             raise InputError(f"{path} is no image ({error}): take it out of the folder") from error
-        if self._size is not None:
-            image = image.resize(self._size[::-1])
-        pixels = np.array(image, dtype=np.float32) / 255
-        channels = pixels[None] if self._grey else pixels.transpose(2, 0, 1)
-        return torch.from_numpy(np.ascontiguousarray(channels)), label
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 def from_folder(

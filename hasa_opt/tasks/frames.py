@@ -14,8 +14,10 @@ from hasa_opt._utils.checks import listed
 from hasa_opt._utils.frames import columns_of
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.arrays import from_arrays
+from hasa_opt.tasks.datasets import from_datasets
 from hasa_opt.tasks.dealing import Shares, rows_by_client
 from hasa_opt.tasks.learning import Loss, Metric
+from hasa_opt.tasks.partitions import by_column, is_hugging_face
 from hasa_opt.tasks.task import PADDING, UNKNOWN, Task
 from hasa_opt.tasks.tokens import Tokens, encoded, tokenize, vocabulary
 
@@ -48,7 +50,8 @@ def from_frame(
 
     Parameters
     ----------
-    frame : data frame of any library, or mapping of column to values
+    frame : data frame of any library, mapping of column to values, or dataset of Hugging Face
+        Rows of the last are read when their client is drawn, as by :func:`from_datasets`.
     client, target : str
         Columns of the client that owns a row, and of what is predicted: numbers, or labels as
         strings. Several targets are a list of columns.
@@ -73,8 +76,23 @@ def from_frame(
         If a column is missing, holds nothing in a row, or what it holds cannot be used.
     """
     _refuse_next_token(loss)
-    given = {"train": frame, "test": test, "validation": validation}
-    tables = {part: columns_of(one, part) for part, one in given.items() if one is not None}
+    settings: dict[str, Any] = {
+        "test_share": test_share,
+        "validation_share": validation_share,
+        "loss": loss,
+        "metric": metric,
+        "higher_is_better": higher_is_better,
+        "n_outputs": n_outputs,
+        "counts": counts,
+        "seed": seed,
+        "name": name,
+    }
+    parts = {"train": frame, "test": test, "validation": validation}
+    given = {part: one for part, one in parts.items() if one is not None}
+    if is_hugging_face(frame):
+        settings |= {"max_tokens": max_tokens, "min_count": min_count}
+        return _lazily(given, client, _names(target), inputs, settings)
+    tables = {part: columns_of(one, part) for part, one in given.items()}
     targets = _names(target)
     rest = [column for column in tables["train"] if column not in (client, *targets)]
     read = rest if inputs is None else _names(inputs)
@@ -94,15 +112,27 @@ def from_frame(
         *triples["train"],
         test=triples.get("test"),
         validation=triples.get("validation"),
-        test_share=test_share,
-        validation_share=validation_share,
-        loss=loss,
-        metric=metric,
-        higher_is_better=higher_is_better,
-        n_outputs=n_outputs,
-        counts=counts,
-        seed=seed,
-        name=name,
+        **settings,
+    )
+
+
+def _lazily(
+    given: Mapping[str, Any],
+    client: str,
+    targets: Sequence[str],
+    inputs: str | Sequence[str] | None,
+    settings: Mapping[str, Any],
+) -> Task:
+    """Make a task of datasets whose rows are read when their client is drawn."""
+    clients = {part: by_column(dataset, client) for part, dataset in given.items()}
+    rest = [name for name in given["train"].column_names if name not in (client, *targets)]
+    return from_datasets(
+        clients["train"],
+        inputs=rest if inputs is None else inputs,
+        target=targets,
+        test=clients.get("test"),
+        validation=clients.get("validation"),
+        **settings,
     )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Metric",
     "Summed",
     "as_accuracy",
+    "takes_classes",
 ]
 
 LossName: TypeAlias = Literal["cross_entropy", "next_token", "mse", "bce_with_logits"]
@@ -319,6 +320,11 @@ def as_accuracy(value: Any, metric: str) -> Any:
     if metric != "accuracy":
         raise InputError(f"the metric is {metric}, no accuracy: read the field that ends in metric")
     return value
+
+
+def takes_classes(loss: Loss) -> bool:
+    """Whether targets of a loss may be classes; what a function takes is not known."""
+    return callable(loss) or loss in OF_CLASSES
 
 
 def _is_object(metric: Any) -> bool:
