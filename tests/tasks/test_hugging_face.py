@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
 from hasa_opt.tasks import Lazy, Task
 
+# Nothing is asked of the hub, and nobody is told that it was.
+os.environ |= {"HF_HUB_OFFLINE": "1", "FLWR_TELEMETRY_ENABLED": "0"}
 datasets = pytest.importorskip("datasets", reason="needs datasets of Hugging Face")
 PARTS = ("train", "validation", "test")
 RNG = np.random.default_rng(0)

@@ -180,10 +180,45 @@ def test_labels_may_be_strings() -> None:
     words = np.array(["no", "perhaps", "yes"])[Y]
     for task in (
         tasks.from_arrays(X, words, OWNER),
+        tasks.from_arrays(X, words.tolist(), OWNER),
         tasks.from_frame({**COLUMNS, "label": words.tolist()}, client="who", target="label"),
+        tasks.from_datasets(by_client(lambda rows: list(zip(X[rows], words[rows], strict=True)))),
     ):
         assert task.labels == ("no", "perhaps", "yes")
         assert torch.equal(task.train[0].targets, tasks.from_arrays(X, Y, OWNER).train[0].targets)
+
+
+def test_labels_of_datasets_are_those_of_all_splits_or_in_a_given_order() -> None:
+    train = {"ann": [([0.0], "no"), ([1.0], "yes")], "bob": [([0.0], "no")] * 3}
+    test = {"bob": [([2.0], "perhaps")]}
+    task = tasks.from_datasets(train, test=test)
+    assert task.labels == ("no", "perhaps", "yes")
+    assert [split.targets.tolist() for split in (*task.train, task.test[1])] == [
+        [0, 2], [0, 0, 0], [1]
+    ]  # fmt: skip
+    given = tasks.from_datasets(train, test=test, labels=["yes", "perhaps", "no"])
+    assert given.train[0].targets.tolist() == [2, 0]
+    with pytest.raises(InputError, match=r"client 'bob': the label 'perhaps' is none of labels"):
+        tasks.from_datasets(train, test=test, labels=["yes", "no"])
+
+
+def test_texts_and_images_of_datasets_become_what_models_read() -> None:
+    texts = {"ann": [("The cat", 0), ("the dog", 1)] * 3, "bob": [("a cat", 0)] * 3}
+    task = tasks.from_datasets(texts, max_tokens=3, min_count=2, test_share=0)
+    frame = {
+        "who": ["ann"] * 6 + ["bob"] * 3,
+        "text": [text for pairs in texts.values() for text, _ in pairs],
+        "label": [label for pairs in texts.values() for _, label in pairs],
+    }
+    wanted = tasks.from_frame(frame, client="who", target="label", max_tokens=3, test_share=0)
+    for own, other in zip(task.train, wanted.train, strict=True):
+        assert torch.equal(own.inputs, other.inputs)
+    image = Image.new("RGB", (6, 4), (255, 0, 51))
+    seen = tasks.from_datasets({"ann": [(image, 0), (image.convert("L"), 1)][:1]})
+    assert seen.train[0].inputs[0, :, 0, 0].tolist() == pytest.approx([1.0, 0.0, 0.2])
+    deep = Image.new("I;16", (6, 4))
+    with pytest.raises(InputError, match="mode 'I;16', more than eight bits"):
+        tasks.from_datasets({"ann": [(deep, 0)]})
 
 
 def test_texts_become_the_words_of_the_training_texts() -> None:
@@ -257,6 +292,13 @@ REFUSED = {
     "say where inputs and target are": lambda: tasks.from_datasets(
         {"ann": [{"picture": [1.0], "label": 0}]}
     ),
+    "targets hold 'a': loss='mse' takes numbers": lambda: tasks.from_arrays(
+        [[1.0]], ["a"], ["p"], loss="mse"
+    ),
+    "targets hold 'no': loss='mse' takes numbers": lambda: tasks.from_datasets(
+        {"ann": [([0.0], "no")]}, loss="mse"
+    ),
+    "texts stand alone": lambda: tasks.from_datasets({"ann": [(("a", "b"), 0)]}),
     "is no folder": lambda: tasks.from_folder("nowhere"),
 }  # fmt: skip
 
