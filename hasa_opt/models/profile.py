@@ -97,7 +97,7 @@ class Profile:
 def profile(
     model: Cuttable,
     widths: Sequence[float] | FloatArray,
-    sample: Tensor,
+    sample: Inputs,
     optimizer: Given = "adam",
 ) -> Profile:
     """Measure what the prefix subnets of a supernet cost to train.
@@ -108,7 +108,7 @@ def profile(
         The supernet; it is not changed.
     widths : sequence of float
         The menu; width 1 joins it.
-    sample : (batch_size, ...) Tensor
+    sample : (batch_size, ...) Tensor, or dict or tuple of them
         A batch of the size that clients train with.
     optimizer : str, class or partial
         That which clients use, as in :class:`~hasa_opt.federated.LocalTraining`.
@@ -128,8 +128,14 @@ def profile(
     if given.size and given.dtype.kind not in "iuf":
         raise InputError(f"widths {widths} must be numbers in (0, 1]")
     menu = np.union1d(given.astype(np.float64), 1.0)
-    if not isinstance(sample, Tensor) or sample.dim() < 1 or not len(sample):
-        raise InputError("sample must be a training batch, a tensor of shape (batch_size, ...)")
+    parts = tensors(sample) if isinstance(sample, Tensor | tuple | dict) else []
+    if not parts or not all(
+        isinstance(part, Tensor) and part.dim() and len(part) for part in parts
+    ):
+        raise InputError(
+            "sample must be a training batch: a tensor of shape (batch_size, ...), or a dict or "
+            "tuple of them"
+        )
     check_optimizer(optimizer, rate=0.0)
 
     def measured(values: Sequence[int]) -> IntArray:
@@ -141,7 +147,7 @@ def profile(
         measured([parameters(model, width) for width in menu]),
         measured([parameter_bytes(model, width) for width in menu]),
         measured([training_bytes(model, width, sample, optimizer) for width in menu]),
-        len(sample),
+        len(parts[0]),
         in_a_word(optimizer),
     )
 

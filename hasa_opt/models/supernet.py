@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from torch import Tensor
 
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import Inputs
 from hasa_opt.models.profile import Profile, profile
 from hasa_opt.models.subnets import Cuttable
 
@@ -34,13 +35,13 @@ class SupernetModel(Cuttable):
         If a size is below 1.
     """
 
-    example_input: Tensor | None = None
+    example_input: Inputs | None = None
     """A batch that the model can process, where the model itself knows one."""
 
     def profile(
         self,
         widths: Sequence[float],
-        sample: Tensor | None = None,
+        sample: Inputs | None = None,
         optimizer: Literal["adam", "sgd"] = "adam",
     ) -> Profile:
         """Measure what subnets cost to train; see :func:`hasa_opt.models.profile.profile`.
@@ -49,7 +50,7 @@ class SupernetModel(Cuttable):
         ----------
         widths : sequence of float
             The menu; width 1 joins it.
-        sample : (batch_size, ...) Tensor, optional
+        sample : (batch_size, ...) Tensor, or dict or tuple of them, optional
             A training batch. Default: :attr:`example_input`.
         optimizer : "adam" or "sgd"
             The optimizer that clients use.

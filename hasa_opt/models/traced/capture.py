@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import Inputs, describe, each, predict
 from hasa_opt.models.subnets import seeded_rng
 
 _TENSORS = {
@@ -41,8 +42,8 @@ class Capture:
         Each placeholder that stands for a tensor -> name of that tensor within the module.
     constants : dict of str to Tensor
         Tensors that the module holds outside ``state_dict()``, by name.
-    input : torch.fx.Node
-        The placeholder of the input.
+    inputs : list of torch.fx.Node
+        The placeholders of the inputs, in the order of :func:`~hasa_opt.models.inputs.tensors`.
     output : torch.fx.Node
         The node of the output.
     """
@@ -50,7 +51,7 @@ class Capture:
     nodes: list[Node]
     placeholders: dict[Node, str]
     constants: dict[str, Tensor]
-    input: Node
+    inputs: list[Node]
     output: Node
 
     def tensors_in_use(self) -> list[str]:
@@ -60,15 +61,15 @@ class Capture:
 
 
 class Logits(nn.Module):
-    """A module whose output is one tensor: its own, or the logits in it."""
+    """A module of one argument whose output is one tensor: its own, or the logits in it."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Call the module."""
-        output = self.module(inputs)
+        output = predict(self.module, inputs)
         logits = output.get("logits") if isinstance(output, Mapping) else output
         if not isinstance(logits, Tensor):
             raise InputError(
@@ -78,7 +79,7 @@ class Logits(nn.Module):
         return logits
 
 
-def capture(module: nn.Module, example: Tensor, *, training: bool) -> Capture:
+def capture(module: nn.Module, example: Inputs, *, training: bool) -> Capture:
     """Record the operations of a module.
 
     Raises
@@ -90,7 +91,8 @@ def capture(module: nn.Module, example: Tensor, *, training: bool) -> Capture:
     _try(wrapped, example)
     with _tracing():
         try:
-            program = export(wrapped, (example,), dynamic_shapes=(_varying(example),), strict=False)
+            shapes: Any = each(_varying, example)  # type: ignore[arg-type]
+            program = export(wrapped, (example,), dynamic_shapes=(shapes,), strict=False)
         except InputError:
             raise
         except Exception as error:  # torch.export raises errors of many kinds, its own and others.
@@ -99,16 +101,17 @@ def capture(module: nn.Module, example: Tensor, *, training: bool) -> Capture:
                 f"values of the input, nor on the batch size ({first_line(error)})"
             ) from error
     captured = _read(program, "training" if training else "evaluation")
-    batch = captured.input.meta["val"].shape[0]
-    if not isinstance(batch, SymInt) or batch.node.expr.is_Integer:
-        raise InputError(
-            f"{type(module).__name__} fixes the batch size to {example.shape[0]}: take it from "
-            "x.shape[0] (len(x) is a plain number to the tracer)"
-        )
+    for node in captured.inputs:
+        batch = node.meta["val"].shape[0]
+        if not isinstance(batch, SymInt) or batch.node.expr.is_Integer:
+            raise InputError(
+                f"{type(module).__name__} fixes the batch size to {batch}: take it from "
+                "x.shape[0] (len(x) is a plain number to the tracer)"
+            )
     return captured
 
 
-def _try(module: Logits, example: Tensor) -> None:
+def _try(module: Logits, example: Inputs) -> None:
     """Refuse an example that the module cannot process, before it is traced."""
     with seeded_rng(0), torch.no_grad():
         try:
@@ -117,9 +120,8 @@ def _try(module: Logits, example: Tensor) -> None:
             raise
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise InputError(
-                f"{type(module.module).__name__} cannot process the example input of shape "
-                f"{tuple(example.shape)} and type {example.dtype}: give a batch as in training "
-                f"({first_line(error)})"
+                f"{type(module.module).__name__} cannot process the example input, "
+                f"{describe(example)}: give a batch as in training ({first_line(error)})"
             ) from error
 
 
@@ -185,17 +187,17 @@ def _read(program: ExportedProgram, mode: str) -> Capture:
     ]
     (output_node,) = [node for node in program.graph.nodes if node.op == "output"]
     outputs = output_node.args[0]
-    if changed or len(outputs) != 1 or len(inputs) != 1:
+    if changed or len(outputs) != 1:
         raise InputError(
-            f"the module has {len(inputs)} inputs and {len(outputs)} outputs and replaces the "
-            f"buffers {changed}: a supernet maps one tensor to one, and updates buffers in place"
+            f"the module has {len(outputs)} outputs and replaces the buffers {changed}: a supernet "
+            "gives one tensor, and updates buffers in place"
         )
     constants = {
         names[name]: program.constants[spec.target]
         for name, spec in tensors.items()
         if _is_constant(spec)
     }
-    return Capture(_needed(program, outputs[0]), placeholders, constants, inputs[0], outputs[0])
+    return Capture(_needed(program, outputs[0]), placeholders, constants, inputs, outputs[0])
 
 
 def _is_constant(spec: InputSpec) -> bool:

@@ -187,7 +187,7 @@ def propagate(labels: Labels, captured: Capture, keep: Sequence[str]) -> None:
     values: dict[Node, Any] = {
         node: labels.tensors[name] for node, name in captured.placeholders.items()
     }
-    values[captured.input] = uncut(sizes(captured.input.meta["val"]))
+    values |= {node: uncut(sizes(node.meta["val"])) for node in captured.inputs}
     for node in captured.nodes:
         if node.target is operator.getitem:
             source, index = node.args

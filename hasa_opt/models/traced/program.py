@@ -269,15 +269,17 @@ class Program:
         For each tensor of the module that it reads: the name in the steps -> in the module.
     steps : tuple of Step
         The calls in their order.
-    input, output : str
-        Name of the input and of the output.
+    inputs : tuple of str
+        Names of the inputs.
+    output : str
+        Name of the output.
     dtype : torch.dtype
         The floating-point type at the time of tracing: the type of the weights takes its place.
     """
 
     tensors: dict[str, str]
     steps: tuple[Step, ...]
-    input: str
+    inputs: tuple[str, ...]
     output: str
     dtype: torch.dtype
 
@@ -304,18 +306,18 @@ class Program:
         )
         return replace(self, steps=steps)
 
-    def run(self, inputs: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    def run(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         """Compute the output.
 
         Parameters
         ----------
-        inputs : Tensor
-            The module's input.
+        inputs : sequence of Tensor
+            The module's inputs, in the order of their names.
         tensors : mapping of str to Tensor
             The module's tensors by their names in the steps.
         """
-        values: dict[str, Any] = {self.input: inputs, **tensors}
-        device = inputs.device
+        values: dict[str, Any] = {**dict(zip(self.inputs, inputs, strict=True)), **tensors}
+        device = inputs[0].device
         dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), self.dtype)
 
         def fill(argument: Any) -> Any:
@@ -345,7 +347,7 @@ def write_program(
     return Program(
         {node.name: name for node, name in captured.placeholders.items() if node in used},
         _free_early(steps, captured.output.name),
-        captured.input.name,
+        tuple(node.name for node in captured.inputs),
         captured.output.name,
         dtype,
     )

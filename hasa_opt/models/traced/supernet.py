@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hasa_opt._utils.files import sha256
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import DimensionCut, unfold
+from hasa_opt.models.inputs import Inputs, each, tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.subnets import locate
 from hasa_opt.models.supernet import SupernetModel
@@ -21,6 +22,7 @@ from hasa_opt.models.traced.axes import mark_whole
 from hasa_opt.models.traced.capture import Capture, capture, draw, without_weights
 from hasa_opt.models.traced.labels import Labels, label_tensors, propagate, settle, sizes
 from hasa_opt.models.traced.program import Groups, Program, find_groups, write_program
+from hasa_opt.models.traced.signature import Signature, check_example, doubled
 from hasa_opt.models.traced.verification import check_determined, verify
 
 
@@ -40,11 +42,11 @@ class Blueprint:
         What cuts each tensor of the state.
     sizes : mapping of str to int
         Number of units of each width group of the full module.
-    input_shape : tuple of int or None
-        Shape of the input; None where it may vary.
+    signature : Signature
+        The inputs.
     n_outputs : int
         Size of the output's last dimension.
-    example_input : Tensor
+    example_input : Inputs
         The batch that the module was traced with.
     """
 
@@ -53,9 +55,9 @@ class Blueprint:
     programs: Mapping[bool, Program]
     cuts: Mapping[str, tuple[DimensionCut, ...]]
     sizes: Mapping[str, int]
-    input_shape: tuple[int | None, ...]
+    signature: Signature
     n_outputs: int
-    example_input: Tensor
+    example_input: Inputs
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Blueprint:
         return self
@@ -72,10 +74,12 @@ class Supernet(SupernetModel):
     Parameters
     ----------
     module : torch.nn.Module
-        Maps one tensor to one tensor, or to a mapping with ``logits``. It is copied, not changed.
-    example_input : (n, ...) Tensor
-        A typical batch. The number of samples, and the size of the next dimension (time) where the
-        module allows, may differ later.
+        Maps one or several tensors to one tensor, or to a mapping with ``logits``. It is copied,
+        not changed.
+    example_input : (n, ...) Tensor, or dict or tuple of tensors
+        A typical batch, such as ``task.train[0].inputs``; several are given by the names of the
+        module's arguments, or by position. The number of samples, and the size of the next
+        dimension (time) where the module allows, may differ later.
     keep : sequence of str
         Paths of modules, or names of parameters, that stay at full width, with all that they read.
 
@@ -85,23 +89,23 @@ class Supernet(SupernetModel):
         If the module cannot be traced or cut; the operation and the module are named.
     """
 
-    def __init__(self, module: nn.Module, example_input: Tensor, keep: Sequence[str] = ()) -> None:
+    def __init__(self, module: nn.Module, example_input: Inputs, keep: Sequence[str] = ()) -> None:
         _check(module, example_input, keep)
-        # Sizes of 1 would be taken for dimensions to broadcast.
-        example = torch.cat([example_input] * 2) if len(example_input) == 1 else example_input
+        example = doubled(example_input)
         captures = {mode: capture(module, example, training=mode) for mode in (True, False)}
         check_determined(module, example)
         labels = _label(module, captures, keep)
         groups = find_groups(labels, _parameters_in_use(module, captures))
-        drafted = _draft(module, captures, labels, groups, example_input.detach().clone())
+        held = each(lambda part: part.detach().clone(), example_input)
+        drafted = _draft(module, captures, labels, groups, held)
         self._assemble(drafted, groups.sizes)
         self.load_state_dict(module.state_dict())
-        self.to(example.device).train(module.training)
+        self.to(tensors(example)[0].device).train(module.training)
         verify(
             self,
             module,
             example,
-            time_varies=self._blueprint.input_shape[1] is None,
+            self._blueprint.signature,
             normalises_units=self._blueprint.programs[False].normalises_units,
         )
 
@@ -134,10 +138,9 @@ class Supernet(SupernetModel):
             _hold(self, name, constant.clone(), stored=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        held = self.__dict__.get("_parameters", {}), self.__dict__.get("_buffers", {})
-        for tensors in held:
-            if name in tensors:
-                tensors[name] = value
+        for held in (self.__dict__.get("_parameters", {}), self.__dict__.get("_buffers", {})):
+            if name in held:
+                held[name] = value
                 return
         super().__setattr__(name, value)
 
@@ -178,31 +181,21 @@ class Supernet(SupernetModel):
         shape = [math.prod(unfold(cut, length, self.sizes)) for cut, length in cuts]
         return torch.empty(shape, dtype=tensor.dtype)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Compute the module's output.
 
         Parameters
         ----------
-        inputs : Tensor
-            Shape of the example input, but for the sizes that may vary.
+        *inputs, **named : Tensor
+            As the example input, but for the sizes that may vary.
 
         Returns
         -------
         (..., n_outputs) Tensor
         """
-        expected = self._blueprint.input_shape
-        if len(expected) != inputs.dim() or any(
-            size is not None and size != actual
-            for size, actual in zip(expected, inputs.shape, strict=True)
-        ):
-            shape = tuple("any" if size is None else size for size in expected)
-            raise InputError(
-                f"the supernet reads inputs of shape {shape}, not {tuple(inputs.shape)}: build it "
-                "with an example of the task's inputs"
-            )
         program = self._programs[self.training]
-        tensors = {alias: self._tensor(name) for alias, name in program.tensors.items()}
-        return program.run(inputs, tensors)
+        read = self._blueprint.signature.read(inputs, named)
+        return program.run(read, {at: self._tensor(name) for at, name in program.tensors.items()})
 
     def cuts(self) -> Mapping[str, tuple[DimensionCut, ...]]:
         """What cuts each dimension of each entry of the state."""
@@ -254,7 +247,7 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _check(module: nn.Module, example: Tensor, keep: Sequence[str]) -> None:
+def _check(module: nn.Module, example: object, keep: Sequence[str]) -> None:
     """Refuse what cannot be traced."""
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         given = module.__name__ if isinstance(module, type) else f"a {type(module).__name__}"
@@ -270,8 +263,7 @@ def _check(module: nn.Module, example: Tensor, keep: Sequence[str]) -> None:
                 f"keep names {part!r}, which is neither a module nor a parameter of "
                 f"{type(module).__name__}: use the names of named_modules()"
             )
-    if not isinstance(example, Tensor) or example.dim() < 2 or not len(example):
-        raise InputError("example_input must be a batch of samples, a tensor of shape (n, ...)")
+    check_example(example)
     if next(module.parameters(), None) is None:
         raise InputError(f"{type(module).__name__} has no parameters: there is nothing to cut")
 
@@ -307,11 +299,13 @@ def _draft(
     captures: Mapping[bool, Capture],
     labels: Labels,
     groups: Groups,
-    example_input: Tensor,
+    example_input: Inputs,
 ) -> Blueprint:
     """Put together what all subnets share."""
     dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
-    inputs, output = (sizes(c.meta["val"]) for c in (captures[False].input, captures[False].output))
+    evaluating = captures[False]
+    inputs = [sizes(node.meta["val"]) for node in evaluating.inputs]
+    output = sizes(evaluating.output.meta["val"])
     if len(output) < 2 or not isinstance(output[-1], int):
         raise InputError(
             f"{type(module).__name__} returns a tensor of shape {output}: its last dimension must "
@@ -323,7 +317,7 @@ def _draft(
         {mode: write_program(c, labels, groups.names, dtype) for mode, c in captures.items()},
         {name: groups.cuts[name] for name in module.state_dict()},
         groups.sizes,
-        tuple(size if isinstance(size, int) else None for size in inputs),
+        Signature.of(example_input, inputs),
         output[-1],
         example_input,
     )

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hasa_opt.errors import InputError
+from hasa_opt.models.inputs import Inputs, describe, each, predict
 from hasa_opt.models.states import versioned
 from hasa_opt.models.subnets import coordinates, extract, locate, seeded_rng
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.traced.capture import Logits, copied
+from hasa_opt.models.traced.signature import Signature
 
 TOLERANCES = {torch.float64: 1e-6}
 """Type of the weights -> the largest difference, as a share of the largest output; else 1e-3."""
@@ -25,9 +27,9 @@ _DRAWS = 20
 def verify(
     model: SupernetModel,
     module: nn.Module,
-    example: Tensor,
+    example: Inputs,
+    signature: Signature,
     *,
-    time_varies: bool,
     normalises_units: bool,
 ) -> None:
     """Compare a traced supernet with the module that it was made from.
@@ -49,7 +51,7 @@ def verify(
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
         supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
         supernet.load_state_dict(reference.module.state_dict())
-        _compare_outputs(supernet, reference, _variations(inputs, time_varies))
+        _compare_outputs(supernet, reference, [inputs, *signature.variations(inputs)])
         expected = reference(inputs)
         _load(reference.module, _permuted(supernet))
         if not _close(reference(inputs), expected):
@@ -67,7 +69,7 @@ def _load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     module.load_state_dict(versioned(module, state))
 
 
-def check_determined(module: nn.Module, example: Tensor) -> None:
+def check_determined(module: nn.Module, example: Inputs) -> None:
     """Refuse a module whose output is random, or no number, in evaluation mode.
 
     Raises
@@ -94,10 +96,10 @@ def check_determined(module: nn.Module, example: Tensor) -> None:
         )
 
 
-def _in_double(module: Logits, example: Tensor) -> tuple[Logits, Tensor]:
+def _in_double(module: Logits, example: Inputs) -> tuple[Logits, Inputs]:
     """Move a module to double precision, unless it fixes another one."""
     double = cast(Logits, copied(module)).double()
-    inputs = example.double() if example.is_floating_point() else example
+    inputs = each(lambda part: part.double() if part.is_floating_point() else part, example)
     try:
         double(inputs)
     except RuntimeError:
@@ -105,26 +107,18 @@ def _in_double(module: Logits, example: Tensor) -> tuple[Logits, Tensor]:
     return double, inputs
 
 
-def _compare_outputs(supernet: SupernetModel, reference: Logits, samples: Sequence[Tensor]) -> None:
+def _compare_outputs(supernet: SupernetModel, reference: Logits, samples: Sequence[Inputs]) -> None:
     for sample in samples:
         try:
             expected = reference(sample)
         except (RuntimeError, ValueError, IndexError, AssertionError):
             continue  # The module itself does not take this number of time steps.
-        if not _close(supernet(sample), expected):
+        if not _close(predict(supernet, sample), expected):
             raise InputError(
-                f"{type(reference.module).__name__} computes something else for inputs of shape "
-                f"{tuple(sample.shape)} than for the example's {tuple(samples[0].shape)}: its "
-                "forward() must not branch on the shape of its input"
+                f"{type(reference.module).__name__} computes something else for "
+                f"{describe(sample)} than for the example, {describe(samples[0])}: its forward() "
+                "must not branch on the shape of its input"
             )
-
-
-def _variations(inputs: Tensor, time_varies: bool) -> list[Tensor]:
-    """List inputs of other batch sizes and, for sequences, of other lengths."""
-    varied = [inputs, inputs[:1], torch.cat([inputs, inputs[:1]])]
-    if time_varies:
-        varied += [inputs[:, :1], inputs[:, :-1], torch.cat([inputs, inputs[:, :1]], dim=1)]
-    return [sample for sample in varied if sample.numel()]
 
 
 def _close(actual: Tensor, expected: Tensor) -> bool:
@@ -144,12 +138,12 @@ def _permuted(model: SupernetModel) -> dict[str, Tensor]:
     return {name: where[name].read(tensor) for name, tensor in model.state_dict().items()}
 
 
-def _try_subnet(supernet: SupernetModel, inputs: Tensor) -> None:
+def _try_subnet(supernet: SupernetModel, inputs: Inputs) -> None:
     for width in (0.3, 0.6):
         for training in (True, False):
             subnet = extract(supernet, width).train(training)
             try:
-                subnet(torch.cat([inputs, inputs]))
+                predict(subnet, each(lambda part: torch.cat([part, part]), inputs))
             except (RuntimeError, IndexError, ValueError) as error:
                 raise InputError(
                     f"the subnet of width {width} cannot run: {str(error).splitlines()[0]} (a size "
@@ -158,14 +152,14 @@ def _try_subnet(supernet: SupernetModel, inputs: Tensor) -> None:
                 ) from error
 
 
-def _compare_masked(supernet: SupernetModel, reference: Logits, inputs: Tensor) -> None:
+def _compare_masked(supernet: SupernetModel, reference: Logits, inputs: Inputs) -> None:
     state, where = supernet.state_dict(), coordinates(supernet, 0.5)
     masked = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     for name, tensor in state.items():
         where[name].write(masked[name], where[name].read(tensor))
     _load(reference.module, masked)
     expected = reference(inputs)
-    if expected.isfinite().all() and not _close(extract(supernet, 0.5)(inputs), expected):
+    if expected.isfinite().all() and not _close(predict(extract(supernet, 0.5), inputs), expected):
         raise InputError(
             f"the units of {type(reference.module).__name__} that are left out would change what "
             "the others compute (such as exp(x) / exp(x).sum(), which is a softmax over units): "
