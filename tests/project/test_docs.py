@@ -19,7 +19,7 @@ from hasa_opt.problem import CONSTRAINTS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.rst"))
-WITHOUT_EXAMPLES = {"api", "worth"}
+WITHOUT_EXAMPLES = {"api", "recipes", "worth"}  # those of recipes have a test of their own
 SPHINX = all(find_spec(name) for name in ("sphinx", "pydata_sphinx_theme", "numpydoc"))
 
 
