@@ -128,6 +128,26 @@ def test_a_branch_on_the_shape_of_any_input_is_refused() -> None:
         Supernet(BranchOnMaskTime(), {"tokens": TOKENS, "mask": MASK})
 
 
+class OneNumber(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.out = nn.Linear(3, 16), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.body(x).relu()).squeeze(-1)
+
+
+def test_one_number_for_each_sample_needs_no_column() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(90, 3)).astype(np.float32)
+    task = tasks.from_arrays(features, features[:, 0], np.arange(90) % 3, loss="mse")
+    supernet = fresh(Supernet(OneNumber(), task.train[0].inputs), seed=0)
+    assert (supernet.n_outputs, supernet.sizes) == (1, {"body": 16})
+    training = federated.LocalTraining(epochs=5, batch_size=8, learning_rate=0.01)
+    history = federated.run(supernet, task, [0.5, 1.0, 1.0], rounds=4, training=training)
+    assert history.final_metric.mean() < 0.2 * features[:, 0].var()
+
+
 @pytest.mark.slow
 def test_a_run_trains_on_several_inputs() -> None:
     rng = np.random.default_rng(0)

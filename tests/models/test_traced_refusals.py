@@ -264,9 +264,14 @@ class TwoOutputs(Between):
         return super().forward(x), x
 
 
+class TimeLast(BranchOnTime):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.embedding(x)).movedim(2, 1)
+
+
 class OneNumber(Between):
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).sum(1)
+        return super().forward(x).sum()
 
 
 class HiddenIndex(Between):
@@ -288,6 +293,11 @@ IDENTITY = nn.Identity()
         (BranchOnTime(), torch.zeros(2, 6, dtype=torch.int64), "must not branch on the shape"),
         (TwoOutputs(IDENTITY), FEATURES, "returns tuple"),
         (OneNumber(IDENTITY), FEATURES, "its last dimension must be the outputs"),
+        (
+            TimeLast(),
+            torch.zeros(2, 6, dtype=torch.int64),
+            "its last dimension must be the outputs",
+        ),
         (HiddenIndex(IDENTITY), FEATURES, "linspace in"),
         (nn.Linear(5, 3), FEATURES, "nothing is left to cut"),
         (nn.Flatten(), FEATURES, "no parameters"),

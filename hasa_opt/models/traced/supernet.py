@@ -191,7 +191,7 @@ class Supernet(SupernetModel):
 
         Returns
         -------
-        (..., n_outputs) Tensor
+        (..., n_outputs) Tensor, or (n,) of one number for each sample
         """
         program = self._programs[self.training]
         read = self._blueprint.signature.read(inputs, named)
@@ -306,7 +306,8 @@ def _draft(
     evaluating = captures[False]
     inputs = [sizes(node.meta["val"]) for node in evaluating.inputs]
     output = sizes(evaluating.output.meta["val"])
-    if len(output) < 2 or not isinstance(output[-1], int):
+    last = output[-1] if len(output) > 1 else 1  # One number for each sample.
+    if not output or not isinstance(last, int):
         raise InputError(
             f"{type(module).__name__} returns a tensor of shape {output}: its last dimension must "
             "be the outputs, of a fixed number"
@@ -318,6 +319,6 @@ def _draft(
         {name: groups.cuts[name] for name in module.state_dict()},
         groups.sizes,
         Signature.of(example_input, inputs),
-        output[-1],
+        last,
         example_input,
     )
