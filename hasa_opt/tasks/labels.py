@@ -29,6 +29,11 @@ def are_labels(targets: Any, loss: Loss) -> bool:
     table = array(targets, "the targets")
     if not table.size or not _is_text(table):
         return False
+    if loss == "next_token":
+        raise InputError(
+            f"the targets hold {str(table.flat[0])!r}: loss='next_token' takes token ids, so give "
+            "these, or a file of texts to text_csv"
+        )
     if not takes_classes(loss):
         raise InputError(
             f"the targets hold {str(table.flat[0])!r}: loss={loss!r} takes numbers, and strings "

@@ -298,6 +298,9 @@ REFUSED = {
     "targets hold 'no': loss='mse' takes numbers": lambda: tasks.from_datasets(
         {"ann": [([0.0], "no")]}, loss="mse"
     ),
+    "holds? 'x': loss='next_token' takes token ids": lambda: tasks.from_datasets(
+        {"ann": [("a b c", "x")]}, loss="next_token"
+    ),
     "texts stand alone": lambda: tasks.from_datasets({"ann": [(("a", "b"), 0)]}),
     "is no folder": lambda: tasks.from_folder("nowhere"),
 }  # fmt: skip
