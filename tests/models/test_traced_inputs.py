@@ -149,6 +149,25 @@ def test_one_number_for_each_sample_needs_no_column() -> None:
 
 
 @pytest.mark.slow
+def test_a_model_of_transformers_reads_its_attention_mask() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=24, max_position_embeddings=8, num_labels=3,
+    )  # fmt: skip
+    module = transformers.BertForSequenceClassification(config).eval()
+    inputs = {"input_ids": TOKENS, "attention_mask": MASK.long()}
+    supernet = Supernet(module, inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(**inputs), module(**inputs).logits)
+        subnet = extract(supernet, 0.5).eval()
+        hidden = {**inputs, "input_ids": torch.where(MASK, TOKENS, 1)}
+        torch.testing.assert_close(subnet(**inputs), subnet(**hidden))
+        shown = {**inputs, "attention_mask": torch.ones_like(TOKENS)}
+        assert not torch.allclose(subnet(**inputs), subnet(**shown))
+
+
+@pytest.mark.slow
 def test_a_run_trains_on_several_inputs() -> None:
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 9, size=(240, 6))
