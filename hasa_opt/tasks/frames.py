@@ -105,15 +105,22 @@ def from_frame(
         samples = _texts(texts, trained, max_tokens, min_count)
     else:
         samples = {part: _numbers(table, read) for part, table in tables.items()}
-    triples = {
+    return _at_once(tables, client, targets, samples, settings)
+
+
+def _at_once(
+    tables: Mapping[str, Mapping[str, Any]],
+    client: str,
+    targets: Sequence[str],
+    samples: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> Task:
+    """Make a task of tables whose samples are read."""
+    parts: dict[str, Any] = {
         part: (samples[part], _targets(own, targets), own[client]) for part, own in tables.items()
     }
-    return from_arrays(
-        *triples["train"],
-        test=triples.get("test"),
-        validation=triples.get("validation"),
-        **settings,
-    )
+    train = parts.pop("train")
+    return from_arrays(*train, **parts, **settings)
 
 
 def _lazily(
