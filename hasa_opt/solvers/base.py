@@ -146,9 +146,11 @@ class Request:
     def stop_reason(self) -> Termination:
         """Why a solver ended that says no more than that it stopped without a proof.
 
-        By the time limit, or by another one, of nodes for example, which only an option of its
-        own can have set; without any it failed.
+        By the caller, by the time limit, or by another one, of nodes for example, which only an
+        option of its own can have set; without any it failed.
         """
+        if self.deadline.called_off:
+            return Termination.INTERRUPTED
         early = _EARLY_SHARE * (self.time_limit_s or 0.0)
         if self.options and self.deadline.remaining_s > early:
             return Termination.INTERRUPTED

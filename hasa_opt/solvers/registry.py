@@ -272,9 +272,9 @@ def ask(name: str, request: Request) -> Answer:
     except KeyboardInterrupt:
         return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
     except OutOfTime:
-        if request.best.interrupted:
-            return Answer(Termination.INTERRUPTED, native=f"{name}: stopped before an answer")
-        return Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
+        ended = Termination.at(request.deadline)
+        how = "stopped" if ended is Termination.INTERRUPTED else "out of time"
+        return Answer(ended, native=f"{name}: {how} before an answer")
     except (HasaError, MemoryError):
         raise
     except Exception as error:  # whatever a solver raises, the caller's fallback still runs
