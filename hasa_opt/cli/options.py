@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from hasa_opt import policies
+from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
@@ -136,8 +137,9 @@ def check_reachable(budget: float, widest: float) -> None:
     """
     if budget > widest:
         raise InputError(
-            f"--budget {budget:g} is above the widest possible allocation ({widest:g}): policies "
-            "are compared where they spend it. Lower the budget or add a wider width"
+            f"--budget {written(budget)} is above the widest possible allocation "
+            f"({written(widest)}): policies are compared where they spend it. Lower the budget or "
+            "add a wider width"
         )
 
 

@@ -154,10 +154,10 @@ class Deadline:
     def mask(self, terms: Terms) -> BoolArray:
         """Options within the limit of each client."""
         costs = terms.costs_of(self.resource, "Deadline")
-        limits = whole_costs(self.at_most, f"Deadline of {self.resource}")
+        limits = whole_costs(self.at_most, f"Deadline of {self.resource!r}")
         if limits.shape not in ((), terms.shape[:1]):
             raise InputError(
-                f"Deadline of {self.resource} has shape {limits.shape}: give one number, or one "
+                f"Deadline of {self.resource!r} has shape {limits.shape}: give one number, or one "
                 "per client"
             )
         within: BoolArray = costs <= np.broadcast_to(limits, terms.shape[:1])[:, None]

@@ -37,9 +37,9 @@ class Termination(StrEnum):
     """The solver ended by itself with an allocation within the stated gap of the bound."""
     TIME_LIMIT = "time limit"
     INTERRUPTED = "interrupted"
-    """By the caller (Ctrl-C, or ``on_progress``), or by another limit than that of time: of nodes, of
-    solutions, of conflicts. Such
-    a limit is an option of the solver's own and says nothing about a gap."""
+    """By the caller (Ctrl-C, or ``on_progress``), or by another limit than that of time: of nodes,
+    of solutions, of conflicts. Such a limit is an option of the solver's own and says nothing about
+    a gap."""
     INFEASIBLE = "infeasible"
     """No allocation satisfies the limits; :func:`hasa_opt.solve` raises instead."""
     FAILED = "failed"
