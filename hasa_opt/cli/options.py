@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,12 @@ Hidden = Annotated[int, typer.Option(help="Hidden units of an lstm or gru.")]
 Embedding = Annotated[int, typer.Option(help="Embedding dimensions of an lstm or gru.")]
 CoverageShare = Annotated[
     list[str] | None,
-    typer.Option("--coverage", metavar="WIDTH=SHARE", help="Least share of samples at a width."),
+    typer.Option(
+        "--coverage",
+        metavar="WIDTH=SHARE",
+        help="Least share of the samples at a width or wider; ATTRIBUTE:VALUE=SHARE for another "
+        "attribute of the options, such as epochs:2=0.1.",
+    ),
 ]
 OptionsFile = Annotated[
     Path | None,
@@ -112,6 +118,18 @@ def reading(encoding: str | None, delimiter: str | None) -> Reading:
     """How files are written; a tab is hard to type."""
     tab = delimiter in ("tab", "\\t")
     return {"encoding": encoding, "delimiter": "\t" if tab else delimiter}
+
+
+_ARGUMENT = re.compile(r"(?<![\w(])(encoding|delimiter|full)=('?)")
+
+
+def as_options(message: object) -> str:
+    """A message of the library, with the options of the command for Python's arguments.
+
+    >>> as_options("say delimiter=';' or give another encoding=")
+    "say --delimiter ';' or give another --encoding"
+    """
+    return _ARGUMENT.sub(lambda found: f"--{found[1]}" + " '" * bool(found[2]), str(message))
 
 
 def split_names(text: str) -> list[str]:
