@@ -13,7 +13,7 @@ from hasa_opt._utils.registry import Registry
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.base import Answer, Request, check_threads
 from hasa_opt.solvers.bounds.programs import own_threads, pass_model, set_options, silent_highs
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
@@ -51,6 +51,7 @@ class HighsBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve by branch and cut; whoever stops it has the incumbent."""
+        check_threads(request.options)
         model = request.linear_model()
         solver = silent_highs()
         _set_options(solver, request, model)

@@ -16,7 +16,7 @@ from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.base import Answer, Request, check_threads
 from hasa_opt.solvers.bounds.programs import own_threads, set_options, silent_highs
 
 __all__ = ["TERMINATIONS", "PulpBackend", "termination"]
@@ -70,6 +70,7 @@ class PulpBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to the PuLP solver's constructor, for example threads=1."""
+        check_threads(request.options)
         model = request.linear_model()
         gap = request.absolute_gap / model.scale
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}

@@ -279,6 +279,22 @@ def test_highs_default_gap_is_asked_to_be_zero():
     assert loose.termination is Termination.GAP_REACHED
 
 
+@pytest.mark.parametrize("threads", ["two", -1, True, 2.5, None])
+@pytest.mark.parametrize(
+    ("solver", "name", "options"),
+    [
+        ("highs", "threads", {}),
+        ("pulp", "threads", {}),
+        ("pulp", "threads", {"pulp_solver": "HiGHS"}),
+        ("cvxpy", "threads", {}),
+        ("cpsat", "num_workers", {}),
+    ],
+)
+def test_threads_are_a_whole_number(solver, name, options, threads):
+    with pytest.raises(InputError, match=f"{name} {threads!r} must be a whole number of at least"):
+        solve(trap(), solver, **options, **{name: threads})
+
+
 # ------------------------------------------------------------------------------------- real runs
 
 
