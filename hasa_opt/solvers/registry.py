@@ -88,7 +88,7 @@ _SOLVERS = (
         "any solver that PuLP knows (default: CBC, else HiGHS)",
         requires=("pulp",),
         install=pip("pulp"),
-        capabilities=_STOPPED,
+        capabilities=_STOPPED | Capability.WARM_START,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
