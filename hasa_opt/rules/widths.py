@@ -165,23 +165,30 @@ def exclude(
     caps: npt.ArrayLike,
     budget: float = 0.5,
     widths: tuple[float, float] = (0.2, 0.8),
+    level: float | None = None,
 ) -> FloatArray:
     """The devices that cannot train the equal width are left out; the others spend the budget.
 
-    Clients with caps below the budget, which is the width that everybody would train, get width
-    0. The others share the same budget as under :func:`uniform`: equally, and what capped clients
-    leave over goes to the rest. This is what practitioners do first. Parameters and errors as for
-    :func:`hasa`.
+    They get width 0. The others share the same budget as under :func:`uniform`: equally, and what
+    capped clients leave over goes to the rest. This is what practitioners do first. Errors and
+    other parameters as for :func:`hasa`.
+
+    Parameters
+    ----------
+    level : float, optional
+        Width that a device must be able to train. Default: the budget, which is what everybody
+        would train.
 
     Returns
     -------
     (n_clients,) floats
         0 for the clients that are left out. Where the others cannot spend the budget, they train
-        at their caps; where all caps are below the budget, the widest are kept.
+        at their caps; where all caps are below the level, the widest are kept.
     """
     weights, share = Clients(samples).weights, _checked_budget(budget)
     checked = _caps(caps, weights.shape, widths)
-    kept = checked >= min(share - SAME_WIDTH, checked.max())
+    least = share if level is None else number(level, "level")
+    kept = checked >= min(least - SAME_WIDTH, checked.max())
     rest, own = share / float(weights[kept].sum()), array(samples, "samples")[kept]
     found = np.zeros(weights.shape)
     found[kept] = uniform(own, budget=rest, widths=widths, caps=checked[kept])
