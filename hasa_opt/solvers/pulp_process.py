@@ -45,13 +45,12 @@ class Programs:
         module = sys.modules[type(solver).__module__]
         if getattr(module, "subprocess", None) is subprocess:
             module.subprocess = _WATCHED  # type: ignore[attr-defined]
-        _here.programs = self
+        _here.programs, place = self, getattr(solver, "tmpDir", "")
         try:
-            place = getattr(solver, "tmpDir", "")
             with TemporaryDirectory(dir=place or None) as solver.tmpDir:
                 yield
-            solver.tmpDir = place
         finally:
+            solver.tmpDir = place
             del _here.programs
 
     def add(self, program: _Program, *arguments: Any, **options: Any) -> None:
