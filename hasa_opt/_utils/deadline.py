@@ -63,8 +63,12 @@ class Deadline:
     @property
     def passed(self) -> bool:
         """True 0.05 seconds after the deadline: what is almost done may end; or if stopped."""
-        late = time.perf_counter() > self.at + _GRACE_S
-        return late or (self.stopped is not None and self.stopped())
+        return time.perf_counter() > self.at + _GRACE_S or self.called_off
+
+    @property
+    def called_off(self) -> bool:
+        """Whether somebody has asked to stop."""
+        return self.stopped is not None and self.stopped()
 
     def later(self, seconds: float) -> Deadline:
         """So many seconds after this one."""

@@ -19,10 +19,12 @@ __all__ = [
     "common_units",
     "decimal_above",
     "decimal_below",
+    "least_share",
     "menu_units",
     "outer_product",
     "rational",
     "refuse_overflow",
+    "told_from",
     "widest_within",
     "written",
 ]
@@ -43,7 +45,7 @@ def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fract
 
     ``0.35`` gives 7/20 and ``1 / 3`` gives 1/3: the fraction with a denominator up to 10**6 that
     is the same float, else the decimal that Python prints. With ``snap``, a fraction within 1e-12
-    serves as well: ``0.1 + 0.2`` gives 3/10.
+    of a decimal of more than nine places serves as well: ``0.1 + 0.2`` gives 3/10.
 
     Raises
     ------
@@ -59,8 +61,14 @@ def rational(value: float | Fraction, what: str, *, snap: bool = False) -> Fract
     except (TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{what} {value!r} must be a finite number") from error
     simple = written.limit_denominator(_LARGEST_DENOMINATOR)
-    same = float(simple) == float(written) or (snap and abs(simple - written) <= _ROUNDING)
+    noisy = snap and written.denominator > _LARGEST_COMMON
+    same = float(simple) == float(written) or (noisy and abs(simple - written) <= _ROUNDING)
     return simple if same else written
+
+
+def least_share(value: float, what: str = "share") -> str:
+    """What a share that counts as 0, or is below it, must be above, in words."""
+    return f"{float(_ROUNDING):g}" if 0 < rational(value, what) <= _ROUNDING else "0"
 
 
 def written(value: float) -> str:
@@ -73,6 +81,24 @@ def written(value: float) -> str:
     """
     short = f"{value:g}"
     return short if float(short) == value else repr(float(value))
+
+
+def told_from(value: float, given: float) -> str:
+    """A number in four digits, or in as many as show on which side of another one it lies.
+
+    The other one stands beside it, as :func:`written` has it.
+
+    Examples
+    --------
+    >>> told_from(1 / 3, 0.3), told_from(0.3, 0.3 - 1e-7), told_from(0.30000001234, 0.3)
+    ('0.3333', '0.3', '0.30000001')
+    """
+    side = value < given, value > given
+    shown = (f"{value:.{digits}g}" for digits in range(4, 18))
+    return next(
+        (text for text in shown if (float(text) < given, float(text) > given) == side),
+        repr(float(value)),
+    )
 
 
 def decimal_above(share: Fraction) -> str:
@@ -143,12 +169,13 @@ def menu_units(widths: Sequence[float] | npt.NDArray[np.float64]) -> tuple[IntAr
     >>> units.tolist(), denominator
     ([4, 7, 10], 20)
     """
-    menu = [rational(width, "width", snap=True) for width in np.atleast_1d(array(widths, "widths"))]
+    given = np.atleast_1d(array(widths, "widths"))
+    menu = [rational(width, "width", snap=True) for width in given]
     if not menu:
         raise InputError("the menu of widths is empty: give at least one width")
-    for width in menu:
+    for value, width in zip(given.tolist(), menu, strict=True):
         if not 0 < width <= 1:
-            raise InputError(f"width {float(width)} must lie in (0, 1]")
+            raise InputError(f"width {value} must lie in ({least_share(value)}, 1]")
     for narrow, wide in pairwise(menu):
         if narrow >= wide:
             raise InputError(

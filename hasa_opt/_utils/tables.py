@@ -167,7 +167,7 @@ def read_table(
     """
     name, data = _content(source)
     if isinstance(data, str):
-        text, encoding = data.removeprefix("\ufeff"), "text"
+        text, encoding = _checked(name, data).removeprefix("\ufeff"), "text"
         data = text.encode("utf-8", "surrogatepass")
     else:
         data = _unzipped(name, data)
@@ -257,7 +257,7 @@ def _decoded(name: str, data: bytes, encoding: str | None) -> tuple[str, str]:
 
 def _strictly(name: str, data: bytes, encoding: str) -> str:
     try:
-        return data.decode(encoding)
+        return _checked(name, data.decode(encoding))
     except (LookupError, TypeError) as error:
         raise InputError(
             f"encoding {encoding!r} is not known: give one such as 'cp1252'"
@@ -270,12 +270,28 @@ def _strictly(name: str, data: bytes, encoding: str) -> str:
         ) from error
 
 
+def _checked(name: str, text: str) -> str:
+    """The text, unless it holds what no text does."""
+    if "\x00" in text:
+        raise _no_text(name)
+    return text
+
+
+def _no_text(name: str) -> InputError:
+    return InputError(
+        f"{name} is no text file, it holds NUL bytes: give a table as text, such as the CSV that a "
+        "spreadsheet saves; if it is one, say its encoding=, such as 'utf-16-le'"
+    )
+
+
 def _guessed(name: str, data: bytes) -> tuple[str, str]:
     """The likeliest encoding, with a warning that shows what came of it."""
     from charset_normalizer import from_bytes
 
     matches = list(from_bytes(data))
     if not matches:
+        if b"\x00" in data:
+            raise _no_text(name)
         raise InputError(f"{name} is not UTF-8, nor any text that can be told: give encoding=")
     best = matches[0]
     equal = [

@@ -38,6 +38,7 @@ from hasa_opt.cli.options import (
     UtilityName,
     UtilityTable,
     WidthsOrNone,
+    as_options,
     busy,
     print_json,
     reading,
@@ -89,20 +90,20 @@ def main() -> None:
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        errors.print(f"[bold yellow]warning:[/] {escape(str(message))}")
+        errors.print(f"[bold yellow]warning:[/] {escape(as_options(message))}")
 
     try:
         with own_stdout(), warnings.catch_warnings():
             warnings.showwarning = show
             app()
     except _FAILURES as error:
-        errors.print(f"[bold red]failed:[/] {escape(str(error))}")
+        errors.print(f"[bold red]failed:[/] {escape(as_options(error))}")
         sys.exit(1)
     except HasaError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        errors.print(f"[bold red]error:[/] {escape(as_options(error))}")
         sys.exit(2)
     except OSError as error:
-        errors.print(f"[bold red]failed:[/] {escape(str(error))}")
+        errors.print(f"[bold red]failed:[/] {escape(as_options(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted; a study goes on where it was if the same command is given again")

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.rational import written
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -231,8 +232,8 @@ def _menu(widths: str | None, deploy: float | None) -> list[float]:
     menu = split_numbers(widths or MENU, "--widths")
     if deploy is not None and not min(menu) <= deploy <= 1:
         raise InputError(
-            f"--deploy {deploy:g} must lie between the narrowest width, {min(menu):g}, and 1: "
-            "deploy a wider subnet or add a narrower width"
+            f"--deploy {written(deploy)} must lie between the narrowest width, "
+            f"{written(min(menu))}, and 1: deploy a wider subnet or add a narrower width"
         )
     return menu
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from hasa_opt import policies
+from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
@@ -50,7 +52,12 @@ Hidden = Annotated[int, typer.Option(help="Hidden units of an lstm or gru.")]
 Embedding = Annotated[int, typer.Option(help="Embedding dimensions of an lstm or gru.")]
 CoverageShare = Annotated[
     list[str] | None,
-    typer.Option("--coverage", metavar="WIDTH=SHARE", help="Least share of samples at a width."),
+    typer.Option(
+        "--coverage",
+        metavar="WIDTH=SHARE",
+        help="Least share of the samples at a width or wider; ATTRIBUTE:VALUE=SHARE for another "
+        "attribute of the options, such as epochs:2=0.1.",
+    ),
 ]
 OptionsFile = Annotated[
     Path | None,
@@ -113,6 +120,18 @@ def reading(encoding: str | None, delimiter: str | None) -> Reading:
     return {"encoding": encoding, "delimiter": "\t" if tab else delimiter}
 
 
+_ARGUMENT = re.compile(r"(?<![\w(])(encoding|delimiter|full)=('?)")
+
+
+def as_options(message: object) -> str:
+    """A message of the library, with the options of the command for Python's arguments.
+
+    >>> as_options("say delimiter=';' or give another encoding=")
+    "say --delimiter ';' or give another --encoding"
+    """
+    return _ARGUMENT.sub(lambda found: f"--{found[1]}" + " '" * bool(found[2]), str(message))
+
+
 def split_names(text: str) -> list[str]:
     """Split at commas, without blanks and empty parts."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -136,8 +155,9 @@ def check_reachable(budget: float, widest: float) -> None:
     """
     if budget > widest:
         raise InputError(
-            f"--budget {budget:g} is above the widest possible allocation ({widest:g}): policies "
-            "are compared where they spend it. Lower the budget or add a wider width"
+            f"--budget {written(budget)} is above the widest possible allocation "
+            f"({written(widest)}): policies are compared where they spend it. Lower the budget or "
+            "add a wider width"
         )
 
 

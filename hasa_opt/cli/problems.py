@@ -12,6 +12,7 @@ import numpy as np
 from hasa_opt._utils.cells import numbers, refuse_repeats
 from hasa_opt._utils.checks import FloatArray, listed
 from hasa_opt._utils.names import tidy
+from hasa_opt._utils.rational import written
 from hasa_opt._utils.tables import read_table
 from hasa_opt.cli.options import MENU, Reading, split_numbers
 from hasa_opt.clients.clients import Clients
@@ -91,7 +92,7 @@ class Asked:
             menu=menu,
             budget=dict(self._shares(menu)),
             utility=self._worth(menu),
-            constraints=[*self._absolute(menu), *self._coverage(), *fair],
+            constraints=[*self._absolute(menu), *self._coverage(menu), *fair],
         )
 
     @cached_property
@@ -140,7 +141,8 @@ class Asked:
     def _shares(self, menu: Menu) -> Iterator[tuple[str, float]]:
         """Budgets that are shares, by resource."""
         usual = [_SHARE] if self.options is None else []
-        for text, resource, value in _by_resource(self.budget or usual, "--budget", "0.5", menu):
+        given = self.budget or usual
+        for text, resource, value in _by_resource(given, "--budget", "SHARE", "0.5", menu):
             if value.isdecimal() and int(value) > 1 and self.options is not None:
                 raise InputError(
                     f"--budget {text}: a budget is a share of what everybody costs at --full, such "
@@ -151,14 +153,12 @@ class Asked:
                     f"--budget {text}: a share of what everybody costs at which option? Name it by "
                     f"--full, or say --limit {resource}=UNITS"
                 )
-            try:
-                yield resource, float(value)
-            except ValueError as error:
-                raise InputError(f"--budget {text!r}: give a share such as 0.5") from error
+            yield resource, float(value)
 
     def _absolute(self, menu: Menu) -> Iterator[Constraint]:
         """Budgets in whole units."""
-        for text, resource, value in _by_resource(self.limit or (), "--limit", "5000", menu):
+        given = self.limit or ()
+        for text, resource, value in _by_resource(given, "--limit", "UNITS", "5000", menu):
             if not value.isdecimal():
                 raise InputError(
                     f"--limit {text}: a limit is a whole number in the unit of {resource!r}; a "
@@ -166,20 +166,33 @@ class Asked:
                 )
             yield Budget(resource, int(value))
 
-    def _coverage(self) -> Iterator[Constraint]:
-        shares: dict[float, float] = {}
+    def _coverage(self, menu: Menu) -> Iterator[Constraint]:
+        """Limits of coverage, one for each attribute."""
+        given: dict[str, dict[float, float]] = {}
         for text in self.coverage or ():
-            try:
-                width, share = (float(part) for part in text.split("="))
-            except ValueError as error:
+            place, _, share = text.rpartition("=")
+            name, colon, value = place.rpartition(":")
+            numbers = _is_number(value) and _is_number(share)
+            if not numbers or (colon and not name.strip()):
                 raise InputError(
-                    f"--coverage {text!r}: give WIDTH=SHARE, for example 0.8=0.1"
-                ) from error
-            if width in shares:
-                raise InputError(f"--coverage names width {width:g} twice: leave one out")
-            shares[width] = share
-        if shares:
-            yield Coverage(shares)
+                    f"--coverage {text}: give WIDTH=SHARE, such as 0.8=0.1, or "
+                    "ATTRIBUTE:VALUE=SHARE, such as epochs:2=0.1"
+                )
+            attribute, level = tidy(name) if colon else WIDTH, float(value)
+            level = int(level) if level.is_integer() else level
+            shares = given.setdefault(attribute, {})
+            if level in shares:
+                raise InputError(
+                    f"--coverage names {attribute} {written(level)} twice: leave one out"
+                )
+            shares[level] = float(share)
+        for attribute, shares in given.items():
+            if attribute not in menu.attributes:
+                raise InputError(
+                    f"--coverage names attribute {attribute!r}, which the options do not have "
+                    f"({listed(menu.attributes) or 'they have none'}): give them a column of it"
+                )
+            yield Coverage(shares, attribute)
 
     def _worth(self, menu: Menu) -> Utility:
         if self.utilities is not None:
@@ -206,13 +219,23 @@ class Asked:
             )
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _by_resource(
-    given: Sequence[str], option: str, example: str, menu: Menu
+    given: Sequence[str], option: str, amount: str, example: str, menu: Menu
 ) -> Iterator[tuple[str, str, str]]:
     """What an option says, with the resource and the number in it, each resource once."""
     seen = set()
     for text in given:
         name, equals, value = text.rpartition("=")
+        if not _is_number(value):
+            raise InputError(f"{option} {text}: {_form(name or text, amount, example, menu)}")
         if not equals and len(menu.resources) > 1:
             raise InputError(
                 f"{option} {text}: the options have the resources {listed(menu.resources)}: say "
@@ -228,6 +251,15 @@ def _by_resource(
             raise InputError(f"{option} names {resource!r} twice: leave one out")
         seen.add(resource)
         yield text, resource, value.strip()
+
+
+def _form(name: str, amount: str, example: str, menu: Menu) -> str:
+    """What an option takes, in words, for who gave a name that may be a resource."""
+    named = tidy(name) in menu.resources
+    if len(menu.resources) == 1 and not named:
+        return f"give {amount}, such as {example}"
+    resource = tidy(name) if named else menu.resources[0]
+    return f"give RESOURCE={amount}, such as {resource}={example}"
 
 
 def counts_of(clients: Clients, path: Path) -> Counts:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from hasa_opt._utils.rational import told_from, written
 from hasa_opt.errors import InputError
 from hasa_opt.federated.averages import AGGREGATIONS
 from hasa_opt.federated.batch_norm import running_statistics
@@ -183,7 +184,8 @@ class Screen:
         change = self._change(where, update.state)
         if change <= self._max_norm:
             return None
-        return f"it changes the weights by {change:.3g} (Euclidean norm), above {self._max_norm:g}"
+        by, most = told_from(change, self._max_norm), written(self._max_norm)
+        return f"it changes the weights by {by} (Euclidean norm), above {most}"
 
     def _change(self, where: Mapping[str, Coordinates], state: Mapping[str, Tensor]) -> float:
         """Norm of what the client changed in its subnet, in double precision."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, float_array
+from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
 
 __all__ = ["hat_weights", "pooled_covariance", "shrunk", "smoothed"]
@@ -114,8 +115,9 @@ def hat_weights(menu: FloatArray, widths: FloatArray) -> FloatArray:
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise InputError(
-            f"width {wanted[row]:g} of row {row} is outside the menu, {menu[0]:g} to {menu[-1]:g}: "
-            "its value is not known there, add wider or narrower widths to the menu"
+            f"width {written(wanted[row])} of row {row} is outside the menu, {written(menu[0])} to "
+            f"{written(menu[-1])}: its value is not known there, add wider or narrower widths to "
+            "the menu"
         )
     columns = [np.interp(wanted, menu, unit) for unit in np.eye(menu.size)]
     return np.stack(columns, axis=1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, number, whole
 from hasa_opt._utils.installing import needing
-from hasa_opt._utils.rational import menu_units
+from hasa_opt._utils.rational import menu_units, written
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.curves import pooled_covariance, smoothed
@@ -258,8 +258,8 @@ def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
     mean = number(budget, "budget")
     if not menu[0] <= mean <= menu[-1]:
         raise InputError(
-            f"budget {budget} is outside the menu, {menu[0]:g} to {menu[-1]:g}: no draw of its "
-            "widths has this mean, add a width"
+            f"budget {written(mean)} is outside the menu, {written(menu[0])} to "
+            f"{written(menu[-1])}: no draw of its widths has this mean, add a width"
         )
     low, high = -_STEEPEST, _STEEPEST
     for _ in range(100):

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array, number
-from hasa_opt._utils.rational import SAME_WIDTH, widest_within
+from hasa_opt._utils.rational import SAME_WIDTH, widest_within, written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.forecast.gains import Gain
@@ -210,10 +210,10 @@ def _control(probe: Probe, budget: float) -> Control:
     """What uniform reaches at the budget."""
     control = probe.control
     if control is None or abs(control.width - budget) > SAME_WIDTH:
-        made = "no budget" if control is None else f"budget {control.width:g}"
+        made = "no budget" if control is None else f"budget {written(control.width)}"
         raise InputError(
-            f"the probe was made with {made}: call probe(..., budget={budget:g}), so that uniform "
-            "is measured too"
+            f"the probe was made with {made}: call probe(..., budget={written(budget)}), so that "
+            "uniform is measured too"
         )
     return control
 
@@ -382,8 +382,9 @@ def _ordered(
     stuck = np.flatnonzero(fitting < 0)
     if stuck.size:
         raise InputError(
-            f"{clients.name(int(stuck[0]))!r} can deploy {caps[stuck[0]]:g}, below the narrowest "
-            f"width {probe.widths[0]:g}: add a narrower width or leave the client out"
+            f"{clients.name(int(stuck[0]))!r} can deploy {written(caps[stuck[0]])}, below the "
+            f"narrowest width {written(probe.widths[0])}: add a narrower width or leave the client "
+            "out"
         )
     rows = np.arange(len(clients))
     gain = _mean_gain(control.gain[rows, fitting], control.error[rows, fitting], probe, confidence)

@@ -62,7 +62,11 @@ def at_budget(policy: Policy, setting: Setting, share: Callable[[FloatArray], fl
     def widths(budget: float) -> FloatArray:
         return policy(replace(setting, budget=budget))
 
-    if policy.leaves_out:  # who is left out jumps with the budget, and what is spent with it
+    if policy.leaves_out:
+        alike = np.ones(len(setting.clients))
+        level = _spending(lambda width: width * alike, share, setting.budget, low, high)[0]
+        setting = replace(setting, level=float(level))
+        # Who is left out may jump with the budget, and what is spent with it.
         steps = np.linspace(low, high, _STEPS)
         shares = [share(widths(step)) for step in steps.tolist()]
         enough = np.flatnonzero(np.array(shares) >= setting.budget)

@@ -62,7 +62,7 @@ def _smallest(setting: Setting) -> FloatArray:
 
 
 def _exclude(setting: Setting) -> FloatArray:
-    return rules.exclude(setting.clients.samples, **setting.limits)
+    return rules.exclude(setting.clients.samples, level=setting.level, **setting.limits)
 
 
 def _inverse_size(setting: Setting) -> FloatArray:

@@ -50,6 +50,8 @@ class Setting:
         What the budget is spent on.
     probe : callable, optional
         Measures what each client gains from width, on training data.
+    level : float, optional
+        Width at which everybody alike would spend the budget. Default: the budget.
     """
 
     clients: Clients
@@ -59,6 +61,7 @@ class Setting:
     seed: int = 0
     cost: Cost = field(default_factory=width_cost)
     probe: Callable[[], Measured] | None = None
+    level: float | None = None
 
     @property
     def ends(self) -> tuple[float, float]:

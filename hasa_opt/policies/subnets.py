@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed, number
+from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
 from hasa_opt.problem.checks import within_caps
 from hasa_opt.problem.matching import allocation_rows
@@ -135,8 +136,8 @@ class Subnets:
         given = float_array(values, "epochs", self.widths.shape)
         for row in np.flatnonzero((given < 1) | (given != np.floor(given))):
             raise InputError(
-                f"epochs: the client in row {row} has {given[row]:g}: give whole numbers of at "
-                "least 1; a client is left out by width 0"
+                f"epochs: the client in row {row} has {written(given[row])}: give whole numbers of "
+                "at least 1; a client is left out by width 0"
             )
         whole = given.astype(np.int64)
         whole.flags.writeable = False

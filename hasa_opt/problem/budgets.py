@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.names import distinct, keyed, tidy
-from hasa_opt._utils.rational import rational, refuse_overflow
+from hasa_opt._utils.rational import least_share, rational, refuse_overflow
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
@@ -216,8 +216,8 @@ def budget_share(budget: float) -> Fraction:
     share = rational(budget, "budget", snap=True)
     if share <= 0:
         raise InputError(
-            f"budget {budget} must be above 0: it is the share of the full width's cost "
-            "that all clients together may spend"
+            f"budget {budget} must be above {least_share(budget)}: it is the share of the full "
+            "width's cost that all clients together may spend, such as 0.5"
         )
     return share
 

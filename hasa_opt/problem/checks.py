@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, array, expect, extremes, real_array
-from hasa_opt._utils.rational import SAME_WIDTH
+from hasa_opt._utils.rational import SAME_WIDTH, written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.budgets import Budget
@@ -126,8 +126,8 @@ def within_caps(clients: Clients, menu: Menu) -> BoolArray:
         ].min()
         raise InputError(
             f"row {row} ({clients.name(row)!r}), column 'max_width': "
-            f"{clients.max_width[row]:g} is below the narrowest width {narrowest:g}: add a "
-            f"narrower width or leave the client out ({stuck.size} such row(s))"
+            f"{written(clients.max_width[row])} is below the narrowest width {written(narrowest)}: "
+            f"add a narrower width or leave the client out ({stuck.size} such row(s))"
         )
     return admissible
 

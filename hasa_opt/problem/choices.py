@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, float_array, listed, number
-from hasa_opt._utils.rational import SAME_WIDTH, rational
+from hasa_opt._utils.rational import SAME_WIDTH, rational, written
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.cost import whole_costs
 from hasa_opt.problem.limits import Row, Share, Terms, items, whole
@@ -82,12 +82,13 @@ class Coverage:
                 yield float(values[chosen][0]), key, share
             return
         for key, share in items(self.shares, "Coverage", "a share"):
-            if not (np.abs(values - number(key, "Coverage")) <= SAME_WIDTH).any():
+            level = number(key, "Coverage")
+            if not (np.abs(values - level) <= SAME_WIDTH).any():
                 raise InputError(
-                    f"Coverage names {self.attribute} {key}, which is not in the menu "
-                    f"({listed(sorted(set(values.tolist())))})"
+                    f"Coverage names {self.attribute} {written(level)}, which is not in the menu "
+                    f"({listed(sorted(set(values.tolist())), written)})"
                 )
-            yield float(key), key, share
+            yield level, key, share
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +155,10 @@ class Deadline:
     def mask(self, terms: Terms) -> BoolArray:
         """Options within the limit of each client."""
         costs = terms.costs_of(self.resource, "Deadline")
-        limits = whole_costs(self.at_most, f"Deadline of {self.resource}")
+        limits = whole_costs(self.at_most, f"Deadline of {self.resource!r}")
         if limits.shape not in ((), terms.shape[:1]):
             raise InputError(
-                f"Deadline of {self.resource} has shape {limits.shape}: give one number, or one "
+                f"Deadline of {self.resource!r} has shape {limits.shape}: give one number, or one "
                 "per client"
             )
         within: BoolArray = costs <= np.broadcast_to(limits, terms.shape[:1])[:, None]

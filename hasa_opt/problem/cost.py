@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, array, listed, whole_numbers
-from hasa_opt._utils.rational import INT64_ROOM, SAME_WIDTH, outer_product
+from hasa_opt._utils.rational import INT64_ROOM, SAME_WIDTH, outer_product, written
 from hasa_opt._utils.registry import Registry
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
@@ -272,7 +272,7 @@ def _profiled_rows(profile: Profile, menu: FloatArray) -> IntArray:
     missing = menu[distance.min(axis=1) > SAME_WIDTH]
     if missing.size:
         raise InputError(
-            f"width {missing[0]:g} of the menu has not been profiled, only "
+            f"width {written(missing[0])} of the menu has not been profiled, only "
             f"{listed(profile.widths)} have: call model.profile() with the whole menu"
         )
     rows: IntArray = distance.argmin(axis=1)
@@ -295,11 +295,15 @@ def _power(exponent: int, what: str) -> Cost:
 
 def whole_costs(costs: npt.ArrayLike, what: str = "cost") -> IntArray:
     """Return a table of whole numbers from 0 to 2**62 as int64, or say which entry is not one."""
-    values = array(costs, f"{what} table")
+    values = array(costs, what)
     if values.dtype.kind not in "iufO":
-        raise InputError(f"{what} table of {values.dtype}: give whole numbers")
-    remedy = "; costs are whole numbers from 0 to 2**62: choose an integer unit, for example kFLOPs"
-    whole = whole_numbers(values, lambda at, value: f"{what} {value} at {at}", remedy=remedy)
+        raise InputError(f"{what}: {values.dtype} given: give whole numbers")
+    remedy = "; give whole numbers from 0 to 2**62, of a smaller unit if need be: MFLOPs for GFLOPs"
+    whole = whole_numbers(
+        values,
+        lambda at, value: f"{what}: {value}" + f" at {at[0] if len(at) == 1 else at}" * bool(at),
+        remedy=remedy,
+    )
     if whole.max(initial=0) > INT64_ROOM:
-        raise InputError(f"{what} {whole.max()} is too large{remedy}")
+        raise InputError(f"{what}: {whole.max()} is too large{remedy}")
     return whole

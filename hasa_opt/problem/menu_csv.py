@@ -28,6 +28,7 @@ import numpy as np
 from hasa_opt._utils.cells import numbers, refuse_repeats, whole_numbers
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.names import tidy
+from hasa_opt._utils.rational import written
 from hasa_opt._utils.tables import Source, Table, read_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
@@ -142,14 +143,15 @@ def _attribute(table: Table, name: str, options: Sequence[str], *, within: bool)
     first: dict[str, int] = {}
     for row, (option, value) in enumerate(zip(options, values, strict=True)):
         if within and not 0 <= value <= 1:
-            raise table.fail(row, name, f"{value:g} must lie in [0, 1]")
+            raise table.fail(row, name, f"{written(value)} must lie in [0, 1]")
         before = first.setdefault(option, row)
         if values[before] != value:
             raise table.fail(
                 row,
                 name,
-                f"{value:g} of option {option!r} contradicts {values[before]:g} on line "
-                f"{table.lines[before]}: an attribute is the same for all; name the options apart",
+                f"{written(value)} of option {option!r} contradicts {written(values[before])} on "
+                f"line {table.lines[before]}: an attribute is the same for all; name the options "
+                "apart",
             )
     return values
 

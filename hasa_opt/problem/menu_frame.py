@@ -9,6 +9,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
 from hasa_opt._utils.names import tidy
+from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import whole_costs
 
@@ -69,8 +70,8 @@ def _one_per_option(
     for value, at in zip(given.tolist(), column.tolist(), strict=True):
         if not np.isnan(found[at]) and found[at] != value:
             raise InputError(
-                f"option {names[at]!r} has {attribute} {found[at]:g} and {value:g}: an attribute "
-                "is the same for all clients; name the options apart"
+                f"option {names[at]!r} has {attribute} {written(found[at])} and {written(value)}: "
+                "an attribute is the same for all clients; name the options apart"
             )
         found[at] = value
     return found

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, listed
-from hasa_opt._utils.rational import INT64_ROOM, decimal_above, written
+from hasa_opt._utils.rational import INT64_ROOM, decimal_above, told_from, written
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
@@ -224,7 +224,7 @@ class AllocationProblem(Shown):
     def budget_words(self) -> str:
         """The budget as it was given, in words."""
         if self.budget is not None:
-            return f"budget {self.budget:g}"
+            return f"budget {written(self.budget)}"
         return "no budget" if self.limit >= INT64_ROOM else f"{self.limit} {self.resource}"
 
     def __rich__(self) -> Table:
@@ -243,7 +243,7 @@ class AllocationProblem(Shown):
         words = self.budget_words
         if self.budget is not None and self.full_cost is not None:
             units = f"{COST} units" if self.resource == COST else self.resource
-            words = f"{self.budget:g}: {self.limit:,} of {self.full_cost:,} {units}"
+            words = f"{written(self.budget)}: {self.limit:,} of {self.full_cost:,} {units}"
         others = [
             f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
         ]
@@ -365,14 +365,15 @@ class AllocationProblem(Shown):
                 "or add a cheaper option",
                 limits=("budget",),
             )
-        needed = Fraction(least, self.full_cost)
+        share = Fraction(least, self.full_cost)
+        needed = told_from(float(share), self.budget)
         kinds = ("cheapest", "cheaper option")
         if self.menu.only_widths:
             kinds = ("narrowest", "narrower width")
         raise InfeasibleError(
             f"budget {written(self.budget)} is below the {kinds[0]} possible allocation "
-            f"({float(needed):.4g}), short by {least - self.limit} of {self.full_cost} cost "
-            f"units: raise the budget to at least {decimal_above(needed)} or add a {kinds[1]}",
+            f"({needed}), short by {least - self.limit} of {self.full_cost} cost units: raise the "
+            f"budget to at least {decimal_above(share)} or add a {kinds[1]}",
             limits=("budget",),
         )
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from hasa_opt._utils.deadline import Deadline
+
 __all__ = ["COLUMNS", "Allocation", "Termination"]
 
 
@@ -35,12 +37,18 @@ class Termination(StrEnum):
     """The solver ended by itself with an allocation within the stated gap of the bound."""
     TIME_LIMIT = "time limit"
     INTERRUPTED = "interrupted"
-    """By Ctrl-C, or by another limit than that of time: of nodes, of solutions, of conflicts. Such
-    a limit is an option of the solver's own and says nothing about a gap."""
+    """By the caller (Ctrl-C, or ``on_progress``), or by another limit than that of time: of nodes,
+    of solutions, of conflicts. Such a limit is an option of the solver's own and says nothing about
+    a gap."""
     INFEASIBLE = "infeasible"
     """No allocation satisfies the limits; :func:`hasa_opt.solve` raises instead."""
     FAILED = "failed"
     """The solver gave up, or its answer did not survive verification."""
+
+    @classmethod
+    def at(cls, deadline: Deadline) -> Termination:
+        """Why a deadline has passed: the time is up, or somebody has asked to stop before."""
+        return cls.INTERRUPTED if deadline.called_off else cls.TIME_LIMIT
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, array, float_array, number, whole
-from hasa_opt._utils.rational import written
+from hasa_opt._utils.rational import SAME_WIDTH, written
 from hasa_opt._utils.streams import Purpose, client_numbers, priorities
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
@@ -165,27 +165,34 @@ def exclude(
     caps: npt.ArrayLike,
     budget: float = 0.5,
     widths: tuple[float, float] = (0.2, 0.8),
+    level: float | None = None,
 ) -> FloatArray:
-    """The weakest devices are left out, until the others can all train what uniform gives them.
+    """The devices that cannot train the equal width are left out; the others spend the budget.
 
-    The clients with the narrowest caps get width 0, class by class, and the others share the same
-    budget equally. This is what practitioners do first. Parameters and errors as for :func:`hasa`.
+    They get width 0. The others share the same budget as under :func:`uniform`: equally, and what
+    capped clients leave over goes to the rest. This is what practitioners do first. Errors and
+    other parameters as for :func:`hasa`.
+
+    Parameters
+    ----------
+    level : float, optional
+        Width that a device must be able to train. Default: the budget, which is what everybody
+        would train.
 
     Returns
     -------
     (n_clients,) floats
-        0 for the clients that are left out. Where even the strongest cannot spend the budget
-        alone, they train at their caps.
+        0 for the clients that are left out. Where the others cannot spend the budget, they train
+        at their caps; where all caps are below the level, the widest are kept.
     """
-    weights, share = Clients(samples).weights, float(_checked_budget(budget))
+    weights, share = Clients(samples).weights, _checked_budget(budget)
     checked = _caps(caps, weights.shape, widths)
-    levels = np.unique(checked)
-    for least in levels.tolist():
-        kept = checked >= least
-        level = max(share / float(weights[kept].sum()), widths[0])
-        if level <= least or least == levels[-1]:
-            return np.where(kept, min(level, least), 0.0)
-    raise AssertionError("unreachable: the widest cap ends the loop")
+    least = share if level is None else number(level, "level")
+    kept = checked >= min(least - SAME_WIDTH, checked.max())
+    rest, own = share / float(weights[kept].sum()), array(samples, "samples")[kept]
+    found = np.zeros(weights.shape)
+    found[kept] = uniform(own, budget=rest, widths=widths, caps=checked[kept])
+    return found
 
 
 def random(

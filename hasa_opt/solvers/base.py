@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray, whole
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
@@ -19,7 +19,7 @@ from hasa_opt.solvers.bounds.repair import repaired
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 from hasa_opt.solvers.incumbent import Incumbent
 
-__all__ = ["Answer", "Request"]
+__all__ = ["Answer", "Request", "check_threads"]
 
 _VERIFICATION_S = 5e-8
 """Seconds per width of a client: a tenth of a second for 200,000 clients of ten widths."""
@@ -146,9 +146,11 @@ class Request:
     def stop_reason(self) -> Termination:
         """Why a solver ended that says no more than that it stopped without a proof.
 
-        By the time limit, or by another one, of nodes for example, which only an option of its
-        own can have set; without any it failed.
+        By the caller, by the time limit, or by another one, of nodes for example, which only an
+        option of its own can have set; without any it failed.
         """
+        if self.deadline.called_off:
+            return Termination.INTERRUPTED
         early = _EARLY_SHARE * (self.time_limit_s or 0.0)
         if self.options and self.deadline.remaining_s > early:
             return Termination.INTERRUPTED
@@ -164,6 +166,18 @@ class Request:
             return 0.0
         bound = self.relaxation.bound if self.dual is None else self.dual.bound
         return absolute_gap(self.gap, self.problem.evaluate(self.known).objective, bound)
+
+
+def check_threads(options: Mapping[str, Any], name: str = "threads") -> None:
+    """Refuse a number of threads that is none; solvers differ in what they make of it.
+
+    Raises
+    ------
+    InputError
+        If it is not a whole number of at least 0.
+    """
+    if name in options:
+        whole(options[name], name)
 
 
 @dataclass(frozen=True, eq=False)

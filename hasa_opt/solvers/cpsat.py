@@ -13,7 +13,7 @@ from hasa_opt._utils.registry import Registry
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.base import Answer, Request, check_threads
 from hasa_opt.solvers.cpsat_process import Program
 
 __all__ = ["TERMINATIONS", "CpSatBackend"]
@@ -55,6 +55,7 @@ class CpSatBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; Ctrl-C ends with the incumbent."""
+        check_threads(request.options, "num_workers")
         largest = min(_EXACT, _LARGEST_SUM / len(problem))
         model = request.linear_model(largest=largest, largest_robust=largest)
         values, scale, rounding = _whole_objective(model)

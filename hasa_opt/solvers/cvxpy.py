@@ -15,7 +15,7 @@ from hasa_opt.errors import HasaError, InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.base import Answer, Request, check_threads
 from hasa_opt.solvers.bounds.programs import own_threads
 
 __all__ = ["TERMINATIONS", "CvxpyBackend", "proportional_fair"]
@@ -45,6 +45,7 @@ class CvxpyBackend:
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to HiGHS by their own names."""
+        check_threads(request.options)
         model = request.linear_model()
         n_choices = model.client.size
         chosen = cp.Variable(n_choices, boolean=True)

@@ -45,15 +45,16 @@ class FlowBackend:
                 return Answer(Termination.INFEASIBLE, native="no chain of moves to a free place")
             flow.move(chain)
             moves += 1
-        return _answer(problem, flow, f"{moves} chains of moves")
+        return _answer(request, flow, f"{moves} chains of moves")
 
 
-def _answer(problem: AllocationProblem, flow: _Flow, native: str) -> Answer:
+def _answer(request: Request, flow: _Flow, native: str) -> Answer:
     """What was found, at the bound that the prices prove."""
+    problem = request.problem
     prices = _Distances(flow.loss).prices()
     bound = _bound(problem, prices, flow.quotas)
     if flow.overfull is not None:
-        return Answer(Termination.TIME_LIMIT, bound=bound, native=native)
+        return Answer(Termination.at(request.deadline), bound=bound, native=native)
     choice = np.array(flow.choice)
     chosen = problem.utilities[np.arange(len(problem)), choice]
     objective = float(chosen.sum())

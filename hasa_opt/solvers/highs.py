@@ -13,13 +13,13 @@ from hasa_opt._utils.registry import Registry
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.base import Answer, Request, check_threads
 from hasa_opt.solvers.bounds.programs import own_threads, pass_model, set_options, silent_highs
 
 __all__ = ["TERMINATIONS", "HighsBackend"]
 
 _LAST_WORD_S = 1.0
-"""Seconds in which HiGHS may hand over its incumbent after Ctrl-C."""
+"""Seconds in which HiGHS may hand over its incumbent where it was stopped."""
 
 TERMINATIONS = Registry(
     "statuses.highs",
@@ -50,7 +50,8 @@ class HighsBackend:
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
-        """Solve by branch and cut; Ctrl-C ends with the incumbent."""
+        """Solve by branch and cut; whoever stops it has the incumbent."""
+        check_threads(request.options)
         model = request.linear_model()
         solver = silent_highs()
         _set_options(solver, request, model)
@@ -110,17 +111,18 @@ def _run(solver: highspy.Highs, deadline: Deadline) -> Answer | None:
 
     solver.HandleUserInterrupt = True
     task = Background(run)
-    ended = Termination.TIME_LIMIT
     try:
         done = task.ended_by(deadline)
+        ended = Termination.OPTIMAL if done else Termination.at(deadline)
     except KeyboardInterrupt:
+        done, ended = False, Termination.INTERRUPTED
+    if not done:
         solver.cancelSolve()
-        ended = Termination.INTERRUPTED
+    if ended is Termination.INTERRUPTED:
         done = task.ended_by(Deadline.after(_LAST_WORD_S))
     if done:
         task.result()
         return None
-    solver.cancelSolve()
     return Answer(ended, native="HiGHS: in presolve, which does not look at the clock; left behind")
 
 

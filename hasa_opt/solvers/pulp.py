@@ -16,8 +16,9 @@ from hasa_opt.errors import InputError, SolverNotInstalledError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
-from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.base import Answer, Request, check_threads
 from hasa_opt.solvers.bounds.programs import own_threads, set_options, silent_highs
+from hasa_opt.solvers.pulp_process import Programs
 
 __all__ = ["TERMINATIONS", "PulpBackend", "termination"]
 
@@ -64,12 +65,16 @@ class PulpBackend:
     the two apart, so that is what is read. PuLP hands on no bound that is sure to the last digit: a
     proven optimum is its own bound, anything else has none.
 
-    Under a time limit PuLP runs in a thread, which is left behind at the limit: the file that it
-    writes for CBC and CBC's presolve cannot be stopped. CBC ends soon after by its own limit.
+    PuLP runs in a thread, which is left behind where the time is up or the caller stops: nothing
+    stops it while it writes the file for CBC. CBC itself is ended then.
+
+    CBC starts from the best allocation that is known, but on Windows, where PuLP cannot tell it,
+    and where the model has columns beside the choices.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; further options go to the PuLP solver's constructor, for example threads=1."""
+        check_threads(request.options)
         model = request.linear_model()
         gap = request.absolute_gap / model.scale
         stops = {"timeLimit": request.time_limit_s, "gapRel": 0.0, "gapAbs": gap}
@@ -77,25 +82,30 @@ class PulpBackend:
         solver = _solver(options.pop("pulp_solver", None), stops, options)
         if getattr(solver, "path", None) == _BUNDLED_PATH and model.largest < _LARGE:
             solver.options = [_SAFE, *solver.options]
+        programs, start = Programs(), _start(solver, model, request)
 
         def run() -> tuple[str, bool, list[float | None]]:
             program, columns = _program(model, request.deadline)
+            for column, value in zip(columns, start, strict=False):
+                column.setInitialValue(value)
             request.deadline.check()
             if solver.timeLimit is not None and "timeLimit" not in options:
                 solver.timeLimit = request.deadline.remaining_s
             try:
-                words, held = _solved(program, solver)
+                words, held = _solved(program, solver, programs)
             except pulp.PulpSolverError:
                 if _SAFE not in solver.options:
                     raise
                 solver.options.remove(_SAFE)
-                words, held = _solved(program, solver)
+                words, held = _solved(program, solver, programs)
             return words, held, [column.varValue for column in columns]
 
         try:
             words, held, values = request.deadline.wait_for(run)
         except pulp.PulpSolverError as error:
             return Answer(Termination.FAILED, native=f"PuLP: {error}")
+        finally:
+            programs.end()
         ended = termination(words, request)
         native = f"PuLP {solver.name}: {words}"
         x = np.array(values, dtype=np.float64)
@@ -107,10 +117,20 @@ class PulpBackend:
         return Answer(ended, model.choice(x), model.utility(value), model.utility(bound), native)
 
 
-def _solved(program: pulp.LpProblem, solver: pulp.LpSolver) -> tuple[str, bool]:
+def _start(solver: pulp.LpSolver, model: LinearModel, request: Request) -> list[float]:
+    """Values of the columns that CBC starts from; none for other solvers."""
+    complete = model.objective.size == model.client.size
+    if solver.name != "COIN_CMD" or os.name == "nt" or not complete or request.start is None:
+        return []
+    solver.optionsDict["warmStart"] = True
+    values: list[float] = model.columns(request.start).tolist()
+    return values
+
+
+def _solved(program: pulp.LpProblem, solver: pulp.LpSolver, programs: Programs) -> tuple[str, bool]:
     """Status in words, and whether the values of the columns may be an allocation."""
     try:
-        with own_threads():
+        with own_threads(), programs.of(solver):
             solved = program.solve(solver)
     except KeyError as status:  # PuLP 3.3 has read the values, but knows no limit of HiGHS' nodes
         return f"Stopped, {status}", True
@@ -177,13 +197,13 @@ def _standard_error() -> TextIO:
 def _program(
     model: LinearModel, deadline: Deadline
 ) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
-    program = pulp.LpProblem("allocation", pulp.LpMaximize)
+    program = pulp.LpProblem("allocation", pulp.LpMinimize)  # CBC misjudges a start in a maximum
     columns = []
     for column, kind in enumerate(model.kinds("Binary", "Integer", "Continuous")):
         if column % _BLOCK == 0:
             deadline.check()
         columns.append(program.add_variable(f"x{column}", cat=kind, lowBound=0))
-    program.setObjective(_sum(columns, np.arange(len(columns)), model.objective))
+    program.setObjective(_sum(columns, np.arange(len(columns)), -model.objective))
     matrix = model.matrix
     for row, (lower, upper) in enumerate(zip(model.lower, model.upper, strict=True)):
         part = slice(matrix.indptr[row], matrix.indptr[row + 1])

@@ -7,10 +7,12 @@ into an :class:`Answer`. It claims; :func:`hasa_opt.solve` verifies.
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt._utils.installing import pip
 from hasa_opt._utils.native import stdout_aside
+from hasa_opt._utils.rational import decimal_above
 from hasa_opt._utils.registry import Registry
 from hasa_opt.errors import (
     HasaError,
@@ -86,7 +88,7 @@ _SOLVERS = (
         "any solver that PuLP knows (default: CBC, else HiGHS)",
         requires=("pulp",),
         install=pip("pulp"),
-        capabilities=_STOPPED,
+        capabilities=_STOPPED | Capability.WARM_START,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -230,7 +232,7 @@ def check_constraints(problem: AllocationProblem, name: str) -> None:
     if Capability.SLACK_BUDGET in record.capabilities and problem.dearest > problem.limit:
         enough = f"{problem.dearest} {problem.resource}"
         if problem.full_cost is not None:
-            enough = f"{-(-(10**4) * problem.dearest // problem.full_cost) / 10**4:g}"
+            enough = decimal_above(Fraction(problem.dearest, problem.full_cost))
         raise UnsupportedConstraintError(
             f"solver {name!r} does not support the {problem.budget_words}, which may bind: use "
             f"highs, or raise the budget to {enough}, where every client affords any "
@@ -272,9 +274,9 @@ def ask(name: str, request: Request) -> Answer:
     except KeyboardInterrupt:
         return Answer(Termination.INTERRUPTED, native="interrupted before an answer")
     except OutOfTime:
-        if request.best.interrupted:
-            return Answer(Termination.INTERRUPTED, native=f"{name}: stopped before an answer")
-        return Answer(Termination.TIME_LIMIT, native=f"{name}: out of time before an answer")
+        ended = Termination.at(request.deadline)
+        how = "stopped" if ended is Termination.INTERRUPTED else "out of time"
+        return Answer(ended, native=f"{name}: {how} before an answer")
     except (HasaError, MemoryError):
         raise
     except Exception as error:  # whatever a solver raises, the caller's fallback still runs

@@ -291,8 +291,7 @@ class _Stages:
     @property
     def _late(self) -> Termination:
         """Why the deadline has passed: the time is up, or somebody has asked to stop."""
-        stopped = self._request.best.interrupted
-        return Termination.INTERRUPTED if stopped else Termination.TIME_LIMIT
+        return Termination.at(self._deadline)
 
     def _stage(self, problem: AllocationProblem, **changes: Any) -> Request:
         stopped = self.ended is Termination.INTERRUPTED

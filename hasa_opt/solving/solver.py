@@ -359,8 +359,9 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
     try:
         conflict = deadline.wait_for(lambda: explain_infeasible(request.problem, deadline))
     except OutOfTime:
-        native = f"{answer.native}; the time limit left none to confirm that it is infeasible"
-        return Answer(Termination.TIME_LIMIT, native=native)
+        ended = Termination.at(deadline)
+        native = f"{answer.native}; stopped ({ended}) before it was confirmed to be infeasible"
+        return Answer(ended, native=native)
     if conflict is not None:
         raise InfeasibleError(conflict.message, limits=conflict.limits)
     return wrong

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from hasa_opt._utils.checks import FloatArray, expect, listed, number, several, whole
+from hasa_opt._utils.rational import told_from, written
 from hasa_opt._utils.showing import in_a_word
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
@@ -287,8 +288,9 @@ def _check_budget(setup: SetUp) -> None:
     widest = problem.share_of(problem.dearest)
     if problem.share > widest * (1 + BUDGET_TOLERANCE):
         raise InputError(
-            f"budget {problem.share:g} is above the widest possible allocation ({widest:.4g}): "
-            "policies are compared where they spend it. Lower the budget or add a wider width"
+            f"budget {written(problem.share)} is above the widest possible allocation "
+            f"({told_from(widest, problem.share)}): policies are compared where they spend it. "
+            "Lower the budget or add a wider width"
         )
 
 

@@ -116,11 +116,11 @@ def _at_once(
     settings: Mapping[str, Any],
 ) -> Task:
     """Make a task of tables whose samples are read."""
-    parts: dict[str, Any] = {
+    parts = {
         part: (samples[part], _targets(own, targets), own[client]) for part, own in tables.items()
     }
-    train = parts.pop("train")
-    return from_arrays(*train, **parts, **settings)
+    test, validation = parts.get("test"), parts.get("validation")
+    return from_arrays(*parts["train"], test=test, validation=validation, **settings)
 
 
 def _lazily(

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from hasa_opt._utils.checks import array
+from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
 from hasa_opt.tasks.learning import OF_CLASSES, Loss
 
@@ -123,8 +124,8 @@ def _numbers(given: Tensor, loss: str) -> Tensor:
         wrong = (numbers < 0) | (numbers > 1)
         if bool(wrong.any()):
             raise InputError(
-                f"the targets hold {float(numbers[wrong][0]):g}: loss={loss!r} takes shares from 0 "
-                "to 1; one class of several is loss='cross_entropy'"
+                f"the targets hold {written(float(numbers[wrong][0]))}: loss={loss!r} takes shares "
+                "from 0 to 1; one class of several is loss='cross_entropy'"
             )
     return numbers
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.rational import written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import CheckError, HasaError
 from hasa_opt.policies import MENU, Policy, Setting, read_policy
@@ -98,8 +99,8 @@ class _Check:
             if not left_out and not low - _ROUNDING <= width <= caps[row] + _ROUNDING:
                 self.complain(
                     budget,
-                    f"gives {self.clients.name(row)!r} the width {width:g}: from {low:g} to "
-                    f"{caps[row]:g} is possible",
+                    f"gives {self.clients.name(row)!r} the width {written(width)}: from "
+                    f"{written(low)} to {written(caps[row])} is possible",
                 )
         if not np.array_equal(first, again):
             self.complain(budget, "gives other widths when it is asked again: draw by setting.seed")

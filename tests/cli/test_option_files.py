@@ -140,9 +140,13 @@ def test_compare_takes_options(run, files: Path) -> None:
     [
         (("--budget", "0.5"), "resources kflops, kilobytes: say which, --budget kflops=0.5"),
         (("--budget", "kflops=5000"), "say --limit kflops=5000"),
-        (("--budget", "kflops=much", "--full", "half"), "give a share such as 0.5"),
+        (("--budget", "kflops=much", "--full", "half"), "give RESOURCE=SHARE, such as kflops=0.5"),
+        (("--budget", "kilobytes"), "kilobytes: give RESOURCE=SHARE, such as kilobytes=0.5"),
+        (("--limit", "kilobytes"), "kilobytes: give RESOURCE=UNITS, such as kilobytes=5000"),
+        (("--limit", "watts"), "watts: give RESOURCE=UNITS, such as kflops=5000"),
+        (("--limit", "kilobytes="), "give RESOURCE=UNITS, such as kilobytes=5000"),
         (("--budget", "kflops=0.5"), "at which option? Name it by --full, or say --limit kflops="),
-        (("--budget", "kflops=0.5", "--full", "huge"), "full='huge' is not an option"),
+        (("--budget", "kflops=0.5", "--full", "huge"), "--full 'huge' is not an option"),
         (("--budget", "watts=0.5"), "'watts', which no option costs"),
         (
             ("--full", "half", "--budget", "kflops=0.5", "--budget", "kflops=0.6"),
@@ -152,7 +156,7 @@ def test_compare_takes_options(run, files: Path) -> None:
         (("--limit", "kflops=-5"), "a limit is a whole number"),
         (("--limit", "kflops=5", "--limit", "kflops=6"), "'kflops' twice"),
         (("--limit", "kflops=5", "--budget", "kflops=0.5", "--full", "half"), "leave one out"),
-        (("--full", "wide", "--budget", "kflops=0.5"), "full='wide' is no option of 'phone'"),
+        (("--full", "wide", "--budget", "kflops=0.5"), "--full 'wide' is no option of 'phone'"),
         (("--widths", "0.5"), "--widths does not go with --options"),
         (("--cost", "width"), "--cost does not go with --options"),
         (("--utility", "magic"), "choose from hasa, saturating, alpha_fair"),
@@ -164,6 +168,15 @@ def test_compare_takes_options(run, files: Path) -> None:
         (("--utilities", "x.csv"), "option 'tall', which is not in the menu"),
         (("--utilities", "y.csv"), "must name the same clients, once each: see 'laptop'"),
         (("-o", "o.csv"), "o.csv is the input"),
+        (("--coverage", "epochs"), "epochs: give WIDTH=SHARE, such as 0.8=0.1, or ATTRIBUTE:VALUE"),
+        (("--coverage", "epochs=0.5"), "epochs=0.5: give WIDTH=SHARE"),
+        (("--coverage", ":1=0.5"), ":1=0.5: give WIDTH=SHARE"),
+        (("--coverage", "depth:1=0.5"), "'depth', which the options do not have (width, epochs)"),
+        (("--coverage", "epochs:3=0.5"), "Coverage names epochs 3, which is not in the menu"),
+        (
+            ("--coverage", "epochs:1=0.5", "--coverage", "epochs:1.0=0.6"),
+            "names epochs 1 twice: leave one out",
+        ),
     ],
 )
 def test_what_is_wrong_with_options_is_said_in_one_line(
@@ -179,6 +192,38 @@ def test_what_is_wrong_with_options_is_said_in_one_line(
     assert words in ran.err
     assert ran.err.count("\n") == 1
     assert Path("o.csv").read_text(encoding="utf-8") == OPTIONS
+
+
+def test_coverage_of_any_attribute(run, files: Path) -> None:
+    asked = ("--utilities", "u.csv", "--limit", "kflops=5000")
+    assert allocate(run, *asked)["options"]["laptop"] == "skip"
+    shares = ("--coverage", "width:0.5=0.5", "--coverage", "1=0", "--coverage", "epochs:1=0.6")
+    shown = allocate(run, *asked, *shares)
+    assert shown["options"]["laptop"] == "skip"  # two thirds of the samples train already
+    clients = hasa.Clients.read_csv("c.csv")
+    problem = hasa.AllocationProblem.build(
+        clients,
+        menu=hasa.Menu.read_csv("o.csv", clients),
+        utility=hasa.utility.measured([[0, 3, np.nan], [0, 2.6, np.nan], [0, 2.5, 3]]),
+        constraints=[hasa.Budget("kflops", 7500), hasa.Coverage({1: 1.0}, "epochs")],
+    )
+    more = ("--utilities", "u.csv", "--limit", "kflops=7500", "--coverage", "epochs:1=1")
+    assert allocate(run, *more)["objective"] == hasa.solve(problem).objective == 8.1
+    ran = run("allocate", "c.csv", "--options", "o.csv", *asked, "--coverage", "epochs:1=0.7")
+    assert ran.code == 1
+    assert "0.7 of the samples at epochs 1 or more" in ran.err
+
+
+@pytest.mark.filterwarnings("always")
+def test_messages_speak_of_the_options_of_the_command(run, files: Path) -> None:
+    Path("c.csv").write_bytes("name;samples\nK\u00f6ln;120\n".encode("latin-1"))
+    ran = run("allocate", "c.csv", "--utility", "alpha_fair")
+    assert "say --encoding to be sure" in ran.err
+    assert "say --delimiter ';' to be sure" in ran.err
+    assert "encoding=" not in ran.err
+    told = run("allocate", "c.csv", "--utility", "alpha_fair", "--encoding", "ascii")
+    assert told.code == 2
+    assert "give another --encoding" in told.err
 
 
 def test_a_mistake_in_the_file_of_options_has_its_line(run, files: Path) -> None:

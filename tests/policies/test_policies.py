@@ -341,3 +341,8 @@ def test_exclude_spends_the_budget_and_tests_those_that_it_leaves_out():
     assert 0.8 <= alone.widths[3] <= 1.0
     assert alone.deployed.tolist() == [0.3, 0.8, 0.3, alone.widths[3]]
     assert 0.5 * 0.99 <= alone.share <= 0.5
+    # Everybody alike would spend it at the width 0.707.
+    weak = replace(given, clients=Clients([100, 300, 200, 400], max_width=[1.0, 0.66, 1.0, 1.0]))
+    found = subnets_of(read_policy("exclude"), weak, squares)
+    assert (found.widths == 0).tolist() == [False, True, False, False]
+    assert 0.5 * 0.99 <= found.share <= 0.5 + 1e-12

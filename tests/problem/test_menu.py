@@ -209,7 +209,8 @@ def test_without_any_budget_everybody_takes_the_best():
     [
         (0.5, (), {}, "resources joules, bytes: give a mapping"),
         ({"watts": 0.5}, (), {}, "resource 'watts', which is not in the menu"),
-        ({"joules": 0}, (), {}, "must be above 0"),
+        ({"joules": 0}, (), {}, "budget 0 must be above 0:"),
+        ({"joules": 1e-20}, (), {}, "budget 1e-20 must be above 1e-12: .* such as 0.5"),
         (
             {"joules": 0.5},
             (),
@@ -229,6 +230,21 @@ def test_an_absolute_budget_that_cannot_be_met_says_how_much_is_needed():
     menu = three(costs={"joules": [4, 5, 10]}, per="client")
     with pytest.raises(InfeasibleError, match=r"11 joules .*\(12\), short by 1: raise .* least 12"):
         solve(problem({}, [Budget("joules", 11)], menu))
+
+
+@pytest.mark.parametrize(
+    ("at_most", "words"),
+    [
+        (3.5, r"Deadline of 'joules': 3\.5 must be a finite whole number .*give whole numbers"),
+        ([1, 2, 0.5], r"Deadline of 'joules': 0\.5 at 2 must be"),
+        (-1, "Deadline of 'joules': -1 is negative; give whole numbers from 0"),
+        ("soon", "Deadline of 'joules': <U4 given: give whole numbers"),
+        ([1, 2], r"Deadline of 'joules' has shape \(2,\)"),
+    ],
+)
+def test_deadlines_are_whole_numbers_of_the_unit(at_most, words):
+    with pytest.raises(InputError, match=words):
+        problem({}, [hasa.Deadline("joules", at_most)])
 
 
 def test_widths_and_a_menu_are_not_given_together():

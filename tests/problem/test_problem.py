@@ -11,8 +11,8 @@ import pytest
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, Coverage, Quota, cost, utility
-from hasa_opt._utils.rational import INT64_ROOM, menu_units, outer_product, rational
-from hasa_opt.errors import HasaError, InputError
+from hasa_opt._utils.rational import INT64_ROOM, menu_units, outer_product, rational, told_from
+from hasa_opt.errors import HasaError, InfeasibleError, InputError
 
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 
@@ -65,9 +65,29 @@ def test_rational():
     assert rational(0.35, "x") == Fraction(7, 20)
     assert rational(1 / 3, "x") == Fraction(1, 3)
     assert rational(np.float64(0.1) * 3, "x", snap=True) == Fraction(3, 10)
+    assert rational(0.2999999, "x", snap=True) == Fraction(2999999, 10**7)
     assert float(rational(np.float64(0.1) * 3, "x")) == 0.1 * 3
     assert rational(Fraction(3, 7), "x") == Fraction(3, 7)
     assert rational(0.123456789012345, "x") == Fraction("0.123456789012345")
+
+
+@pytest.mark.parametrize("budget", [0.3 - 1e-8, 0.29999, 0.2999999, 0.1])
+def test_a_budget_is_told_from_the_least_one(budget):
+    with pytest.raises(InfeasibleError) as caught:
+        build([10**7, 10**7], widths=(0.3, 1.0), budget=budget).check_budget()
+    assert f"budget {budget} is below the narrowest possible allocation (0.3)" in str(caught.value)
+    with pytest.raises(InfeasibleError, match=r"budget 0\.3 is below .* \(0\.30000003\), short by"):
+        build([10**8], widths=(0.30000003, 1.0), budget=0.3).check_budget()
+
+
+def test_the_number_that_is_needed_lies_on_its_side_of_the_one_given():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        given = round(rng.random(), int(rng.integers(2, 17)))
+        value = given + float(rng.choice([-1, 1])) * 10.0 ** -int(rng.integers(2, 16))
+        shown = float(told_from(value, given))
+        assert (shown < given, shown > given) == (value < given, value > given)
+        assert abs(shown - value) <= 1e-4
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, "half", None, [1, 2]])
@@ -84,6 +104,7 @@ def test_rational_refuses_what_is_no_number(value):
         ([0.5, 0.2], "increase strictly"),
         ([0.0, 0.5], r"\(0, 1\]"),
         ([-0.2, 0.5], r"\(0, 1\]"),
+        ([1e-20, 0.5], r"width 1e-20 must lie in \(1e-12, 1\]"),
         ([0.5, 1.2], r"\(0, 1\]"),
         ([0.5, np.nan], "finite"),
         ([0.5, np.inf], "finite"),
@@ -178,7 +199,7 @@ def test_cost_tables():
         ([1, 2, 3], 9, "shape"),
         ([[1] * 5] * 3, 9, "shape"),
         ([1, 2, 3, 4, 5], None, "full="),
-        ([1, 2, 3, 4, -5], 9, r"-5 at \(4,\)"),
+        ([1, 2, 3, 4, -5], 9, "-5 at 4"),
         ([1, 2, 3, 4, 0.5], 9, "0.5"),
         ([1, 2, 3, 4, np.nan], 9, "nan"),
         ([1, 2, 3, 4, np.inf], 9, "inf"),

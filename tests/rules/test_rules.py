@@ -319,18 +319,32 @@ def test_with_equal_clients_every_integer_width_is_within_two_steps():
 # --------------------------------------------------------------- leaving the weakest out
 
 
-def test_the_weakest_are_left_out_until_the_others_can_all_train_the_same():
-    samples, caps = [10, 30, 20, 40], [0.3, 0.5, 0.3, 1.0]
-    # uniform needs 0.5 of everybody: the two caps of 0.3 are below it. Without their 30 samples
-    # the others need 0.5 / 0.7 = 0.714, above 0.5, so that one is left out too: 0.5 / 0.4 = 1.25
-    # is more than the widest width, which the last one trains.
-    widths = rules.exclude(samples, caps=caps, budget=0.5, widths=(0.2, 1.0))
-    assert widths.tolist() == [0, 0, 0, 1.0]
+def test_who_cannot_train_the_equal_width_is_left_out_and_the_others_spend_the_budget():
+    caps = [0.2, 0.8, 0.5, 1, 0.5, 0.5, 1]
+    # Without the first, an equal share of 3.5 is 3.5 / 6 = 0.583: three stand at their cap of 0.5,
+    # and the other three share the rest of 2.
+    widths = rules.exclude([1] * 7, caps=caps, budget=0.5, widths=(0.2, 1.0))
+    np.testing.assert_allclose(widths, [0, 2 / 3, 0.5, 2 / 3, 0.5, 0.5, 2 / 3])
+    noisy = rules.exclude([1] * 7, caps=caps, budget=0.1 + 0.4 + 1e-13, widths=(0.2, 1.0))
+    np.testing.assert_allclose(noisy, widths)
+    samples, share = [10, 30, 20, 40], np.array([0.1, 0.3, 0.2, 0.4])
+    uneven = rules.exclude(samples, caps=[0.3, 0.5, 0.3, 1.0], budget=0.5, widths=(0.2, 1.0))
+    np.testing.assert_allclose(uneven, [0, 0.5, 0, 0.875])
+    assert uneven @ share == pytest.approx(0.5)
     roomy = rules.exclude(samples, caps=[0.3, 0.8, 0.3, 1.0], budget=0.5, widths=(0.2, 1.0))
     np.testing.assert_allclose(roomy, [0, 0.5 / 0.7, 0, 0.5 / 0.7])
-    assert roomy @ [0.1, 0.3, 0.2, 0.4] == pytest.approx(0.5)
     nobody = rules.exclude(samples, caps=[1, 1, 1, 1], budget=0.5, widths=(0.2, 1.0))
-    assert nobody.tolist() == [0.5] * 4
+    np.testing.assert_allclose(nobody, [0.5] * 4)
+
+
+def test_the_others_train_at_their_caps_where_they_cannot_spend_the_budget():
+    limits = {"budget": 0.7, "widths": (0.2, 1.0)}
+    few = rules.exclude([1, 1, 1], caps=[0.3, 0.8, 0.9], **limits)
+    np.testing.assert_allclose(few, [0, 0.8, 0.9])
+    weak = rules.exclude([1, 1, 1], caps=[0.3, 0.6, 0.6], **limits)
+    np.testing.assert_allclose(weak, [0, 0.6, 0.6])
+    with pytest.raises(InfeasibleError, match="below the narrowest"):
+        rules.exclude([1, 1], caps=[0.3, 0.8], budget=0.1, widths=(0.2, 1.0))
 
 
 def test_the_smallest_device_sets_the_width_of_all_within_the_budget():

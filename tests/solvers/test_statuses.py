@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import cvxpy
 import highspy
@@ -18,6 +22,7 @@ from support.hard_problems import hard, large, stubborn, trap
 
 import hasa_opt as hasa
 from hasa_opt import Termination, solve
+from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.solvers import cvxpy as cvxpy_backend
 from hasa_opt.solvers import highs as highs_backend
@@ -176,7 +181,7 @@ def test_a_limit_among_the_options_interrupts_with_the_incumbent(case, limit):
         pytest.skip("not installed")
     if program == "CBC" and "COIN_CMD" not in solve(trap(), "pulp").message:
         pytest.skip("PuLP has no CBC here")
-    problem = hard()
+    problem = stubborn()
     result = solve(problem, solver, time_limit_s=limit, **LIMITED[case])
     assert result.termination is Termination.INTERRUPTED, result.message
     assert problem.evaluate(result.choice).feasible
@@ -279,6 +284,22 @@ def test_highs_default_gap_is_asked_to_be_zero():
     assert loose.termination is Termination.GAP_REACHED
 
 
+@pytest.mark.parametrize("threads", ["two", -1, True, 2.5, None])
+@pytest.mark.parametrize(
+    ("solver", "name", "options"),
+    [
+        ("highs", "threads", {}),
+        ("pulp", "threads", {}),
+        ("pulp", "threads", {"pulp_solver": "HiGHS"}),
+        ("cvxpy", "threads", {}),
+        ("cpsat", "num_workers", {}),
+    ],
+)
+def test_threads_are_a_whole_number(solver, name, options, threads):
+    with pytest.raises(InputError, match=f"{name} {threads!r} must be a whole number of at least"):
+        solve(trap(), solver, **options, **{name: threads})
+
+
 # ------------------------------------------------------------------------------------- real runs
 
 
@@ -321,6 +342,94 @@ def test_ctrl_c_ends_the_others_with_what_is_known(solver):
         result = solve(stubborn(), solver, time_limit_s=2)
     assert result.termination is Termination.INTERRUPTED
     assert result.incumbent_from != solver
+
+
+INTERRUPTED_SOLVE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.path.insert(0, {tests!r})
+from support.hard_problems import stubborn
+import hasa_opt as hasa
+print("ready", flush=True)
+result = hasa.solve(stubborn(), "pulp", time_limit_s={limit})
+print(result.termination, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are listed on Linux")
+@pytest.mark.parametrize("limit", [None, 60])
+def test_cbc_does_not_outlive_the_call_that_is_interrupted(limit, tmp_path):
+    code = INTERRUPTED_SOLVE.format(tests=str(Path(__file__).parents[1]), limit=limit)
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as python:
+        try:
+            assert python.stdout.readline() == "ready\n"
+            assert _until(lambda: "cbc" in "".join(_children(python.pid).values()), 30)
+            os.kill(python.pid, signal.SIGINT)  # to Python alone, as a scheduler does
+            assert python.stdout.readline() == "interrupted\n"
+            assert _until(lambda: not _children(python.pid), 5)
+            assert _until(lambda: not list(tmp_path.iterdir()), 5)
+        finally:
+            for child in _children(python.pid):
+                os.kill(child, signal.SIGKILL)
+            python.kill()
+
+
+def test_cbc_ends_where_the_caller_stops_the_solve():
+    seen = []
+
+    def stop(news) -> bool:
+        seen.append(news)
+        return news.incumbent is not None
+
+    threads = threading.active_count()
+    result = solve(stubborn(), "pulp", on_progress=stop)
+    assert result.termination is Termination.INTERRUPTED
+    assert seen
+    assert _until(lambda: threading.active_count() == threads, 5)
+
+
+def _until(holds: Callable[[], bool], seconds: float) -> bool:
+    """Whether something holds within so many seconds."""
+    ends = time.monotonic() + seconds
+    while not holds() and time.monotonic() < ends:
+        time.sleep(0.02)
+    return holds()
+
+
+def _children(pid: int) -> dict[int, str]:
+    """Command line of each of the processes that a process has started, by any of its threads."""
+    found = {}
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in children.read_text().split():
+                found[int(child)] = Path(f"/proc/{child}/cmdline").read_text()
+    return found
+
+
+def test_cbc_starts_from_what_is_known(tmp_path):
+    problem, log = stubborn(), tmp_path / "cbc.log"
+    known = solve(problem, "greedy")
+    result = solve(problem, "pulp", logPath=str(log), maxNodes=1)
+    assert "MIPStart provided solution with cost" in log.read_text()
+    assert result.objective >= known.objective
+    assert result.termination is Termination.INTERRUPTED
+
+
+def test_cbc_proves_nothing_by_its_start():
+    """In a maximum it counts the start with the wrong sign, and calls it optimal at once."""
+    problem = hard(40)
+    start = solve(problem, "highs", gap=0.05)
+    assert solve(problem, "pulp", warm_start=start).objective == pytest.approx(
+        solve(problem, "highs").objective, abs=1e-9
+    )
 
 
 def test_a_failing_solver_gives_no_answer_under_a_limit(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from support.hard_problems import stubborn, trap
 
 import hasa_opt as hasa
 from hasa_opt import Termination, solve
+from hasa_opt._utils.deadline import Deadline
 from hasa_opt.solvers import registry
-from hasa_opt.solvers.base import Answer
+from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.incumbent import Progress
 from hasa_opt.solving.solver import choose_solver
 
@@ -104,6 +106,48 @@ def test_who_is_stopped_is_not_said_to_be_out_of_time(solver):
     result = solve(several_budgets(3), solver, on_progress=lambda news: True)
     assert result.termination is Termination.INTERRUPTED
     assert "out of time" not in result.message
+
+
+def _of_one_kind(kind: str) -> hasa.AllocationProblem:
+    """A problem that the exact solver meets by a method of its own, for long enough."""
+    if kind == "several":
+        return several_budgets(3)
+    rng = np.random.default_rng(0)
+    costs = np.sort(rng.integers(10**8, 10**9, (60, 4)), axis=1)
+    robust = hasa.Robust(gamma=5, deviation=0.2)
+    return hasa.AllocationProblem.build(
+        hasa.Clients([1] * 60),
+        menu=hasa.Menu(["a", "b", "c", "d"], costs={"bytes": costs}, full="d"),
+        budget=0.7,
+        utility=hasa.utility.measured(costs + rng.integers(0, 1000, costs.shape)),
+        constraints=[robust] * (kind == "robust"),
+    )
+
+
+@pytest.mark.parametrize("kind", ["one budget", "several"])
+def test_the_exact_solver_says_that_it_was_stopped(kind):
+    result = solve(_of_one_kind(kind), "exact", on_progress=_at_once, time_limit_s=60)
+    assert result.termination is Termination.INTERRUPTED
+    assert result.message.startswith("exact: interrupted")
+
+
+def _stopped_after(looks: int, problem: hasa.AllocationProblem) -> Request:
+    """A request whose caller asks to stop after so many looks at the clock."""
+    seen = count()
+    return Request(problem, deadline=Deadline(stopped=lambda: next(seen) >= looks))
+
+
+def test_whenever_a_robust_search_is_stopped_it_says_so():
+    problem = _of_one_kind("robust")
+    assert solve(problem, "exact").termination is Termination.OPTIMAL
+    answers = [registry.ask("exact", _stopped_after(looks, problem)) for looks in range(0, 60, 10)]
+    assert {answer.termination for answer in answers} == {Termination.INTERRUPTED}
+    assert answers[-1].native.startswith("exact: interrupted")
+
+
+def test_flow_says_that_it_was_stopped():
+    problem = trap(constraints=[hasa.Quota({1.0: 1})]).with_budget(1.0)
+    assert registry.ask("flow", _stopped_after(0, problem)).termination is Termination.INTERRUPTED
 
 
 def test_what_cannot_be_called_is_refused():

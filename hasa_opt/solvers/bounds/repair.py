@@ -79,10 +79,11 @@ def searched(
     -------
     choice : (n_clients,) int64 or None
     ended : Termination
-        Why there is none: INFEASIBLE, TIME_LIMIT or FAILED; GAP_REACHED if there is one.
+        Why there is none: INFEASIBLE, TIME_LIMIT, INTERRUPTED or FAILED; GAP_REACHED if there
+        is one.
     """
     if deadline.passed:
-        return None, Termination.TIME_LIMIT
+        return None, Termination.at(deadline)
     kept = problem.admissible
     partial = np.count_nonzero(kept) > _SEARCH_COLUMNS
     if partial:
@@ -97,7 +98,8 @@ def searched(
         return choice, Termination.GAP_REACHED
     if found.infeasible and not partial:
         return None, Termination.INFEASIBLE
-    return None, Termination.TIME_LIMIT if deadline.remaining_s == 0 else Termination.FAILED
+    late = deadline.remaining_s == 0 or deadline.called_off
+    return None, Termination.at(deadline) if late else Termination.FAILED
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,4 +162,5 @@ def _without_kernels(request: Request) -> Answer:
         answer = solve_rows(request, compiled=False)
         return replace(answer, native=f"{native}; {answer.native}")
     bound, choice = request.relaxation.bound, request.known
-    return Answer(Termination.TIME_LIMIT, choice, bound=bound, native=native)
+    ended = Termination.at(request.deadline)
+    return Answer(ended, choice, bound=bound, native=native)

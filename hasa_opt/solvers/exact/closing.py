@@ -43,7 +43,7 @@ def finished(
                 break
         else:
             if request.deadline.passed:
-                ended = Termination.TIME_LIMIT
+                ended = Termination.at(request.deadline)
     except KeyboardInterrupt:
         ended = Termination.INTERRUPTED
     gap = relative_gap(problem, best.objective, bound)

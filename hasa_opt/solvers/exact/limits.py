@@ -85,7 +85,7 @@ class _RobustRun:
             self._step(self._first)
         while self._open.max() > self._enough:
             if self._request.deadline.passed:
-                self.ended = Termination.TIME_LIMIT
+                self.ended = Termination.at(self._request.deadline)
                 return
             self._step(int(self._open.argmax()))
 
@@ -135,8 +135,8 @@ class _RobustRun:
             self._take(part.choice)
             self._left = max(self._left, part.bound)
             self._open[at] = -np.inf
-            if run.ended is Termination.TIME_LIMIT:
-                self.ended = Termination.TIME_LIMIT
+            if run.ended in (Termination.TIME_LIMIT, Termination.INTERRUPTED):
+                self.ended = run.ended
 
     def _take(self, choice: IntArray | None) -> None:
         """Make an allocation the incumbent if it is better."""

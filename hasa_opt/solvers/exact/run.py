@@ -159,7 +159,7 @@ class Run:
                 self._stage(base, core, cap, core.first.size)
                 rows = np.sort(core.member)
         except OutOfTime:
-            self.ended = Termination.TIME_LIMIT
+            self.ended = Termination.at(self._request.deadline)
             if self._depth:
                 raise
 
