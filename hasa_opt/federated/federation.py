@@ -22,9 +22,10 @@ from hasa_opt.federated.jobs import Draw
 from hasa_opt.federated.participation import Fate, Faults, Participation
 from hasa_opt.federated.personal import Personal
 from hasa_opt.federated.server_optimizer import ServerOptimizer
-from hasa_opt.federated.settings import LocalTraining, Server
+from hasa_opt.federated.settings import LocalTraining, Server, check_blocks
 from hasa_opt.federated.units import SCHEMES, find_draw
 from hasa_opt.models.cuts import Kept
+from hasa_opt.models.subnets import block
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
@@ -114,6 +115,7 @@ class Federation:
             on their samples.
         """
         participation.check(task)
+        check_blocks(subnets, server)
         largest = int(task.samples[subnets.widths > 0].max(initial=0))
         if largest and not training.used(largest):
             raise InputError(
@@ -199,6 +201,8 @@ class Federation:
 
     def units(self, client: int, number: int, width: float) -> Kept:
         """Units of the supernet that a client trains, or is tested on, in a round."""
+        if self.subnets.starts is not None:
+            return block(self.model, width, self.subnets.start(client))
         return SCHEMES[self.subnets.scheme](self.model, width, self.key(client, number))
 
     def key(self, client: int, number: int) -> Key:

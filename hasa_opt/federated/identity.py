@@ -78,21 +78,22 @@ def describe_task(task: Task) -> dict[str, Any]:
     }
 
 
+_PER_CLIENT = ("mean_widths", "epochs", "deployed", "starts")
+
+
 def describe_subnets(subnets: Subnets) -> dict[str, Any]:
     """What clients train, but for their widths, in terms that JSON can hold."""
-    fields = {name: getattr(subnets, name) for name in ("mean_widths", "epochs", "deployed")}
+    given = {name: getattr(subnets, name) for name in _PER_CLIENT}
     return {
         "scheme": subnets.scheme,
-        **{name: None if given is None else given.tolist() for name, given in fields.items()},
+        **{name: None if values is None else values.tolist() for name, values in given.items()},
     }
 
 
 def read_subnets(record: Mapping[str, Any], widths: FloatArray) -> Subnets:
     """Read what :func:`describe_subnets` gave."""
     fields: dict[str, Any] = {
-        name: np.array(record[name])
-        for name in ("mean_widths", "epochs", "deployed")
-        if record.get(name) is not None
+        name: np.array(record[name]) for name in _PER_CLIENT if record.get(name) is not None
     }
     return Subnets(widths, record["scheme"], **fields)
 

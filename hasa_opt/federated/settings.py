@@ -24,6 +24,7 @@ from hasa_opt.federated.fit import check_fit
 from hasa_opt.federated.schedules import Schedule
 from hasa_opt.models.optimizers import Given, check_optimizer
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.task import Task
 
 BATCH_NORMS = ("static", "per_width")
@@ -323,6 +324,22 @@ def check_choice(what: str, value: object, known: Collection[str]) -> None:
     """
     if not isinstance(value, str) or value not in known:
         raise InputError(f"unknown {what} {value!r}: use one of {tuple(known)}")
+
+
+def check_blocks(subnets: Subnets, server: Server) -> None:
+    """Refuse to shrink the updates of clients who have units of their own.
+
+    Raises
+    ------
+    InputError
+        If clients hold different blocks, and the server fills what a client does not hold.
+    """
+    if subnets.has_blocks and server.aggregation == "full":
+        raise InputError(
+            'the clients hold different blocks of units, and aggregation = "full" averages each '
+            "unit over all clients, those included who do not hold it: use "
+            'Server(aggregation="selective")'
+        )
 
 
 def check_run(model: SupernetModel, task: Task, rounds: int, *seeds: int) -> None:

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hasa_opt._utils.checks import listed
-from hasa_opt._utils.units import count_units
+from hasa_opt._utils.units import ROUNDING, count_units, count_whole
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import Coordinates, DimensionCut, Kept, count_kept
 from hasa_opt.models.states import ties, versioned
 
 __all__ = [
     "Cuttable",
+    "block",
     "check_sizes",
     "check_state",
     "coordinates",
@@ -178,6 +179,43 @@ def prefix(model: Cuttable, width: float) -> dict[str, slice]:
         If the width is not in (0, 1].
     """
     return {group: slice(count) for group, count in model.subnet_sizes(width).items()}
+
+
+def block(model: Cuttable, width: float, start: float) -> dict[str, slice]:
+    """Keep as many units as :func:`prefix` does, from another one on.
+
+    Blocks that are disjoint as shares of the units are disjoint in every group: one that ends at
+    ``start`` or before ends at a unit at or before the first one of this.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    width : float
+        Share of the units of each group, in (0, 1].
+    start : float
+        Share of the units that lie before the block; with the width at most 1. The first unit is
+        floor(start * K) of the K units of a group.
+
+    Returns
+    -------
+    dict of str to slice
+        The kept units of each width group.
+
+    Raises
+    ------
+    InputError
+        If the width is not in (0, 1], or the block goes beyond the supernet.
+    """
+    if not (isinstance(start, Real) and start >= 0 and start + width <= 1 + ROUNDING):
+        raise InputError(
+            f"a block of width {width} from {start} on goes beyond the supernet: begin between 0 "
+            f"and {max(0.0, 1 - width):g}"
+        )
+    kept = {}
+    for group, count in model.subnet_sizes(width).items():
+        first = min(count_whole(start * model.sizes[group]), model.sizes[group] - count)
+        kept[group] = slice(first, first + count) if first else slice(count)
+    return kept
 
 
 def locate(model: Cuttable, kept: Kept) -> dict[str, Coordinates]:

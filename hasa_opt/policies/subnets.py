@@ -8,6 +8,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed, number
 from hasa_opt._utils.rational import written
+from hasa_opt._utils.units import ROUNDING
 from hasa_opt.errors import InputError
 from hasa_opt.problem.checks import within_caps
 from hasa_opt.problem.matching import allocation_rows
@@ -41,6 +42,9 @@ class Subnets:
     deployed : (n_clients,) floats in (0, 1], optional
         Width at which each client deploys, and is tested on, the supernet. Default: the width
         that it trains. Clients that are left out count in every mean by what they deploy.
+    starts : (n_clients,) floats in [0, 1), optional
+        With the scheme "prefix": share of the units that lie before each client's, so that groups
+        of clients can have units of their own; see :func:`hasa_opt.models.block`. Default: 0.
     share : float, optional
         What the subnets spend of a budget's resource, as a share of what everybody would spend on
         the whole supernet. None: not known.
@@ -49,7 +53,8 @@ class Subnets:
     ------
     InputError
         If a width is not in [0, 1], a client that trains nothing deploys nothing either, a mean is
-        not within reach of its client's width, or the share is negative.
+        not within reach of its client's width, a block goes beyond the supernet, or the share is
+        negative.
 
     Examples
     --------
@@ -63,6 +68,7 @@ class Subnets:
     share: float | None = None
     epochs: IntArray | None = None
     deployed: FloatArray | None = None
+    starts: FloatArray | None = None
 
     def __post_init__(self) -> None:
         widths = _checked(self.widths, "widths", zero=self.deployed is not None)
@@ -77,6 +83,8 @@ class Subnets:
             means = _checked(self.mean_widths, "mean_widths")
             self._check_means(widths, means)
             object.__setattr__(self, "mean_widths", means)
+        if self.starts is not None:
+            object.__setattr__(self, "starts", self._within(self.starts))
         if self.share is not None and number(self.share, "share") < 0:
             raise InputError(f"share {self.share} must be at least 0")
 
@@ -84,6 +92,15 @@ class Subnets:
     def deploys(self) -> FloatArray:
         """Width at which each client deploys, ``(n_clients,)``."""
         return self.widths if self.deployed is None else self.deployed
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether some clients hold units that others of their width do not."""
+        return self.starts is not None and np.unique(self.starts).size > 1
+
+    def start(self, client: int) -> float:
+        """Share of the units that lie before a client's."""
+        return 0.0 if self.starts is None else float(self.starts[client])
 
     @classmethod
     def of(cls, allocation: Allocation, names: tuple[str, ...]) -> Subnets:
@@ -130,6 +147,22 @@ class Subnets:
             raise InputError(
                 f"{given.size} {what} for {self.widths.size} widths: give one for each client"
             )
+        return given
+
+    def _within(self, values: FloatArray) -> FloatArray:
+        """Starts of blocks that end within the supernet."""
+        if self.scheme != "prefix":
+            raise InputError(
+                f'starts need the scheme "prefix", not {self.scheme!r}: leave them out'
+            )
+        given = float_array(values, "starts", self.widths.shape).copy()
+        room = 1 - self.deploys + ROUNDING
+        for row in np.flatnonzero(~((given >= 0) & (given <= room))):
+            raise InputError(
+                f"starts: the client in row {row} has width {written(self.deploys[row])} and "
+                f"begins at {written(given[row])}: its block must end within the supernet"
+            )
+        given.flags.writeable = False
         return given
 
     def _whole_epochs(self, values: IntArray) -> IntArray:
