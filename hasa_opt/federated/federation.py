@@ -75,6 +75,7 @@ class Federation:
         draw: Draw | None = None,
         problem: LearningProblem = CLASSES,
     ) -> None:
+        check_blocks(subnets, server)
         self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
         self.names = tuple(names)
         self.numbers = client_numbers(self.names)
@@ -115,7 +116,6 @@ class Federation:
             on their samples.
         """
         participation.check(task)
-        check_blocks(subnets, server)
         largest = int(task.samples[subnets.widths > 0].max(initial=0))
         if largest and not training.used(largest):
             raise InputError(

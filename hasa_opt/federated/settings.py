@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
 from os import PathLike
@@ -194,6 +194,10 @@ class Server:
             )
         if self.optimizer is not None:
             check_optimizer(self.optimizer, rate=None)
+
+    def fitting(self, subnets: Subnets) -> Server:
+        """The same; where clients hold different blocks, averaged over those who hold a unit."""
+        return replace(self, aggregation="selective") if subnets.has_blocks else self
 
 
 @dataclass(frozen=True, kw_only=True)

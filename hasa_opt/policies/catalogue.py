@@ -18,6 +18,7 @@ from hasa_opt.policies.policy import Policy, split_name
 from hasa_opt.policies.setting import Measured, Setting, at_widest
 from hasa_opt.problem import utility
 from hasa_opt.rules.difficulty import by_difficulty
+from hasa_opt.rules.groups import by_counts
 from hasa_opt.rules.widths import scaled_to_budget
 from hasa_opt.solving.solver import solve
 
@@ -85,6 +86,13 @@ def _tiers(setting: Setting) -> FloatArray:
     return scaled_to_budget(np.minimum(tiers, setting.caps), samples, **setting.limits)
 
 
+def _own_units(setting: Setting, widths: FloatArray) -> FloatArray:
+    """Blocks of alike clients, evenly spaced over the supernet; all at 0 without groups."""
+    groups = by_counts(setting.counts)
+    room = 1 - float(widths.max())
+    return groups * room / max(1, int(groups.max()))
+
+
 def _optimal(setting: Setting) -> FloatArray:
     return solve(setting.problem()).widths
 
@@ -149,6 +157,7 @@ _OURS = (
     Policy("heterofl", _tiers),
     Policy("fedrolex", _uniform, scheme="rolling"),
     Policy("federated_dropout", _uniform, scheme="random"),
+    Policy("groups", _uniform, starts=_own_units),
     Policy("fjord", _uniform, scheme="ordered_dropout"),
     Policy(RECOMMENDED, _recommended, probes=True),
 )

@@ -62,6 +62,9 @@ class Policy:
         Whether it may leave clients out of training: their width is 0.
     spends_less : bool
         Whether it may spend less than the budget, and then no more under a larger one.
+    starts : callable, optional
+        From a :class:`Setting` and the clients' widths to the share of the units before each
+        client's, as in :class:`Subnets`. Default: all hold the first units.
     options : tuple of str
         Changes to the settings of a run: names in :data:`OPTIONS`, or a power such as ``"n^0.5"``.
 
@@ -80,6 +83,7 @@ class Policy:
     scored: bool = False
     leaves_out: bool = False
     spends_less: bool = False
+    starts: Callable[[Setting, FloatArray], FloatArray] | None = None
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.counts import Counts
+from hasa_opt.errors import InputError
 from hasa_opt.problem import utility
 from hasa_opt.problem.choices import Coverage
 from hasa_opt.problem.cost import Cost
@@ -62,6 +64,22 @@ class Setting:
     cost: Cost = field(default_factory=width_cost)
     probe: Callable[[], Measured] | None = None
     level: float | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """Training samples of each client by label.
+
+        Raises
+        ------
+        InputError
+            If they are not known.
+        """
+        if self.clients.counts is None:
+            raise InputError(
+                "the policy looks at the clients' counts of labels, which are not known: give "
+                "Clients(counts=...), or choose another policy"
+            )
+        return self.clients.counts
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -85,6 +85,13 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
     Subnets
         They know their share.
     """
+    subnets = _at_widths(policy, setting, meter)
+    if policy.starts is None:
+        return subnets
+    return replace(subnets, starts=policy.starts(setting, subnets.deploys))
+
+
+def _at_widths(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
     charges = Charges(setting, meter, spread=policy.scheme == "ordered_dropout")
     wanted = at_budget(policy, setting, charges.share)
     if not wanted.all():

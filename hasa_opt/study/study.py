@@ -172,14 +172,15 @@ class Study(Shown, SetUp):
 
     def _trial(self, policy: Policy, seed: int) -> Trial:
         chosen = self.planner.resolved(policy, seed)
+        subnets = self.planner.subnets(policy, seed)
         return Trial(
             task=self.task,
             model=self.model,
-            subnets=self.planner.subnets(policy, seed),
+            subnets=subnets,
             seed=seed,
             rounds=self.rounds,
             training=chosen.changed("training", self.training),
-            server=chosen.changed("server", self.server),
+            server=chosen.changed("server", self.server).fitting(subnets),
             evaluation=replace(
                 self.evaluation,
                 also=("supernet", PERSONAL),
