@@ -229,7 +229,6 @@ def _check(setup: SetUp) -> None:
     for name, kind in _GROUPS.items():
         expect(getattr(setup, name), kind, name, package="hasa_opt.federated")
     check_run(setup.model, setup.task, setup.rounds, *setup.seeds)
-    setup.task.problem.require_classes("a study")
     _check_repeated(setup)
     for policy in setup.compared.values():
         _check_policy(setup, policy)
