@@ -41,18 +41,22 @@ class Scale:
         """From a value to what is shown."""
         return 100.0 if self.is_share else 1.0
 
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is."""
+        return 1 if self.higher_is_better else -1
+
     def shown(self, values: FloatArray) -> FloatArray:
         """Values as they are shown: of the accuracy, percent."""
         return np.asarray(self.factor * values)
 
     def worth(self, values: FloatArray) -> FloatArray:
         """Values as they are shown, turned so that more is better."""
-        return self.shown(values) if self.higher_is_better else -self.shown(values)
+        return np.asarray(self.sign * self.shown(values))
 
     def gain(self, values: FloatArray, reference: FloatArray) -> FloatArray:
         """Difference of values to their reference, above zero where they are better."""
-        better, other = (values, reference) if self.higher_is_better else (reference, values)
-        return np.asarray(better - other)
+        return np.asarray(self.sign * (values - reference))
 
     def worst_first(self, values: FloatArray) -> FloatArray:
         """Values sorted along the last axis, the worst first."""

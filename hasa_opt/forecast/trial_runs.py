@@ -63,7 +63,6 @@ class TrialRuns:
             If anything could not be run.
         """
         check_run(self.model, task, self.rounds, seed)
-        task.problem.require_classes("a pilot")
         self.participation.check(task)
         self.execution.check_single()
         known_interpolation(self.evaluation)
@@ -87,7 +86,8 @@ class TrialRuns:
         Returns
         -------
         reached : (n_repeats, n_allocations, 2, n_clients) floats
-            Accuracy of common and of personal models; NaN where an allocation had been dropped.
+            The task's metric, of common and of personal models; NaN where an allocation had been
+            dropped.
         flops : int
             Operations of training and judging.
         """
@@ -99,11 +99,12 @@ class TrialRuns:
             for row, name in enumerate(names):
                 if name in left:
                     history = self._run(task, fold, allocations[name], seed + repeat)
-                    reached[repeat, row] = history.test_accuracy[-1], history.personal_accuracy[-1]
+                    reached[repeat, row] = history.test_metric[-1], history.personal_metric[-1]
                     flops += int(history.flops.sum())
                     flops += costs.judging(fold.held, allocations[name].widths, passes)
             if repeat:
-                ahead = (name for name in left if _is_ahead(reached, names.index(name)))
+                worth = task.problem.scale.sign * reached
+                ahead = (name for name in left if _is_ahead(worth, names.index(name)))
                 left = {names[0], *ahead}
             if len(left) == 1:
                 break
@@ -131,7 +132,7 @@ class TrialRuns:
         )
 
 
-def _is_ahead(reached: FloatArray, row: int) -> bool:
+def _is_ahead(worth: FloatArray, row: int) -> bool:
     """Whether common or personal models are ahead of both of the first allocation."""
-    means = np.nanmean(reached[:, [0, row]], axis=(0, 3))
+    means = np.nanmean(worth[:, [0, row]], axis=(0, 3))
     return bool(means[1].max() > means[0].max())

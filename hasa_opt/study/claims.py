@@ -254,8 +254,8 @@ def _gain(
     """Say by how much a policy is above the reference, and what of that is allocation."""
     gap, scale = contrasts[row.policy], results.scale
     claim = (
-        f"{row.policy} is better than {REFERENCE} by {scale.amount(gap.mean)}{scale.points} of mean "
-        f"client {scale.name} ({scale.told(row.mean)}; {_interval(gap, contrasts, scale)})"
+        f"{row.policy} is better than {REFERENCE} by {scale.amount(gap.mean)}{scale.points} of "
+        f"mean client {scale.name} ({scale.told(row.mean)}; {_interval(gap, contrasts, scale)})"
     )
     same = {contrast.policy: contrast for contrast in against_same_options(results)}
     if row.policy in same:
@@ -302,8 +302,8 @@ def hinge_sentences(found: Sequence[Hinge], scale: Scale = ACCURACY) -> list[str
         others = f" (also: {listed(more, most=_MAX_NAMED)})" if more else ""
         sentences.append(
             f"{policy} against {worst.reference}: without {worst.client} the difference {change}, "
-            f"from {signed(worst.difference, scale)} to {signed(worst.without, scale)}{scale.points}"
-            f"{others}."
+            f"from {signed(worst.difference, scale)} to {signed(worst.without, scale)}"
+            f"{scale.points}{others}."
         )
     return sentences
 

@@ -251,7 +251,9 @@ def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> lis
         f"Mean width that each client trained{bars}": plots.allocation(results),
         f"{scale.title} after each round, before any personal model is made: pooled validation "
         f"data above, mean client test {scale.name} below{bands}. Policies of one run share a "
-        "line. A star, if any: the mean round that was chosen": plots.by_round(results, outcomes, targets),
+        "line. A star, if any: the mean round that was chosen": plots.by_round(
+            results, outcomes, targets
+        ),
         f"Test {scale.name} of what each client deploys{bars}": plots.by_client(results),
     }
     compared = REFERENCE in results.policies and len(results.policies) > 1

@@ -280,11 +280,10 @@ class LearningProblem:
     def _losses(self, outputs: Any, targets: Tensor) -> Tensor:
         """One loss for each target, ``(batch, n)``; of a function one for each sample."""
         if callable(self.loss):
-            alone = [self.summed_loss(*_sample(outputs, targets, row)).total
-                     for row in range(len(targets))]  # fmt: skip
-            return torch.stack(alone)[:, None]
+            samples = (_sample(outputs, targets, row) for row in range(len(targets)))
+            return torch.stack([self.summed_loss(*sample).total for sample in samples])[:, None]
         if self.loss == "cross_entropy":
-            log_shares = outputs.log_softmax(-1)
+            log_shares: Tensor = outputs.log_softmax(-1)
             return -(targets.to(log_shares) * log_shares).sum(-1).reshape(len(targets), -1)
         return self._entries(_ERRORS[self.loss], outputs, targets)
 

@@ -266,7 +266,7 @@ def test_a_node_of_another_app_is_said(caplog: pytest.LogCaptureFixture) -> None
 
 @pytest.mark.parametrize("counts", [[1.5, 2.0], [2.0**53, 1.0], [-1, 3], ["1", "2"]])
 def test_counts_of_a_device_are_exact_or_refused(counts: list[float]) -> None:
-    record = Profile(0, "phone", 3, np.array([1, 2]), 1.0).record()
+    record = Profile(0, "phone", 3, np.array([1, 2]), 1.0, "accuracy", True).record()
     assert Profile.read(record).counts.tolist() == [1, 2]
     with pytest.raises(InputError):
         Profile.read({**record, "counts": counts})

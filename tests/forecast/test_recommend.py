@@ -31,7 +31,7 @@ def written(
     count = len(accuracy)
     control = Control(
         width=budget,
-        accuracy=np.full(count, uniform),
+        reached=np.full(count, uniform),
         gain=accuracy - uniform,
         error=np.full(accuracy.shape, error),
         personal=np.full(count, personal),
@@ -42,7 +42,7 @@ def written(
     return Probe(
         widths=MENU,
         loss=np.zeros_like(accuracy),
-        accuracy=accuracy,
+        reached=accuracy,
         halves=np.stack([accuracy, accuracy]),
         covariance=np.tile(np.eye(3) * error**2, (count, 1, 1)),
         degrees=inf,
