@@ -103,20 +103,25 @@ class Scale:
         return "minus" if self.higher_is_better else "below"
 
     def number(self, value: float) -> str:
-        """A shown value in digits."""
-        return format(value, ".2f" if self.is_share else ".4g")
+        """A shown value in digits: two decimals of percent, four digits of another metric."""
+        return self._digits(value, 4)
 
     def told(self, value: float) -> str:
         """A shown value in a sentence."""
         return f"{self.number(value)} %" if self.is_share else self.number(value)
 
     def amount(self, value: float) -> str:
-        """A gain in digits, with a sign where it is below zero."""
-        return format(value, ".2f" if self.is_share else ".3g")
+        """A gain or a spread in digits."""
+        return self._digits(value, 3)
 
     def signed(self, value: float) -> str:
         """A gain in digits with its sign."""
-        return format(value, "+.2f" if self.is_share else "+.3g")
+        return self._digits(value, 3, "+")
+
+    def _digits(self, value: float, digits: int, sign: str = "") -> str:
+        if self.is_share:
+            return format(value, f"{sign}.2f")
+        return format(value, f"{sign}#.{digits}g").rstrip(".")
 
 
 ACCURACY = Scale()

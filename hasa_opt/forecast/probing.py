@@ -294,6 +294,7 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scal
     """Ratios of all held-back targets, with the noise of their samples."""
     size = plan.menu.size
     reached, covariance, degrees = _ratios(measured.outcomes)
+    _check_finite(reached[:, :size], plan.menu, names, scale)
     losses = np.sum(
         [[client.loss.sum(axis=0) for client in half] for half in measured.outcomes], axis=0
     )
@@ -319,6 +320,20 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scal
         else _control(measured, plan, reached, covariance, scale),
         scale=scale,
     )
+
+
+def _check_finite(
+    reached: FloatArray, menu: FloatArray, names: Sequence[str], scale: Scale
+) -> None:
+    """Refuse a warm-up that has diverged, as no accuracy can."""
+    lost = np.argwhere(~np.isfinite(reached))
+    if lost.size:
+        client, column = lost[0]
+        raise InputError(
+            f"the {scale.name} of client {names[client]!r} at width {menu[column]:g} is "
+            f"{reached[client, column]} in the probe: lower the learning rate, or leave samples "
+            "out that have none"
+        )
 
 
 def _control(

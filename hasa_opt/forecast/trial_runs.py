@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt.errors import InputError
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.history import History
@@ -116,7 +117,7 @@ class TrialRuns:
 
     def _run(self, task: Task, fold: Fold, subnets: Subnets, seed: int) -> History:
         """Train on the kept part; the held-back part is the test."""
-        return run(
+        history = run(
             self.model,
             replace(task, train=fold.kept, validation=fold.held, test=fold.held),
             subnets,
@@ -130,6 +131,12 @@ class TrialRuns:
             execution=self.execution,
             seed=seed,
         )
+        if not np.isfinite(history.test_metric[-1]).any():
+            raise InputError(
+                f"no client has a finite {history.metric} after a run of the pilot: lower the "
+                "learning rate"
+            )
+        return history
 
 
 def _is_ahead(worth: FloatArray, row: int) -> bool:

@@ -227,8 +227,8 @@ def headline(results: Results, budget: float) -> str:
         return _gain(results, clear[0], first, contrasts)
     if first.policy != REFERENCE:
         gap = contrasts[first.policy]
-        told = f"{_told(gap.mean, scale)} from {REFERENCE}{_certainty(gap, contrasts, scale)}"
-        return f"{top}, {told}."
+        told, apart = _told(gap.mean, scale), "from" if scale.is_share else "over"
+        return f"{top}, {told} {apart} {REFERENCE}{_certainty(gap, contrasts, scale)}."
     second = ranked[1].policy
     gap = contrasts[second]
     told = f"{_told(gap.mean, scale)}{_certainty(gap, contrasts, scale)}"

@@ -258,10 +258,10 @@ def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> lis
     }
     compared = REFERENCE in results.policies and len(results.policies) > 1
     if several and compared and results.measured().size:
-        gains = "Difference" if scale.is_share else "Gain"
+        gains, to = ("Difference", "to") if scale.is_share else ("Gain", "over")
         first = (
-            f"{gains} in mean client {scale.name} of each policy to uniform. Thick: 95 % interval; "
-            "thin: after Holm's correction. Filled: the thin line leaves zero out"
+            f"{gains} in mean client {scale.name} of each policy {to} uniform. Thick: 95 % "
+            "interval; thin: after Holm's correction. Filled: the thin line leaves zero out"
         )
         drawn = {first: plots.differences(results), **drawn}
     return [{"alt": alt, "source": _data_uri(figure)} for alt, figure in drawn.items()]

@@ -74,7 +74,8 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
     for row in summarise(results, budget):
         table.add_row(
             escape(_in_lines(row.policy)),
-            " ± ".join(map(scale.number, (row.mean, row.mean_std)[: len(results.seeds)])),
+            scale.number(row.mean)
+            + (f" ± {scale.amount(row.mean_std)}" if len(results.seeds) > 1 else ""),
             _interval(differences.get(row.policy), scale),
             scale.number(row.worst),
             scale.number(row.worst_third),
