@@ -293,8 +293,8 @@ def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
 def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scale) -> Probe:
     """Ratios of all held-back targets, with the noise of their samples."""
     size = plan.menu.size
+    _check_finite(measured.outcomes, names, scale)
     reached, covariance, degrees = _ratios(measured.outcomes)
-    _check_finite(reached[:, :size], plan.menu, names, scale)
     losses = np.sum(
         [[client.loss.sum(axis=0) for client in half] for half in measured.outcomes], axis=0
     )
@@ -322,18 +322,14 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scal
     )
 
 
-def _check_finite(
-    reached: FloatArray, menu: FloatArray, names: Sequence[str], scale: Scale
-) -> None:
-    """Refuse a warm-up that has diverged, as no accuracy can."""
-    lost = np.argwhere(~np.isfinite(reached))
-    if lost.size:
-        client, column = lost[0]
-        raise InputError(
-            f"the {scale.name} of client {names[client]!r} at width {menu[column]:g} is "
-            f"{reached[client, column]} in the probe: lower the learning rate, or leave samples "
-            "out that have none"
-        )
+def _check_finite(halves: Sequence[Sequence[Judged]], names: Sequence[str], scale: Scale) -> None:
+    """Refuse a warm-up that has diverged, which no accuracy shows."""
+    for name, client in (pair for half in halves for pair in zip(names, half, strict=True)):
+        if not np.isfinite(client.score).all():
+            raise InputError(
+                f"the {scale.name} of held-back samples of client {name!r} is not finite in the "
+                "probe: lower the learning rate, or leave out samples that have none"
+            )
 
 
 def _control(

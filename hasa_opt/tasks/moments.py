@@ -56,6 +56,7 @@ def moments_of(side: Side, names: Sequence[str], splits: Sequence[Split]) -> Mom
     if side not in ("inputs", "targets"):
         raise InputError(f"moments of {side!r}: give 'inputs' or 'targets'")
     found: list[tuple[FloatArray, FloatArray]] = []
+    sizes: list[int] = []
     for name, split in zip(names, splits, strict=True):
         parts = tensors(split.inputs) if side == "inputs" else [split.targets]
         own = _moments(parts, f"the {side} of client {name!r}")
@@ -66,8 +67,9 @@ def moments_of(side: Side, names: Sequence[str], splits: Sequence[Split]) -> Mom
                 "of your own"
             )
         found.append(own)
+        sizes.append(len(split))
     mean, variance = (np.stack(column) for column in zip(*found, strict=True))
-    return Moments(mean, variance, np.array([len(split) for split in splits]))
+    return Moments(mean, variance, np.array(sizes))
 
 
 def _moments(parts: Sequence[Tensor], whose: str) -> tuple[FloatArray, FloatArray]:
@@ -80,8 +82,8 @@ def _moments(parts: Sequence[Tensor], whose: str) -> tuple[FloatArray, FloatArra
             )
     rows = torch.cat([part.flatten(1) if part.dim() > 1 else part[:, None] for part in parts], 1)
     blocks = torch.split(rows, _ROWS)
-    mean = sum(block.double().sum(0) for block in blocks) / len(rows)
-    squares = sum((block.double() - mean).square().sum(0) for block in blocks)
+    mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(rows)
+    squares = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0)
     if not bool(torch.isfinite(mean).all()):
         raise InputError(f"{whose} hold NaN or infinity: leave such samples out")
     return mean.numpy(force=True), (squares / len(rows)).numpy(force=True)
