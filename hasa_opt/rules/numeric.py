@@ -45,7 +45,7 @@ def frechet(mean: npt.ArrayLike, variance: npt.ArrayLike, samples: npt.ArrayLike
     Examples
     --------
     >>> frechet([[0.0], [4.0]], [[1.0], [1.0]], [50, 50]).round(3).tolist()
-    [1.046, 1.046]
+    [1.051, 1.051]
     """
     means, variances = float_array(mean, "mean"), float_array(variance, "variance")
     sizes = float_array(samples, "samples")

@@ -96,7 +96,7 @@ class SetUp:
         Widest subnet of each client's device, for training and deployment. Default: no caps, so
         that the policy ``"capacity"`` is ``"uniform"``.
     rounds_by : {"fixed", "validation"}
-        Which round counts: the last one, or the one with the best pooled validation accuracy of
+        Which round counts: the last one, or the one with the best pooled validation metric of
         what the run deploys before any personal model is made.
     probe_rounds : int
         Rounds of the probe, for the policies that need one. It knows no faults, averages all
