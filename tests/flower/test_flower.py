@@ -478,7 +478,7 @@ def test_other_problems_are_judged_by_their_metric_and_go_on(
     )
     assert equal(found, expected)
     for name in ("train_loss", "test_loss", "test_metric", "validation_metric"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
 
 
 def test_devices_that_are_judged_by_several_metrics_are_refused() -> None:
