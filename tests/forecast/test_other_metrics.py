@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forecast.test_recommend import CLIENTS, DIVERSE, hard_and_easy, tried, written
+from support.probes import CLIENTS, DIVERSE, hard_and_easy, tried, written
 from torch import Tensor
 from torch.nn import functional
 
