@@ -280,7 +280,7 @@ def _record(probed: Probe, cost: float | None) -> dict[str, Any]:
         "rounds": probed.rounds,
         "flops": probed.flops,
         "cost": cost,
-        "accuracy": dict(zip(probed.names, probed.accuracy.tolist(), strict=True)),
+        probed.scale.name: dict(zip(probed.names, probed.reached.tolist(), strict=True)),
     }
 
 

@@ -233,6 +233,7 @@ def _outcomes(
     correct, loss = (torch.zeros_like(targets, dtype=torch.float64) for _ in range(2))
     correct[labelled] = (logits.argmax(dim=-1) == labels).double()
     loss[labelled] = cross_entropy(logits, labels).double()
-    columns = (counted(targets), labelled, correct, loss)
+    judged = (labelled, loss) if problem.metric_name == "loss" else (counted(targets), correct)
+    columns = (judged[0], labelled, judged[1], loss)
     sums = torch.stack([column.double().sum(1) for column in columns], 1)
     return np.asarray(sums.numpy(force=True))

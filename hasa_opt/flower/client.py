@@ -35,6 +35,7 @@ from hasa_opt.flower.messages import (
 from hasa_opt.models import SupernetModel, extract, prefix
 from hasa_opt.rules.private import noisy_histograms
 from hasa_opt.tasks import Split, Task
+from hasa_opt.tasks.learning import CLASSES, LearningProblem
 
 __all__ = ["Device", "client_app"]
 
@@ -55,6 +56,9 @@ class Device:
         Without one, validation losses are NaN.
     max_width : float in (0, 1]
         Widest subnet that it can train.
+    problem : LearningProblem
+        What is learned, and how it is judged: the same on all devices. Default: classes, judged by
+        accuracy.
 
     Raises
     ------
@@ -68,6 +72,7 @@ class Device:
     counts: IntArray
     validation: Split | None = None
     max_width: float = 1.0
+    problem: LearningProblem = CLASSES
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -96,9 +101,8 @@ class Device:
         Raises
         ------
         InputError
-            If the task has no such client, or learns no classes.
+            If the task has no such client.
         """
-        task.problem.require_classes("the Flower app")
         if not 0 <= client < len(task):
             raise InputError(
                 f"task {task.name!r} has clients 0 to {len(task) - 1}, not {client}: start as many "
@@ -112,6 +116,7 @@ class Device:
             counts,
             task.validation[client],
             max_width,
+            task.problem,
         )
 
 
@@ -152,7 +157,8 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         supernet, here = _prepare(model, device, context)
-        check_split(supernet, here.train, f"device {here.name!r}", supernet.n_outputs)
+        whose = f"device {here.name!r}"
+        check_split(supernet, here.train, whose, supernet.n_outputs, here.problem)
         work, training = Work.read(load(message, WORK))
         subnet = _subnet(supernet, work.width, message)
         job = Job(
@@ -162,6 +168,7 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
             here.train,
             work.key,
             find_draw(supernet, work.scheme, work.mean or None),
+            problem=here.problem,
         )
         report = train_job(supernet, subnet, job, training)
         told = tell(report.result, here.train)
@@ -173,7 +180,11 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
         subnet = _subnet(supernet, float(load(message, WORK)["width"]), message)
         found: dict[str, float] = {}
         for part, split in (("validation", here.validation), ("test", here.test)):
-            metrics = Metrics(nan, nan) if split is None else evaluate(subnet, split)
+            metrics = (
+                Metrics(nan, nan)
+                if split is None
+                else evaluate(subnet, split, problem=here.problem)
+            )
             found |= metrics.named(part)
         return _reply(message, measured=MetricRecord(dict(found)))
 
@@ -202,7 +213,9 @@ def _describe(make: MakeDevice, context: Context, epsilon: float, delta: float) 
         return Profile.read(known)
     device = make(*partition)
     counts = device.counts if epsilon == 0 else _noisy(device.counts, epsilon, delta)
-    profile = Profile(partition[0], device.name, len(device.train), counts, device.max_width)
+    scale = device.problem.scale
+    told = (partition[0], device.name, len(device.train), counts, device.max_width)
+    profile = Profile(*told, scale.name, scale.higher_is_better)
     if epsilon:
         context.state[PROFILE] = profile.record()
     return profile

@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray, whole_numbers
+from hasa_opt._utils.scale import Scale
 from hasa_opt.errors import InputError
 from hasa_opt.federated import LocalResult, LocalTraining
 from hasa_opt.tasks import Split
@@ -99,6 +100,9 @@ class Profile:
         Training samples.
     counts : (n_labels,) integers
     max_width : float
+    metric : str
+    higher_is_better : bool
+        What it is judged by.
     """
 
     partition: int
@@ -106,6 +110,13 @@ class Profile:
     samples: int
     counts: IntArray
     max_width: float
+    metric: str
+    higher_is_better: bool
+
+    @property
+    def scale(self) -> Scale:
+        """What it is judged by, and which end is better."""
+        return Scale(self.metric, self.higher_is_better)
 
     def record(self) -> ConfigRecord:
         """Pack it."""
@@ -237,7 +248,7 @@ class Trained:
 
 
 def tested(message: Message) -> dict[str, float]:
-    """Unpack losses and accuracies.
+    """Unpack losses and metrics.
 
     Raises
     ------

@@ -16,6 +16,7 @@ from flwr.supercore import log
 
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt._utils.names import tidy
+from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.federated.identity import describe_subnets, read_subnets
@@ -26,7 +27,7 @@ from hasa_opt.policies import Setting, Subnets, read_policy
 from hasa_opt.policies.whole_units import Meter, subnets_of
 from hasa_opt.rules.scores import SCORES
 
-__all__ = ["Fleet", "Roster"]
+__all__ = ["Fleet", "Roster", "judged_by"]
 
 
 _PATIENCE_S = 0.5
@@ -174,6 +175,11 @@ class Fleet:
             )
 
 
+def judged_by(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the clients are judged by, as a history's metadata say it; nothing for the accuracy."""
+    return {name: record[name] for name in ("metric", "higher_is_better") if name in record}
+
+
 @dataclass(frozen=True, eq=False)
 class Roster:
     """The clients of a run, in the order of their partitions; rows of this order are clients.
@@ -185,12 +191,15 @@ class Roster:
     samples : (n_clients,) integers
     subnets : Subnets
         What each client trains.
+    scale : Scale
+        What all are judged by.
     """
 
     partitions: tuple[int, ...]
     names: tuple[str, ...]
     samples: IntArray
     subnets: Subnets
+    scale: Scale = ACCURACY
 
     def __len__(self) -> int:
         return len(self.partitions)
@@ -215,6 +224,10 @@ class Roster:
         InfeasibleError
             If the budget is below the narrowest allocation.
         """
+        scales = list(dict.fromkeys(profile.scale for profile in profiles))
+        if len(scales) > 1:
+            told = listed([f"{scale.name} ({scale.direction})" for scale in scales])
+            raise InputError(f"devices are judged by {told}: give all of them one problem")
         lengths = {profile.counts.size for profile in profiles}
         if len(lengths) > 1:
             raise InputError(
@@ -236,15 +249,19 @@ class Roster:
             tuple(profile.name for profile in profiles),
             clients.samples,
             chosen,
+            scales[0],
         )
 
     def record(self) -> dict[str, Any]:
         """All but the widths, ready for JSON."""
+        scale = self.scale
+        judged = {"metric": scale.name, "higher_is_better": scale.higher_is_better}
         return {
             "partitions": list(self.partitions),
             "client_names": list(self.names),
             "samples": self.samples.tolist(),
             **describe_subnets(self.subnets),
+            **({} if scale == ACCURACY else judged),
         }
 
     @classmethod
@@ -255,4 +272,5 @@ class Roster:
             tuple(record["client_names"]),
             np.array(record["samples"], dtype=np.int64),
             read_subnets(record, widths),
+            Scale(record.get("metric", ACCURACY.name), record.get("higher_is_better", True)),
         )

@@ -24,7 +24,7 @@ from hasa_opt.federated.identity import check_same_run, describe_model, describe
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.units import Extraction
 from hasa_opt.flower.messages import Trained, Work, pack, reason, tested
-from hasa_opt.flower.roster import Fleet, Roster
+from hasa_opt.flower.roster import Fleet, Roster, judged_by
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import Kept, SupernetModel
 
@@ -126,8 +126,8 @@ class SupernetStrategy(Strategy):
         measured = [now.row["test_metric"][row] for row in arrived if row not in faults]
         if not measured:
             return None
-        accuracy = float(np.mean(measured))
-        return MetricRecord({"test_accuracy": accuracy, "clients": len(measured)})
+        mean, name = float(np.mean(measured)), self._roster.scale.name
+        return MetricRecord({f"test_{name}": mean, "clients": len(measured)})
 
     def summary(self) -> None:
         """Log the allocation."""
@@ -253,11 +253,12 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
         if past is None:
             profiles = fleet.enrol(settings.clients, settings.epsilon, settings.delta)
             roster = Roster.allocate(profiles, model, settings)
-            record = Record(roster.subnets.widths, metadata | {_ROSTER: roster.record()})
+            kept = roster.record()
+            record = Record(roster.subnets.widths, metadata | judged_by(kept) | {_ROSTER: kept})
             federation = _federation(model, roster, settings)
         else:
             kept = past.metadata.get(_ROSTER, {})
-            record = Record(past.widths, metadata | {_ROSTER: kept})
+            record = Record(past.widths, metadata | judged_by(kept) | {_ROSTER: kept})
             check_same_run(Path(settings.checkpoint), past, record.metadata, past.widths)
             roster = Roster.read(kept, past.widths)
             federation = _federation(model, roster, settings)
@@ -267,8 +268,9 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
         history = _run(federation, roster, fleet, settings, record, store, grid)
     if settings.output:
         history.save(Path(settings.output))
-    accuracy = np.nanmean(history.test_accuracy[-1])
-    log(INFO, "Mean test accuracy of the clients' subnets: %.2f %%", 100 * accuracy)
+    scale = roster.scale
+    mean = scale.told(float(scale.factor * np.nanmean(history.test_metric[-1])))
+    log(INFO, "Mean test %s of the clients' subnets: %s", scale.name, mean)
     return history
 
 

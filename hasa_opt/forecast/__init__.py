@@ -1,6 +1,6 @@
 """Forecasts: what an allocation is worth, measured before it is trained.
 
-A probe measures each client's accuracy by width, headroom tells what any allocation could gain
+A probe measures what each client reaches by width, headroom tells what any allocation could gain
 from that, a pilot trains what is in question, and a recommendation decides. No full training runs.
 """
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, float_array, whole
 from hasa_opt._utils.rational import menu_units
+from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.curves import pooled_covariance
@@ -24,18 +25,21 @@ _SPLITS = 10
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What each client reaches at each width, in points, and how sure that is.
+    """What each client reaches at each width, and how sure that is.
 
     Attributes
     ----------
     widths : (n_widths,) floats
     table : (n_clients, n_widths) floats
+        More is better: accuracies in points, or errors below zero.
     covariance : (n_clients, n_widths, n_widths) floats
         Noise of each row of the table.
     parts : (n_splits, n_parts, n_clients, n_widths) floats
         The table divided into independent parts, in one way or several.
     degrees : float
         Degrees of freedom of the noise.
+    scale : Scale
+        The metric of a probe. Default: what is given without one is taken for accuracies.
     """
 
     widths: FloatArray
@@ -43,6 +47,7 @@ class Evidence:
     covariance: FloatArray
     parts: FloatArray
     degrees: float
+    scale: Scale = ACCURACY
 
 
 def read_evidence(
@@ -62,11 +67,12 @@ def read_evidence(
     if isinstance(utilities, Probe):
         if widths is not None or noise is not None:
             raise InputError("a probe has its own widths and noise: leave both arguments out")
-        _check_clients(len(utilities.accuracy), clients)
+        _check_clients(len(utilities.reached), clients)
         _check_names(utilities.names, clients)
-        parts = 100 * utilities.halves[None]
-        table, covariance = 100 * utilities.accuracy, 1e4 * utilities.covariance
-        return Evidence(utilities.widths, table, covariance, parts, utilities.degrees)
+        scale = utilities.scale
+        parts, table = scale.worth(utilities.halves[None]), scale.worth(utilities.reached)
+        covariance = scale.factor**2 * utilities.covariance
+        return Evidence(utilities.widths, table, covariance, parts, utilities.degrees, scale)
     given = float_array(utilities, "utilities")
     if widths is None:
         raise InputError("widths are missing: give the menu of the columns, widths=(0.2, 0.5, ...)")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, whole
 from hasa_opt._utils.installing import needing
+from hasa_opt._utils.scale import ACCURACY, Scale, as_accuracy
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.gains import Gain
@@ -46,21 +47,29 @@ class Pilot(Shown):
     ----------
     names : tuple of str
         Allocations; the first is what the others are compared with.
-    accuracy : (n_repeats, n_allocations, 2, n_clients) floats in [0, 1]
-        Of common and of personal models, at the deployed width. NaN where an allocation had been
-        dropped, or a client's held-back part had no target.
+    reached : (n_repeats, n_allocations, 2, n_clients) floats
+        The task's metric, of common and of personal models, at the deployed width. NaN where an
+        allocation had been dropped, or a client's held-back part had no target.
     rounds : int
     flops : int
         Operations of the pilot, training and judging.
     round_flops : float
         Operations of one round of the real run under the first allocation.
+    scale : Scale
+        The metric, and which end of it is better.
     """
 
     names: tuple[str, ...]
-    accuracy: FloatArray
+    reached: FloatArray
     rounds: int
     flops: int
     round_flops: float
+    scale: Scale = ACCURACY
+
+    @property
+    def accuracy(self) -> FloatArray:
+        """:attr:`reached`, where the metric is the accuracy; shares in [0, 1]."""
+        return np.asarray(as_accuracy(self.reached, self.scale.name))
 
     def cost(self, rounds: int) -> float:
         """Compute of the pilot as a share of the training of a run of so many rounds."""
@@ -68,7 +77,7 @@ class Pilot(Shown):
         return self.flops / (rounds * self.round_flops)
 
     def gain(self, name: str, over: str | None = None, *, confidence: float = 0.95) -> Gain:
-        """Gain of an allocation over another one in the unweighted client mean, in points.
+        """Gain of an allocation over another one in the unweighted client mean.
 
         The interval covers what repetitions differ by: held-back samples, training samples and
         the order of batches, not the initial weights, which all repetitions share. Its variance is
@@ -89,29 +98,35 @@ class Pilot(Shown):
         """
         level = confidence_level(confidence)
         other = self.names[0] + ENDING if over is None else over
-        gains = 100 * (self._reached(name) - self._reached(other))
+        gains = self.scale.factor * self.scale.gain(self._reached(name), self._reached(other))
         gains = gains[np.isfinite(gains).any(axis=1)]
-        return _mean_gain(gains[:, np.isfinite(gains).all(axis=0)], level)
+        return _mean_gain(gains[:, np.isfinite(gains).all(axis=0)], level, self.scale)
 
     def _reached(self, name: str) -> FloatArray:
-        """Accuracy in each repetition, ``(n_repeats, n_clients)``."""
+        """The metric in each repetition, ``(n_repeats, n_clients)``."""
         allocation = name.removesuffix(ENDING)
         if allocation not in self.names:
             raise InputError(f"{name!r} is not in the pilot: choose from {', '.join(self.names)}")
-        return self.accuracy[:, self.names.index(allocation), int(allocation != name)]
+        return self.reached[:, self.names.index(allocation), int(allocation != name)]
 
     def __repr__(self) -> str:
-        return f"Pilot({', '.join(self.names)}; {len(self.accuracy)} x {self.rounds} rounds)"
+        return f"Pilot({', '.join(self.names)}; {len(self.reached)} x {self.rounds} rounds)"
 
     def __rich__(self) -> Table:
         from rich.markup import escape
 
-        first = self.names[0]
+        first, scale = self.names[0], self.scale
         table = new_table(
-            title=f"Accuracy on held-back training samples after {self.rounds} rounds, client mean",
+            title=f"{escape(scale.title)} on held-back training samples after {self.rounds} "
+            "rounds, client mean",
         )
         table.add_column("policy", no_wrap=True)
-        for column in ("%", f"over {first}", f"over {first}{ENDING}", "repetitions"):
+        for column in (
+            "%" if scale.is_share else scale.direction,
+            f"over {first}",
+            f"over {first}{ENDING}",
+            "repetitions",
+        ):
             table.add_column(column, justify="right")
         for name in (each + ending for each in self.names for ending in ("", ENDING)):
             reached = self._reached(name)
@@ -120,8 +135,12 @@ class Pilot(Shown):
                 for over in (first, first + ENDING)
             )
             done = int(np.isfinite(reached).any(axis=1).sum())
-            table.add_row(escape(name), f"{100 * np.nanmean(reached):.2f}", *cells, str(done))
-        table.caption = "points, 95 % intervals; what is not ahead after two repetitions is dropped"
+            mean = scale.number(float(scale.factor * np.nanmean(reached)))
+            table.add_row(escape(name), mean, *cells, str(done))
+        gains = "points" if scale.is_share else "gains"
+        table.caption = (
+            f"{gains}, 95 % intervals; what is not ahead after two repetitions is dropped"
+        )
         return table
 
 
@@ -193,7 +212,9 @@ def pilot(
     tried = runs.read(task, allocations, seed)
     reached, flops = runs.repeated(task, tried, seed, repeats)
     first, *_ = tried.values()
-    return Pilot(tuple(tried), reached, rounds, flops, runs.round_flops(task, first))
+    return Pilot(
+        tuple(tried), reached, rounds, flops, runs.round_flops(task, first), task.problem.scale
+    )
 
 
 def _check(allocations: Mapping[str, Any], repeats: int) -> None:
@@ -218,12 +239,12 @@ def _check(allocations: Mapping[str, Any], repeats: int) -> None:
         raise InputError(f"repeats {repeats} leave no noise to see: give at least 2")
 
 
-def _mean_gain(gains: FloatArray, confidence: float) -> Gain:
+def _mean_gain(gains: FloatArray, confidence: float, scale: Scale) -> Gain:
     """Mean over repetitions and clients of ``(n_repeats, n_clients)`` gains, with its interval."""
     repeats, clients = gains.shape
     variances = gains.var(axis=0, ddof=1) / (repeats * clients**2)
     apart, together = float(variances.sum()), float(gains.mean(axis=1).var(ddof=1) / repeats)
     if together >= apart:
-        return Gain.measured(float(gains.mean()), together, repeats - 1, confidence)
+        return Gain.measured(float(gains.mean()), together, repeats - 1, confidence, scale)
     degrees = (repeats - 1) * apart**2 / float((variances**2).sum())
-    return Gain.measured(float(gains.mean()), apart, degrees, confidence)
+    return Gain.measured(float(gains.mean()), apart, degrees, confidence, scale)

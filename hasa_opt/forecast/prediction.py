@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array
+from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.forecast.curves import hat_weights, smoothed
@@ -51,8 +52,8 @@ class Headroom(Shown):
     ----------
     budget, confidence : float
     gain, low, high : float
-        Predicted gain of the measured optimum over uniform in the unweighted client mean, in
-        points, and its interval.
+        Predicted gain of the measured optimum over uniform in the unweighted client mean, and its
+        interval: of accuracies in points, above zero is better.
     promised : float
         What the smoothed table promises for its own optimum.
     widths, uniform : (n_clients,) floats
@@ -61,6 +62,8 @@ class Headroom(Shown):
         Gain of each rule over uniform.
     spent : mapping of str to float
         What each costs, as a share of the full width's cost.
+    scale : Scale
+        The metric of the gains.
     """
 
     budget: float
@@ -73,6 +76,7 @@ class Headroom(Shown):
     uniform: FloatArray
     rules: Mapping[str, Gain]
     spent: Mapping[str, float]
+    scale: Scale = ACCURACY
 
     @property
     def worthwhile(self) -> bool:
@@ -95,7 +99,7 @@ class Headroom(Shown):
     @property
     def sentence(self) -> str:
         """The verdict."""
-        worth = f"allocation is worth {Gain(self.gain, self.low, self.high)} points here"
+        worth = f"allocation is worth {self._optimum.told} here"
         if not self.worthwhile:
             return f"{worth}: use uniform"
         (first, most), *others = self.shares.items()
@@ -103,10 +107,15 @@ class Headroom(Shown):
         captured += [f"{_name(name)} {share:.0%}" for name, share in others]
         return f"{worth}: {', '.join(captured)}"
 
+    @property
+    def _optimum(self) -> Gain:
+        return Gain(self.gain, self.low, self.high, self.scale)
+
     def record(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
             "verdict": self.sentence,
+            "metric": asdict(self.scale),
             "worthwhile": self.worthwhile,
             "budget": self.budget,
             "confidence": self.confidence,
@@ -116,7 +125,10 @@ class Headroom(Shown):
             "promised": self.promised,
             "whole": self.whole,
             "shares": self.shares,
-            "rules": {name: asdict(gain) for name, gain in self.rules.items()},
+            "rules": {
+                name: {"value": gain.value, "low": gain.low, "high": gain.high}
+                for name, gain in self.rules.items()
+            },
             "spent": dict(self.spent),
             "widths": self.widths.tolist(),
         }
@@ -128,25 +140,28 @@ class Headroom(Shown):
         """Gain, interval, share and cost of the measured optimum and of each rule."""
         from rich.markup import escape
 
+        scale = self.scale
+        unit = "points" if scale.is_share else escape(scale.name)
         table = new_table(
-            title=f"Predicted gain over uniform in the client mean, points, at budget "
+            title=f"Predicted gain over uniform in the client mean, {unit}, at budget "
             f"{self.budget:g}; {self.confidence:.0%} intervals",
         )
         table.add_column("rule", no_wrap=True)
         for name in ("gain", "interval", "captures", "spends"):
             table.add_column(name, justify="right", no_wrap=True)
-        optimum = {OPTIMUM: Gain(self.gain, self.low, self.high)}
+        optimum = {OPTIMUM: self._optimum}
         for name, gain in (optimum | dict(self.rules)).items():
             share = self.shares.get(name)
             table.add_row(
                 escape(name),
-                f"{gain.value:+.2f}",
-                f"{gain.low:+.2f} to {gain.high:+.2f}",
+                scale.signed(gain.value),
+                f"{scale.signed(gain.low)} to {scale.signed(gain.high)}",
                 "-" if share is None else f"{share:.0%}",
                 f"{self.spent[name]:.4f}",
             )
         table.caption = (
-            f"the smoothed table promises {self.promised:+.2f}; 100 % is {self.whole:+.2f}"
+            f"the smoothed table promises {scale.signed(self.promised)}; 100 % is "
+            f"{scale.signed(self.whole)}"
         )
         return table
 
@@ -175,7 +190,8 @@ def headroom(
     Parameters
     ----------
     utilities : Probe or array
-        What each client reaches at each width, in points or any other unit: a probe; the same
+        What each client reaches at each width, more being better, in points or any other unit (of
+        an error, give its negative; a probe knows which end is better): a probe; the same
         measure on at least two independent parts of the data, ``(n_parts, n_clients, n_widths)``,
         whose noise falls with the client's samples; or one table ``(n_clients, n_widths)`` with
         its ``noise``.
@@ -268,6 +284,7 @@ class _Judge:
             uniform=self.uniform @ evidence.widths,
             rules={name: self.judged(allocation) for name, allocation in rules.items()},
             spent={name: self.spent(allocation) for name, allocation in shown.items()},
+            scale=evidence.scale,
         )
 
     @cached_property
@@ -331,7 +348,8 @@ class _Judge:
         return np.asarray(np.einsum("ik,ikl,il->i", moved, self.evidence.covariance, moved))
 
     def _gain(self, value: float, variance: float) -> Gain:
-        return Gain.measured(value, variance, self.evidence.degrees, self.confidence)
+        evidence = self.evidence
+        return Gain.measured(value, variance, evidence.degrees, self.confidence, evidence.scale)
 
     def read(self, name: str, widths: npt.ArrayLike) -> FloatArray:
         """Weights of a rule's widths."""

@@ -2,7 +2,14 @@
 
 Widths are worth something else to each client. A probe trains the supernet for a few rounds with
 all widths of the menu and lets held-back *training* samples judge every width. Validation and test
-splits are never read. The module is importable without torch; :func:`probe` needs it.
+splits are never read.
+
+What is measured is the task's metric where that is a name, such as "accuracy" or "mse": a mean over
+targets, to which each sample adds its part, so that single samples tell the noise. A metric that is
+a function or an object judges whole splits, and no sample has a part of it: the loss, of which less
+is better, stands in for it. ``Probe.scale`` says which.
+
+The module is importable without torch; :func:`probe` needs it.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray, number, whole
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.rational import menu_units, written
+from hasa_opt._utils.scale import ACCURACY, Scale, as_accuracy
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.curves import pooled_covariance, smoothed
@@ -46,10 +54,10 @@ class Control:
     ----------
     width : float
         The budget: the width that uniform allocation gives.
-    accuracy : (n_clients,) floats in [0, 1]
+    reached : (n_clients,) floats
     gain, error : (n_clients, n_widths) floats
-        What the probe's supernet reaches at each width beyond that, and its standard error: both
-        were judged on the same samples.
+        By how much the probe's supernet is better than that at each width, and the standard error:
+        both were judged on the same samples.
     personal, personal_error : (n_clients,) floats
         What a client gains if it deploys its mixture of the common and its last local model, and
         the standard error. NaN for clients that took no part in the last round.
@@ -59,7 +67,7 @@ class Control:
     """
 
     width: float
-    accuracy: FloatArray
+    reached: FloatArray
     gain: FloatArray
     error: FloatArray
     personal: FloatArray
@@ -70,24 +78,26 @@ class Control:
 
 @dataclass(frozen=True, eq=False)
 class Probe(Shown):
-    """Loss and accuracy of each client at each width, on held-back training samples.
+    """Loss and metric of each client at each width, on held-back training samples.
 
     Attributes
     ----------
     widths : (n_widths,) floats
     loss : (n_clients, n_widths) floats
-        Nats per target.
-    accuracy : (n_clients, n_widths) floats in [0, 1]
-    halves : (2, n_clients, n_widths) floats in [0, 1]
-        Accuracy on each half of the training samples, of a supernet that was trained on the other.
+        Mean over targets; of classes in nats.
+    reached : (n_clients, n_widths) floats
+        The metric; of accuracies, shares in [0, 1].
+    halves : (2, n_clients, n_widths) floats
+        The same on each half of the training samples, of a supernet that was trained on the other.
     covariance : (n_clients, n_widths, n_widths) floats
-        Noise of ``accuracy``: of the samples, from their single outcomes, and of another training
+        Noise of ``reached``: of the samples, from their single outcomes, and of another training
         run, from what the halves differ by beyond it.
     degrees : float
         Degrees of freedom behind all of it.
     utility : (n_clients, n_widths) floats
-        ``accuracy``, smoothed and shrunk, in percentage points divided by the number of clients: a
-        sum over clients is the unweighted client mean. Ready for :func:`utility.measured`.
+        ``reached``, smoothed and shrunk, turned so that more is better, divided by the number of
+        clients: a sum over clients is the unweighted client mean, of accuracies in percentage
+        points. Ready for :func:`utility.measured`.
     rounds : int
     flops : int
         Operations of the probe, training and judging.
@@ -96,11 +106,13 @@ class Probe(Shown):
     names : n_clients strings
     control : Control or None
         Measured where the probe was given a budget.
+    scale : Scale
+        The metric, and which end of it is better.
     """
 
     widths: FloatArray
     loss: FloatArray
-    accuracy: FloatArray
+    reached: FloatArray
     halves: FloatArray
     covariance: FloatArray
     degrees: float
@@ -110,6 +122,12 @@ class Probe(Shown):
     round_flops: FloatArray
     names: tuple[str, ...]
     control: Control | None = None
+    scale: Scale = ACCURACY
+
+    @property
+    def accuracy(self) -> FloatArray:
+        """:attr:`reached`, where the metric is the accuracy."""
+        return np.asarray(as_accuracy(self.reached, self.scale.name))
 
     def cost(self, rounds: int, budget: float) -> float:
         """Compute of the probe as a share of a run's training.
@@ -130,21 +148,23 @@ class Probe(Shown):
     def __rich__(self) -> Table:
         from rich.markup import escape
 
+        scale = self.scale
+        unit = "%" if scale.is_share else scale.direction
         table = new_table(
-            title=f"Accuracy on held-back training samples after {self.rounds} rounds, %, "
-            "smoothed and shrunk",
+            title=f"{escape(scale.title)} on held-back training samples after {self.rounds} "
+            f"rounds, {unit}, smoothed and shrunk",
         )
         table.add_column("client", no_wrap=True, max_width=24)
         for width in self.widths:
             table.add_column(f"{width:g}", justify="right")
         table.add_column("noise of a difference", justify="right")
-        points = self.utility * len(self.names)
+        values = scale.sign * self.utility * len(self.names)
         wide, narrow = self.covariance[:, -1], self.covariance[:, 0]
-        noise = 100 * np.sqrt(np.maximum(wide[:, -1] + narrow[:, 0] - 2 * wide[:, 0], 0))
+        noise = scale.factor * np.sqrt(np.maximum(wide[:, -1] + narrow[:, 0] - 2 * wide[:, 0], 0))
         for row in range(min(len(self.names), SHOWN_ROWS)):
-            cells = (f"{value:.2f}" for value in points[row])
-            table.add_row(escape(self.names[row]), *cells, f"± {noise[row]:.2f}")
-        table.add_row("mean", *(f"{value:.2f}" for value in points.mean(axis=0)), style="bold")
+            cells = map(scale.number, values[row])
+            table.add_row(escape(self.names[row]), *cells, f"± {scale.amount(noise[row])}")
+        table.add_row("mean", *map(scale.number, values.mean(axis=0)), style="bold")
         table.caption = first_of(len(self.names))
         return table
 
@@ -211,7 +231,6 @@ def probe(
         from hasa_opt.federated.settings import check_run
         from hasa_opt.forecast.warm_up import Plan, measure
     check_run(model, task, rounds, seed)
-    task.problem.require_classes("a probe")
     taking_part = participation or Participation()
     taking_part.check(task)
     if taking_part.faults is not None:
@@ -226,7 +245,8 @@ def probe(
         budget=budget,
         interpolation=known_interpolation(evaluation or Evaluation()),
     )
-    return _summary(measure(model, task, plan), plan, task.client_names)
+    scale = task.problem.for_single_samples.scale
+    return _summary(measure(model, task, plan), plan, task.client_names, scale)
 
 
 def known_interpolation(evaluation: Evaluation) -> float:
@@ -270,10 +290,11 @@ def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
     return np.asarray(shares)
 
 
-def _summary(measured: Measured, plan: Plan, names: tuple[str, ...]) -> Probe:
+def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scale) -> Probe:
     """Ratios of all held-back targets, with the noise of their samples."""
     size = plan.menu.size
-    accuracy, covariance, degrees = _ratios(measured.outcomes)
+    _check_finite(measured.outcomes, names, scale)
+    reached, covariance, degrees = _ratios(measured.outcomes)
     losses = np.sum(
         [[client.loss.sum(axis=0) for client in half] for half in measured.outcomes], axis=0
     )
@@ -281,11 +302,11 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...]) -> Probe:
     halves = np.stack([_means(half)[:, :size] for half in measured.outcomes])
     noise = covariance[:, :size, :size]
     noise = noise + _between_runs(halves[0] - halves[1], noise) * np.eye(size)
-    table = smoothed(plan.menu, 100 * accuracy[:, :size], 1e4 * noise)
+    table = smoothed(plan.menu, scale.worth(reached[:, :size]), scale.factor**2 * noise)
     return Probe(
         widths=plan.menu,
         loss=losses[:, :size] / np.maximum(known, 1.0)[:, None],
-        accuracy=accuracy[:, :size],
+        reached=reached[:, :size],
         halves=halves,
         covariance=noise,
         degrees=degrees,
@@ -294,18 +315,31 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...]) -> Probe:
         flops=measured.flops,
         round_flops=measured.round_flops,
         names=names,
-        control=None if plan.budget is None else _control(measured, plan, accuracy, covariance),
+        control=None
+        if plan.budget is None
+        else _control(measured, plan, reached, covariance, scale),
+        scale=scale,
     )
 
 
+def _check_finite(halves: Sequence[Sequence[Judged]], names: Sequence[str], scale: Scale) -> None:
+    """Refuse a warm-up that has diverged, which no accuracy shows."""
+    for name, client in (pair for half in halves for pair in zip(names, half, strict=True)):
+        if not np.isfinite(client.score).all():
+            raise InputError(
+                f"the {scale.name} of held-back samples of client {name!r} is not finite in the "
+                "probe: lower the learning rate, or leave out samples that have none"
+            )
+
+
 def _control(
-    measured: Measured, plan: Plan, accuracy: FloatArray, covariance: FloatArray
+    measured: Measured, plan: Plan, reached: FloatArray, covariance: FloatArray, scale: Scale
 ) -> Control:
     """The last column beside all others; personal deployment where there is a local model."""
     assert plan.budget is not None
     variance = np.diagonal(covariance, axis1=1, axis2=2)
     noise = variance[:, :-1] + variance[:, -1:] - 2 * covariance[:, :-1, -1]
-    ways = np.full((2, 2, len(accuracy)), np.nan)  # personal, local bias; gain, its error
+    ways = np.full((2, 2, len(reached)), np.nan)  # personal, local bias; gain, its error
     rows = sorted(measured.personal[0].keys() & measured.personal[1].keys())
     if rows:
         means, apart, _ = _ratios([[half[row] for row in rows] for half in measured.personal])
@@ -314,12 +348,12 @@ def _control(
             spread = (
                 apart[:, before, before] + apart[:, column, column] - 2 * apart[:, before, column]
             )
-            gain = means[:, column] - means[:, before]
+            gain = scale.gain(means[:, column], means[:, before])
             ways[way][:, rows] = gain, np.sqrt(np.maximum(spread, 0))
     return Control(
         width=plan.budget,
-        accuracy=accuracy[:, -1],
-        gain=accuracy[:, :-1] - accuracy[:, -1:],
+        reached=reached[:, -1],
+        gain=scale.gain(reached[:, :-1], reached[:, -1:]),
         error=np.sqrt(np.maximum(noise, 0)),
         personal=ways[0, 0],
         personal_error=ways[0, 1],
@@ -329,11 +363,11 @@ def _control(
 
 
 def _ratios(halves: Sequence[Sequence[Judged]]) -> tuple[FloatArray, FloatArray, float]:
-    """Accuracy of each client in each column, the covariance of its noise, degrees of freedom.
+    """Metric of each client in each column, the covariance of its noise, degrees of freedom.
 
     Samples, not targets, are the units: the words of one text stand or fall together.
     """
-    sums = np.sum([[client.correct.sum(axis=0) for client in half] for half in halves], axis=0)
+    sums = np.sum([[client.score.sum(axis=0) for client in half] for half in halves], axis=0)
     targets = np.sum([[client.targets.sum() for client in half] for half in halves], axis=0)
     samples = np.sum([[len(client.targets) for client in half] for half in halves], axis=0)
     scatter = np.sum([[_scatter(client) for client in half] for half in halves], axis=0)
@@ -344,8 +378,8 @@ def _ratios(halves: Sequence[Sequence[Judged]]) -> tuple[FloatArray, FloatArray,
 
 def _scatter(client: Judged) -> FloatArray:
     """Outer products of the residuals of a ratio, summed over samples."""
-    ratio = client.correct.sum(axis=0) / max(client.targets.sum(), 1.0)
-    residual = client.correct - client.targets[:, None] * ratio
+    ratio = client.score.sum(axis=0) / max(client.targets.sum(), 1.0)
+    residual = client.score - client.targets[:, None] * ratio
     return np.asarray(residual.T @ residual)
 
 
@@ -368,6 +402,4 @@ def _between_runs(difference: FloatArray, covariance: FloatArray) -> float:
 
 
 def _means(half: Sequence[Judged]) -> FloatArray:
-    return np.stack(
-        [client.correct.sum(axis=0) / max(client.targets.sum(), 1.0) for client in half]
-    )
+    return np.stack([client.score.sum(axis=0) / max(client.targets.sum(), 1.0) for client in half])

@@ -265,7 +265,7 @@ class _Way(NamedTuple):
         policy, uniform = self.proposal.policy, _UNIFORM.having(PERSONAL)
         name = policy.having(PERSONAL) if self.personal else policy
         return (
-            f"{name} gains {self.over_common} points over {_UNIFORM} and {self.over_personal} over "
+            f"{name} gains {self.over_common.told} over {_UNIFORM} and {self.over_personal} over "
             f"{uniform} ({self.confidence:.0%} intervals)"
         )
 
@@ -393,15 +393,17 @@ def _ordered(
     widths = probe.widths[fitting]
     reason = (
         f"ordered dropout deployed at width {widths.mean():.2g}: the probe, trained that way, "
-        f"gains {gain} points over uniform"
+        f"gains {gain.told} over uniform"
     )
     policy = POLICIES["fjord"]
     return Proposal(policy, Subnets(widths, policy.scheme), reason)
 
 
 def _mean_gain(gains: FloatArray, errors: FloatArray, probe: Probe, confidence: float) -> Gain:
-    """Mean over the clients that were measured, in points."""
+    """Mean over the clients that were measured."""
     known = np.isfinite(gains)
     count = max(int(known.sum()), 1)
     value, variance = gains[known].sum() / count, (errors[known] ** 2).sum() / count**2
-    return Gain.measured(100 * float(value), 1e4 * float(variance), probe.degrees, confidence)
+    factor, scale = probe.scale.factor, probe.scale
+    value, variance = factor * float(value), factor**2 * float(variance)
+    return Gain.measured(value, variance, probe.degrees, confidence, scale)

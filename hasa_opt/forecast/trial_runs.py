@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt.errors import InputError
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.execution import Execution
 from hasa_opt.federated.history import History
@@ -63,7 +64,6 @@ class TrialRuns:
             If anything could not be run.
         """
         check_run(self.model, task, self.rounds, seed)
-        task.problem.require_classes("a pilot")
         self.participation.check(task)
         self.execution.check_single()
         known_interpolation(self.evaluation)
@@ -87,7 +87,8 @@ class TrialRuns:
         Returns
         -------
         reached : (n_repeats, n_allocations, 2, n_clients) floats
-            Accuracy of common and of personal models; NaN where an allocation had been dropped.
+            The task's metric, of common and of personal models; NaN where an allocation had been
+            dropped.
         flops : int
             Operations of training and judging.
         """
@@ -99,11 +100,12 @@ class TrialRuns:
             for row, name in enumerate(names):
                 if name in left:
                     history = self._run(task, fold, allocations[name], seed + repeat)
-                    reached[repeat, row] = history.test_accuracy[-1], history.personal_accuracy[-1]
+                    reached[repeat, row] = history.test_metric[-1], history.personal_metric[-1]
                     flops += int(history.flops.sum())
                     flops += costs.judging(fold.held, allocations[name].widths, passes)
             if repeat:
-                ahead = (name for name in left if _is_ahead(reached, names.index(name)))
+                worth = task.problem.scale.sign * reached
+                ahead = (name for name in left if _is_ahead(worth, names.index(name)))
                 left = {names[0], *ahead}
             if len(left) == 1:
                 break
@@ -115,7 +117,7 @@ class TrialRuns:
 
     def _run(self, task: Task, fold: Fold, subnets: Subnets, seed: int) -> History:
         """Train on the kept part; the held-back part is the test."""
-        return run(
+        history = run(
             self.model,
             replace(task, train=fold.kept, validation=fold.held, test=fold.held),
             subnets,
@@ -129,9 +131,15 @@ class TrialRuns:
             execution=self.execution,
             seed=seed,
         )
+        if not np.isfinite(history.test_metric[-1]).any():
+            raise InputError(
+                f"no client has a finite {history.metric} after a run of the pilot: lower the "
+                "learning rate"
+            )
+        return history
 
 
-def _is_ahead(reached: FloatArray, row: int) -> bool:
+def _is_ahead(worth: FloatArray, row: int) -> bool:
     """Whether common or personal models are ahead of both of the first allocation."""
-    means = np.nanmean(reached[:, [0, row]], axis=(0, 3))
+    means = np.nanmean(worth[:, [0, row]], axis=(0, 3))
     return bool(means[1].max() > means[0].max())

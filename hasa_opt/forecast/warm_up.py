@@ -27,6 +27,7 @@ from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
+from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Lazy, Split
 from hasa_opt.tasks.task import Task, folds
 
@@ -105,13 +106,13 @@ class Judged:
     ----------
     targets, known : (n_samples,) float64
         Targets of each sample, and those of them that have a loss.
-    correct, loss : (n_samples, n_widths) float64
-        Targets that are predicted; summed loss in nats.
+    score, loss : (n_samples, n_widths) float64
+        The metric and the loss, each summed over targets: such as how many are predicted.
     """
 
     targets: FloatArray
     known: FloatArray
-    correct: FloatArray
+    score: FloatArray
     loss: FloatArray
 
 
@@ -185,7 +186,7 @@ def _beside(first: Judged, second: Judged) -> Judged:
     return Judged(
         first.targets,
         first.known,
-        np.hstack([first.correct, second.correct]),
+        np.hstack([first.score, second.score]),
         np.hstack([first.loss, second.loss]),
     )
 
@@ -257,6 +258,7 @@ def warm_up(
         statistics=Static(model, half.train, JUDGED_AT_ONCE, drop_single=True),
         keep_models=True,
         draw=draw,
+        problem=half.problem,
     )
     engine = ENGINES["auto" if draw is None else "sequential"]
     flops = 0
@@ -282,7 +284,7 @@ def judge(way: WarmUp, widths: Sequence[float] | FloatArray, held: Sequence[Spli
         kept = prefix(federation.model, width)
         subnets.append(extract(federation.model, width, kept))
         federation.statistics.fill(subnets[-1], kept)
-    return [judged(subnets, split) for split in held]
+    return [judged(subnets, split, federation.problem) for split in held]
 
 
 def personal(
@@ -308,12 +310,16 @@ def personal(
     for client in ways[0].last.clients.tolist():
         common = ways[0].federation.subnet(client, kept)
         own = (way.federation.mixtures(client, kept, [interpolation]) for way in ways)
-        found[client] = judged(chain([common], *own), held[client])
+        problem = ways[0].federation.problem
+        found[client] = judged(chain([common], *own), held[client], problem)
     return found
 
 
-def judged(models: Iterable[SupernetModel], split: Split) -> Judged:
+def judged(
+    models: Iterable[SupernetModel], split: Split, problem: LearningProblem = CLASSES
+) -> Judged:
     """Outcomes of a split under several models, sample by sample, without training."""
-    columns = [outcomes(model, split, JUDGED_AT_ONCE) for model in models]
+    by = problem.for_single_samples
+    columns = [outcomes(model, split, JUDGED_AT_ONCE, by) for model in models]
     table = np.stack(columns, axis=-1)
     return Judged(table[:, 0, 0], table[:, 1, 0], table[:, 2], table[:, 3])

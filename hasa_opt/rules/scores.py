@@ -8,6 +8,9 @@ worked through in blocks of rows; no dense copy of the matrix is made.
 A plain score depends on the size of a client's sample even where clients do not differ at all.
 :func:`debiased` takes the score's expectation at that size away, :func:`excess` also divides by its
 spread, and :func:`explained_by_size` says how much of a ranking is sample size.
+
+Where there are numbers and no labels to count, :func:`~hasa_opt.rules.numeric.frechet` compares
+means and variances.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from hasa_opt._utils.registry import Registry
 from hasa_opt.clients.counts import Counts, dense, validate_counts
 from hasa_opt.errors import InputError
 from hasa_opt.rules.chance import Method, moments
+from hasa_opt.rules.numeric import frechet
 from hasa_opt.rules.private import Unit, noisy_histograms
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "debiased",
     "excess",
     "explained_by_size",
+    "frechet",
     "hellinger",
     "jensen_shannon",
     "kl_divergence",

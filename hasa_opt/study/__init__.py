@@ -10,15 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hasa_opt._utils.scale import Scale
     from hasa_opt.study.outcome import Outcome
     from hasa_opt.study.results import Results, read_results
     from hasa_opt.study.study import Study
 
-__all__ = ["Outcome", "Results", "Study", "read_results"]
+__all__ = ["Outcome", "Results", "Scale", "Study", "read_results"]
 
 _HOMES = {
     "Outcome": "hasa_opt.study.outcome",
     "Results": "hasa_opt.study.results",
+    "Scale": "hasa_opt._utils.scale",
     "Study": "hasa_opt.study.study",
     "read_results": "hasa_opt.study.results",
 }

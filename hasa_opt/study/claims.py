@@ -1,4 +1,7 @@
-"""The claim of a study in one sentence, and the words that its numbers support."""
+"""The claim of a study in one sentence, and the words that its numbers support.
+
+All differences are gains, as :class:`~hasa_opt._utils.scale.Scale` says: above zero is better.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hasa_opt._utils.checks import listed
+from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.policies.policy import split_name
-from hasa_opt.study.inference import Difference, family
+from hasa_opt.study.inference import Difference, family, signs
 from hasa_opt.study.results import Kind, Results
 from hasa_opt.study.summary import SummaryRow, left_out, summarise
 
@@ -38,7 +42,7 @@ REFERENCE = "uniform"
 
 @dataclass(frozen=True)
 class Contrast:
-    """A policy, what it is held against, and their difference in points over the seeds."""
+    """A policy, what it is held against, and its gain over the seeds; of accuracy, in points."""
 
     policy: str
     reference: str
@@ -53,7 +57,7 @@ class Hinge:
     ----------
     policy, reference, client : str
     difference, without : float
-        Mean difference in points, with all clients and without this one.
+        Mean gain, with all clients and without this one; of accuracy, in points.
     turns : bool
         True if the sign changes; else the difference moves by more than half its 95 % interval.
     """
@@ -147,13 +151,14 @@ def hinges(results: Results, reference: str = REFERENCE) -> list[Hinge]:
     Far is more than half the width of its 95 % t interval. For a single seed, which has none,
     only signs are looked at.
     """
-    without, found = left_out(results), []
+    without, found, scale = left_out(results), [], results.scale
+    largest = float(np.abs(without).max(initial=0.0))
     clients = [results.clients[row] for row in results.measured()]
     for contrast in against(results, reference):
         whole = contrast.difference
         row, base = results.row(contrast.policy), results.row(reference)
-        moved = (without[row] - without[base]).mean(axis=0)
-        turns = np.sign(np.round(moved, 9)) * np.sign(whole.mean) < 0
+        moved = scale.gain(without[row], without[base]).mean(axis=0)
+        turns = signs(moved, largest) * np.sign(whole.mean) < 0
         far = np.abs(moved - whole.mean) > (whole.high - whole.low) / 2
         for at in np.flatnonzero(turns | far):
             case = (clients[at], whole.mean, float(moved[at]), bool(turns[at]))
@@ -166,7 +171,7 @@ def _contrasts(
 ) -> list[Contrast]:
     if not results.measured(kind).size:
         return []
-    values = results.measure(measure, kind)
+    values = results.worth(measure, kind)
     differences = family([(values[results.row(a)], values[results.row(b)]) for a, b in pairs])
     return [
         Contrast(*pair, difference) for pair, difference in zip(pairs, differences, strict=True)
@@ -193,16 +198,25 @@ def headline(results: Results, budget: float) -> str:
         What each policy should have spent.
     """
     if not results.measured().size:
-        return "No client has test data under every policy and seed: nothing can be compared."
+        finite = "" if results.scale.is_share else f" and a finite {results.scale.name}"
+        return (
+            f"No client has test data{finite} under every policy and seed: nothing can be compared."
+        )
+    scale = results.scale
     ranked = sorted(
-        (row for row in summarise(results, budget) if not row.flagged), key=lambda row: -row.mean
+        (row for row in summarise(results, budget) if not row.flagged),
+        key=lambda row: -row.mean if scale.higher_is_better else row.mean,
     )
     if not ranked:
         return (
-            f"No policy meets the budget of {budget:g}, so the accuracies below cannot be compared."
+            f"No policy meets the budget of {budget:g}, so the {_plural(scale)} below cannot be "
+            "compared."
         )
     first = ranked[0]
-    top = f"{first.policy} has the highest mean client accuracy measured, {first.mean:.2f} %"
+    top = (
+        f"{first.policy} has the {scale.best} mean client {scale.name} measured, "
+        f"{scale.told(first.mean)}"
+    )
     if REFERENCE not in {row.policy for row in ranked}:
         return f"{top}; there is no {REFERENCE} policy within the budget to compare it with."
     if len(ranked) == 1:
@@ -213,12 +227,21 @@ def headline(results: Results, budget: float) -> str:
         return _gain(results, clear[0], first, contrasts)
     if first.policy != REFERENCE:
         gap = contrasts[first.policy]
-        return f"{top}, {signed(gap.mean)} points from {REFERENCE}{_certainty(gap, contrasts)}."
+        told, apart = _told(gap.mean, scale), "from" if scale.is_share else "over"
+        return f"{top}, {told} {apart} {REFERENCE}{_certainty(gap, contrasts, scale)}."
     second = ranked[1].policy
     gap = contrasts[second]
-    return (
-        f"{top}; the next, {second}, is at {signed(gap.mean)} points{_certainty(gap, contrasts)}."
-    )
+    told = f"{_told(gap.mean, scale)}{_certainty(gap, contrasts, scale)}"
+    return f"{top}; the next, {second}, is at {told}."
+
+
+def _plural(scale: Scale) -> str:
+    return "accuracies" if scale.is_share else f"values of {scale.name}"
+
+
+def _told(gain: float, scale: Scale) -> str:
+    """A gain in a sentence."""
+    return f"{signed(gain, scale)} points" if scale.is_share else f"a gain of {signed(gain, scale)}"
 
 
 def _gains(difference: Difference) -> bool:
@@ -229,10 +252,10 @@ def _gain(
     results: Results, row: SummaryRow, first: SummaryRow, contrasts: Mapping[str, Difference]
 ) -> str:
     """Say by how much a policy is above the reference, and what of that is allocation."""
-    gap = contrasts[row.policy]
+    gap, scale = contrasts[row.policy], results.scale
     claim = (
-        f"{row.policy} is better than {REFERENCE} by {gap.mean:.2f} points of mean client accuracy "
-        f"({row.mean:.2f} %; {_interval(gap, contrasts)})"
+        f"{row.policy} is better than {REFERENCE} by {scale.amount(gap.mean)}{scale.points} of "
+        f"mean client {scale.name} ({scale.told(row.mean)}; {_interval(gap, contrasts, scale)})"
     )
     same = {contrast.policy: contrast for contrast in against_same_options(results)}
     if row.policy in same:
@@ -240,23 +263,24 @@ def _gain(
         gained = part.difference
         claim += (
             f"; the part of it that is allocation, against {part.reference}, is "
-            f"{signed(gained.mean)} points{_certainty(gained, same)}"
+            f"{_told(gained.mean, scale)}{_certainty(gained, same, scale)}"
         )
     if first is not row:
-        claim += f"; {first.policy} measured {first.mean:.2f} %, not told apart from {REFERENCE}"
+        told = f"{first.policy} measured {scale.told(first.mean)}"
+        claim += f"; {told}, not told apart from {REFERENCE}"
     return f"{claim}."
 
 
-def _interval(gap: Difference, tests: Collection[object]) -> str:
+def _interval(gap: Difference, tests: Collection[object], scale: Scale) -> str:
     corrected = f" after Holm over {len(tests)} comparisons" if len(tests) > 1 else ""
-    return f"95 % interval {span(gap.holm_low, gap.holm_high)}{corrected}, {gap.n} seeds"
+    return f"95 % interval {span(gap.holm_low, gap.holm_high, scale)}{corrected}, {gap.n} seeds"
 
 
-def _certainty(gap: Difference, tests: Collection[object]) -> str:
+def _certainty(gap: Difference, tests: Collection[object], scale: Scale) -> str:
     if gap.n == 1:
         return "; one seed cannot tell this from chance"
     doubt = "" if gap.clear else "; this cannot be told from zero"
-    return f" ({_interval(gap, tests)}){doubt}"
+    return f" ({_interval(gap, tests, scale)}){doubt}"
 
 
 def verdict(contrast: Contrast, flagged: Collection[str]) -> str:
@@ -267,7 +291,7 @@ def verdict(contrast: Contrast, flagged: Collection[str]) -> str:
     return contrast.difference.verdict
 
 
-def hinge_sentences(found: Sequence[Hinge]) -> list[str]:
+def hinge_sentences(found: Sequence[Hinge], scale: Scale = ACCURACY) -> list[str]:
     """One sentence per policy whose difference hangs on single clients: the one that moves most."""
     sentences = []
     for policy in dict.fromkeys(hinge.policy for hinge in found):
@@ -278,22 +302,24 @@ def hinge_sentences(found: Sequence[Hinge]) -> list[str]:
         others = f" (also: {listed(more, most=_MAX_NAMED)})" if more else ""
         sentences.append(
             f"{policy} against {worst.reference}: without {worst.client} the difference {change}, "
-            f"from {signed(worst.difference)} to {signed(worst.without)} points"
-            f"{others}."
+            f"from {signed(worst.difference, scale)} to {signed(worst.without, scale)}"
+            f"{scale.points}{others}."
         )
     return sentences
 
 
-def signed(value: float) -> str:
-    """Two decimals with a sign; a value that rounds to zero has none, NaN is a dash."""
+def signed(value: float, scale: Scale = ACCURACY) -> str:
+    """A gain with its sign; one that rounds to zero has none, NaN is a dash."""
     if not math.isfinite(value):
         return "\N{EN DASH}"
-    text = f"{abs(value):.2f}"
+    text = scale.amount(abs(value))
     if float(text) == 0:
         return text
     return ("+" if value > 0 else _MINUS) + text
 
 
-def span(low: float, high: float) -> str:
+def span(low: float, high: float, scale: Scale = ACCURACY) -> str:
     """An interval in words."""
-    return f"{signed(low)} to {signed(high)}" if math.isfinite(low) else "unbounded"
+    if not math.isfinite(low):
+        return "unbounded"
+    return f"{signed(low, scale)} to {signed(high, scale)}"

@@ -18,7 +18,7 @@ from hasa_opt._utils.checks import FloatArray, array
 from hasa_opt._utils.intervals import t_reach
 from hasa_opt.errors import InputError
 
-__all__ = ["LEVEL", "Difference", "detectable", "family", "holm", "paired"]
+__all__ = ["LEVEL", "Difference", "detectable", "family", "holm", "paired", "signs"]
 
 
 LEVEL = 0.95
@@ -170,6 +170,11 @@ def _step_down(p_values: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     corrected, by_test = np.empty_like(given), np.empty_like(given)
     corrected[order], by_test[order] = np.minimum(raised, 1), factors
     return corrected, by_test
+
+
+def signs(differences: FloatArray, largest: float) -> FloatArray:
+    """Signs of differences; 0 where they are the rounding of values of up to a size."""
+    return np.where(np.abs(differences) > _RESOLUTION * largest, np.sign(differences), 0.0)
 
 
 @lru_cache(maxsize=256)

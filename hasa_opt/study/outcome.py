@@ -13,9 +13,10 @@ import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import writing
+from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
-from hasa_opt.federated.measurements import COLUMNS, titled
+from hasa_opt.federated.measurements import COLUMNS
 from hasa_opt.study.results import Results
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Outcome:
         Budget that was spent: size-weighted mean cost as a share of the supernet's.
     history : History
     own, supernet : (n_clients,) floats
-        Test accuracy in [0, 1] of what each client deploys, and of the uncut supernet.
+        The metric on test data of what each client deploys, and of the uncut supernet.
     rounds : int
         Rounds after which both were measured.
     reason : str
@@ -74,7 +75,9 @@ def validation_targets(task: Task) -> IntArray:
 
 
 def pooled_validation(history: History, targets: IntArray) -> FloatArray:
-    """Share of all clients' validation targets that is predicted after each round.
+    """The metric on all clients' validation data after each round, weighted by their targets.
+
+    Of the accuracy, this is the share of all targets that is predicted.
 
     Parameters
     ----------
@@ -87,11 +90,11 @@ def pooled_validation(history: History, targets: IntArray) -> FloatArray:
     (rounds,) floats
         NaN for a round in which a client was not measured that is measured after the last one.
     """
-    known = np.isfinite(history.validation_accuracy[-1]) & (targets > 0)
+    known = np.isfinite(history.validation_metric[-1]) & (targets > 0)
     if not known.any():
         return np.full(history.rounds, np.nan)
     return np.asarray(
-        np.average(history.validation_accuracy[:, known], axis=1, weights=targets[known])
+        np.average(history.validation_metric[:, known], axis=1, weights=targets[known])
     )
 
 
@@ -102,7 +105,7 @@ def chosen_round(history: History, by: Literal["fixed", "validation"], targets: 
     ----------
     history : History
     by : "fixed" or "validation"
-        After the last round, or after that with the best pooled validation accuracy, the first of
+        After the last round, or after that with the best pooled validation metric, the first of
         equals. With sampled clients only the last round measures all of them, and is taken.
     targets : (n_clients,) ints
         Validation targets of each client; see :func:`validation_targets`.
@@ -122,7 +125,7 @@ def chosen_round(history: History, by: Literal["fixed", "validation"], targets: 
     pooled = pooled_validation(history, targets)
     if by == "fixed" or np.isnan(pooled).all():
         return history.rounds
-    return 1 + int(np.nanargmax(pooled))
+    return 1 + int(np.nanargmax(pooled) if history.higher_is_better else np.nanargmin(pooled))
 
 
 def measuring_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -138,6 +141,7 @@ def gather(
     client_names: Sequence[str],
     samples: IntArray,
     memory: Callable[[float], float] | None = None,
+    scale: Scale = ACCURACY,
 ) -> Results:
     """Put the outcomes of all policies and seeds into columns.
 
@@ -150,6 +154,8 @@ def gather(
         Training samples.
     memory : callable, optional
         Peak bytes of a training step at a width.
+    scale : Scale
+        The metric of the outcomes.
 
     Raises
     ------
@@ -185,6 +191,7 @@ def gather(
         realised=table(lambda run: run.realised),
         rounds=table(lambda run: run.rounds),
         memory=table(lambda run: float(measured(float(run.history.widths.max())))),
+        scale=scale,
     )
 
 
@@ -194,7 +201,8 @@ def write_outcomes(
     """Write one CSV line per policy, seed, round and client, with all that was measured."""
     with writing(path) as file:
         out = csv.writer(file)
-        columns = (titled(column, "accuracy") for column in COLUMNS)
+        metric = outcomes[0].history.metric
+        columns = (column.replace("_metric", f"_{metric}") for column in COLUMNS)
         out.writerow(["policy", "seed", "round", "client", "width", *columns])
         for outcome in outcomes:
             out.writerows(_records(outcome, client_names))

@@ -30,7 +30,7 @@ __all__ = ["Planner"]
 
 Found = TypeVar("Found", Probe, Pilot)
 
-_FORMAT = 2
+_FORMAT = 3
 """To be raised when :class:`Probe` or :class:`Pilot` changes, so that old ones are not read."""
 
 

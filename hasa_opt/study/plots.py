@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.scale import Scale
 from hasa_opt.policies.policy import split_name
 from hasa_opt.study.claims import REFERENCE, Contrast, against
 from hasa_opt.study.outcome import Outcome, mean_of_known, pooled_validation
@@ -25,9 +26,9 @@ from hasa_opt.study.results import MEASURES, Results
 
 __all__ = [
     "MANY",
-    "accuracy_by_client",
-    "accuracy_by_round",
     "allocation",
+    "by_client",
+    "by_round",
     "differences",
     "overview",
 ]
@@ -72,7 +73,7 @@ def allocation(results: Results) -> Figure:
 
 
 def differences(results: Results) -> Figure:
-    """Difference of each policy's mean client accuracy to uniform, with its intervals.
+    """Gain of each policy over uniform in the client mean, with its intervals.
 
     Parameters
     ----------
@@ -84,22 +85,22 @@ def differences(results: Results) -> Figure:
     matplotlib Figure
         A second panel shows the full supernet, where it was measured.
     """
-    panels = {
-        "Minus uniform: what clients deploy": against(results),
-        "Minus uniform: the full supernet": against(results, kind="supernet"),
-    }
-    panels = {title: contrasts for title, contrasts in panels.items() if contrasts}
+    scale = results.scale
+    over = f"{scale.minus.capitalize()} {REFERENCE}"
+    found = {"what clients deploy": against(results)}
+    found |= {"the full supernet": against(results, kind="supernet")}
+    panels = {f"{over}: {what}": contrasts for what, contrasts in found.items() if contrasts}
     height = 1.1 + 0.26 * len(results.policies)
     figure = Figure(figsize=(_WIDTH_IN, height * len(panels)), layout="constrained")
     for axes, (title, contrasts) in zip(
         figure.subplots(len(panels), squeeze=False).flat, panels.items(), strict=True
     ):
-        _draw_differences(axes, contrasts, title)
+        _draw_differences(axes, contrasts, title, scale)
     return figure
 
 
-def accuracy_by_client(results: Results) -> Figure:
-    """Test accuracy of what each client deploys, by policy.
+def by_client(results: Results) -> Figure:
+    """The metric on test data of what each client deploys, by policy.
 
     Parameters
     ----------
@@ -112,11 +113,11 @@ def accuracy_by_client(results: Results) -> Figure:
         One marker per policy and client, or a matrix of more than six policies. Of more than 30
         clients, the 30 with the most training samples are shown.
     """
-    return _alone(results, _draw_accuracy_by_client, _client_height(results))
+    return _alone(results, _draw_by_client, _client_height(results))
 
 
-def accuracy_by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -> Figure:
-    """Pooled validation and mean client test accuracy after each round, one line per policy.
+def by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -> Figure:
+    """Pooled validation and mean client test metric after each round, one line per policy.
 
     Parameters
     ----------
@@ -137,17 +138,18 @@ def accuracy_by_round(results: Results, outcomes: Sequence[Outcome], targets: In
         policy: np.stack([pooled_validation(run.history, targets) for run in runs])
         for policy, runs in _runs(results, outcomes).items()
     }
-    _draw_curves(above, outcomes, pooled, "Pooled validation accuracy (%)")
+    scale = results.scale
+    _draw_curves(above, outcomes, pooled, "Pooled validation", scale)
     above.set_xlabel("")
-    _finish(above, "Accuracy during training")
-    _draw_accuracy_by_round(below, results, outcomes)
+    _finish(above, f"{scale.title} during training")
+    _draw_by_round(below, results, outcomes)
     _finish(below, "")
     _legend(figure, below)
     return figure
 
 
 def overview(results: Results, outcomes: Sequence[Outcome]) -> Figure:
-    """Allocation, accuracy by client and accuracy by round side by side.
+    """Allocation, metric by client and metric by round side by side.
 
     Parameters
     ----------
@@ -162,10 +164,10 @@ def overview(results: Results, outcomes: Sequence[Outcome]) -> Figure:
     figure = Figure(figsize=(2.6 * _WIDTH_IN, _client_height(results)), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _draw_allocation(left, results)
-    _draw_accuracy_by_client(middle, results)
+    _draw_by_client(middle, results)
     middle.tick_params(labelleft=False)
-    _draw_accuracy_by_round(right, results, outcomes)
-    _finish(right, "Accuracy during training")
+    _draw_by_round(right, results, outcomes)
+    _finish(right, f"{results.scale.title} during training")
     _legend(figure, right, middle)
     return figure
 
@@ -189,27 +191,29 @@ def _draw_allocation(axes: Axes, results: Results) -> None:
         axes.set_xlim(0, 1.02)
 
 
-def _draw_accuracy_by_client(axes: Axes, results: Results) -> None:
-    title = "Test accuracy of each client"
-    values = 100 * results.own
+def _draw_by_client(axes: Axes, results: Results) -> None:
+    scale = results.scale
+    title, label = f"Test {scale.name} of each client", scale.label("Test")
+    values = scale.shown(results.own)
     if len(results.policies) <= MANY:
         final = dict(zip(results.policies, values, strict=True))
-        _draw_per_client(axes, results, final, title, "Test accuracy (%)")
+        _draw_per_client(axes, results, final, title, label)
         return
     known = REFERENCE in results.policies
     base = values[results.row(REFERENCE)] if known else values.mean(axis=0)
-    gaps = (values - base).mean(axis=1)
+    gaps = scale.gain(values, base).mean(axis=1)
     reach = max(float(np.nanmax(np.abs(gaps), initial=0)), 1e-9)
-    label = f"Test accuracy (%); blue: above {REFERENCE if known else 'the mean'}, red: below"
+    sides = ("above", "below") if scale.higher_is_better else ("below", "above")
+    label += f"; blue: {sides[0]} {REFERENCE if known else 'the mean'}, red: {sides[1]}"
     _draw_matrix(axes, results, values, title, label, "RdBu", (-reach, reach), gaps)
 
 
-def _draw_accuracy_by_round(axes: Axes, results: Results, outcomes: Sequence[Outcome]) -> None:
+def _draw_by_round(axes: Axes, results: Results, outcomes: Sequence[Outcome]) -> None:
     means = {
-        policy: np.stack([mean_of_known(run.history.test_accuracy, axis=1) for run in runs])
+        policy: np.stack([mean_of_known(run.history.test_metric, axis=1) for run in runs])
         for policy, runs in _runs(results, outcomes).items()  # clients not drawn are NaN there
     }
-    _draw_curves(axes, outcomes, means, "Mean client test accuracy (%)")
+    _draw_curves(axes, outcomes, means, "Mean client test", results.scale)
 
 
 def _runs(results: Results, outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
@@ -221,12 +225,16 @@ def _runs(results: Results, outcomes: Sequence[Outcome]) -> dict[str, list[Outco
 
 
 def _draw_curves(
-    axes: Axes, outcomes: Sequence[Outcome], curves: Mapping[str, FloatArray], label: str
+    axes: Axes,
+    outcomes: Sequence[Outcome],
+    curves: Mapping[str, FloatArray],
+    label: str,
+    scale: Scale,
 ) -> None:
-    """Draw one line per policy; each array is ``(n_seeds, rounds)``, shares in [0, 1]."""
+    """Draw one line per policy; each array is ``(n_seeds, rounds)``."""
     policies = list(dict.fromkeys(outcome.policy for outcome in outcomes))
-    for policy, shares in curves.items():
-        means = 100 * shares
+    for policy, values in curves.items():
+        means = scale.shown(values)
         rounds = np.arange(1, means.shape[1] + 1)
         centre, spread = means.mean(axis=0), _spread(means)
         style = _style(policy, policies)
@@ -242,12 +250,12 @@ def _draw_curves(
     axes.set_xlim(0, outcomes[0].history.rounds + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Round")
-    axes.set_ylabel(label)
+    axes.set_ylabel(scale.label(label))
     axes.grid(axis="y", color="0.9")
 
 
-def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str) -> None:
-    """Draw one row per policy: mean difference, its t interval, and the corrected one."""
+def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str, scale: Scale) -> None:
+    """Draw one row per policy: mean gain, its t interval, and the corrected one."""
     for row, contrast in enumerate(contrasts):
         gap = contrast.difference
         colour = _COLOURS[1] if gap.clear else "0.35"
@@ -260,7 +268,10 @@ def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str) -> 
     axes.set_yticks(range(len(contrasts)), names, parse_math=False)
     axes.set_ylim(len(contrasts) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"Difference to {REFERENCE}, {MEASURES['mean']} (points)")
+    label = f"Difference to {REFERENCE}, {MEASURES['mean']} (points)"
+    axes.set_xlabel(
+        label if scale.is_share else f"Gain over {REFERENCE}, {MEASURES['mean']} of {scale.name}"
+    )
     _finish(axes, title)
     axes.grid(axis="x", color="0.9")
 
@@ -325,8 +336,7 @@ def _draw_matrix(
     axes.imshow(shades, cmap=palette, vmin=limits[0], vmax=limits[1], aspect="auto", alpha=0.75)
     if len(shown) <= _MAX_NUMBERS:
         for (row, column), value in np.ndenumerate(means):
-            text = f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5)
+            axes.text(column, row, _in_a_cell(value), ha="center", va="center", fontsize=7.5)
     names = [_short(results.clients[row]) for row in shown]
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(np.arange(len(shown)), names, parse_math=False, fontsize=8, **turned)
@@ -336,6 +346,12 @@ def _draw_matrix(
     axes.set_xlabel(label)
     _finish(axes, title + _left_away(results, shown))
     axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _in_a_cell(value: float) -> str:
+    if 0 < abs(value) < 0.01 or abs(value) >= 1000:
+        return f"{value:.3g}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
 
 
 def _left_away(results: Results, shown: IntArray) -> str:

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from hasa_opt._utils import VERSION
 from hasa_opt._utils.files import file_target, write_text
+from hasa_opt._utils.scale import Scale
 from hasa_opt.solving.comparison import Comparison
 from hasa_opt.study import plots
 from hasa_opt.study.claims import (
@@ -33,6 +34,7 @@ from hasa_opt.study.claims import (
     span,
     verdict,
 )
+from hasa_opt.study.inference import signs
 from hasa_opt.study.outcome import Outcome, measuring_of, validation_targets
 from hasa_opt.study.results import MEASURES, Results
 from hasa_opt.study.settings import SetUp
@@ -93,10 +95,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=_number, signed=signed, p=_p_value, scaled=scaled, percent=_percent
-    )
-    environment.globals.update(span=span)
+    environment.filters.update(number=_number, p=_p_value, scaled=scaled)
     return environment.get_template("report.html.jinja")
 
 
@@ -107,8 +106,9 @@ def _content(
     rows = summarise(results, setup.budget)
     flagged = {row.policy for row in rows if row.flagged}
     differences = {contrast.policy: contrast for contrast in against(results)}
-    found = hinges(results)
+    found, scale = hinges(results), results.scale
     return {
+        **_written(scale),
         "setup": setup,
         "results": results,
         "comparison": comparison,
@@ -126,9 +126,9 @@ def _content(
         "families": _families(results),
         "parts": _parts(results),
         "verdict": lambda contrast: verdict(contrast, flagged),
-        "hinges": hinge_sentences(found),
+        "hinges": hinge_sentences(found, scale),
         "warnings": hinge_sentences(
-            [hinge for hinge in found if differences[hinge.policy].difference.clear]
+            [hinge for hinge in found if differences[hinge.policy].difference.clear], scale
         ),
         "measuring": measuring_of(outcomes),
         "left_out": _left_out(results),
@@ -136,6 +136,29 @@ def _content(
         "chosen": any(outcome.rounds < outcome.history.rounds for outcome in outcomes),
         "figures": _figures(setup, results, outcomes),
     }
+
+
+def _written(scale: Scale) -> dict[str, Any]:
+    """How values and gains are written, and the words that stand with them."""
+    points = " (points)" if scale.is_share else ""
+    over = f"{scale.minus.capitalize()} {REFERENCE}"
+    return {
+        "scale": scale,
+        "value": lambda value: scale.number(value) if math.isfinite(value) else _DASH,
+        "amount": lambda gain: scale.amount(gain) if math.isfinite(gain) else _DASH,
+        "signed": partial(signed, scale=scale),
+        "span": partial(span, scale=scale),
+        "over": over,
+        "over_in_points": over + points,
+        "minus": scale.minus,
+        "rule": "" if scale.is_share else _RULE.format(scale=scale),
+    }
+
+
+_RULE = (
+    "{scale.direction}. Differences are gains, above zero where the policy is better than what it "
+    "is compared with."
+)
 
 
 def _recommended(outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -191,8 +214,9 @@ def _left_out(results: Results) -> dict[str, Any] | None:
         return None
     without, means = left_out(results).mean(axis=1), results.measure().mean(axis=1)
     base = results.row(REFERENCE) if REFERENCE in results.policies else None
-    gaps = without - without[base] if base is not None else without
-    whole = means - means[base] if base is not None else means
+    gain = results.scale.gain
+    gaps = gain(without, without[base]) if base is not None else without
+    whole = gain(means, means[base]) if base is not None else means
     shift = np.abs(gaps - whole[:, None]).max(axis=0)
     shown = np.sort(np.argsort(-shift, kind="stable")[:_MAX_LEFT_OUT])
     return {
@@ -201,17 +225,17 @@ def _left_out(results: Results) -> dict[str, Any] | None:
         "means": means,
         "without": without[:, shown],
         "gaps": None if base is None else gaps[:, shown],
-        "turned": np.sign(np.round(gaps, 9)[:, shown]) * np.sign(whole)[:, None] < 0,
+        "turned": signs(gaps, np.abs(without).max())[:, shown] * np.sign(whole)[:, None] < 0,
         "base": base,
     }
 
 
 def _by_width(results: Results, menu: Sequence[float]) -> dict[str, Any]:
-    """Accuracy by deployed width, at the widths that some client deploys."""
+    """The metric by deployed width, at the widths that some client deploys."""
     widths = np.union1d(menu, [1.0])
-    accuracy, share = by_width(results, widths.tolist())
+    values, share = by_width(results, widths.tolist())
     used = share.any(axis=0)
-    return {"widths": widths[used], "accuracy": accuracy[:, used], "share": share[:, used]}
+    return {"widths": widths[used], "values": values[:, used], "share": share[:, used]}
 
 
 def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
@@ -222,21 +246,22 @@ def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> lis
     bars, bands = (
         f". {what}: {spread}" if spread and not many else "" for what in ("Bars, if any", "Bands")
     )
-    targets = validation_targets(setup.task)
+    targets, scale = validation_targets(setup.task), results.scale
     drawn = {
         f"Mean width that each client trained{bars}": plots.allocation(results),
-        "Accuracy after each round, before any personal model is made: pooled validation data "
-        f"above, mean client test accuracy below{bands}. Policies of one run share a line. A "
-        "star, if any: the mean round that was chosen": plots.accuracy_by_round(
+        f"{scale.title} after each round, before any personal model is made: pooled validation "
+        f"data above, mean client test {scale.name} below{bands}. Policies of one run share a "
+        "line. A star, if any: the mean round that was chosen": plots.by_round(
             results, outcomes, targets
         ),
-        f"Test accuracy of what each client deploys{bars}": plots.accuracy_by_client(results),
+        f"Test {scale.name} of what each client deploys{bars}": plots.by_client(results),
     }
     compared = REFERENCE in results.policies and len(results.policies) > 1
     if several and compared and results.measured().size:
+        gains, to = ("Difference", "to") if scale.is_share else ("Gain", "over")
         first = (
-            "Difference in mean client accuracy of each policy to uniform. Thick: 95 % interval; "
-            "thin: after Holm's correction. Filled: the thin line leaves zero out"
+            f"{gains} in mean client {scale.name} of each policy {to} uniform. Thick: 95 % "
+            "interval; thin: after Holm's correction. Filled: the thin line leaves zero out"
         )
         drawn = {first: plots.differences(results), **drawn}
     return [{"alt": alt, "source": _data_uri(figure)} for alt, figure in drawn.items()]
@@ -255,11 +280,6 @@ def _number(value: float | None, digits: int = 7) -> str:
     if value is None or not math.isfinite(value):
         return _DASH
     return f"{value:.{digits}g}".replace("-", _MINUS)
-
-
-def _percent(value: float) -> str:
-    """Two decimals, or a dash."""
-    return f"{value:.2f}" if math.isfinite(value) else _DASH
 
 
 def _p_value(value: float) -> str:

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, listed
 from hasa_opt._utils.files import writing
+from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.errors import InputError
 
@@ -31,13 +32,15 @@ MEASURES = {
     "worst_third": "worst third",
     "spread": "standard deviation over clients",
 }
-"""Name to words of what is reported of the accuracies of all clients."""
+"""Name to words of what is reported of the values of all clients."""
 
 _CELLS = {"own": float, "supernet": float, "deployed": float, "peak": float, "trained": float,
           "flops": int, "bytes": int}  # fmt: skip
 _RUNS = {"realised": float, "rounds": int, "memory": float}
 _LARGEST = int(np.iinfo(np.int64).max)
-_HEADER = ("policy", "seed", "client", "samples", *_CELLS, *_RUNS)
+_FIELDS = ("policy", "seed", "client", "samples", *_CELLS, *_RUNS)
+_JUDGED = ("own", "supernet")
+_DIRECTION = "higher_is_better"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +55,8 @@ class Results:
     samples : (n_clients,) ints
         Training samples.
     own, supernet : (n_policies, n_seeds, n_clients) floats
-        Test accuracy in [0, 1] of what each client deploys, and of the uncut supernet; NaN where
-        nothing was measured.
+        The metric on test data of what each client deploys, and of the uncut supernet; NaN where
+        nothing was measured. The accuracy is a share in [0, 1].
     deployed, peak, trained : (n_policies, n_seeds, n_clients) floats
         Width that is deployed; widest and mean width that was trained. Who is left out of
         training has the widest width 0, and no mean.
@@ -62,9 +65,11 @@ class Results:
     realised : (n_policies, n_seeds) floats
         Budget that was spent.
     rounds : (n_policies, n_seeds) ints
-        Rounds after which the accuracies were measured.
+        Rounds after which both were measured.
     memory : (n_policies, n_seeds) floats
         Peak memory of a training step at the widest width, in bytes; NaN if it was not measured.
+    scale : Scale
+        The metric, and which end of it is better. Default: the accuracy.
 
     Raises
     ------
@@ -86,6 +91,7 @@ class Results:
     realised: FloatArray
     rounds: IntArray
     memory: FloatArray
+    scale: Scale = ACCURACY
 
     def __post_init__(self) -> None:
         runs = (len(self.policies), len(self.seeds))
@@ -122,47 +128,61 @@ class Results:
         return np.asarray(self.peak == 0)
 
     def measured(self, kind: Kind = "own") -> IntArray:
-        """Rows of the clients that have an accuracy under every policy and seed."""
+        """Rows of the clients that have a finite value under every policy and seed."""
         known: IntArray = np.flatnonzero(np.isfinite(getattr(self, kind)).all(axis=(0, 1)))
         return known
 
     def measure(self, name: str = "mean", kind: Kind = "own") -> FloatArray:
-        """One number per run, in percent, over the clients that were measured everywhere.
+        """One number per run over the clients that were measured everywhere.
 
         Parameters
         ----------
         name : str
             ``mean`` (each client counts once), ``weighted`` (by training samples), ``worst``
-            (client), ``worst_third`` (mean over the third of the clients with the lowest
-            accuracy), or ``spread`` (standard deviation over the clients).
+            (client: the lowest accuracy, the highest error), ``worst_third`` (mean over the third
+            of the clients that are worst), or ``spread`` (standard deviation over the clients).
         kind : "own" or "supernet"
 
         Returns
         -------
         (n_policies, n_seeds) floats
-            NaN if no client was measured.
+            Of the accuracy, percent; of another metric, its own unit. NaN if no client was
+            measured.
         """
         if name not in MEASURES:
             raise InputError(f"measure {name!r} is not known: choose from {', '.join(MEASURES)}")
         rows = self.measured(kind)
         if not rows.size:
             return np.full(self.realised.shape, np.nan)
-        values = 100 * getattr(self, kind)[..., rows]
+        values = self.scale.shown(getattr(self, kind)[..., rows])
         if name == "weighted":
             return np.asarray(np.average(values, axis=-1, weights=self.samples[rows]))
         if name == "worst_third":
             third = max(1, round(values.shape[-1] / 3))
-            return np.asarray(np.sort(values, axis=-1)[..., :third].mean(axis=-1))
+            return np.asarray(self.scale.worst_first(values)[..., :third].mean(axis=-1))
         if name == "worst":
-            return np.asarray(values.min(axis=-1))
+            return np.asarray(self.scale.worst_first(values)[..., 0])
         return np.asarray(values.std(axis=-1) if name == "spread" else values.mean(axis=-1))
 
+    def worth(self, name: str = "mean", kind: Kind = "own") -> FloatArray:
+        """:meth:`measure`, turned so that more is better; of the spread over clients, less is.
+
+        Differences of it are gains.
+        """
+        values = self.measure(name, kind)
+        return values if self.scale.higher_is_better and name != "spread" else -values
+
     def write(self, path: str | PathLike[str]) -> None:
-        """Write one CSV line per policy, seed and client; :func:`read_results` gives it back."""
+        """Write one CSV line per policy, seed and client; :func:`read_results` gives it back.
+
+        The columns of another metric than the accuracy bear its name, such as ``own_mse``, and
+        ``higher_is_better`` stands beside them.
+        """
+        beside = {} if self.scale.is_share else {_DIRECTION: self.scale.higher_is_better}
         with writing(path) as file:
             out = csv.writer(file)
-            out.writerow(_HEADER)
-            out.writerows(self._lines())
+            out.writerow([*_titles(self.scale).values(), *beside])
+            out.writerows([*line, *beside.values()] for line in self._lines())
 
     def _lines(self) -> Iterator[list[Any]]:
         for at in np.ndindex(self.realised.shape):
@@ -184,14 +204,20 @@ def merged(parts: Sequence[Results]) -> Results:
     Raises
     ------
     InputError
-        If a policy was not measured under all seeds, or with other clients.
+        If a policy was not measured under all seeds, or with other clients, or by another metric.
     """
+    scales = list(dict.fromkeys(part.scale for part in parts))
+    if len(scales) > 1:
+        raise InputError(
+            f"the results are of {scales[0].name} ({scales[0].direction}) and of {scales[1].name} "
+            f"({scales[1].direction}): merge those of one metric"
+        )
     records = {
-        tuple(line[:3]): dict(zip(_HEADER, line, strict=True))
+        tuple(line[:3]): dict(zip(_FIELDS, line, strict=True))
         for part in parts
         for line in part._lines()
     }
-    return _assembled("the merged results", list(records.values()))
+    return _assembled("the merged results", list(records.values()), scales[0])
 
 
 def read_results(path: str | PathLike[str]) -> Results:
@@ -202,8 +228,10 @@ def read_results(path: str | PathLike[str]) -> Results:
     InputError
         If the file is missing, a column or a line is absent, or a value is no number.
     """
-    table = read_table(path, needed=_HEADER)
-    absent = [name for name in _HEADER if not table.has(name)]
+    table = read_table(path, needed=[name for name in _FIELDS if name not in _JUDGED])
+    scale = _scale_of(table)
+    titles = _titles(scale)
+    absent = [title for title in titles.values() if not table.has(title)]
     if absent:
         raise InputError(
             f"{table.name} has no column {', '.join(absent)}: give a CSV of results, one line per "
@@ -212,9 +240,30 @@ def read_results(path: str | PathLike[str]) -> Results:
     if not table.rows:
         raise InputError(f"{table.name} has no lines below its header: run the study")
     kinds = {"policy": str, "seed": int, "client": str, "samples": int, **_CELLS, **_RUNS}
-    columns = [_parsed(table, name, kind) for name, kind in kinds.items()]
+    columns = [_parsed(table, titles[name], kind) for name, kind in kinds.items()]
     records = [dict(zip(kinds, cells, strict=True)) for cells in zip(*columns, strict=True)]
-    return _assembled(table.name, records)
+    return _assembled(table.name, records, scale)
+
+
+def _titles(scale: Scale) -> dict[str, str]:
+    """Fields and the titles of their columns."""
+    ending = "" if scale.is_share else f"_{scale.name}"
+    return {name: name + ending if name in _JUDGED else name for name in _FIELDS}
+
+
+def _scale_of(table: Table) -> Scale:
+    """The metric that the columns of a file are named for."""
+    first = f"{_JUDGED[0]}_"
+    named = [title.removeprefix(first) for title in table.header if title.startswith(first)]
+    if not named:
+        return ACCURACY
+    told = set(table.column(_DIRECTION))
+    if len(named) > 1 or len(told) > 1 or not told <= {"True", "False"}:
+        raise InputError(
+            f"{table.name} has columns of {listed(named)} and {_DIRECTION} {listed(sorted(told))}: "
+            "one metric is needed, and True or False"
+        )
+    return Scale(named[0], told == {"True"})
 
 
 def _parsed(table: Table, name: str, kind: type) -> list[Any]:
@@ -233,7 +282,7 @@ def _parsed(table: Table, name: str, kind: type) -> list[Any]:
     return values
 
 
-def _assembled(source: str, records: Sequence[dict[str, Any]]) -> Results:
+def _assembled(source: str, records: Sequence[dict[str, Any]], scale: Scale) -> Results:
     """Arrange records by policy, seed and client, each in the order of its first line."""
     axes = {
         name: {value: at for at, value in enumerate(dict.fromkeys(r[name] for r in records))}
@@ -262,4 +311,4 @@ def _assembled(source: str, records: Sequence[dict[str, Any]]) -> Results:
             column[place] = record[name]
     runs = {name: columns.pop(name)[..., 0] for name in _RUNS}
     policies, seeds, clients = (tuple(axis) for axis in axes.values())
-    return Results(policies, seeds, clients, samples, **columns, **runs)
+    return Results(policies, seeds, clients, samples, **columns, **runs, scale=scale)

@@ -26,8 +26,10 @@ from hasa_opt.policies.setting import Measured
 from hasa_opt.policies.whole_units import Meter
 from hasa_opt.problem import cost
 from hasa_opt.problem.cost import Cost
+from hasa_opt.rules.numeric import frechet
 from hasa_opt.rules.scores import SCORES
 from hasa_opt.tasks import Task
+from hasa_opt.tasks.moments import Side
 from hasa_opt.tasks.splits import samples_to_try
 
 __all__ = ["SetUp"]
@@ -43,6 +45,9 @@ ROUNDS_BY = {
     "validation": "the best on validation data counts",
 }
 """Which round counts, in words."""
+
+MOMENTS: dict[str, Side] = {"input_moments": "inputs", "target_moments": "targets"}
+"""Scores of what is not counted, and which half of the samples they look at."""
 
 _GROUPS = {
     "training": LocalTraining,
@@ -91,7 +96,7 @@ class SetUp:
         Widest subnet of each client's device, for training and deployment. Default: no caps, so
         that the policy ``"capacity"`` is ``"uniform"``.
     rounds_by : {"fixed", "validation"}
-        Which round counts: the last one, or the one with the best pooled validation accuracy of
+        Which round counts: the last one, or the one with the best pooled validation metric of
         what the run deploys before any personal model is made.
     probe_rounds : int
         Rounds of the probe, for the policies that need one. It knows no faults, averages all
@@ -101,7 +106,10 @@ class SetUp:
         Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
         and proposals are not followed. Else from 2 to the samples of the smallest client.
     score : str
-        Name in :data:`~hasa_opt.rules.scores.SCORES`.
+        Name in :data:`~hasa_opt.rules.scores.SCORES`, of what the task counts: tokens, classes or
+        labels, or how many numbers lie in each tenth of all clients'. Or "input_moments" or
+        "target_moments": :func:`~hasa_opt.rules.numeric.frechet` of their means and variances,
+        where they are numbers.
     command : str, optional
         Command line that repeats the study, for the report.
 
@@ -169,6 +177,8 @@ class SetUp:
     @cached_property
     def scores(self) -> FloatArray:
         """How heterogeneous each client's training data are, ``(n_clients,)``."""
+        if self.score in MOMENTS:
+            return frechet(*self.task.moments(MOMENTS[self.score]))
         return SCORES[self.score](self.task.counts)
 
     @cached_property
@@ -196,6 +206,7 @@ class SetUp:
             aggregation += f", stepped by {in_a_word(server.optimizer)}"
         return {
             "Supernet": f"{type(self.model).__name__} ({sizes})",
+            **self._learning,
             "Local training": f"{training.epochs} epoch(s), batches of {training.batch_size}",
             "Rounds": f"{self.rounds}, {ROUNDS_BY[self.rounds_by]}",
             "Budget": f"{self.budget:g} of the supernet's {self.budget_in}",
@@ -208,8 +219,23 @@ class SetUp:
             "Caps": "none" if self.max_width is None else "given",
             "Faults": "none" if faults is None else str(faults),
             "Evaluation": f"each client's test data on the {evaluation.on}",
-            "Score": self.score,
+            "Score": self._score,
         }
+
+    @property
+    def _learning(self) -> dict[str, str]:
+        """Loss and metric, where they are not those of classes that are judged by accuracy."""
+        problem = self.task.problem
+        if not problem.describe():
+            return {}
+        judged = f"{problem.metric_name}, {problem.scale.direction}"
+        return {"Loss": problem.loss_name, "Judged by": judged}
+
+    @property
+    def _score(self) -> str:
+        """The score, and what it is of where the task says it."""
+        counted = "" if self.score in MOMENTS else self.task.counted
+        return f"{self.score} of counts: {counted}" if counted else self.score
 
     def setting_for(self, seed: int, probe: Callable[[], Measured] | None = None) -> Setting:
         """What the policies may look at: clients and scores from training data, budget, menu.
@@ -229,7 +255,6 @@ def _check(setup: SetUp) -> None:
     for name, kind in _GROUPS.items():
         expect(getattr(setup, name), kind, name, package="hasa_opt.federated")
     check_run(setup.model, setup.task, setup.rounds, *setup.seeds)
-    setup.task.problem.require_classes("a study")
     _check_repeated(setup)
     for policy in setup.compared.values():
         _check_policy(setup, policy)
@@ -242,8 +267,9 @@ def _check(setup: SetUp) -> None:
             f"{setup.participation.clients_per_round}: of drawn ones only the last round measures "
             "all. Leave one of them out"
         )
-    if setup.score not in SCORES:
-        raise InputError(f"score {setup.score!r} is not known: choose from {', '.join(SCORES)}")
+    if setup.score not in SCORES and setup.score not in MOMENTS:
+        names = ", ".join([*SCORES, *MOMENTS])
+        raise InputError(f"score {setup.score!r} is not known: choose from {names}")
     whole(setup.probe_rounds, "probe_rounds", least=1)
     _check_repeats(setup)
     _check_budget(setup)

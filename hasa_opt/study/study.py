@@ -194,7 +194,7 @@ class Study(Shown, SetUp):
     def _outcome(self, policy: Policy, seed: int, subnets: Subnets, history: History) -> Outcome:
         number = self._chosen_round(history)
         personal = PERSONAL in self.planner.resolved(policy, seed).options
-        tested = history.personal_accuracy if personal else history.test_accuracy
+        tested = history.personal_metric if personal else history.test_metric
         return Outcome(
             policy.name,
             seed,
@@ -202,7 +202,7 @@ class Study(Shown, SetUp):
             self.planner.spent(subnets, history),
             history,
             own=tested[number - 1],
-            supernet=history.supernet_accuracy[number - 1],
+            supernet=history.supernet_metric[number - 1],
             rounds=number,
             reason=self.planner.reason(seed) if policy.rule == RECOMMENDED else "",
             measuring=self.planner.measuring(policy, seed),
@@ -230,7 +230,8 @@ class Study(Shown, SetUp):
         if not self.outcomes:
             raise InputError("the study has no outcomes: call run() first")
         task = self.task
-        return gather(self.outcomes, task.client_names, task.samples, self._memory)
+        scale = task.problem.scale
+        return gather(self.outcomes, task.client_names, task.samples, self._memory, scale)
 
     def _memory(self, width: float) -> int:
         """Peak bytes of a training step with a batch of the largest client that can be loaded."""
@@ -249,7 +250,7 @@ class Study(Shown, SetUp):
         return summarise(self.results, self.budget)
 
     def table(self) -> Table:
-        """Results as a rich table: accuracies in percent, mean ± std over the seeds."""
+        """Results as a rich table: the metric, accuracies in percent, mean ± std over the seeds."""
         return results_table(self.results, self.budget, self.task.name, partial=self.partial)
 
     def costs_table(self) -> Table:
@@ -284,8 +285,8 @@ class Study(Shown, SetUp):
         Parameters
         ----------
         name : str
-            "overview", "allocation", "differences", "accuracy_by_client" or "accuracy_by_round";
-            see :mod:`hasa_opt.study.plots`.
+            "overview", "allocation", "differences", "by_client" or "by_round"; see
+            :mod:`hasa_opt.study.plots`.
 
         Raises
         ------
@@ -299,10 +300,8 @@ class Study(Shown, SetUp):
             "overview": lambda: plots.overview(results, outcomes),
             "allocation": lambda: plots.allocation(results),
             "differences": lambda: plots.differences(results),
-            "accuracy_by_client": lambda: plots.accuracy_by_client(results),
-            "accuracy_by_round": lambda: plots.accuracy_by_round(
-                results, outcomes, self._validation_targets
-            ),
+            "by_client": lambda: plots.by_client(results),
+            "by_round": lambda: plots.by_round(results, outcomes, self._validation_targets),
         }
         if name not in figures:
             raise InputError(f"figure {name!r} is not known: choose from {', '.join(figures)}")
@@ -315,10 +314,11 @@ class Study(Shown, SetUp):
         return write_report(self, self.results, self.outcomes, self.comparison, path)
 
     def record(self) -> dict[str, Any]:
-        """Summary, differences to uniform, allocations and solver comparison, ready for JSON."""
+        """Summary, gains over uniform, allocations and solver comparison, ready for JSON."""
         return {
             "task": self.task.name,
             "budget": self.budget,
+            "metric": asdict(self.task.problem.scale),
             "summary": for_json([asdict(row) for row in self.summary()]),
             "differences": for_json([asdict(contrast) for contrast in against(self.results)]),
             "widths": {

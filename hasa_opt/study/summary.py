@@ -1,4 +1,4 @@
-"""One summary row per policy: accuracy, width and cost, over all seeds and clients."""
+"""One summary row per policy: the metric, width and cost, over all seeds and clients."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.policies.budget import BUDGET_TOLERANCE
 from hasa_opt.study.results import MEASURES, Kind, Results
 
-__all__ = ["Accuracies", "Costs", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]
+__all__ = ["Costs", "Measures", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracies:
-    """Test accuracy in percent, mean and standard deviation over seeds; NaN if not measured.
+class Measures:
+    """The metric on test data, mean and standard deviation over seeds; NaN if not measured.
+
+    The accuracy is in percent, another metric in its own unit.
 
     Attributes
     ----------
@@ -27,9 +29,9 @@ class Accuracies:
     weighted, weighted_std : float
         Mean over clients, weighted by training samples.
     worst, worst_std : float
-        Accuracy of the worst client.
+        Of the worst client: the lowest accuracy, the highest error.
     worst_third, worst_third_std : float
-        Mean accuracy of the third of the clients with the lowest accuracy.
+        Mean over the third of the clients that are worst.
     spread, spread_std : float
         Standard deviation over clients.
     """
@@ -65,7 +67,7 @@ class Costs:
     memory : float
         Peak bytes of a training step at the widest width; NaN if it was not measured.
     rounds : float
-        Rounds after which the accuracies were measured.
+        Rounds after which the metric was measured.
     excluded : float
         Clients that are left out of training, and tested all the same.
     """
@@ -81,13 +83,13 @@ class Costs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummaryRow(Accuracies):
-    """Result of one policy over all seeds; its own accuracies are of what each client deploys.
+class SummaryRow(Measures):
+    """Result of one policy over all seeds; its own measures are of what each client deploys.
 
     Attributes
     ----------
     policy : str
-    supernet : Accuracies
+    supernet : Measures
         Of the uncut supernet.
     costs : Costs
     realised : float
@@ -97,7 +99,7 @@ class SummaryRow(Accuracies):
     """
 
     policy: str
-    supernet: Accuracies
+    supernet: Measures
     costs: Costs
     realised: float
     flagged: bool
@@ -117,13 +119,13 @@ def summarise(results: Results, budget: float) -> list[SummaryRow]:
     list of SummaryRow
         In the order of the policies.
     """
-    own, supernet = _accuracies(results, "own"), _accuracies(results, "supernet")
+    own, supernet = _measures(results, "own"), _measures(results, "supernet")
     missed = np.abs(results.realised / budget - 1) > BUDGET_TOLERANCE
     return [
         SummaryRow(
             policy=policy,
             **own[row],
-            supernet=Accuracies(**supernet[row]),
+            supernet=Measures(**supernet[row]),
             costs=_costs(results, row),
             realised=float(results.realised[row].mean()),
             flagged=bool(missed[row].any()),
@@ -133,7 +135,7 @@ def summarise(results: Results, budget: float) -> list[SummaryRow]:
 
 
 def by_width(results: Results, menu: Sequence[float]) -> tuple[FloatArray, IntArray]:
-    """Mean accuracy of the clients that deploy about each width.
+    """Mean of the clients that deploy about each width.
 
     Parameters
     ----------
@@ -143,31 +145,33 @@ def by_width(results: Results, menu: Sequence[float]) -> tuple[FloatArray, IntAr
 
     Returns
     -------
-    accuracy : (n_policies, n_widths) floats
-        Percent, mean over clients and seeds; NaN where there is none. Clients differ in difficulty:
-        compare policies at one width only if they gave it to the same clients.
+    value : (n_policies, n_widths) floats
+        As :meth:`Results.measure` gives it, mean over clients and seeds; NaN where there is none.
+        Clients differ in difficulty: compare policies at one width only if they gave it to the same
+        clients.
     share : (n_policies, n_widths) ints
         How many pairs of a client and a seed that is.
     """
     rows = results.measured()
     middle = (np.asarray(menu[1:]) + np.asarray(menu[:-1])) / 2
     nearest = np.searchsorted(middle, results.deployed[..., rows] - 1e-9)
-    accuracy = 100 * results.own[..., rows]
+    values = results.scale.shown(results.own[..., rows])
     groups = [nearest == column for column in range(len(menu))]
     share = np.stack([group.sum(axis=(1, 2)) for group in groups], axis=1)
-    total = np.stack([(accuracy * group).sum(axis=(1, 2)) for group in groups], axis=1)
+    total = np.stack([(values * group).sum(axis=(1, 2)) for group in groups], axis=1)
     return np.divide(total, share, out=np.full(share.shape, np.nan), where=share > 0), share
 
 
 def left_out(results: Results, kind: Kind = "own") -> FloatArray:
-    """Unweighted mean accuracy over the clients without each one in turn.
+    """Unweighted mean over the clients without each one in turn.
 
     Returns
     -------
     (n_policies, n_seeds, n_measured) floats
-        Percent; the last axis is ``results.measured(kind)``. NaN for a single client.
+        As :meth:`Results.measure` gives it; the last axis is ``results.measured(kind)``. NaN for a
+        single client.
     """
-    values = 100 * getattr(results, kind)[..., results.measured(kind)]
+    values = results.scale.shown(getattr(results, kind)[..., results.measured(kind)])
     others = values.shape[-1] - 1
     if others < 1:
         return np.full(values.shape, np.nan)
@@ -183,7 +187,7 @@ def for_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _accuracies(results: Results, kind: Kind) -> list[dict[str, float]]:
+def _measures(results: Results, kind: Kind) -> list[dict[str, float]]:
     """Mean and standard deviation over seeds of every measure, by policy."""
     measures = {name: results.measure(name, kind) for name in MEASURES}
     rows = []

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.scale import Scale
 from hasa_opt.clients.clients import Clients
 from hasa_opt.study.claims import REFERENCE, against
 from hasa_opt.study.inference import Difference
@@ -34,7 +35,7 @@ _MAX_NAME = 20
 
 
 def results_table(results: Results, budget: float, task: str, *, partial: bool = False) -> Table:
-    """Accuracies in percent by policy, mean ± standard deviation over the seeds.
+    """The metric by policy, mean ± standard deviation over the seeds; accuracies in percent.
 
     Parameters
     ----------
@@ -46,14 +47,15 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
     partial : bool
         Whether not all clients took part in all rounds.
     """
-    rounds = sorted(set(results.rounds.flat))
+    rounds, scale = sorted(set(results.rounds.flat)), results.scale
     after = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     table = Table(
-        title=f"Test accuracy on {escape(task)} after {after} rounds, "
-        f"{len(results.seeds)} seed(s), %",
+        title=f"Test {escape(scale.name)} on {escape(task)} after {after} rounds, "
+        f"{len(results.seeds)} seed(s), {'%' if scale.is_share else scale.direction}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="worst third: mean over the third of the clients with the lowest accuracy\n"
+        caption="worst third: mean over the third of the clients with the "
+        f"{scale.worst} {escape(scale.name)}\n"
         f"[ ]: 95 % interval of one comparison, paired by seed; {_MISSES} misses the budget"
         + (_PARTIAL if partial else ""),
         caption_justify="left",
@@ -61,7 +63,7 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
     table.add_column("policy", no_wrap=True, overflow="fold", max_width=_MAX_NAME)
     for name in (
         "client mean",
-        f"minus {REFERENCE}",
+        f"{scale.minus} {REFERENCE}",
         "worst\nclient",
         "worst\nthird",
         "full\nsupernet",
@@ -72,11 +74,12 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
     for row in summarise(results, budget):
         table.add_row(
             escape(_in_lines(row.policy)),
-            f"{row.mean:.2f}" + (f" ± {row.mean_std:.2f}" if len(results.seeds) > 1 else ""),
-            _interval(differences.get(row.policy)),
-            f"{row.worst:.2f}",
-            f"{row.worst_third:.2f}",
-            _number(row.supernet.mean),
+            scale.number(row.mean)
+            + (f" ± {scale.amount(row.mean_std)}" if len(results.seeds) > 1 else ""),
+            _interval(differences.get(row.policy), scale),
+            scale.number(row.worst),
+            scale.number(row.worst_third),
+            scale.number(row.supernet.mean) if math.isfinite(row.supernet.mean) else "-",
             f"{row.realised:.4f}{_MISSES if row.flagged else ' '}",
         )
     return table
@@ -182,14 +185,9 @@ def allocation_table(
     return outer
 
 
-def _interval(difference: Difference | None) -> str:
+def _interval(difference: Difference | None, scale: Scale) -> str:
     """Mean difference with its 95 % t interval, if there is one."""
     if difference is None:
         return ""
-    if not math.isfinite(difference.low):
-        return f"{difference.mean:+.2f}"
-    return f"{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "-"
+    mean, low, high = map(scale.signed, (difference.mean, difference.low, difference.high))
+    return f"{mean} [{low}, {high}]" if math.isfinite(difference.low) else mean

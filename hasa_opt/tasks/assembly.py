@@ -13,7 +13,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.tasks.dealing import Shares
 from hasa_opt.tasks.learning import LearningProblem, Loss, Metric
 from hasa_opt.tasks.splits import Split
-from hasa_opt.tasks.summary import count_outputs, summarize
+from hasa_opt.tasks.summary import count_outputs, describe_counts, summarize
 from hasa_opt.tasks.task import Task
 
 __all__ = ["Recipe", "check_names"]
@@ -83,20 +83,24 @@ class Recipe:
         fingerprint : dict of str to str, optional
             What identifies the data beside the seed.
         """
-        counted = summarize(self.problem, train_targets) if self.counts is None else self.counts
+        counts, counted = self.counts, "given counts"
+        if counts is None:
+            counts = summarize(self.problem, train_targets)
+            counted = describe_counts(self.problem, train_targets[0])
         return Task(
             self.name,
             tuple(names),
             splits["train"],
             splits["validation"],
             splits["test"],
-            counted,
+            counts,
             self.n_outputs or len(labels) or n_outputs,
             labels=tuple(labels),
             fingerprint={"seed": str(self.shares.seed), **(fingerprint or {})},
             loss=self.loss,
             metric=self.metric,
             higher_is_better=self.higher_is_better,
+            counted=counted,
         )
 
 

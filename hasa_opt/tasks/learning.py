@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map, tree_map_only
 
+from hasa_opt._utils.scale import Scale, as_accuracy
 from hasa_opt.errors import InputError
 from hasa_opt.models.targets import counted, cross_entropy, known, trainable
 
@@ -153,6 +154,11 @@ class LearningProblem:
         return self.metric if isinstance(self.metric, str) else ""
 
     @property
+    def scale(self) -> Scale:
+        """The metric with its better end, as studies and forecasts show it."""
+        return Scale(self.metric_name, bool(self.higher_is_better))
+
+    @property
     def metric_object(self) -> Any:
         """The metric, where it is an object that is reset for each client, else None."""
         return self.metric if _is_object(self.metric) else None
@@ -167,6 +173,15 @@ class LearningProblem:
     def is_by_sample(self) -> bool:
         """Whether loss and metric are means over targets, so that each sample has its own."""
         return isinstance(self.loss, str) and isinstance(self.metric, str)
+
+    @property
+    def for_single_samples(self) -> LearningProblem:
+        """The same problem, judged by what each sample adds to.
+
+        By the metric where that is a name, and so a mean over targets. A function or an object
+        judges whole splits: the loss stands in for it, where lower is better.
+        """
+        return self if isinstance(self.metric, str) else LearningProblem(self.loss, "loss")
 
     def has_classes(self, targets: Tensor) -> bool:
         """Whether targets are classes or tokens, of which one is right."""
@@ -243,8 +258,10 @@ class LearningProblem:
                 f"the metric {self.metric_name} gives {found!r}: it must give one number"
             ) from error
 
-    def outcomes(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Outcomes of a batch whose targets are no classes, where each sample has its own.
+    def outcomes(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Outcomes of a batch, sample by sample, where the metric is a name.
+
+        A loss function is called with one sample at a time.
 
         Returns
         -------
@@ -254,16 +271,21 @@ class LearningProblem:
         """
         losses = self._losses(outputs, targets).double()
         scores = losses if self._named in ("loss", self.loss) else self._scores(outputs, targets)
-        count = torch.full_like(losses[:, 0], losses.shape[1])
-        return torch.stack([count, count, scores.sum(1), losses.sum(1)], 1)
+        ignored = scores.isnan() if self._named == "accuracy" else torch.zeros_like(scores).bool()
+        judged = (~ignored).sum(1).double()
+        number = torch.full_like(losses[:, 0], losses.shape[1])
+        total = scores.masked_fill(ignored, 0.0).sum(1)
+        return torch.stack([judged, number, total, losses.sum(1)], 1)
 
-    def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """One loss for each target, ``(batch, n)``."""
+    def _losses(self, outputs: Any, targets: Tensor) -> Tensor:
+        """One loss for each target, ``(batch, n)``; of a function one for each sample."""
+        if callable(self.loss):
+            samples = (_sample(outputs, targets, row) for row in range(len(targets)))
+            return torch.stack([self.summed_loss(*sample).total for sample in samples])[:, None]
         if self.loss == "cross_entropy":
-            log_shares = outputs.log_softmax(-1)
+            log_shares: Tensor = outputs.log_softmax(-1)
             return -(targets.to(log_shares) * log_shares).sum(-1).reshape(len(targets), -1)
-        error = _ERRORS[str(self.loss)]
-        return self._entries(error, outputs, targets)
+        return self._entries(_ERRORS[self.loss], outputs, targets)
 
     def _scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The metric for each target, ``(batch, n)`` float64; NaN for targets that do not count."""
@@ -283,43 +305,11 @@ class LearningProblem:
         given = error(outputs.reshape(targets.shape), targets.to(outputs), reduction="none")
         return given.reshape(len(targets), -1)
 
-    def require_classes(self, what: str) -> None:
-        """Refuse other problems than classes that are judged by accuracy.
-
-        Parameters
-        ----------
-        what : str
-            What needs it, in words.
-
-        Raises
-        ------
-        InputError
-            If loss or metric is another.
-        """
-        if self.loss not in OF_CLASSES or self._named != "accuracy":
-            raise InputError(
-                f"{what} takes classes that are judged by accuracy, but the task has the loss "
-                f"{self.loss_name} and the metric {self.metric_name}: train with federated.run"
-            )
-
     def judged(self, targets: Tensor) -> int:
         """Count the targets, or samples, by which a split is judged; padding is none."""
         if self.has_classes(targets):
             return int(counted(targets).sum())
         return len(targets)
-
-
-def as_accuracy(value: Any, metric: str) -> Any:
-    """What was measured, if it is the accuracy.
-
-    Raises
-    ------
-    InputError
-        If the metric is another.
-    """
-    if metric != "accuracy":
-        raise InputError(f"the metric is {metric}, no accuracy: read the field that ends in metric")
-    return value
 
 
 def takes_classes(loss: Loss) -> bool:
@@ -330,6 +320,12 @@ def takes_classes(loss: Loss) -> bool:
 def _is_object(metric: Any) -> bool:
     """Whether a metric takes batch after batch, as those of torchmetrics do."""
     return all(callable(getattr(metric, part, None)) for part in ("reset", "update", "compute"))
+
+
+def _sample(outputs: Any, targets: Tensor, row: int) -> tuple[Any, Tensor]:
+    """One sample of a batch."""
+    only = slice(row, row + 1)
+    return tree_map_only(Tensor, lambda part: part[only], outputs), targets[only]
 
 
 def _name(part: Any) -> str:

@@ -12,7 +12,7 @@ from hasa_opt._utils.checks import IntArray
 from hasa_opt.models.targets import known
 from hasa_opt.tasks.learning import LearningProblem
 
-__all__ = ["count_outputs", "summarize"]
+__all__ = ["count_outputs", "describe_counts", "summarize"]
 
 BINS = 10
 """Intervals in which numbers are counted: tenths, a choice."""
@@ -52,6 +52,15 @@ def summarize(problem: LearningProblem, targets: Sequence[Tensor]) -> IntArray:
         classes = [own.argmax(-1) if own.is_floating_point() else own for own in targets]
         found = [own[known(own)].bincount(minlength=width) for own in classes]
     return np.stack([counted.numpy(force=True) for counted in found]).astype(np.int64)
+
+
+def describe_counts(problem: LearningProblem, targets: Tensor) -> str:
+    """What :func:`summarize` counts, in words."""
+    if problem.loss == "bce_with_logits":
+        return "how often each label is a yes, and none is"
+    if problem.has_numbers(targets):
+        return "how many targets lie in each tenth of all clients'"
+    return "how often each token occurs" if problem.loss == "next_token" else "the classes"
 
 
 def _yes(targets: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from hasa_opt.models.inputs import tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.targets import IGNORED, OUTSIDE, counted, known
 from hasa_opt.tasks.learning import LearningProblem, Loss, Metric
+from hasa_opt.tasks.moments import Moments, Side, moments_of
 from hasa_opt.tasks.splits import Lazy, Split, loaded
 from hasa_opt.tasks.targets import as_targets
 
@@ -65,6 +66,8 @@ class Task:
         What models are judged by, see :class:`LearningProblem`.
     higher_is_better : bool, optional
         Whether more of the metric is better, where it does not say so itself.
+    counted : str
+        What the counts are of, in words, for reports.
 
     Raises
     ------
@@ -86,6 +89,7 @@ class Task:
     loss: Loss | None = None
     metric: Metric | None = None
     higher_is_better: bool | None = None
+    counted: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -157,6 +161,25 @@ class Task:
                 "targets; where every word is too rare for the vocabulary, give more texts, or "
                 "lower min_count"
             )
+
+    def moments(self, of: Side) -> Moments:
+        """Mean and variance of each client's training numbers, for scores where nothing is counted.
+
+        Parameters
+        ----------
+        of : {"inputs", "targets"}
+
+        Returns
+        -------
+        Moments
+            Such as ``hasa_opt.scores.frechet(*task.moments("inputs"))`` takes.
+
+        Raises
+        ------
+        InputError
+            If they are token ids or classes, or of several shapes.
+        """
+        return moments_of(of, self.client_names, self.train)
 
     def clients(self) -> Clients:
         """Columns that scores and allocations need; they see the training data alone."""

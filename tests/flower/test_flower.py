@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,7 +28,7 @@ from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.federated import Faults, History, LocalTraining, Subnets, run
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, Profile, load
-from hasa_opt.tasks import Split
+from hasa_opt.tasks import LearningProblem, Split, Task, from_arrays
 
 pytestmark = pytest.mark.slow
 
@@ -266,7 +267,7 @@ def test_a_node_of_another_app_is_said(caplog: pytest.LogCaptureFixture) -> None
 
 @pytest.mark.parametrize("counts", [[1.5, 2.0], [2.0**53, 1.0], [-1, 3], ["1", "2"]])
 def test_counts_of_a_device_are_exact_or_refused(counts: list[float]) -> None:
-    record = Profile(0, "phone", 3, np.array([1, 2]), 1.0).record()
+    record = Profile(0, "phone", 3, np.array([1, 2]), 1.0, "accuracy", True).record()
     assert Profile.read(record).counts.tolist() == [1, 2]
     with pytest.raises(InputError):
         Profile.read({**record, "counts": counts})
@@ -446,6 +447,47 @@ def test_a_device_without_validation_reports_nan() -> None:
     found = serve(model(), LocalGrid(client_app(model, short), ALL), settings(rounds=1))
     assert np.isnan(found.validation_loss).all()
     assert np.isfinite(found.test_loss).all()
+
+
+def prices() -> Task:
+    """Numbers to predict, from which each of ten clients is a little apart."""
+    inputs = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
+    owner = np.arange(400) % 10
+    targets = inputs[:, 0] - inputs[:, 1] + torch.tensor(owner) / 10
+    return from_arrays(inputs, targets, owner, loss="mse", metric="mae", validation_share=0.1)
+
+
+def network() -> models.SupernetModel:
+    return models.fresh(models.MLP(6, 1, hidden=(16, 8)), 0)
+
+
+def test_other_problems_are_judged_by_their_metric_and_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_task = prices()
+    app = client_app(network, lambda partition, _: Device.of(own_task, partition))
+    first = settings(rounds=1, checkpoint=str(tmp_path))
+    serve(network(), LocalGrid(app, ALL), first)
+    own = replace(first, rounds=3)
+    with caplog.at_level("INFO"):
+        found = serve(network(), LocalGrid(app, ALL), own)
+    assert (found.metric, found.higher_is_better) == ("mae", False)
+    assert re.search(r"Mean test mae of the clients' subnets: [0-9.]+$", caplog.text, re.M)
+    expected = run(
+        network(), own_task, found.widths, rounds=3, training=LocalTraining(batch_size=8)
+    )
+    assert equal(found, expected)
+    for name in ("train_loss", "test_loss", "test_metric", "validation_metric"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
+
+
+def test_devices_that_are_judged_by_several_metrics_are_refused() -> None:
+    def mixed(partition: int, partitions: int) -> Device:
+        own = Device.of(prices(), partition)
+        return replace(own, problem=LearningProblem("mse")) if partition == 3 else own
+
+    with pytest.raises(InputError, match=r"judged by mae \(lower is better\), mse \(lower"):
+        serve(network(), LocalGrid(client_app(network, mixed), ALL), settings(rounds=1))
 
 
 @pytest.mark.slow

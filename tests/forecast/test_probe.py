@@ -122,8 +122,8 @@ def test_nothing_of_the_held_back_half_is_trained_on() -> None:
     plain = measure(small_model(), task, plan).outcomes[0]
     found = measure(small_model(), replace(task, train=tuple(changed)), plan).outcomes[0]
     # The model of the first half is the same, so other clients are judged the same.
-    assert (plain[1].correct == found[1].correct).all()
-    assert not (plain[0].correct == found[0].correct).all()
+    assert (plain[1].score == found[1].score).all()
+    assert not (plain[0].score == found[0].score).all()
 
 
 def test_outcomes_of_samples_add_up_to_the_evaluation() -> None:
@@ -132,7 +132,7 @@ def test_outcomes_of_samples_add_up_to_the_evaluation() -> None:
     subnet = models.extract(model, 0.5)
     own = judged([subnet], task.test[0])
     wanted = federated.evaluate(subnet, task.test[0])
-    assert own.correct[:, 0].sum() / own.targets.sum() == pytest.approx(wanted.accuracy)
+    assert own.score[:, 0].sum() / own.targets.sum() == pytest.approx(wanted.accuracy)
     assert own.loss[:, 0].sum() / own.known.sum() == pytest.approx(wanted.loss, rel=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_cost_is_that_of_what_was_done() -> None:
 def test_control_is_a_run_at_the_budget(probed: Probe) -> None:
     control = probed.control
     assert control is not None
-    assert control.gain == pytest.approx(probed.accuracy - control.accuracy[:, None])
+    assert control.gain == pytest.approx(probed.accuracy - control.reached[:, None])
     assert (control.error >= 0).all()
     assert np.isfinite(control.personal).all()
     assert np.isfinite(control.local_bias).all()
@@ -219,7 +219,7 @@ def test_personal_models_are_those_of_a_federated_run() -> None:
             training=replace(SMALL, output_bias=bias),
             evaluation=Evaluation(on="personal", interpolation=0.75),
         )
-        reached = [own.correct[:, column].sum() / own.targets.sum() for own in found.values()]
+        reached = [own.score[:, column].sum() / own.targets.sum() for own in found.values()]
         assert reached == pytest.approx(history.test_accuracy[-1].tolist())
 
 

@@ -76,8 +76,9 @@ def curve(validation: list[list[float]], test: list[list[float]] | None = None) 
     return SimpleNamespace(
         widths=np.full(own.shape[1], 0.5),
         rounds=len(own),
-        validation_accuracy=own,
-        test_accuracy=np.array(test) if test else own,
+        validation_metric=own,
+        test_metric=np.array(test) if test else own,
+        higher_is_better=True,
     )
 
 

@@ -467,7 +467,7 @@ def test_the_allocation_of_fourteen_policies_fits_a_hundred_columns() -> None:
 
 def by_round(study: FakeStudy) -> Any:
     targets = np.array([len(split.targets) for split in study.task.validation])
-    return plots.accuracy_by_round(study.results, study.outcomes, targets)
+    return plots.by_round(study.results, study.outcomes, targets)
 
 
 def markers(figure: Any) -> dict[str, list[float]]:
@@ -489,7 +489,7 @@ def test_allocation_shows_every_policy_and_client() -> None:
 
 def test_accuracy_by_client_is_the_mean_over_seeds_in_percent() -> None:
     study = make_study()
-    drawn = markers(plots.accuracy_by_client(study.results))
+    drawn = markers(plots.by_client(study.results))
     final = [o.own for o in study.outcomes if o.policy == "hasa"]
     assert drawn["hasa"] == pytest.approx(100 * np.mean(final, axis=0))
 
@@ -499,8 +499,8 @@ def test_curves_of_validation_and_test_have_a_line_and_a_band_per_policy() -> No
     above, below = by_round(study).axes
     targets = [len(split.targets) for split in study.task.validation]
     own = [o for o in study.outcomes if o.policy == "uniform"]
-    pooled = [np.average(o.history.validation_accuracy[-1], weights=targets) for o in own]
-    means = [o.history.test_accuracy[-1].mean() for o in own]
+    pooled = [np.average(o.history.validation_metric[-1], weights=targets) for o in own]
+    means = [o.history.test_metric[-1].mean() for o in own]
     for axes, final in ((above, pooled), (below, means)):
         assert [line.get_label() for line in axes.lines] == list(study.policies)
         assert len(axes.collections) == len(study.policies)
@@ -531,7 +531,7 @@ def test_the_round_that_was_chosen_is_marked() -> None:
 
 def test_many_policies_are_drawn_as_a_matrix() -> None:
     study = make_study(dict.fromkeys(FOURTEEN, 0.1) | {"uniform": 0.0}, n_seeds=2)
-    (axes,) = plots.accuracy_by_client(study.results).axes
+    (axes,) = plots.by_client(study.results).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == list(FOURTEEN)
     uniform, hasa_ = (
         np.mean([own.own for own in study.outcomes if own.policy == name], axis=0)
@@ -563,7 +563,7 @@ def test_many_clients_show_the_largest() -> None:
 @pytest.mark.parametrize("name", ["$\\frac{1$", "A" * 60 + "$"])
 def test_names_are_drawn_as_they_are(name: str) -> None:
     study = make_study({name: 0.0}, names=(name, "two\nlines"), n_seeds=2)
-    figure = plots.accuracy_by_client(study.results)
+    figure = plots.by_client(study.results)
     figure.savefig(io.BytesIO())  # invalid mathematical text would raise here
     first, second = (label.get_text() for label in figure.axes[0].get_yticklabels())
     assert first == (name if len(name) < 27 else "A" * 25 + "\u2026")

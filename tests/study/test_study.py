@@ -500,8 +500,8 @@ def test_tables_show_each_policy_and_client(done: Study) -> None:
         ("overview", 3),
         ("allocation", 1),
         ("differences", 2),  # what clients deploy, and the full supernet
-        ("accuracy_by_client", 1),
-        ("accuracy_by_round", 2),  # validation and test
+        ("by_client", 1),
+        ("by_round", 2),  # validation and test
     ],
 )
 def test_figures_are_drawn_by_name(done: Study, name: str, panels: int) -> None:
@@ -509,7 +509,7 @@ def test_figures_are_drawn_by_name(done: Study, name: str, panels: int) -> None:
 
 
 def test_a_figure_that_is_not_known_names_those_that_are(done: Study) -> None:
-    with pytest.raises(hasa.InputError, match=r"figure 'magic' is not known.*accuracy_by_round"):
+    with pytest.raises(hasa.InputError, match=r"figure 'magic' is not known.*by_round"):
         done.plot("magic")
     with pytest.raises(hasa.InputError, match=r"call run\(\) first"):
         small_study().plot()

@@ -113,8 +113,8 @@ def _outcome(
     history = SimpleNamespace(
         widths=widths,
         rounds=30,
-        test_accuracy=curve,
-        validation_accuracy=curve + 0.01,
+        test_metric=curve,
+        validation_metric=curve + 0.01,
         mean_width=np.tile(widths, (30, 1)),
         flops=np.full((30, n_clients), 10**9),
         bytes_down=np.full((30, n_clients), 10**6),

@@ -16,6 +16,7 @@ import hasa_opt as hasa
 from hasa_opt import tasks
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Checkpoint, Evaluation, LocalTraining, evaluate, local_train, run
+from hasa_opt.federated.evaluation import outcomes
 from hasa_opt.models import MLP, Cut, SupernetModel, fresh
 from hasa_opt.tasks import LearningProblem, Split, Task
 
@@ -249,18 +250,39 @@ def test_what_is_no_accuracy_is_not_called_one() -> None:
     assert history.final_metric.shape == (2,)
 
 
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda task, model: hasa.Study(task, model),
-        lambda task, model: hasa.probe(model, task, [0.5, 1.0], 2, 0),
-        lambda task, model: hasa.pilot(model, task, {"a": [0.5] * 2, "b": [0.2, 0.8]}, 2, 0),
-    ],
-)
-def test_what_compares_accuracies_refuses_other_metrics(ask: Any) -> None:
-    task = tasks.from_arrays(X, SCORES, OWNER, loss="mse")
-    with pytest.raises(InputError, match="the task has the loss mse and the metric mse"):
-        ask(task, MLP(4, 3))
+def test_classes_may_be_judged_by_their_loss() -> None:
+    task = tasks.from_arrays(X, SHARES.argmax(1), OWNER, metric="loss")
+    found = evaluate(fresh(MLP(4, 3), seed=1), task.train[0], problem=task.problem)
+    assert found.metric == found.loss
+    assert (task.problem.scale.name, task.problem.scale.higher_is_better) == ("loss", False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outcomes_of_single_samples_add_up_to_the_split(kind: str) -> None:
+    """By the metric where it is a name; by the loss where it judges whole splits."""
+    loss, targets, _, metric, _ = KINDS[kind]
+    split, outputs = Split(X, targets, loss), 1 if np.ndim(targets) == 1 and loss == "mse" else 3
+    model, problem = fresh(MLP(4, outputs, [6]), seed=1), problem_of(kind)
+    wanted = evaluate(model, split, problem=problem)
+    found = outcomes(model, split, 50, problem.for_single_samples)
+    judged, known, score, summed = found.sum(axis=0)
+    assert len(found) == len(split)
+    assert summed / known == pytest.approx(wanted.loss, rel=1e-5)
+    expected = wanted.loss if callable(metric) else wanted.metric
+    assert score / judged == pytest.approx(expected, rel=1e-5)
+
+
+def test_ignored_targets_do_not_count_in_the_outcomes_of_a_loss_function() -> None:
+    def ignoring(given: Tensor, wanted: Tensor) -> Tensor:
+        return functional.cross_entropy(given, wanted, ignore_index=-100)
+
+    classes = SHARES.argmax(1)
+    classes[:40] = -100
+    split, problem = Split(X, classes, ignoring), LearningProblem(ignoring, "accuracy")
+    model = fresh(MLP(4, 3), seed=1)
+    judged, _, score, _ = outcomes(model, split, 50, problem).sum(axis=0)
+    assert judged == 80
+    assert score / judged == pytest.approx(evaluate(model, split, problem=problem).metric)
 
 
 def test_the_share_of_the_local_model_is_the_best_by_the_metric() -> None:
