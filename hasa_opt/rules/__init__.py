@@ -5,6 +5,7 @@ and widths. Whatever needs a problem, a solver or a model does not belong here, 
 which choose among these rules by name: see :mod:`hasa_opt.policies`.
 """
 
+from hasa_opt.rules.groups import by_counts
 from hasa_opt.rules.paper import PaperRule, paper_rule
 from hasa_opt.rules.widths import (
     budget_miss,
@@ -21,6 +22,7 @@ from hasa_opt.rules.widths import (
 __all__ = [
     "PaperRule",
     "budget_miss",
+    "by_counts",
     "capacity",
     "exclude",
     "hasa",

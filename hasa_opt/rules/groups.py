@@ -48,9 +48,14 @@ def by_counts(counts: npt.ArrayLike, *, least: float = LEAST_SILHOUETTE) -> IntA
     # Of equal shares rounding may make the root of a number below 0.
     apart = np.nan_to_num(pdist(table / table.sum(axis=1, keepdims=True), "jensenshannon"))
     tree, distances = linkage(apart, "average"), squareform(apart)
-    levels = [_numbered(fcluster(tree, n_groups, "maxclust")) for n_groups in range(2, len(table))]
-    best = max(levels, key=lambda groups: _silhouette(distances, groups))
-    return best if _silhouette(distances, best) >= least else np.zeros_like(best)
+    one = np.zeros(len(table), dtype=np.int64)
+    levels = [
+        groups
+        for n_groups in range(2, len(table))
+        if (groups := _numbered(fcluster(tree, n_groups, "maxclust"))).any()
+    ]
+    best = max(levels, key=lambda groups: _silhouette(distances, groups), default=one)
+    return best if best.any() and _silhouette(distances, best) >= least else one
 
 
 def _numbered(labels: IntArray) -> IntArray:

@@ -63,10 +63,12 @@ def _fleets() -> Iterator[tuple[str, Clients]]:
     rng = np.random.default_rng(0)
     samples = rng.integers(20, 900, 7)
     names = list("abcdefg")
-    yield "seven clients", Clients(samples, names=names)
+    counts = rng.integers(0, 9, (7, 3)) + np.outer(np.arange(7) < 3, [200, 0, 0])
+    yield "seven clients", Clients(samples, counts=counts, names=names)
     caps = [1.0, 0.8, 0.35, 0.5, 1.0, 0.65, 0.8]
-    yield "seven clients with caps", Clients(samples, names=names, max_width=caps)
-    yield "clients alike", Clients([50, 50, 50], names=list("abc"), max_width=[0.8] * 3)
+    yield "seven clients with caps", Clients(samples, counts=counts, names=names, max_width=caps)
+    alike = np.full((3, 2), 25)
+    yield "clients alike", Clients([50] * 3, counts=alike, names=list("abc"), max_width=[0.8] * 3)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ SAMPLES = [400, 100, 250, 50, 200]
 SCORES = np.array([0.31, 0.05, 0.22, 0.11, 0.47])
 CAPS = [0.5, 1.0, 0.8, 0.35, 0.7]
 CHOOSING = [name for name in POLICIES if name != RECOMMENDED]
+COUNTS = [[90, 5, 0], [40, 2, 1], [0, 9, 200], [1, 4, 80], [0, 8, 150]]
 NEEDS = np.array([[1.0], [3.0], [0.5], [0.1], [2.0]])
 
 
@@ -26,7 +27,22 @@ def setting(caps=None, **more) -> Setting:
     arguments = {"scores": SCORES, "budget": 0.45, "widths": MENU, "seed": 3} | more
     probed = SimpleNamespace(utility=NEEDS * np.log(MENU), loss=NEEDS - np.log(MENU))
     arguments |= {"probe": lambda: probed}
-    return Setting(Clients(SAMPLES, max_width=caps), **arguments)
+    clients = Clients(SAMPLES, counts=COUNTS, max_width=caps)
+    return Setting(clients, **arguments)
+
+
+def test_alike_clients_get_units_of_their_own():
+    meter = Meter(squared(32), 32)
+    found = subnets_of(read_policy("groups"), setting(), meter)
+    plain = subnets_of(read_policy("uniform"), setting(), meter)
+    np.testing.assert_array_equal(found.widths, plain.widths)
+    first = 1 - found.widths.max()
+    np.testing.assert_allclose(found.starts, [0, 0, first, first, first])
+    assert found.has_blocks
+    alike = replace(setting(), clients=Clients(SAMPLES, counts=np.ones((5, 2), int)))
+    assert not subnets_of(read_policy("groups"), alike, meter).has_blocks
+    with pytest.raises(InputError, match=r"counts .* not known"):
+        subnets_of(read_policy("groups"), replace(alike, clients=Clients(SAMPLES)), meter)
 
 
 @pytest.mark.parametrize("caps", [None, CAPS])
