@@ -190,11 +190,10 @@ def headroom(
     Parameters
     ----------
     utilities : Probe or array
-        What each client reaches at each width, more being better, in points or any other unit (of
-        an error, give its negative; a probe knows which end is better): a probe; the same
-        measure on at least two independent parts of the data, ``(n_parts, n_clients, n_widths)``,
-        whose noise falls with the client's samples; or one table ``(n_clients, n_widths)`` with
-        its ``noise``.
+        What each client reaches at each width, more being better (of an error, give its negative):
+        a probe, which knows which end is better; the same measure on at least two independent parts
+        of the data, ``(n_parts, n_clients, n_widths)``, whose noise falls with the client's
+        samples; or one table ``(n_clients, n_widths)`` with its ``noise``.
     clients : Clients
         Sizes and caps.
     budget : float
