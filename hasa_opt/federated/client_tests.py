@@ -183,15 +183,10 @@ class ClientTests:
         """The model of a kind; the next one may take its place."""
         federation, client = self.federation, tested.client
         if kind == "personal":
-            return next(self._personal(client, tested.kept, [share]))
+            return next(federation.mixtures(client, tested.kept, [share]))
         if kind == "supernet" and not federation.personal.local_parameters(client):
             return federation.model
         return federation.subnet(client, tested.kept)
-
-    def _personal(
-        self, client: int, kept: Kept, shares: Sequence[float]
-    ) -> Iterator[SupernetModel]:
-        return self.federation.mixtures(client, kept, shares)
 
     def _interpolation(self, clients: Sequence[int], now: Round) -> float:
         """Choose the share with the best metric on all validation data together.
@@ -203,8 +198,8 @@ class ClientTests:
         problem, totals = self.task.problem, np.zeros(len(SHARES))
         for client, split in loaded(self.task.validation, clients):
             if problem.judged(split.targets):
-                for row, model in enumerate(self._personal(client, now.units(client), SHARES)):
-                    totals[row] += _total(model, split, problem)
+                models = self.federation.mixtures(client, now.units(client), SHARES)
+                totals += [_total(model, split, problem) for model in models]
         return SHARES[int(np.argmax(totals if problem.higher_is_better else -totals))]
 
 
