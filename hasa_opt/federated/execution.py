@@ -7,14 +7,33 @@ from typing import Literal
 
 import numpy as np
 
+from hasa_opt._utils.checks import expect
 from hasa_opt.errors import InputError
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.jobs import Engine
-from hasa_opt.federated.settings import check_choice
+from hasa_opt.federated.participation import Participation
+from hasa_opt.federated.settings import Evaluation, LocalTraining, Server, check_choice
 from hasa_opt.federated.workers import Workers
 from hasa_opt.models.supernet import SupernetModel
 
 EXECUTORS = ("local", "ray")
+
+
+def check_groups(**given: object) -> None:
+    """Refuse settings that are not the objects of their groups.
+
+    Parameters
+    ----------
+    **given
+        By the keywords of :func:`hasa_opt.federated.run`.
+
+    Raises
+    ------
+    InputError
+        Naming the group and its class.
+    """
+    for name, value in given.items():
+        expect(value, GROUPS[name], name, package="hasa_opt.federated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +88,13 @@ class Execution:
         """Give what trains the clients of a single run."""
         engine = ENGINES[self.engine]
         return engine if self.workers is None else Workers(engine, model, self.workers)
+
+
+GROUPS: dict[str, type] = {
+    "training": LocalTraining,
+    "server": Server,
+    "evaluation": Evaluation,
+    "participation": Participation,
+    "execution": Execution,
+}
+"""Keyword of each group of settings -> its class."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from hasa_opt._utils.showing import first_line
@@ -17,6 +18,9 @@ from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Split, samples_to_try
 from hasa_opt.tasks.task import Task
+
+_TRIED = 3
+"""Samples that a function of outputs and targets is tried on: more than one, and no usual size."""
 
 
 def check_fit(model: SupernetModel, task: Task) -> None:
@@ -71,7 +75,9 @@ def check_split(
     InputError
         As for :func:`check_fit`.
     """
-    inputs, targets = each(lambda part: part[:1].cpu(), split.inputs), split.targets[:1]
+    own = callable(problem.loss) or not isinstance(problem.metric, str)
+    rows = [0] * (_TRIED if own else 1)
+    inputs, targets = each(lambda part: part[rows].cpu(), split.inputs), split.targets[rows]
     for part in tensors(inputs):
         _check_type(model, whose, part.dtype)
     whole = extract(model, 1.0).to("cpu").eval()
@@ -88,12 +94,15 @@ def check_split(
         _check_loss(problem, outputs, targets, whose)
     else:
         _check_numbers(problem.loss, outputs, targets, whose)
+    if callable(problem.metric) and not problem.metric_object:
+        _check_metric(problem, outputs, targets)
 
 
 def _check_loss(problem: LearningProblem, outputs: Any, targets: Tensor, whose: str) -> None:
     """Refuse a loss function that raises, or that nothing can be learned from."""
     try:
-        loss = problem.summed_loss(outputs, targets).total
+        with _NoOuter(f"the loss {problem.loss_name}"):
+            loss = problem.summed_loss(outputs, targets).total
     except InputError:
         raise
     except Exception as error:  # Whatever the caller's function raises.
@@ -107,6 +116,44 @@ def _check_loss(problem: LearningProblem, outputs: Any, targets: Tensor, whose: 
             f"the loss {problem.loss_name} has no gradient: compute it from the model's outputs "
             "with functions of torch alone"
         )
+
+
+@torch.no_grad()
+def _check_metric(problem: LearningProblem, outputs: Any, targets: Tensor) -> None:
+    """Refuse a metric function that compares outputs with the targets of other samples."""
+    metric: Any = problem.metric
+    try:
+        with _NoOuter(f"the metric {problem.metric_name}"):
+            metric(outputs, targets)
+    except InputError:
+        raise
+    except Exception:  # Such as a correlation's, of few samples that are alike.
+        return
+
+
+class _NoOuter(TorchFunctionMode):
+    """Refuses to compare a column of outputs with a row of targets.
+
+    In torch ``(n, 1)`` beside ``(n,)`` is each output beside each target, ``(n, n)``.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = (*args, *(kwargs or {}).values())
+        shapes = {tuple(part.shape) for part in given if isinstance(part, Tensor)}
+        found = func(*args, **(kwargs or {}))
+        spread = isinstance(found, Tensor) and tuple(found.shape) == (_TRIED, _TRIED)
+        if {(_TRIED, 1), (_TRIED,)} <= shapes and (spread or func.__name__.endswith("_loss")):
+            raise InputError(
+                f"{self._what} compares numbers of shapes (n, 1) and (n,), which torch spreads to "
+                "(n, n): let the model end in .squeeze(-1), or compare outputs[:, 0]"
+            )
+        return found
 
 
 def _check_numbers(loss: str, outputs: Any, targets: Tensor, whose: str) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hasa_opt.errors import InputError
 from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
 from hasa_opt.federated.client_tests import ClientTests
-from hasa_opt.federated.execution import Execution
+from hasa_opt.federated.execution import Execution, check_groups
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.history import History, Record
 from hasa_opt.federated.identity import describe_run
@@ -99,6 +99,10 @@ def run(
         If a checkpoint cannot be written; the one before it is intact.
     """
     check_run(model, task, rounds, seed)
+    check_groups(
+        training=training, server=server, evaluation=evaluation, participation=participation,
+        execution=execution,
+    )  # fmt: skip
     execution.check_single()
     place, subnets = Checkpoint.read(checkpoint), read_subnets(allocation, task)
     federation = Federation.begin(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.errors import InputError
 from hasa_opt.federated.costs import Costs
-from hasa_opt.federated.execution import Execution
+from hasa_opt.federated.execution import GROUPS, Execution, check_groups
 from hasa_opt.federated.history import History
 from hasa_opt.federated.loop import read_subnets, run
 from hasa_opt.federated.participation import Participation
@@ -64,6 +64,7 @@ class TrialRuns:
             If anything could not be run.
         """
         check_run(self.model, task, self.rounds, seed)
+        check_groups(**{name: getattr(self, name) for name in GROUPS})
         self.participation.check(task)
         self.execution.check_single()
         known_interpolation(self.evaluation)

@@ -14,13 +14,26 @@ LEAST_SILHOUETTE = 0.5
 """Mean silhouette from which clients count as groups: a "reasonable structure" of Kaufman and
 Rousseeuw, Finding Groups in Data, 1990, table 4. The task "domains" has 0.9, texts 0.1 and 0.2."""
 
+LEVEL = 0.05
+"""Share of draws without groups in which groups may be found: the usual level of a test."""
 
-def by_counts(counts: npt.ArrayLike, *, least: float = LEAST_SILHOUETTE) -> IntArray:
+_DRAWS = 199
+"""Tables that are drawn without groups: the least number with several beyond the level is 99."""
+
+_MOST = 32
+"""Groups that are looked for, at most: a choice, so that a thousand clients take seconds."""
+
+
+def by_counts(
+    counts: npt.ArrayLike, *, least: float = LEAST_SILHOUETTE, level: float = LEVEL, seed: int = 0
+) -> IntArray:
     """Group clients by how alike the shares of their labels are.
 
     Average linkage of the root Jensen-Shannon divergences between clients (a metric, Endres and
-    Schindelin 2003). Of the partitions into 2 to n - 1 groups the one with the largest mean
-    silhouette counts (Rousseeuw 1987), if that is large enough.
+    Schindelin 2003). Of the partitions into 2 to 32 groups the one with the largest mean silhouette
+    counts (Rousseeuw 1987), if that is large enough, and larger than what sampling gives where all
+    clients draw as many labels from the pooled shares: few labels, or few samples, look like groups
+    by chance.
 
     Parameters
     ----------
@@ -28,6 +41,11 @@ def by_counts(counts: npt.ArrayLike, *, least: float = LEAST_SILHOUETTE) -> IntA
         Training samples of each client by label.
     least : float
         Mean silhouette below which there are no groups, from -1 to 1.
+    level : float
+        Share of tables drawn without groups that may reach the silhouette, the table itself
+        counted; 1 leaves out the test.
+    seed : int
+        Of the tables that are drawn.
 
     Returns
     -------
@@ -39,23 +57,35 @@ def by_counts(counts: npt.ArrayLike, *, least: float = LEAST_SILHOUETTE) -> IntA
     InputError
         If a client has no counts.
     """
+    table = dense(validate_counts(counts))
+    groups, quality = _best(table)
+    if not groups.any() or quality < least:
+        return np.zeros_like(groups)
+    rng, totals, pooled = np.random.default_rng(seed), table.sum(axis=1), table.sum(axis=0)
+    reached = 1
+    for _ in range(_DRAWS if level < 1 else 0):
+        reached += _best(rng.multinomial(totals, pooled / pooled.sum()))[1] >= quality
+        if reached > level * (_DRAWS + 1):
+            return np.zeros_like(groups)
+    return groups
+
+
+def _best(table: IntArray) -> tuple[IntArray, float]:
+    """The grouping with the largest mean silhouette, and that; one group has none."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist, squareform
 
-    table = dense(validate_counts(counts)).astype(np.float64)
+    found, best = np.zeros(len(table), dtype=np.int64), -1.0
     if len(table) < 3:
-        return np.zeros(len(table), dtype=np.int64)
+        return found, best
     # Of equal shares rounding may make the root of a number below 0.
     apart = np.nan_to_num(pdist(table / table.sum(axis=1, keepdims=True), "jensenshannon"))
     tree, distances = linkage(apart, "average"), squareform(apart)
-    one = np.zeros(len(table), dtype=np.int64)
-    levels = [
-        groups
-        for n_groups in range(2, len(table))
-        if (groups := _numbered(fcluster(tree, n_groups, "maxclust"))).any()
-    ]
-    best = max(levels, key=lambda groups: _silhouette(distances, groups), default=one)
-    return best if best.any() and _silhouette(distances, best) >= least else one
+    for n_groups in range(2, min(len(table), _MOST + 1)):
+        groups = _numbered(fcluster(tree, n_groups, "maxclust"))
+        if groups.any() and (quality := _silhouette(distances, groups)) > best:
+            found, best = groups, quality
+    return found, best
 
 
 def _numbered(labels: IntArray) -> IntArray:

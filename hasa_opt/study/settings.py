@@ -9,12 +9,12 @@ from functools import cached_property, partial
 from itertools import combinations
 from typing import Any, Literal
 
-from hasa_opt._utils.checks import FloatArray, expect, listed, number, several, whole
+from hasa_opt._utils.checks import FloatArray, listed, number, several, whole
 from hasa_opt._utils.rational import told_from, written
 from hasa_opt._utils.showing import in_a_word
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.federated.execution import Execution
+from hasa_opt.federated.execution import GROUPS, Execution, check_groups
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.settings import Evaluation, LocalTraining, Server, check_choice, check_run
 from hasa_opt.models import SupernetModel, training_flops, units
@@ -48,14 +48,6 @@ ROUNDS_BY = {
 
 MOMENTS: dict[str, Side] = {"input_moments": "inputs", "target_moments": "targets"}
 """Scores of what is not counted, and which half of the samples they look at."""
-
-_GROUPS = {
-    "training": LocalTraining,
-    "server": Server,
-    "evaluation": Evaluation,
-    "participation": Participation,
-    "execution": Execution,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,8 +244,7 @@ class SetUp:
 
 def _check(setup: SetUp) -> None:
     """Refuse what a run, a probe or a pilot of the study would refuse later."""
-    for name, kind in _GROUPS.items():
-        expect(getattr(setup, name), kind, name, package="hasa_opt.federated")
+    check_groups(**{name: getattr(setup, name) for name in GROUPS})
     check_run(setup.model, setup.task, setup.rounds, *setup.seeds)
     _check_repeated(setup)
     for policy in setup.compared.values():

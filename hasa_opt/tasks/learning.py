@@ -95,12 +95,9 @@ class LearningProblem:
     higher_is_better: bool | None = None
 
     def __post_init__(self) -> None:
-        if not callable(self.loss) and self.loss not in get_args(LossName):
-            known = ", ".join(map(repr, get_args(LossName)))
-            raise InputError(
-                f"loss {self.loss!r} is not known: use one of {known}, or a function of outputs "
-                "and targets"
-            )
+        check_loss(self.loss)
+        if isinstance(self.metric, type):
+            raise _no_instance("metric", self.metric)
         if self.metric is None:
             default = "loss" if callable(self.loss) else _DEFAULT_METRICS[self.loss]
             object.__setattr__(self, "metric", default)
@@ -310,6 +307,29 @@ class LearningProblem:
         if self.has_classes(targets):
             return int(counted(targets).sum())
         return len(targets)
+
+
+def check_loss(loss: Loss) -> None:
+    """Refuse a loss that is neither a known name nor a function.
+
+    Raises
+    ------
+    InputError
+        Naming those that are known.
+    """
+    if isinstance(loss, type):
+        raise _no_instance("loss", loss)
+    if not callable(loss) and loss not in get_args(LossName):
+        known = ", ".join(map(repr, get_args(LossName)))
+        raise InputError(
+            f"loss {loss!r} is not known: use one of {known}, or a function of outputs and targets"
+        )
+
+
+def _no_instance(what: str, given: type) -> InputError:
+    return InputError(
+        f"the {what} is the class {given.__name__}: give an object, such as {given.__name__}()"
+    )
 
 
 def takes_classes(loss: Loss) -> bool:

@@ -25,7 +25,7 @@ from torch import Tensor
 from hasa_opt._utils.checks import array
 from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
-from hasa_opt.tasks.learning import OF_CLASSES, Loss
+from hasa_opt.tasks.learning import OF_CLASSES, Loss, check_loss
 
 __all__ = ["INTEGERS", "as_targets", "as_tensor", "check_shape"]
 
@@ -92,6 +92,7 @@ def as_targets(given: Tensor, loss: Loss) -> Tensor:
     InputError
         If they are not what the loss takes: the value or type, and the remedy.
     """
+    check_loss(loss)
     if given.dim() == 0:
         raise InputError(f"the targets are the number {given.item()}: give one per input")
     if given.is_complex():
@@ -107,7 +108,8 @@ def as_targets(given: Tensor, loss: Loss) -> Tensor:
         return given
     raise InputError(
         f"the targets are {given.dtype}, but classes and tokens are whole numbers from 0: give "
-        'targets.long(); soft labels are rows that sum to 1, and numbers need loss="mse"'
+        "targets.long(); of one-hot targets give targets.argmax(axis) of the classes' axis; soft "
+        'labels are rows that sum to 1, and numbers need loss="mse"'
     )
 
 
