@@ -23,6 +23,7 @@ from hasa_opt.federated.averages import AGGREGATIONS
 from hasa_opt.federated.fit import check_fit
 from hasa_opt.federated.schedules import Schedule
 from hasa_opt.models.optimizers import Given, check_optimizer
+from hasa_opt.models.subnets import no_supernet
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.task import Task
@@ -355,7 +356,8 @@ def check_run(model: SupernetModel, task: Task, rounds: int, *seeds: int) -> Non
         If the model, the task, the rounds or a seed is invalid, or the model does not fit the
         task.
     """
-    expect(model, SupernetModel, "model", package="hasa_opt.models")
+    if not isinstance(model, SupernetModel):
+        raise no_supernet(model)
     expect(task, Task, "task", package="hasa_opt.tasks")
     for name, value, least in (("rounds", rounds, 1), *(("seed", seed, 0) for seed in seeds)):
         if not isinstance(value, (int, np.integer)) or value < least:

@@ -395,9 +395,26 @@ def fresh(model: Network, seed: int) -> Network:
     -------
     SupernetModel
         Of the same class, on the same device.
+
+    Raises
+    ------
+    InputError
+        If it is no supernet.
     """
+    if not isinstance(model, Cuttable):
+        raise no_supernet(model)
     with seeded_rng(seed):
         return model.build(model.sizes).to(next(model.parameters()))
+
+
+def no_supernet(model: object) -> InputError:
+    """Say how a model becomes a supernet."""
+    name = type(model).__name__
+    return InputError(
+        f"model is a {name}: give a hasa_opt.models.SupernetModel; "
+        "hasa_opt.models.Supernet(module, sample) makes one of a torch.nn.Module and the inputs of "
+        "a sample"
+    )
 
 
 @contextmanager

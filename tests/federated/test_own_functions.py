@@ -100,3 +100,14 @@ def test_settings_of_another_kind_are_named(name, given):
     model = fresh(MLP(4, 2, hidden=(8,)), 0)
     with pytest.raises(InputError, match=f"{name} is a .*give a hasa_opt.federated."):
         run(model, task, [0.5] * 3, rounds=1, **{name: given})
+
+
+@pytest.mark.parametrize("use", [lambda model: fresh(model, 0), lambda model: trained_by(model)])
+def test_a_module_that_is_no_supernet_is_told_how_to_become_one(use):
+    with pytest.raises(InputError, match=r"Sequential.*hasa_opt.models.Supernet\(module, sample\)"):
+        use(nn.Sequential(nn.Linear(4, 2)))
+
+
+def trained_by(model: nn.Module):
+    task = tasks.from_arrays(INPUTS, (TARGETS > 0).astype(int), OWNERS)
+    return run(model, task, [0.5] * 3, rounds=1)
