@@ -19,6 +19,7 @@ from hasa_opt.problem.choices import (
     Switches,
 )
 from hasa_opt.problem.clock import Clock
+from hasa_opt.problem.groups import Capacity, SameOption
 from hasa_opt.problem.limits import (
     Constraint,
     Fairness,
@@ -40,6 +41,7 @@ __all__ = [
     "AllocationProblem",
     "AtLeast",
     "Budget",
+    "Capacity",
     "Clock",
     "Constraint",
     "Coverage",
@@ -56,6 +58,7 @@ __all__ = [
     "RobustRow",
     "Row",
     "RowConstraint",
+    "SameOption",
     "SiteBudgets",
     "Switches",
     "Termination",
@@ -68,6 +71,8 @@ _CONSTRAINTS: tuple[object, ...] = (
     Quota,
     SiteBudgets,
     Switches,
+    SameOption,
+    Capacity,
     Robust,
     Fairness("maxmin"),
     Fairness("leximin"),

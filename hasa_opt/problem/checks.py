@@ -14,6 +14,7 @@ from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.budgets import Budget
 from hasa_opt.problem.cost import Cost
+from hasa_opt.problem.groups import SameOption
 from hasa_opt.problem.limits import Constraint, MaskConstraint, Preference, Terms
 from hasa_opt.problem.menu import WIDTH, Menu
 from hasa_opt.problem.pricing import owned
@@ -62,7 +63,7 @@ def one_menu(
 
 
 def known_constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
-    """The constraints as a tuple, each of a known kind, with at most one preference.
+    """The constraints as a tuple, each of a known kind, at most one preference and SameOption.
 
     Budgets of one name are numbered in the order in which they are given.
     """
@@ -79,6 +80,11 @@ def known_constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ..
     if len(preferences) > 1:
         given = ", ".join(map(str, preferences))
         raise InputError(f"{given}: a problem takes at most one preference, leave one out")
+    same = sum(isinstance(item, SameOption) for item in kept)
+    if same > 1:
+        raise InputError(
+            f"{same} SameOption given: a problem takes at most one, give it the groups of all"
+        )
     return _numbered(kept)
 
 
@@ -132,8 +138,9 @@ def within_caps(clients: Clients, menu: Menu) -> BoolArray:
     return admissible
 
 
-def masked(admissible: BoolArray, constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
-    """Narrow what is admissible by the masks among the constraints; some width must be left."""
+def masked(constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
+    """What is admissible under the masks among the constraints too; some width must be left."""
+    admissible = terms.admissible
     for item in constraints:
         if not isinstance(item, MaskConstraint):
             continue

@@ -52,6 +52,8 @@ class Terms:
         Of the resource that the budget is spent on.
     limit : int
         The budget in the unit of the costs.
+    admissible : (n_clients, m) bool
+        What clients may take by their caps and the menu; for rows also by all masks.
     """
 
     clients: Clients
@@ -59,6 +61,7 @@ class Terms:
     resources: Mapping[str, IntArray]
     costs: IntArray
     limit: int
+    admissible: BoolArray
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -184,6 +187,8 @@ class Row:
         The limit as it was given, if that was a share.
     resource : str
         The resource of the menu whose sum over all clients is limited; empty: none.
+    link : bool
+        Part of how another limit is stated, which nobody can ease.
     """
 
     label: str
@@ -193,6 +198,7 @@ class Row:
     members: IntArray | None = None
     share: Share | None = None
     resource: str = ""
+    link: bool = False
 
     @property
     def at(self) -> slice | IntArray:

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt.problem.digits import in_digits
+from hasa_opt.problem.groups import GroupRow
 from hasa_opt.problem.limits import RobustRow, Row
 
 __all__ = ["Columns", "Limit", "Rows"]
@@ -37,6 +38,8 @@ class Limit:
         Of a robust limit, divided.
     gamma : int
         Of a robust limit.
+    link : bool
+        As of the row.
     """
 
     columns: IntArray
@@ -47,6 +50,7 @@ class Limit:
     most: int
     deviation: IntArray | None
     gamma: int
+    link: bool
 
     def whole(self) -> tuple[int | None, int | None]:
         """Lower and upper limit of the divided row, whose totals are whole numbers."""
@@ -94,6 +98,7 @@ class Columns:
 
     def limit(self, row: Row) -> Limit:
         """Coefficients less each client's smallest, divided by their gcd, with exact limits."""
+        assert not isinstance(row, GroupRow), "see Condensed, which states it in plain rows"
         place = row.places(self.base.size)[self.opened]
         inside = np.flatnonzero(place >= 0)
         first, counts = self.starts[inside], self.counts[inside]
@@ -121,6 +126,7 @@ class Columns:
             int(np.maximum.reduceat(values, starts).sum()) if values.size else 0,
             None if deviation is None else deviation // divisor,
             gamma,
+            row.link,
         )
 
     @cached_property
@@ -209,7 +215,8 @@ class Rows:
             own = limit.coarser(over) if over else limit
             ends = own.exact() if largest is None else own.whole()
             worst = [] if plain else self._worst_case(own, further[at])
-            self._first.append(_Block.single([(own.values, own.columns), *worst], ends, at))
+            owner = -1 if limit.link else at
+            self._first.append(_Block.single([(own.values, own.columns), *worst], ends, owner))
         self._join([*self._first, *self._later])
 
     def _join(self, blocks: Sequence[_Block]) -> None:

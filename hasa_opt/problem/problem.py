@@ -79,6 +79,8 @@ class AllocationProblem(Shown):
     rows : tuple of Row
         Integer rows of the constraints, without the budget.
     constraints : tuple of Constraint
+    least_utilities : (n_clients, m) float64 or None
+        Utility of the poorest where a client stands for several; None: none does.
     """
 
     clients: Clients
@@ -93,6 +95,7 @@ class AllocationProblem(Shown):
     constraints: tuple[Constraint, ...] = ()
     resource: str = COST
     resources: Mapping[str, IntArray] = field(default_factory=dict)
+    least_utilities: FloatArray | None = None
 
     @classmethod
     def build(
@@ -140,11 +143,12 @@ class AllocationProblem(Shown):
         budgets = Budgets.read(budget, options, costs_of, kept)
         costs, first = costs_of[budgets.first].costs, budgets.limits.get(budgets.first, INT64_ROOM)
         terms = Terms(clients, options, {name: own.costs for name, own in costs_of.items()},
-                      costs, first)  # fmt: skip
+                      costs, first, within_caps(clients, options))  # fmt: skip
+        admissible = masked(kept, terms)
+        terms = replace(terms, admissible=admissible)
         rows = budgets.rows(costs_of)
         rows += [row for item in budgets.others if isinstance(item, RowConstraint)
                  for row in item.rows(terms)]  # fmt: skip
-        admissible = masked(within_caps(clients, options), kept, terms)
         utilities = utility_table(utility, clients, options, admissible)
         for table in (costs, utilities, admissible, *terms.resources.values()):
             table.flags.writeable = False
@@ -248,6 +252,11 @@ class AllocationProblem(Shown):
             f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
         ]
         return "\n".join([words, *others])
+
+    @property
+    def poorest(self) -> FloatArray:
+        """What :class:`hasa_opt.Fairness` compares, ``(n_clients, m)``."""
+        return self.utilities if self.least_utilities is None else self.least_utilities
 
     @cached_property
     def limits(self) -> tuple[Row, ...]:

@@ -24,6 +24,7 @@ from hasa_opt.errors import (
 )
 from hasa_opt.problem.budgets import Budget, Robust, SiteBudgets
 from hasa_opt.problem.choices import Quota
+from hasa_opt.problem.groups import SameOption
 from hasa_opt.problem.limits import Constraint, Fairness, RowConstraint, constraint_name
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
@@ -71,7 +72,7 @@ _SOLVERS = (
         "marginal gains on the concave hull: fast at any size, with a bound and a true gap",
         install=pip("numpy"),
         capabilities=Capability.TIME_LIMIT,
-        constraints=(Budget, SiteBudgets, Fairness("maxmin")),
+        constraints=(Budget, SiteBudgets, SameOption, Fairness("maxmin")),
     ),
     SolverRecord(
         "highs",

@@ -113,7 +113,7 @@ class _Stages:
         self._notes: list[str] = []
         self._honest = True
         self._deadline = request.deadline
-        worth = np.where(problem.admissible, problem.utilities, -inf)
+        worth = np.where(problem.admissible, problem.poorest, -inf)
         # No allocation raises the poorest above the least of the clients' best utilities.
         counts = problem.admissible & (worth <= worth.max(axis=1).min())
         self.levels = np.unique(worth[counts])
@@ -271,7 +271,7 @@ class _Stages:
         """Keep a feasible allocation if its poorest client is better off; whether there is one."""
         if choice is None:
             return False
-        poorest = self.plain.utilities[np.arange(len(self.plain)), choice].min()
+        poorest = self.plain.poorest[np.arange(len(self.plain)), choice].min()
         level = int(np.searchsorted(self.levels, poorest, side="right")) - 1
         if self.found is None or level > self.low:
             self.low, self.found, self._source = level, choice, source
@@ -285,7 +285,7 @@ class _Stages:
 
     def _at_level(self, level: int) -> AllocationProblem:
         """The plain problem with the widths worth at least a level."""
-        rich = self.plain.utilities >= self.levels[level]
+        rich = self.plain.poorest >= self.levels[level]
         return replace(self.plain, admissible=self.plain.admissible & rich)
 
     @property

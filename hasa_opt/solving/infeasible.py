@@ -11,9 +11,11 @@ from fractions import Fraction
 import numpy as np
 
 from hasa_opt._utils.checks import IntArray, listed
-from hasa_opt._utils.deadline import UNLIMITED, Deadline
+from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt._utils.rational import INT64_ROOM, decimal_above, written
 from hasa_opt.errors import HasaError
+from hasa_opt.problem.condensed import Condensed
+from hasa_opt.problem.groups import SameRow
 from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.problem import AllocationProblem
@@ -23,7 +25,7 @@ from hasa_opt.solvers.bounds.feasibility import Excess, Feasibility, of_costs, r
 from hasa_opt.solvers.bounds.programs import Unsolved, least_excess
 from hasa_opt.solvers.bounds.repair import repaired
 
-__all__ = ["Conflict", "explain_infeasible"]
+__all__ = ["Conflict", "explain_infeasible", "in_groups"]
 
 _FEW, _MANY = 300, 20_000
 """Admissible widths up to which branch and bound explains best, and those up to which it can."""
@@ -64,21 +66,48 @@ def explain_infeasible(
     OutOfTime
         If the deadline passes before the answer is known.
     """
+    small = Condensed.of(problem)
+    if small.problem is not problem:
+        found = explain_infeasible(small.problem, deadline)
+        return None if found is None else in_groups(problem, found, deadline)
     robust = [row for row in problem.rows if isinstance(row, RobustRow)]
     if robust and len(problem.rows) == 1:
         return _robust_conflict(problem, robust[0])
     if not robust and all(of_costs(problem, row) for row in problem.rows):
         return _overspent(problem)
     # A robust budget implies the plain one.
-    everything = list(range(1 if robust else 0, len(problem.limits)))
+    first = 1 if robust else 0
+    everything = [at for at, row in enumerate(problem.limits) if at >= first and not row.link]
+    linked = len(everything) < len(problem.limits) - first
     n_columns = np.count_nonzero(problem.admissible)
     found = None
-    if not robust and n_columns > _FEW:
+    if not robust and not linked and n_columns > _FEW:
         with suppress(Unsolved):
             found = _relaxed_conflict(problem, deadline)
     if found is None and n_columns <= _MANY:
         found = _integer_conflict(problem, everything, deadline)
     return found
+
+
+def in_groups(problem: AllocationProblem, found: Conflict, deadline: Deadline) -> Conflict:
+    """A conflict of a condensed problem as one of the problem with limits on groups.
+
+    Where the limits collide without :class:`~hasa_opt.SameOption` as well, that conflict is told.
+    """
+    same = [row for row in problem.rows if isinstance(row, SameRow)]
+    if not same:
+        return found
+    others = tuple(row for row in problem.rows if not isinstance(row, SameRow))
+    try:
+        without = explain_infeasible(replace(problem, rows=others), deadline)
+    except (HasaError, OutOfTime):
+        without = None
+    if without is not None:
+        return without
+    (label,) = (row.label for row in same)
+    return Conflict(
+        (label, *found.limits), f"with ({label}), {found.message}, or leave SameOption out"
+    )
 
 
 def _overspent(problem: AllocationProblem) -> Conflict | None:

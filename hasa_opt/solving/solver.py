@@ -22,6 +22,7 @@ from hasa_opt.errors import (
     SolverNotInstalledError,
 )
 from hasa_opt.problem.budgets import Budget
+from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.limits import RobustRow, RowConstraint
 from hasa_opt.problem.matching import by_name, client_options, client_widths
 from hasa_opt.problem.problem import AllocationProblem
@@ -73,6 +74,8 @@ def _choice_of_before(problem: AllocationProblem, given: Allocation) -> IntArray
 
 _MILP_COLUMNS = 20_000
 """Admissible widths up to which HiGHS mostly ends within seconds under further limits."""
+_PATIENCE_S = 2.0
+"""In which it is found out whether groups are in the way."""
 
 
 def solve(
@@ -142,15 +145,32 @@ def solve(
     turns = _turns(problem, solver, fallback, limited=limit_s is not None)
     for turn in turns:
         registry.check_constraints(problem, turn.name)
-    if not problem.rows:
-        problem.check_budget()
     start = None if warm_start is None else starting_choice(problem, warm_start)
     if on_progress is not None and not callable(on_progress):
         raise InputError(f"on_progress {on_progress!r} cannot be called: give a function")
-    best = Incumbent(on_progress)
-    if best.watched:
-        best.lower(problem.ceiling)
-    return _first_found(turns, Request(problem, limit_s, gap, start, options, best=best))
+    small = Condensed.of(problem)
+    asked = Request(
+        small.problem,
+        limit_s,
+        gap,
+        None if start is None else small.condensed(start),
+        options,
+        best=Incumbent(on_progress),
+    )
+    try:
+        return small.allocation(_begun(turns, asked))
+    except InfeasibleError as error:
+        if small.problem is problem:
+            raise
+        raise _in_groups(problem, error) from None
+
+
+def _begun(turns: Sequence[_Turn], asked: Request) -> Allocation:
+    if not asked.problem.rows:
+        asked.problem.check_budget()
+    if asked.best.watched:
+        asked.best.lower(asked.problem.ceiling)
+    return _first_found(turns, asked)
 
 
 class _Turn(NamedTuple):
@@ -220,7 +240,7 @@ def _solve_fairly_or_not(name: str, request: Request, tried: tuple[str, ...]) ->
 
 def _auto(problem: AllocationProblem, limited: bool) -> list[str]:
     """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
-    chosen = choose_solver(problem, limited)
+    chosen = choose_solver(Condensed.of(problem).problem, limited)
     spares = ("greedy", "highs") if chosen == "exact" else ()
     return [chosen, *(name for name in spares if registry.supports(problem, name))][:2]
 
@@ -365,6 +385,15 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
     if conflict is not None:
         raise InfeasibleError(conflict.message, limits=conflict.limits)
     return wrong
+
+
+def _in_groups(problem: AllocationProblem, error: InfeasibleError) -> InfeasibleError:
+    """What is known of the problem of groups, in words about the problem as it was given."""
+    from hasa_opt.solving.infeasible import Conflict, in_groups
+
+    known = Conflict(error.limits, str(error))
+    conflict = in_groups(problem, known, Deadline.after(_PATIENCE_S))
+    return InfeasibleError(conflict.message, limits=conflict.limits)
 
 
 def _checked_limits(time_limit_s: float | None, gap: float) -> tuple[float | None, float]:

@@ -16,6 +16,7 @@ from hasa_opt.clients.clients import Clients
 from hasa_opt.problem import cost, utility
 from hasa_opt.problem.budgets import SiteBudgets
 from hasa_opt.problem.choices import Coverage, Quota
+from hasa_opt.problem.groups import CapacityRow, GroupRow, SameRow
 from hasa_opt.problem.limits import Constraint, RobustRow
 from hasa_opt.problem.problem import AllocationProblem
 
@@ -214,11 +215,28 @@ def feasible_choices(problem: AllocationProblem) -> IntArray:
         if isinstance(row, RobustRow):
             worst = np.sort(row.deviation[np.arange(members.size), own], axis=1)
             total = total + worst[:, members.size - row.gamma :].sum(axis=1)
+        if isinstance(row, GroupRow):
+            total = np.array([_of_groups(row, choice.tolist()) for choice in choices])
         if row.upper is not None:
             keep &= total <= row.upper
         if row.lower is not None:
             keep &= total >= row.lower
     return np.asarray(choices[keep])
+
+
+def _of_groups(row: GroupRow, choice: list[int]) -> int:
+    """What an allocation takes of a limit on groups, client by client."""
+    groups: dict[int, list[int]] = {}
+    for client, group in enumerate(row.groups.of.tolist()):
+        groups.setdefault(group, []).append(client)
+    if isinstance(row, CapacityRow):
+        return sum(max(int(row.units[choice[at]]) for at in own) for own in groups.values())
+    assert isinstance(row, SameRow)
+    return sum(
+        min(sum(row.follow[at, option] != choice[at] for at in own)
+            for option in range(row.follow.shape[1]))
+        for own in groups.values()
+    )  # fmt: skip
 
 
 def best_objective(problem: AllocationProblem) -> float | None:

@@ -1,0 +1,309 @@
+"""Limits on groups in plain rows: the problem that solvers are given.
+
+Under :class:`~hasa_opt.SameOption` the clients of a group become one client, which costs and is
+worth what they do: a multiple-choice knapsack over groups. Where single clients matter they stay:
+without it, and under :class:`~hasa_opt.Robust`. What a group as a whole has is then the option of
+one more client, which costs nothing and is worth nothing; rows link it to the clients of the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasa_opt._utils.checks import BoolArray, IntArray
+from hasa_opt.clients.clients import Clients
+from hasa_opt.problem.groups import CapacityRow, GroupRow, Groups, SameRow
+from hasa_opt.problem.limits import RobustRow, Row
+from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.problem.result import Allocation, Termination
+
+__all__ = ["Condensed"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Units:
+    """Clients that the solver sees as one.
+
+    Attributes
+    ----------
+    groups : Groups
+        Those of SameOption, or of one client each.
+    option : (n_clients, m) int64
+        What a client has where its unit takes an option; -1: the unit cannot take it.
+    """
+
+    groups: Groups
+    option: IntArray
+
+    @classmethod
+    def of(cls, whole: AllocationProblem, same: SameRow | None) -> _Units:
+        if same is not None:
+            return cls(same.groups, same.follow)
+        options = np.broadcast_to(np.arange(len(whole.menu)), whole.costs.shape)
+        return cls(Groups(whole.clients.all_names, np.arange(len(whole))), options)
+
+    def __len__(self) -> int:
+        return len(self.groups.names)
+
+    def taken(self, table: npt.NDArray[Any], fill: Any) -> npt.NDArray[Any]:
+        """Entries of a table of clients by options, by the option of their unit."""
+        entries = np.take_along_axis(table, np.maximum(self.option, 0), axis=1)
+        return np.where(self.option < 0, fill, entries)
+
+    def summed(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Sums over the clients of each unit, ``(n_units, m)``."""
+        # In more than double precision where there is: thousands of terms are added in turn.
+        wide = table.astype(np.longdouble) if table.dtype == np.float64 else table
+        return self.groups.fold(np.add, self.taken(wide, 0)).astype(table.dtype)
+
+    def admissible(self, table: BoolArray) -> BoolArray:
+        """Options that all clients of a unit can follow, ``(n_units, m)``."""
+        return self.groups.fold(np.logical_and, self.taken(table, fill=False))
+
+    def row(self, row: Row) -> Row:
+        """A limit on clients as one on units."""
+        if isinstance(row, RobustRow):  # the units are the clients
+            return row
+        if row.members is None:
+            return replace(row, coefficients=self.summed(row.coefficients))
+        table = np.zeros(self.option.shape, dtype=np.int64)
+        table[row.members] = row.coefficients
+        own = np.unique(self.groups.of[row.members])
+        return replace(row, coefficients=self.summed(table)[own], members=own)
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """One more client, for what a group as a whole has.
+
+    Attributes
+    ----------
+    name : str
+    links : dict of int to Row
+        Its options, each with the row that says what the clients of the group then have.
+    """
+
+    name: str
+    links: dict[int, Row]
+
+
+class _Draft:
+    """The plain rows and the clients that they need, in the making."""
+
+    def __init__(self, units: _Units) -> None:
+        self.units = units
+        self.wholes: list[_Whole] = []
+        self.rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        """State one limit of the given problem."""
+        if isinstance(row, CapacityRow):
+            self.rows.append(self._room(row))
+        elif isinstance(row, SameRow):
+            self._follow(row)
+        else:
+            self.rows.append(self.units.row(row))
+
+    def finished(self) -> tuple[Row, ...]:
+        """All rows, those that link the further clients to the others last."""
+        more, padded = len(self.wholes), []
+        for row in self.rows:
+            tables = {"coefficients": row.coefficients}
+            if isinstance(row, RobustRow):
+                tables["deviation"] = row.deviation
+            longer: dict[str, Any] = {name: extended(own, more) for name, own in tables.items()}
+            padded.append(row if row.members is not None else replace(row, **longer))
+        return (*padded, *(row for own in self.wholes for row in own.links.values()))
+
+    def _room(self, row: CapacityRow) -> Row:
+        """A unit that is a whole group counts itself, else a client more that is as wide."""
+        n_groups, n_options = len(row.groups.names), row.units.size
+        pairs, place = np.unique(self.units.groups.of * n_groups + row.groups.of,
+                                 return_inverse=True)  # fmt: skip
+        parts = Groups(tuple(map(str, pairs)), place)
+        widest = parts.fold(np.maximum, row.units[np.maximum(self.units.option, 0)])
+        unit, group = pairs // n_groups, pairs % n_groups
+        alone = np.bincount(group)[group] == 1
+        members, own = np.unique(unit[alone], return_inverse=True)
+        coefficients = np.zeros((members.size, n_options), dtype=np.int64)
+        np.add.at(coefficients, own, widest[alone])
+        first = self._next
+        for at in np.unique(group[~alone]):
+            inside = group == at
+            name = f"{row.groups.names[at]!r} of ({row.label})"
+            self._as_wide(name, unit[inside], widest[inside], row.units)
+        further = np.arange(first, self._next)
+        return Row(
+            row.label,
+            np.vstack([coefficients, np.broadcast_to(row.units, (further.size, n_options))]),
+            upper=row.upper,
+            members=np.concatenate([members, further]),
+            share=row.share,
+        )
+
+    def _as_wide(self, name: str, members: IntArray, widths: IntArray, units: IntArray) -> None:
+        """One more client that is at least as wide as each member at its option."""
+        links = {}
+        for level, option in zip(*np.unique(units, return_index=True), strict=True):
+            wider = (widths > level).astype(np.int64)
+            links[int(option)] = self._link(name, members, wider, int(option), members.size)
+        self.wholes.append(_Whole(name, links))
+
+    def _follow(self, row: SameRow) -> None:
+        """One more client for each group, whose option its clients follow."""
+        options = np.arange(row.follow.shape[1])
+        for at, group in enumerate(row.groups.names):
+            members = np.flatnonzero(row.groups.of == at)
+            follow = row.follow[members]
+            name = f"{group!r} of ({row.label})"
+            links = {}
+            for option in np.flatnonzero((follow >= 0).all(axis=0)):
+                astray = (options != follow[:, [option]]).astype(np.int64)
+                links[int(option)] = self._link(name, members, astray, int(option), members.size)
+            self.wholes.append(_Whole(name, links))
+
+    def _link(
+        self, name: str, members: IntArray, barred: IntArray, option: int, n_members: int
+    ) -> Row:
+        """Where the next further client takes an option, no member has what is barred then."""
+        own = np.zeros((1, barred.shape[1]), dtype=np.int64)
+        own[0, option] = n_members
+        return Row(
+            f"{name} at option {option}",
+            np.vstack([barred, own]),
+            upper=n_members,
+            members=np.append(members, self._next),
+            link=True,
+        )
+
+    @property
+    def _next(self) -> int:
+        """Row of the next further client."""
+        return len(self.units) + len(self.wholes)
+
+
+def extended(table: npt.NDArray[Any], more: int, fill: Any = 0) -> npt.NDArray[Any]:
+    """A table of clients by options with so many clients more."""
+    return np.vstack([table, np.full((more, table.shape[1]), fill, dtype=table.dtype)])
+
+
+@dataclass(frozen=True, eq=False)
+class Condensed:
+    """A problem without limits on groups, and what its allocations are in the one given.
+
+    Attributes
+    ----------
+    whole, problem : AllocationProblem
+        As it was given, and as solvers see it; one and the same if it has no limits on groups.
+    """
+
+    whole: AllocationProblem
+    problem: AllocationProblem
+    _same: SameRow | None = None
+    _units: _Units | None = None
+    _wholes: tuple[_Whole, ...] = ()
+
+    @classmethod
+    def of(cls, whole: AllocationProblem) -> Condensed:
+        """Condense a problem."""
+        if not any(isinstance(row, GroupRow) for row in whole.rows):
+            return cls(whole, whole)
+        robust = any(isinstance(row, RobustRow) for row in whole.rows)
+        candidates = [] if robust else [row for row in whole.rows if isinstance(row, SameRow)]
+        same = candidates[0] if candidates else None
+        units = _Units.of(whole, same)
+        draft = _Draft(units)
+        for row in whole.rows:
+            if row is not same:
+                draft.add(row)
+        wholes = tuple(draft.wholes)
+        problem = _assembled(whole, units, wholes, draft.finished())
+        return cls(whole, problem, same, units, wholes)
+
+    @property
+    def limits(self) -> IntArray:
+        """Where each limit of the given problem is in the other, ``(n_limits,)``; -1: nowhere."""
+        stated = np.array([not isinstance(row, SameRow) for row in self.whole.limits])
+        found: IntArray = np.where(stated, np.cumsum(stated) - 1, -1)
+        return found
+
+    def expanded(self, choice: IntArray) -> IntArray:
+        """Choice of each client, ``(n_clients,)``."""
+        if self._units is None:
+            return choice
+        rows = np.arange(len(self.whole))
+        return self._units.option[rows, choice[self._units.groups.of]]
+
+    def condensed(self, choice: IntArray) -> IntArray:
+        """The nearest choice in the problem that solvers see."""
+        if self._units is None:
+            return choice
+        own = choice
+        if self._same is not None:
+            possible = self.problem.admissible[: len(self._units)]
+            own = np.where(possible, self._same.agreeing(choice), -1).argmax(axis=1)
+        return np.concatenate([own, [*self._wholes_at(own)]]).astype(np.int64)
+
+    def _wholes_at(self, own: IntArray) -> Iterator[int]:
+        """First option of each further client that the choice of the others lets it have."""
+        for whole in self._wholes:
+            kept = (
+                option for option, row in whole.links.items()
+                if not row.coefficients[np.arange(row.coefficients.shape[0] - 1),
+                                        own[_others(row)]].any()
+            )  # fmt: skip
+            yield next(kept, next(iter(whole.links)))
+
+    def allocation(self, found: Allocation) -> Allocation:
+        """A result as one of the given problem, its limits recomputed there."""
+        if self._units is None:
+            return found
+        prices = np.where(self.limits < 0, 0.0, found.prices[self.limits])
+        if found.held is None:
+            return replace(found, problem=self.whole, prices=prices)
+        held = self.expanded(found.held)
+        held.flags.writeable = False
+        totals = self.whole.evaluate(held)
+        if not totals.feasible:
+            broken = "; ".join((found.message, *totals.violations))
+            return replace(found, problem=self.whole, prices=prices, held=None, totals=None,
+                           own_objective=None, claim_held=False, message=broken,
+                           termination=Termination.FAILED)  # fmt: skip
+        own = totals.objective if found.own_objective == found.objective else found.own_objective
+        bound = totals.objective if found.gap == 0 else max(found.bound, totals.objective)
+        return replace(found, problem=self.whole, prices=prices, held=held, totals=totals,
+                       own_objective=own, bound=bound)  # fmt: skip
+
+
+def _others(row: Row) -> IntArray:
+    """Members of a link without the further client, which comes last."""
+    assert row.members is not None
+    return row.members[:-1]
+
+
+def _assembled(
+    whole: AllocationProblem, units: _Units, wholes: tuple[_Whole, ...], rows: tuple[Row, ...]
+) -> AllocationProblem:
+    """The problem of the units and the further clients."""
+    more = len(wholes)
+    admissible = extended(units.admissible(whole.admissible), more, fill=False)
+    for at, own in enumerate(wholes, start=len(units)):
+        admissible[at, list(own.links)] = True
+    poorest = units.groups.fold(np.minimum, units.taken(whole.poorest, np.inf))
+    samples = units.groups.fold(np.add, whole.clients.samples)
+    names = (*units.groups.names, *(own.name for own in wholes))
+    return replace(
+        whole,
+        clients=Clients(np.append(samples, np.ones(more, dtype=np.int64)), names=names),
+        costs=extended(units.summed(whole.costs), more),
+        utilities=extended(units.summed(whole.utilities), more),
+        admissible=admissible,
+        rows=rows,
+        resources={},
+        least_utilities=extended(poorest, more, fill=np.inf),
+    )
