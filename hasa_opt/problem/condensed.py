@@ -8,14 +8,15 @@ one more client, which costs nothing and is worth nothing; rows link it to the c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import BoolArray, IntArray
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt.clients.clients import Clients
 from hasa_opt.problem.groups import CapacityRow, GroupRow, Groups, SameRow
 from hasa_opt.problem.limits import RobustRow, Row
@@ -33,19 +34,23 @@ class _Units:
     ----------
     groups : Groups
         Those of SameOption, or of one client each.
+    names : n_units strings
+        Of groups or clients.
     option : (n_clients, m) int64
         What a client has where its unit takes an option; -1: the unit cannot take it.
     """
 
     groups: Groups
+    names: tuple[str, ...]
     option: IntArray
 
     @classmethod
     def of(cls, whole: AllocationProblem, same: SameRow | None) -> _Units:
         if same is not None:
-            return cls(same.groups, same.follow)
+            return cls(same.groups, tuple(map(_group, same.groups.names)), same.follow)
         options = np.broadcast_to(np.arange(len(whole.menu)), whole.costs.shape)
-        return cls(Groups(whole.clients.all_names, np.arange(len(whole))), options)
+        alone = Groups(whole.clients.all_names, np.arange(len(whole)))
+        return cls(alone, alone.names, options)
 
     def __len__(self) -> int:
         return len(self.groups.names)
@@ -135,8 +140,7 @@ class _Draft:
         first = self._next
         for at in np.unique(group[~alone]):
             inside = group == at
-            name = f"{row.groups.names[at]!r} of ({row.label})"
-            self._as_wide(name, unit[inside], widest[inside], row.units)
+            self._as_wide(row, int(at), unit[inside], widest[inside])
         further = np.arange(first, self._next)
         return Row(
             row.label,
@@ -146,45 +150,58 @@ class _Draft:
             share=row.share,
         )
 
-    def _as_wide(self, name: str, members: IntArray, widths: IntArray, units: IntArray) -> None:
+    def _as_wide(self, row: CapacityRow, group: int, members: IntArray, widths: IntArray) -> None:
         """One more client that is at least as wide as each member at its option."""
-        links = {}
-        for level, option in zip(*np.unique(units, return_index=True), strict=True):
-            wider = (widths > level).astype(np.int64)
-            links[int(option)] = self._link(name, members, wider, int(option), members.size)
-        self.wholes.append(_Whole(name, links))
+        barred = {
+            int(option): widths > level
+            for level, option in zip(*np.unique(row.units, return_index=True), strict=True)
+        }
+        self._link(row, group, members, barred)
 
     def _follow(self, row: SameRow) -> None:
         """One more client for each group, whose option its clients follow."""
         options = np.arange(row.follow.shape[1])
-        for at, group in enumerate(row.groups.names):
-            members = np.flatnonzero(row.groups.of == at)
+        for group in range(len(row.groups.names)):
+            members = np.flatnonzero(row.groups.of == group)
             follow = row.follow[members]
-            name = f"{group!r} of ({row.label})"
-            links = {}
-            for option in np.flatnonzero((follow >= 0).all(axis=0)):
-                astray = (options != follow[:, [option]]).astype(np.int64)
-                links[int(option)] = self._link(name, members, astray, int(option), members.size)
-            self.wholes.append(_Whole(name, links))
+            possible = np.flatnonzero((follow >= 0).all(axis=0)).tolist()
+            barred = {option: options != follow[:, [option]] for option in possible}
+            self._link(row, group, members, barred)
 
     def _link(
-        self, name: str, members: IntArray, barred: IntArray, option: int, n_members: int
-    ) -> Row:
-        """Where the next further client takes an option, no member has what is barred then."""
-        own = np.zeros((1, barred.shape[1]), dtype=np.int64)
-        own[0, option] = n_members
-        return Row(
-            f"{name} at option {option}",
-            np.vstack([barred, own]),
-            upper=n_members,
-            members=np.append(members, self._next),
-            link=True,
-        )
+        self, row: GroupRow, group: int, members: IntArray, barred: dict[int, BoolArray]
+    ) -> None:
+        """Add a client; at each of its options no member has what is barred then."""
+        name, links = row.groups.names[group], {}
+        for option, out in barred.items():
+            coefficients = extended(out.astype(np.int64), 1)
+            coefficients[-1, option] = members.size
+            links[option] = Row(
+                f"{row.label}, {name!r} at option {option}",
+                coefficients,
+                upper=members.size,
+                members=np.append(members, self._next),
+                link=True,
+            )
+        self.wholes.append(_Whole(_group(name), links))
 
     @property
     def _next(self) -> int:
         """Row of the next further client."""
         return len(self.units) + len(self.wholes)
+
+
+def _group(name: str) -> str:
+    return f"group {name!r}"
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    """Names of which those that stand again are numbered."""
+    seen, found = Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def extended(table: npt.NDArray[Any], more: int, fill: Any = 0) -> npt.NDArray[Any]:
@@ -238,6 +255,16 @@ class Condensed:
             return choice
         rows = np.arange(len(self.whole))
         return self._units.option[rows, choice[self._units.groups.of]]
+
+    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What is known of each client that solvers see, ``(n_clients,)``."""
+        return values if self._units is None else values[self._units.groups.of]
+
+    def prices(self, given: FloatArray) -> FloatArray:
+        """Prices of the given problem's limits as those of the other's; links have none."""
+        found = np.zeros(len(self.problem.limits))
+        found[self.limits[self.limits >= 0]] = given[self.limits >= 0]
+        return found
 
     def condensed(self, choice: IntArray) -> IntArray:
         """The nearest choice in the problem that solvers see."""
@@ -296,10 +323,12 @@ def _assembled(
         admissible[at, list(own.links)] = True
     poorest = units.groups.fold(np.minimum, units.taken(whole.poorest, np.inf))
     samples = units.groups.fold(np.add, whole.clients.samples)
-    names = (*units.groups.names, *(own.name for own in wholes))
+    names = (*units.names, *(own.name for own in wholes))
     return replace(
         whole,
-        clients=Clients(np.append(samples, np.ones(more, dtype=np.int64)), names=names),
+        clients=Clients(
+            np.append(samples, np.ones(more, dtype=np.int64)), names=_told_apart(names)
+        ),
         costs=extended(units.summed(whole.costs), more),
         utilities=extended(units.summed(whole.utilities), more),
         admissible=admissible,

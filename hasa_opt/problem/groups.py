@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -261,11 +262,15 @@ class Capacity:
         values = terms.menu.attribute(self.of).tolist()
         units, denominator = common_units([rational(value, self.of, snap=True) for value in values])
         share = Share(room, denominator)
-        label = f"Capacity: {self.of} of {len(groups.names)} groups together at most {room}"
-        row = CapacityRow(
-            label, _zeros(terms), upper=share.most, share=share, groups=groups, units=units
+        label = (
+            f"Capacity: {self.of} of {len(groups.names)} groups together at most "
+            f"{float(room):.4g}, in units of {Fraction(1, denominator)}"
         )
-        return (row,)
+        return (
+            CapacityRow(
+                label, _zeros(terms), upper=share.most, share=share, groups=groups, units=units
+            ),
+        )
 
 
 def _zeros(terms: Terms) -> IntArray:

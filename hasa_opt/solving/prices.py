@@ -13,6 +13,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, nu
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InputError
+from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
 from hasa_opt.solvers.bounds.dual import Prices, priced
@@ -170,15 +171,16 @@ def sensitivity(
         raise InputError(f"noise {noise!r} must be one number of at least 0, or one per client")
     if not (number(n_samples, "n_samples") >= 1 and n_samples == int(n_samples)):
         raise InputError(f"n_samples {n_samples} must be a whole number of at least 1")
-    widen, wider = _next(result, costlier=True)
-    narrow, narrower = _next(result, costlier=False)
-    usual = _best(problem, result)
+    small = Condensed.of(problem)
+    widen, wider = _next(small, result, costlier=True)
+    narrow, narrower = _next(small, result, costlier=False)
+    usual = _best(small, result)
     same = np.zeros(len(problem))
     rng = np.random.default_rng(seed)
     for _ in range(int(n_samples)):
         factor = np.exp(deviation * rng.standard_normal(len(problem)))
         noisy = replace(problem, utilities=problem.utilities * factor[:, None])
-        same += _best(noisy, result) == usual
+        same += _best(Condensed.of(noisy), result) == usual
     return Sensitivity(
         result,
         widen,
@@ -189,17 +191,17 @@ def sensitivity(
     )
 
 
-def _best(problem: AllocationProblem, result: Allocation) -> IntArray:
+def _best(small: Condensed, result: Allocation) -> IntArray:
     """Best widths at the prices of the linear relaxation."""
-    if not problem.rows:
-        return relax(problem).choice
-    return priced(problem, Prices(result.prices)).start
+    if not small.problem.rows:
+        return small.expanded(relax(small.problem).choice)
+    return small.expanded(priced(small.problem, Prices(small.prices(result.prices))).start)
 
 
-def _next(result: Allocation, costlier: bool) -> tuple[FloatArray, IntArray]:
+def _next(small: Condensed, result: Allocation, costlier: bool) -> tuple[FloatArray, IntArray]:
     """Best rate of gain per unit of cost among the costlier widths, or less loss the cheaper."""
-    problem, choice = result.problem, result.choice
-    prices = result.prices.copy()
+    problem, choice = small.problem, small.condensed(result.choice)
+    prices = small.prices(result.prices)
     prices[0] = 0.0
     net = -priced(problem, Prices(prices)).regret
     rows = np.arange(len(problem))
@@ -207,7 +209,9 @@ def _next(result: Allocation, costlier: bool) -> tuple[FloatArray, IntArray]:
     gain = net - net[rows, choice][:, None]
     other = (more > 0 if costlier else more < 0) & problem.admissible
     rate = np.divide(gain, np.abs(more), out=np.full(net.shape, -np.inf), where=other)
-    return rate.max(axis=1), rate.argmax(axis=1)
+    then = small.expanded(rate.argmax(axis=1))
+    stays = then == result.choice
+    return np.where(stays, -np.inf, small.spread(rate.max(axis=1))), then
 
 
 @dataclass(frozen=True, eq=False)
