@@ -25,6 +25,9 @@ from hasa_opt.problem.result import Allocation, Termination
 
 __all__ = ["Condensed"]
 
+_LINKS = 600
+"""Rows that link clients to their groups, about: the more, the nearer is the linear relaxation."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Units:
@@ -89,12 +92,12 @@ class _Whole:
     Attributes
     ----------
     name : str
-    links : dict of int to Row
-        Its options, each with the row that says what the clients of the group then have.
+    links : dict of int to tuple of Row
+        Its options, each with the rows that say what the clients of the group then have.
     """
 
     name: str
-    links: dict[int, Row]
+    links: dict[int, tuple[Row, ...]]
 
 
 class _Draft:
@@ -116,14 +119,19 @@ class _Draft:
 
     def finished(self) -> tuple[Row, ...]:
         """All rows, those that link the further clients to the others last."""
-        more, padded = len(self.wholes), []
-        for row in self.rows:
-            tables = {"coefficients": row.coefficients}
-            if isinstance(row, RobustRow):
-                tables["deviation"] = row.deviation
-            longer: dict[str, Any] = {name: extended(own, more) for name, own in tables.items()}
-            padded.append(row if row.members is not None else replace(row, **longer))
-        return (*padded, *(row for own in self.wholes for row in own.links.values()))
+        links = [row for own in self.wholes for rows in own.links.values() for row in rows]
+        stated = [self._with_further(row) for row in self.rows] if links else self.rows
+        return (*stated, *links)
+
+    def _with_further(self, row: Row) -> Row:
+        """A limit on all clients, of which the further ones take nothing."""
+        if row.members is not None:
+            return row
+        if not isinstance(row, RobustRow):
+            return replace(row, members=np.arange(len(self.units)))
+        more = len(self.wholes)
+        coefficients, deviation = (extended(own, more) for own in (row.coefficients, row.deviation))
+        return replace(row, coefficients=coefficients, deviation=deviation)
 
     def _room(self, row: CapacityRow) -> Row:
         """A unit that is a whole group counts itself, else a client more that is as wide."""
@@ -172,17 +180,20 @@ class _Draft:
         self, row: GroupRow, group: int, members: IntArray, barred: dict[int, BoolArray]
     ) -> None:
         """Add a client; at each of its options no member has what is barred then."""
-        name, links = row.groups.names[group], {}
+        name = row.groups.names[group]
+        size = 1 + row.groups.of.size * len(barred) // _LINKS
+        blocks = [np.arange(at, min(at + size, members.size))
+                  for at in range(0, members.size, size)]  # fmt: skip
+        links: dict[int, tuple[Row, ...]] = {}
         for option, out in barred.items():
-            coefficients = extended(out.astype(np.int64), 1)
-            coefficients[-1, option] = members.size
-            links[option] = Row(
-                f"{row.label}, {name!r} at option {option}",
-                coefficients,
-                upper=members.size,
-                members=np.append(members, self._next),
-                link=True,
-            )
+            rows = []
+            for block in blocks:
+                coefficients = extended(out[block].astype(np.int64), 1)
+                coefficients[-1, option] = block.size
+                label = f"{row.label}, {name!r} at option {option}, from client {block[0]}"
+                own = np.append(members[block], self._next)
+                rows.append(Row(label, coefficients, upper=block.size, members=own, link=True))
+            links[option] = tuple(rows)
         self.wholes.append(_Whole(_group(name), links))
 
     @property
@@ -279,11 +290,8 @@ class Condensed:
     def _wholes_at(self, own: IntArray) -> Iterator[int]:
         """First option of each further client that the choice of the others lets it have."""
         for whole in self._wholes:
-            kept = (
-                option for option, row in whole.links.items()
-                if not row.coefficients[np.arange(row.coefficients.shape[0] - 1),
-                                        own[_others(row)]].any()
-            )  # fmt: skip
+            kept = (option for option, rows in whole.links.items()
+                    if not any(_barred(row, own) for row in rows))  # fmt: skip
             yield next(kept, next(iter(whole.links)))
 
     def allocation(self, found: Allocation) -> Allocation:
@@ -307,10 +315,11 @@ class Condensed:
                        own_objective=own, bound=bound)  # fmt: skip
 
 
-def _others(row: Row) -> IntArray:
-    """Members of a link without the further client, which comes last."""
+def _barred(row: Row, choice: IntArray) -> bool:
+    """Whether some member of a link has what is barred at the further client's option."""
     assert row.members is not None
-    return row.members[:-1]
+    members = row.members[:-1]
+    return bool(row.coefficients[np.arange(members.size), choice[members]].any())
 
 
 def _assembled(
