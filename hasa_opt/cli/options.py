@@ -59,6 +59,22 @@ CoverageShare = Annotated[
         "attribute of the options, such as epochs:2=0.1.",
     ),
 ]
+SameColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--same-option",
+        metavar="COLUMN",
+        help="Column of the clients, site or device: all of a group take one option.",
+    ),
+]
+RoomOfColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--capacity",
+        metavar="COLUMN=WIDTH",
+        help="Column of the clients, site or device, and the width of all groups together.",
+    ),
+]
 OptionsFile = Annotated[
     Path | None,
     typer.Option(

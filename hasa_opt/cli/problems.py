@@ -21,6 +21,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.problem import cost, utility
 from hasa_opt.problem.budgets import Budget
 from hasa_opt.problem.choices import Coverage
+from hasa_opt.problem.groups import Capacity, SameOption
 from hasa_opt.problem.limits import Constraint, Fairness
 from hasa_opt.problem.menu import WIDTH, Menu
 from hasa_opt.problem.problem import AllocationProblem
@@ -56,7 +57,7 @@ class Asked:
     full, widths, cost_name : str or None
     score, utility : str
     budget, limit, coverage : list of str, or None
-    fairness : str or None
+    same_option, capacity, fairness : str or None
     reading : Reading
         How the files are written.
     """
@@ -72,6 +73,8 @@ class Asked:
     budget: list[str] | None
     limit: list[str] | None
     coverage: list[str] | None
+    same_option: str | None
+    capacity: str | None
     fairness: str | None
     reading: Reading
 
@@ -193,6 +196,27 @@ class Asked:
                     f"({listed(menu.attributes) or 'they have none'}): give them a column of it"
                 )
             yield Coverage(shares, attribute)
+
+    def _groups(self) -> Iterator[Constraint]:
+        """Limits on groups, which are columns of the clients."""
+        if self.same_option is not None:
+            yield SameOption(self._column(self.same_option, "--same-option"))
+        if self.capacity is not None:
+            column, _, room = self.capacity.rpartition("=")
+            if not _is_number(room):
+                raise InputError(f"--capacity {self.capacity}: give COLUMN=WIDTH, such as site=1.0")
+            yield Capacity(self._column(column, "--capacity"), float(room))
+
+    def _column(self, name: str, option: str) -> tuple[str, ...]:
+        """Group of each client."""
+        columns = {"site": self.fleet.site, "device": self.fleet.device}
+        known = {column: groups for column, groups in columns.items() if groups is not None}
+        if tidy(name) not in known:
+            raise InputError(
+                f"{option} names column {name!r}, but groups are in the columns "
+                f"{listed(columns)}, of which {self.clients} has {listed(known) or 'none'}"
+            )
+        return known[tidy(name)]
 
     def _worth(self, menu: Menu) -> Utility:
         if self.utilities is not None:

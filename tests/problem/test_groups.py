@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import hasa_opt as hasa
-from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
-from hasa_opt.problem.condensed import Condensed
-from hasa_opt.solving.infeasible import explain_infeasible
+from hasa_opt.errors import InfeasibleError, UnsupportedConstraintError
 
 BACKENDS = [
     record.name
