@@ -90,12 +90,13 @@ class Asked:
         self._refuse_mixtures()
         menu = self._menu(self.fleet)
         fair = [] if self.fairness is None else [Fairness(self.fairness)]
+        limits = [*self._absolute(menu), *self._coverage(menu), *self._groups()]
         return AllocationProblem.build(
             self.fleet,
             menu=menu,
             budget=dict(self._shares(menu)),
             utility=self._worth(menu),
-            constraints=[*self._absolute(menu), *self._coverage(menu), *fair],
+            constraints=[*limits, *fair],
         )
 
     @cached_property
@@ -198,7 +199,7 @@ class Asked:
             yield Coverage(shares, attribute)
 
     def _groups(self) -> Iterator[Constraint]:
-        """Limits on groups, which are columns of the clients."""
+        """Limits on the groups that a column of the clients names."""
         if self.same_option is not None:
             yield SameOption(self._column(self.same_option, "--same-option"))
         if self.capacity is not None:

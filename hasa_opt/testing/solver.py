@@ -20,6 +20,7 @@ from hasa_opt.errors import (
     UnsupportedConstraintError,
 )
 from hasa_opt.problem.choices import Coverage, Quota
+from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.limits import Fairness
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination, relative_gap
@@ -149,6 +150,7 @@ class Examiner:
 
     def answer(self, case: Case) -> None:
         """Ask for the optimum, and compare every claim with the truth."""
+        case = replace(case, problem=Condensed.of(case.problem).problem)
         problem = case.problem
         asked = bool(problem.rows) or int(problem.cheapest.sum()) <= problem.limit
         if not asked or not self.takes(problem):

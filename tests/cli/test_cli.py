@@ -161,6 +161,24 @@ def test_coverage_is_kept(run, clients: Path) -> None:
     assert shown["widths"]["laptop"] == 0.8
 
 
+def test_groups_are_a_column_of_the_clients(run, tmp_path: Path) -> None:
+    path = tmp_path / "sited.csv"
+    path.write_text(
+        "name,samples,site,max_width,count:x,count:y\n"
+        "a,100,north,1,60,40\nb,100,north,0.5,10,90\nc,50,south,1,25,25\nd,80,south,1,80,0\n",
+        encoding="utf-8",
+    )
+    asked = ("allocate", path, "--widths", "0.25,0.5,0.75,1", "--budget", "0.6", "--json")
+    same = json.loads(run(*asked, "--same-option", "site").out)["widths"]
+    assert same == {"a": 0.5, "b": 0.5, "c": 0.75, "d": 0.75}
+    both = json.loads(run(*asked, "--same-option", "site", "--capacity", "site=1").out)["widths"]
+    assert both == {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.5}
+    assert "give COLUMN=WIDTH, such as site=1.0" in run(*asked, "--capacity", "site").err
+    refused = run(*asked, "--same-option", "device")
+    assert refused.code == 2
+    assert "names column 'device'" in refused.err
+
+
 def test_the_poorest_client_first(run, clients: Path) -> None:
     for mode in ("maxmin", "leximin"):
         shown = json.loads(run("allocate", clients, "--fairness", mode, "--json").out)

@@ -52,6 +52,16 @@ OURS = {
         hasa.Switches([0.25, 0.5, 0.5, 1.0], 2),
         lambda problem, choice: (choice != [0, 1, 1, 2]).sum() <= 2,
     ),
+    "SameOption": (
+        hasa.SameOption({"a": "x", "b": "y", "c": "x", "d": "y"}),
+        lambda problem, choice: choice[0] == choice[2] and choice[1] == choice[3],
+    ),
+    "Capacity": (
+        hasa.Capacity([0, 1, 1, 2], 1.5),
+        lambda problem, choice: (
+            widths(problem, choice)[[0, 3]].sum() + widths(problem, choice)[1:3].max() <= 1.5
+        ),
+    ),
     "Robust": (hasa.Robust(2, 0.2), None),
     "Fairness(maxmin)": (Fairness("maxmin"), None),
     "Fairness(leximin)": (Fairness("leximin"), None),
