@@ -185,7 +185,7 @@ class SameOption:
     ...     constraints=[hasa.SameOption(["photo", "photo", "scan"])],
     ... )
     >>> hasa.solve(problem, "highs").widths.tolist()
-    [0.5, 0.5, 0.5]
+    [1.0, 0.5, 0.25]
     """
 
     groups: Any
@@ -246,7 +246,7 @@ class Capacity:
     ...     constraints=[hasa.Capacity([0, 0, 1])],
     ... )
     >>> hasa.solve(problem, "highs").widths.tolist()
-    [0.5, 0.5, 0.5]
+    [0.75, 0.75, 0.25]
     """
 
     groups: Any
