@@ -254,6 +254,11 @@ class Condensed:
         return cls(whole, problem, same, units, wholes)
 
     @property
+    def shares_room(self) -> bool:
+        """Whether further clients stand for groups that share room."""
+        return bool(self._wholes) and any(isinstance(row, CapacityRow) for row in self.whole.rows)
+
+    @property
     def limits(self) -> IntArray:
         """Where each limit of the given problem is in the other, ``(n_limits,)``; -1: nowhere."""
         stated = np.array([not isinstance(row, SameRow) for row in self.whole.limits])

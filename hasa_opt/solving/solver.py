@@ -32,6 +32,7 @@ from hasa_opt.rules.widths import preliminary_widths
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.incumbent import Incumbent, OnProgress
+from hasa_opt.solving.even import even_shares
 from hasa_opt.solving.fairness import fairness_of, solve_fairly
 from hasa_opt.solving.verdict import Verdict, verify
 
@@ -142,13 +143,13 @@ def solve(
     """
     expect(problem, AllocationProblem, "problem")
     limit_s, gap = _checked_limits(time_limit_s, gap)
-    turns = _turns(problem, solver, fallback, limited=limit_s is not None)
+    small = Condensed.of(problem)
+    turns = _turns(small.problem, solver, fallback, limited=limit_s is not None)
     for turn in turns:
         registry.check_constraints(problem, turn.name)
     start = None if warm_start is None else starting_choice(problem, warm_start)
     if on_progress is not None and not callable(on_progress):
         raise InputError(f"on_progress {on_progress!r} cannot be called: give a function")
-    small = Condensed.of(problem)
     asked = Request(
         small.problem,
         limit_s,
@@ -157,6 +158,8 @@ def solve(
         options,
         best=Incumbent(on_progress),
     )
+    if start is None and small.shares_room:
+        asked.offer(even_shares(small, asked.deadline), "even shares")
     try:
         return small.allocation(_begun(turns, asked))
     except InfeasibleError as error:
@@ -240,7 +243,7 @@ def _solve_fairly_or_not(name: str, request: Request, tried: tuple[str, ...]) ->
 
 def _auto(problem: AllocationProblem, limited: bool) -> list[str]:
     """What ``"auto"`` stands for, and what it falls back on where that cannot be loaded."""
-    chosen = choose_solver(Condensed.of(problem).problem, limited)
+    chosen = choose_solver(problem, limited)
     spares = ("greedy", "highs") if chosen == "exact" else ()
     return [chosen, *(name for name in spares if registry.supports(problem, name))][:2]
 
