@@ -26,7 +26,7 @@ from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.files import path_of, sha256, writing
 from hasa_opt.errors import InputError
 
-__all__ = ["FORMAT", "Archive", "Archived"]
+__all__ = ["FORMAT", "Archive", "Archived", "damage"]
 
 FORMAT = 1
 """Version of the files; one that reads other files, or means something else by them, is another."""
@@ -87,7 +87,7 @@ class Archive:
             wanted in (None, own) for own, wanted in zip(array.shape, shape, strict=True)
         )
         if array.dtype != np.dtype(kind) or not fits:
-            raise ValueError(f"{name} is {array.dtype}{array.shape}")
+            raise damage(f"{name} is {array.dtype}{array.shape}")
         return array
 
     def ints(self, name: str | None, *shape: int | None) -> IntArray:
@@ -148,14 +148,14 @@ class Archive:
         with zipfile.ZipFile(io.BytesIO(data)) as members:
             index = json.loads(_member(members, _INDEX))
             if not isinstance(index, dict):
-                raise ValueError("no index")
+                raise damage("no index")
             _check_kind(index, noun)
             arrays = {name: _read(_member(members, f"{name}.npy")) for name in index["arrays"]}
             if len(arrays) + 1 != len(members.namelist()):
-                raise ValueError("members that the index does not name")
+                raise damage("members that the index does not name")
         found = cls(index["content"], arrays)
         if not isinstance(found.content, dict) or found.digest(noun) != index["sha256"]:
-            raise ValueError("its content is not what was saved")
+            raise damage("its content is not what was saved")
         return found
 
 
@@ -214,7 +214,12 @@ def _refusing_damage(path: object) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
     except _DAMAGE as error:
         words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path} is damaged ({words}): save it again") from error
+        raise InputError(f"{path}: {damage(words)}") from error
+
+
+def damage(what: str) -> InputError:
+    """The error for a part of a file that cannot be what was saved."""
+    return InputError(f"the file is damaged ({what}): save it again")
 
 
 def _check_kind(index: Mapping[str, Any], noun: str) -> None:
@@ -238,7 +243,7 @@ def _member(members: zipfile.ZipFile, name: str) -> bytes:
     """The bytes of a member, which no compression makes more than the file's."""
     info = members.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} is compressed")
+        raise damage(f"{name} is compressed")
     return members.read(info)
 
 
@@ -246,12 +251,12 @@ def _read(data: bytes) -> npt.NDArray[Any]:
     """An array in NumPy's format, read-only; without NumPy's reader, which evaluates a header."""
     head = _HEAD.match(data)
     if head is None:
-        raise ValueError("an array that save() did not write")
+        raise damage("an array that save() did not write")
     dtype = np.dtype(head[1].decode())
     shape = tuple(int(part) for part in head[2].split(b",") if part.strip())
     if prod(shape) * dtype.itemsize != len(data) - head.end():
-        raise ValueError("an array of another length")
+        raise damage("an array of another length")
     array = np.frombuffer(data, dtype, offset=head.end()).reshape(shape)
     if dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
-        raise ValueError("truth values that are none")
+        raise damage("truth values that are none")
     return array

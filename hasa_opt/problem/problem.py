@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -37,6 +38,7 @@ from hasa_opt.problem.limits import (
     told_apart,
 )
 from hasa_opt.problem.menu import COST, Menu
+from hasa_opt.problem.model_file import write_model
 from hasa_opt.problem.pricing import fold, priced
 from hasa_opt.problem.stored import pack, unpack
 from hasa_opt.problem.totals import Totals
@@ -188,6 +190,25 @@ class AllocationProblem(Archived, Shown):
         shared = {key: vars(self)[key] for key in _SHARED if key in vars(self)}
         vars(other).update(shared, learnt=self.learnt)
         return other
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """Write the integer program for other solvers, as the backend ``highs`` gets it.
+
+        See :mod:`~hasa_opt.problem.model_file` for the names of its columns and its unit.
+
+        Parameters
+        ----------
+        path : path ending in .mps or .lp
+            Its folder must exist; a file that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            For another ending, or a preference such as Fairness, which no single program states.
+        PrecisionError
+            If a robust limit has totals of 2**53 or more, which no float tells apart.
+        """
+        write_model(path, self)
 
     def packed(self) -> Archive:
         """What the file of :meth:`save` keeps."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from hasa_opt._utils.archive import Archive
+from hasa_opt._utils.archive import Archive, damage
 from hasa_opt._utils.checks import BoolArray
 from hasa_opt._utils.rational import refuse_overflow
 from hasa_opt.clients.clients import Clients
@@ -134,9 +134,9 @@ def unpack(kept: Archive) -> dict[str, Any]:
     utilities = kept.floats(content["utilities"], *shape)
     admissible = kept.bools(content["admissible"], *shape)
     if not admissible.any(axis=1).all():
-        raise ValueError("a client without any option")
+        raise damage("a client without any option")
     if not np.isfinite(np.abs(utilities, where=admissible, out=np.zeros(shape)).sum()):
-        raise ValueError("utilities that are not finite")
+        raise damage("utilities that are not finite")
     resource = str(content["resource"])
     return {
         "clients": clients,
@@ -157,7 +157,7 @@ def unpack(kept: Archive) -> dict[str, Any]:
 def _costs(kept: Archive, name: str, shape: tuple[int, int]) -> Any:
     table = kept.ints(name, *shape)
     if table.min() < 0:
-        raise ValueError("costs below 0")
+        raise damage("costs below 0")
     refuse_overflow(table, "costs")
     return table
 
@@ -247,7 +247,7 @@ def _unpack_row(content: Mapping[str, Any], kept: Archive, shape: tuple[int, int
     if members is not None and not (
         (np.diff(members) > 0).all() and ((members >= 0) & (members < shape[0])).all()
     ):
-        raise ValueError("members that are no rows of clients")
+        raise damage("members that are no rows of clients")
     fields: dict[str, Any] = {
         "label": str(content["label"]),
         "coefficients": kept.ints(content["coefficients"], n_members, shape[1]),
@@ -258,7 +258,7 @@ def _unpack_row(content: Mapping[str, Any], kept: Archive, shape: tuple[int, int
         "resource": str(content["resource"]),
     }
     if fields["lower"] is None and fields["upper"] is None:
-        raise ValueError("a row without a limit")
+        raise damage("a row without a limit")
     if content["share"] is not None:
         value, of = content["share"]
         fields["share"] = Share(Fraction(value), _whole(of, 1))
@@ -288,16 +288,16 @@ def _unpack_constraint(content: Mapping[str, str]) -> Constraint:
         return StoredRows(*stored)
     if content["states"] == "mask":
         return StoredMask(*stored)
-    raise ValueError(f"a constraint that states {content['states']!r}")
+    raise damage(f"a constraint that states {content['states']!r}")
 
 
 def _whole(value: Any, least: int) -> int:
     if type(value) is not int or not least <= value <= _MOST:
-        raise ValueError(f"{value!r} for a whole number")
+        raise damage(f"{value!r} for a whole number")
     return value
 
 
 def _above_0(value: Any) -> float:
     if type(value) is not float or not 0 < value < float("inf"):
-        raise ValueError(f"{value!r} for a share")
+        raise damage(f"{value!r} for a share")
     return value

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hasa_opt._utils.archive import Archive
+from hasa_opt._utils.archive import Archive, damage
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem
@@ -73,14 +73,14 @@ def unpack_result(kept: Archive) -> dict[str, Any]:
         raise InputError("the result is for another problem than the one beside it: solve it again")
     for name, types in _TYPES.items():
         if type(claims[name]) not in types:
-            raise ValueError(f"{name} {claims[name]!r}")
+            raise damage(f"{name} {claims[name]!r}")
     problem = AllocationProblem.unpacked(part)
     fields = {name: claims[name] for name in _TYPES}
     fields["bound"] = inf if fields["bound"] is None else fields["bound"]
     fields["fallback_from"] = tuple(map(str, fields["fallback_from"]))
     fields["prices"] = kept.floats(claims["prices"], len(problem.limits))
     if not (isfinite(fields["seconds"]) and np.isfinite(fields["prices"]).all()):
-        raise ValueError("prices or seconds that are not finite")
+        raise damage("prices or seconds that are not finite")
     fields["held"] = kept.ints(claims["choice"], len(problem))
     return fields | {"problem": problem}
 
