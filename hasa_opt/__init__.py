@@ -46,9 +46,11 @@ from hasa_opt.solvers.incumbent import Progress
 from hasa_opt.solvers.registry import solvers
 from hasa_opt.solving import (
     Comparison,
+    Explanation,
     Frontier,
     Sensitivity,
     compare,
+    explain,
     frontier,
     sensitivity,
     solve,
@@ -70,6 +72,7 @@ __all__ = [
     "Comparison",
     "Coverage",
     "Deadline",
+    "Explanation",
     "Fairness",
     "Fixed",
     "Forbidden",
@@ -94,6 +97,7 @@ __all__ = [
     "compare",
     "cost",
     "errors",
+    "explain",
     "federated",
     "frontier",
     "headroom",

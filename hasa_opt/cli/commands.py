@@ -1,4 +1,4 @@
-"""The command ``hasa-opt``: score, allocate, compare, headroom, study, flower.
+"""The command ``hasa-opt``: score, allocate, explain, compare, headroom, study, flower.
 
 Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 """
@@ -19,6 +19,7 @@ from rich.markup import escape
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import file_target, writing
 from hasa_opt._utils.native import own_stdout
+from hasa_opt.cli.explain import explain
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     AsJson,
@@ -289,6 +290,7 @@ def compare(
         Console().print(table)
 
 
+app.command()(explain)
 app.command()(headroom)
 app.command()(study)
 app.add_typer(flower, name="flower")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, array, expect, extremes, real_array
-from hasa_opt._utils.rational import SAME_WIDTH, written
+from hasa_opt._utils.rational import SAME_WIDTH, decimal_above, told_from, written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.budgets import Budget
@@ -25,6 +26,8 @@ __all__ = [
     "known_constraints",
     "masked",
     "one_menu",
+    "over_limit",
+    "over_share",
     "utility_table",
     "within_caps",
 ]
@@ -155,6 +158,32 @@ def masked(constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
             )
         admissible = narrowed
     return admissible
+
+
+def over_limit(least: int, limit: int, resource: str) -> InfeasibleError:
+    """The error for an absolute budget that even the cheapest allocation exceeds."""
+    return InfeasibleError(
+        f"{limit} {resource} are below the cheapest possible allocation ({least}), short by "
+        f"{least - limit}: raise the limit to at least {least} or add a cheaper option",
+        limits=("budget",),
+    )
+
+
+def over_share(
+    least: int, limit: int, budget: float, full_cost: int, menu: Menu
+) -> InfeasibleError:
+    """The error for a share that even the cheapest allocation exceeds."""
+    share = Fraction(least, full_cost)
+    needed = told_from(float(share), budget)
+    kinds = ("cheapest", "cheaper option")
+    if menu.only_widths:
+        kinds = ("narrowest", "narrower width")
+    return InfeasibleError(
+        f"budget {written(budget)} is below the {kinds[0]} possible allocation ({needed}), short "
+        f"by {least - limit} of {full_cost} cost units: raise the budget to at least "
+        f"{decimal_above(share)} or add a {kinds[1]}",
+        limits=("budget",),
+    )
 
 
 def utility_table(

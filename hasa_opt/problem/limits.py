@@ -32,6 +32,7 @@ __all__ = [
     "Share",
     "Terms",
     "constraint_name",
+    "is_a",
     "items",
     "told_apart",
     "whole",
@@ -318,7 +319,14 @@ def constraint_name(constraint: object) -> str:
     """What a constraint, or a class of constraints, is called in tables and messages."""
     if isinstance(constraint, type):
         return constraint.__name__
-    return str(getattr(constraint, "feature", type(constraint).__name__))
+    stored = getattr(constraint, "stored_kind", "")
+    return stored or str(getattr(constraint, "feature", type(constraint).__name__))
+
+
+def is_a(constraint: object, kind: type) -> bool:
+    """Whether a constraint is of a class, or was before its problem was saved."""
+    stored = getattr(constraint, "stored_kind", None)
+    return isinstance(constraint, kind) or stored == kind.__name__
 
 
 def items(given: Any, what: str, value: str) -> list[tuple[Any, Any]]:

@@ -10,18 +10,19 @@ which one width is left needs no column.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
-from hasa_opt.problem.limits import RobustRow
+from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear_rows import Columns, Rows
-from hasa_opt.problem.problem import AllocationProblem
 
-__all__ = ["LinearModel"]
+__all__ = ["LinearModel", "Program"]
 
 
 _SPAN = 1000.0
@@ -31,6 +32,22 @@ _LARGEST_COEFFICIENT = 1e11
 """The sum of a thousand such coefficients is off by 0.02 in float64: one unit still shows."""
 _LARGEST_ROBUST = 1e8
 """A tenth of where HiGHS was seen to miss the optimum: thresholds and excesses are as large."""
+
+
+class Program(Protocol):
+    """What a model is made from: an :class:`~hasa_opt.AllocationProblem`."""
+
+    @property
+    def utilities(self) -> FloatArray:
+        """What each option is worth, ``(n_clients, n_widths)``."""
+
+    @property
+    def admissible(self) -> BoolArray:
+        """Options that there are, ``(n_clients, n_widths)``."""
+
+    @property
+    def limits(self) -> Sequence[Row]:
+        """Every limit, the budget first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +107,7 @@ class LinearModel:
     @classmethod
     def of(
         cls,
-        problem: AllocationProblem,
+        problem: Program,
         kept: BoolArray | None = None,
         *,
         largest: float = _LARGEST_COEFFICIENT,
@@ -114,14 +131,14 @@ class LinearModel:
         return cls._of(problem, kept, (largest, largest_robust))
 
     @classmethod
-    def relaxation(cls, problem: AllocationProblem, kept: BoolArray | None = None) -> LinearModel:
+    def relaxation(cls, problem: Program, kept: BoolArray | None = None) -> LinearModel:
         """Translate a problem for linear programming: its rows as they were given, not rounded."""
         return cls._of(problem, kept, None)
 
     @classmethod
     def _of(
         cls,
-        problem: AllocationProblem,
+        problem: Program,
         kept: BoolArray | None,
         largest: tuple[float, float] | None,
     ) -> LinearModel:

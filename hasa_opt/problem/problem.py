@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.archive import Archive, Archived
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, listed
-from hasa_opt._utils.rational import INT64_ROOM, decimal_above, told_from, written
+from hasa_opt._utils.rational import INT64_ROOM, written
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
-from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.errors import InputError
 from hasa_opt.problem.budgets import Budgets, budget_share, no_full, share_of_full
 from hasa_opt.problem.checks import (
     known_constraints,
     masked,
     one_menu,
+    over_limit,
+    over_share,
     utility_table,
     within_caps,
 )
@@ -35,7 +38,9 @@ from hasa_opt.problem.limits import (
     told_apart,
 )
 from hasa_opt.problem.menu import COST, Menu
+from hasa_opt.problem.model_file import write_model
 from hasa_opt.problem.pricing import fold, priced
+from hasa_opt.problem.stored import pack, unpack
 from hasa_opt.problem.totals import Totals
 from hasa_opt.problem.utility import Utility
 
@@ -50,7 +55,7 @@ _SHARED = ("cheapest", "span", "magnitude", "_narrowest", "_utility_range")
 
 
 @dataclass(frozen=True, eq=False)
-class AllocationProblem(Shown):
+class AllocationProblem(Archived, Shown):
     """A multiple-choice knapsack: maximise utility, one width per client, integer limits.
 
     Build it with :meth:`build`, which checks every value.
@@ -189,6 +194,34 @@ class AllocationProblem(Shown):
         shared = {key: vars(self)[key] for key in _SHARED if key in vars(self)}
         vars(other).update(shared, learnt=self.learnt)
         return other
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """Write the integer program for other solvers, as the backend ``highs`` gets it.
+
+        See :mod:`~hasa_opt.problem.model_file` for the names of its columns and its unit.
+
+        Parameters
+        ----------
+        path : path ending in .mps or .lp
+            Its folder must exist; a file that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            For another ending, or a preference such as Fairness, which no single program states.
+        PrecisionError
+            If a robust limit has totals of 2**53 or more, which no float tells apart.
+        """
+        write_model(path, self)
+
+    def packed(self) -> Archive:
+        """What the file of :meth:`save` keeps."""
+        return pack({item.name: getattr(self, item.name) for item in fields(self)})
+
+    @classmethod
+    def unpacked(cls, archive: Archive) -> Self:
+        """The problem that a file keeps; any error but InputError means that it is damaged."""
+        return cls(**unpack(archive))
 
     def __len__(self) -> int:
         return int(self.costs.shape[0])
@@ -368,23 +401,8 @@ class AllocationProblem(Shown):
         if least <= self.limit:
             return
         if self.budget is None or self.full_cost is None:
-            raise InfeasibleError(
-                f"{self.limit} {self.resource} are below the cheapest possible allocation "
-                f"({least}), short by {least - self.limit}: raise the limit to at least {least} "
-                "or add a cheaper option",
-                limits=("budget",),
-            )
-        share = Fraction(least, self.full_cost)
-        needed = told_from(float(share), self.budget)
-        kinds = ("cheapest", "cheaper option")
-        if self.menu.only_widths:
-            kinds = ("narrowest", "narrower width")
-        raise InfeasibleError(
-            f"budget {written(self.budget)} is below the {kinds[0]} possible allocation "
-            f"({needed}), short by {least - self.limit} of {self.full_cost} cost units: raise the "
-            f"budget to at least {decimal_above(share)} or add a {kinds[1]}",
-            limits=("budget",),
-        )
+            raise over_limit(least, self.limit, self.resource)
+        raise over_share(least, self.limit, self.budget, self.full_cost, self.menu)
 
     def checked(self, choice: npt.ArrayLike) -> IntArray:
         """Indices into the menu as int64, one per client.

@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.archive import Archive, Archived
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt._utils.frames import frame_of
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.showing import Shown
-from hasa_opt.errors import NoSolutionError
+from hasa_opt.errors import InputError, NoSolutionError
 from hasa_opt.problem.menu import WIDTH
 from hasa_opt.problem.problem import AllocationProblem, Totals
+from hasa_opt.problem.stored_result import pack_result, recomputed, unpack_result
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
     from hasa_opt._utils.deadline import Deadline
 
-__all__ = ["COLUMNS", "Allocation", "Termination"]
+__all__ = ["COLUMNS", "PROOF_TOLERANCE", "Allocation", "Termination"]
+
+PROOF_TOLERANCE = 1e-9
+"""Share of what utilities can vary that a proof of optimality may leave open, for rounding."""
 
 
 class Termination(StrEnum):
@@ -52,7 +57,7 @@ class Termination(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Allocation(Shown):
+class Allocation(Archived, Shown):
     """A verified allocation, or the reason why there is none.
 
     Attributes
@@ -202,6 +207,25 @@ class Allocation(Shown):
         if self.held is None:
             return float("inf")
         return relative_gap(self.problem, self.objective, self.bound)
+
+    def packed(self) -> Archive:
+        """What the file of :meth:`save` keeps: the problem as well."""
+        return pack_result(self.problem, vars(self), self.prices, self.held)
+
+    @classmethod
+    def unpacked(cls, archive: Archive) -> Self:
+        """The result that a file keeps, if what it claims is so; the bound is its solver's word."""
+        fields = unpack_result(archive)
+        fields["termination"] = Termination(fields["termination"])
+        found = cls(**fields, totals=recomputed(archive, fields))
+        open_part = found.bound - found.objective if found.has_solution else found.bound
+        is_open = open_part > PROOF_TOLERANCE * found.problem.span and found.gap > 0
+        if found.termination is Termination.OPTIMAL and is_open:
+            raise InputError(
+                f"says that the allocation is optimal, but leaves a gap of {found.gap:.2g} to its "
+                "bound: do not use it, solve the problem again"
+            )
+        return found
 
     def table(self, beside: Mapping[str, FloatArray] | None = None) -> Table:
         """One line per client, of many the first 20, with the columns of :data:`COLUMNS`.

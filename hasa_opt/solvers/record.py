@@ -13,7 +13,7 @@ from hasa_opt._utils.installing import not_installed
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import SolverNotInstalledError
 from hasa_opt.problem import CONSTRAINTS
-from hasa_opt.problem.limits import RowConstraint
+from hasa_opt.problem.limits import RowConstraint, is_a
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.solvers.base import Answer, Request
 
@@ -170,5 +170,8 @@ def _is_mask(constraint: object) -> bool:
 def _among(constraint: object, listed: tuple[object, ...]) -> bool:
     kind = constraint if isinstance(constraint, type) else type(constraint)
     return any(
-        issubclass(kind, item) if isinstance(item, type) else item == constraint for item in listed
+        issubclass(kind, item) or is_a(constraint, item)
+        if isinstance(item, type)
+        else item == constraint
+        for item in listed
     )

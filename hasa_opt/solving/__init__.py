@@ -6,14 +6,17 @@ here (:mod:`hasa_opt.solvers`).
 """
 
 from hasa_opt.solving.comparison import Comparison, compare
+from hasa_opt.solving.explanation import Explanation, explain
 from hasa_opt.solving.prices import Frontier, Sensitivity, frontier, sensitivity
 from hasa_opt.solving.solver import solve, solve_continuous
 
 __all__ = [
     "Comparison",
+    "Explanation",
     "Frontier",
     "Sensitivity",
     "compare",
+    "explain",
     "frontier",
     "sensitivity",
     "solve",

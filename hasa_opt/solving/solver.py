@@ -23,7 +23,7 @@ from hasa_opt.errors import (
 )
 from hasa_opt.problem.budgets import Budget
 from hasa_opt.problem.condensed import Condensed
-from hasa_opt.problem.limits import RobustRow, RowConstraint
+from hasa_opt.problem.limits import RobustRow, RowConstraint, is_a
 from hasa_opt.problem.matching import by_name, client_options, client_widths
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
@@ -264,7 +264,7 @@ def choose_solver(problem: AllocationProblem, limited: bool = False) -> str:
     small = int(np.count_nonzero(problem.admissible)) <= _MILP_COLUMNS
     plain = all(isinstance(row, RobustRow) for row in problem.rows)
     stating = [item for item in problem.constraints if isinstance(item, RowConstraint)]
-    several = limited and all(isinstance(item, Budget) for item in stating)
+    several = limited and all(is_a(item, Budget) for item in stating)
     if "exact" in able and (plain or several or not small or "highs" not in able):
         return "exact"
     return "highs" if "highs" in able and (problem.rows or small) else "greedy"

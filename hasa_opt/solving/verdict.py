@@ -17,7 +17,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt.errors import InputError
 from hasa_opt.problem.problem import AllocationProblem, Totals
-from hasa_opt.problem.result import Termination, relative_gap
+from hasa_opt.problem.result import PROOF_TOLERANCE, Termination, relative_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.audit import better_exists
 from hasa_opt.solvers.bounds.dual import Prices, priced
@@ -28,8 +28,6 @@ __all__ = ["Verdict", "verify"]
 
 _CLAIM_TOLERANCE = 1e-6
 """Relative; by how much a claim may be off: the tolerance of floating-point solvers, and no lie."""
-_PROOF_TOLERANCE = 1e-9
-"""Share of what utilities can vary that a proof of optimality may leave open, for rounding."""
 _TIGHT = 1e-2
 """Share of the utilities up to which the bound at a price that a backend names is near enough."""
 
@@ -152,7 +150,7 @@ def _believed(problem: AllocationProblem, answer: Answer, found: Totals, bound: 
     """
     closed = relative_gap(problem, found.objective, bound) == 0
     if answer.termination is Termination.OPTIMAL:
-        return closed or bound - found.objective <= _PROOF_TOLERANCE * problem.span
+        return closed or bound - found.objective <= PROOF_TOLERANCE * problem.span
     return closed and not problem.rows
 
 

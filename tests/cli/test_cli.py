@@ -201,6 +201,20 @@ def test_compare_shows_a_verdict(run, clients: Path) -> None:
     assert [row["solver"] for row in chosen["rows"]] == ["highs"]
 
 
+def test_explain_says_what_is_in_the_way(run, clients: Path) -> None:
+    ran = run("explain", clients, "--client", "laptop", "--budget", "0.5", "--solver", "highs")
+    assert ran.code == 0
+    chosen = json.loads(run("allocate", clients, "--json").out)["widths"]["laptop"]
+    assert ran.out.startswith(f"laptop has width {chosen:g}, worth ")
+    shown = json.loads(run("explain", clients, "--client", "[tablet]", "--json").out)
+    assert shown["client"] == "[tablet]"
+    assert [obstacle["limit"] for obstacle in shown["obstacles"]] == ["budget"]
+    assert shown["searched"]
+    assert all(flip["verified"] for flip in shown["flips"])
+    for name in shown["others_change"]:
+        assert name in ("phone", "laptop")
+
+
 def test_without_an_allocation_the_command_fails(run, clients: Path, monkeypatch) -> None:
     monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", -1e-9)
     ran = run("allocate", clients, "--solver", "pulp", "--time-limit-s", "0")
@@ -213,6 +227,7 @@ def test_without_an_allocation_the_command_fails(run, clients: Path, monkeypatch
     [
         (("allocate", "CLIENTS", "--budget", "0.1"), 1, "raise the budget to at least 0.2"),
         (("allocate", "CLIENTS", "--solver", "magic"), 2, "solver 'magic' is not known"),
+        (("explain", "CLIENTS", "--client", "watch"), 2, "names client 'watch': give a name"),
         (("allocate", "CLIENTS", "--widths", "a,b"), 2, "--widths 'a,b'"),
         (
             ("allocate", "CLIENTS", "--cost", "cubic"),

@@ -17,7 +17,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt.problem.budgets import SiteBudgets
-from hasa_opt.problem.limits import Row, RowConstraint
+from hasa_opt.problem.limits import Row, RowConstraint, is_a
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.solvers.bounds.relaxation import Rooms, Steps, fill, hull_steps
 
@@ -61,7 +61,7 @@ class SiteTree:
     ) -> SiteTree | None:
         """Tree of a problem, or None if it has other limits than nested site budgets."""
         stating = [item for item in problem.constraints if isinstance(item, RowConstraint)]
-        if len(stating) != 1 or not isinstance(stating[0], SiteBudgets):
+        if len(stating) != 1 or not is_a(stating[0], SiteBudgets):
             return None
         deepest = np.zeros(len(problem), dtype=np.int64)
         sizes = np.array([len(problem), *(_members(row).size for row in problem.rows)])
