@@ -52,6 +52,7 @@ _FIRST = ("exact", "highs")
 
 _EVERY_ROW = (RowConstraint, Fairness("maxmin"))
 _STOPPED = Capability.EXACT | Capability.TIME_LIMIT | Capability.GAP
+_PROGRAMS = _STOPPED | Capability.PARTITION
 
 _SOLVERS = (
     SolverRecord(
@@ -79,7 +80,7 @@ _SOLVERS = (
         "branch and cut of HiGHS: proven optimum, every limit",
         requires=("highspy",),
         install=pip("highspy"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
+        capabilities=_PROGRAMS | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -88,7 +89,7 @@ _SOLVERS = (
         "any solver that PuLP knows (default: CBC, else HiGHS)",
         requires=("pulp",),
         install=pip("pulp"),
-        capabilities=_STOPPED | Capability.WARM_START,
+        capabilities=_PROGRAMS | Capability.WARM_START,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -97,7 +98,7 @@ _SOLVERS = (
         "CVXPY with HiGHS, and the continuous program with Clarabel; slow to set up",
         requires=("cvxpy", "highspy"),
         install=pip("cvxpy", "highspy"),
-        capabilities=_STOPPED,
+        capabilities=_PROGRAMS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -106,7 +107,7 @@ _SOLVERS = (
         "CP-SAT of OR-tools: proven optimum in integers, every limit",
         requires=("ortools",),
         install=pip("ortools"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
+        capabilities=_PROGRAMS | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -115,7 +116,7 @@ _SOLVERS = (
         "branch and cut of SCIP: proven optimum, every limit",
         requires=("pyscipopt",),
         install=pip("pyscipopt"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
+        capabilities=_PROGRAMS | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(

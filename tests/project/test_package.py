@@ -109,6 +109,7 @@ def test_the_public_names_are_frozen():
         "InfeasibleError",
         "InputError",
         "Menu",
+        "Partition",
         "Quota",
         "Study",
         "Termination",
@@ -117,6 +118,7 @@ def test_the_public_names_are_frozen():
         "errors",
         "federated",
         "models",
+        "partition",
         "rules",
         "scores",
         "solve",
@@ -159,6 +161,17 @@ SIGNATURES = {
     "solve": (
         ["problem", "solver"],
         {"time_limit_s": None, "gap": 0.0, "fallback": None, "warm_start": None},
+    ),
+    "partition": (
+        ["similarity", "solver"],
+        {
+            "names": None,
+            "max_groups": None,
+            "max_size": None,
+            "time_limit_s": None,
+            "gap": 0.0,
+            "seed": 0,
+        },
     ),
     "compare": (["problem", "solvers"], {"time_limit_s": None, "gap": 0.0}),
     "utility.hasa": (["scores"], {"widths": None}),
