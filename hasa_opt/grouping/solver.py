@@ -38,6 +38,8 @@ _LIMITED_CLIENTS = 150
 """Up to so many ``auto`` tries for one where the time is limited."""
 _MOST_CLIENTS = 1000
 """For backends: a column per pair, half a million."""
+_OPTIONS: dict[str, dict[str, Any]] = {"cpsat": {"linearization_level": 2}}
+"""CP-SAT makes a clause of a triangle, and then leaves it out of its linear relaxation."""
 _HEURISTIC_SHARE = 0.3
 """Of the time limit; the rest is for the bound and the backend."""
 _RELAXATION_SHARE = 0.6
@@ -250,6 +252,7 @@ class _Search:
                 self._problem,
                 time_limit_s=None if self._limit_s is None else self._deadline.remaining_s,
                 gap=self._gap,
+                options=_OPTIONS.get(name, {}),
                 deadline=self._deadline,
                 best=self.best,
                 rows=rows,
