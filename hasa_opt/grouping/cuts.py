@@ -37,8 +37,8 @@ _ROWS_PER_CLIENT = 15
 _FEW = 50
 """Triangles in a round up to which larger rows are searched for, which takes longer."""
 _TRIANGLE = np.array([1, 1, -1])
-_SHORTLIST = 20_000
-"""Triangles of a round that are looked at, the most broken ones."""
+_PER_APEX, _SHORTLIST = 300, 20_000
+"""Triangles of one apex, and of a round, that are looked at: the most broken ones."""
 
 
 def broken(problem: PartitionProblem, pairs: Pairs, x: FloatArray, deadline: Deadline) -> list[Row]:
@@ -49,7 +49,7 @@ def broken(problem: PartitionProblem, pairs: Pairs, x: FloatArray, deadline: Dea
     OutOfTime
     """
     table = pairs.table(x)
-    triangles = _broken_triangles(pairs, table)
+    triangles = _broken_triangles(pairs, table, deadline)
     uses, chosen = np.zeros(len(pairs), dtype=np.int64), []
     for row in chain(triangles, _larger(problem, pairs, x, table, len(triangles), deadline)):
         deadline.check()
@@ -61,12 +61,16 @@ def broken(problem: PartitionProblem, pairs: Pairs, x: FloatArray, deadline: Dea
     return chosen
 
 
-def _broken_triangles(pairs: Pairs, x: FloatArray) -> list[Row]:
+def _broken_triangles(pairs: Pairs, x: FloatArray, deadline: Deadline) -> list[Row]:
     """Triangles that a symmetric matrix breaks, the most broken ones first."""
     found, excess = [np.empty((0, 3), dtype=np.int64)], [np.empty(0)]
     for apex, row in enumerate(x):
+        deadline.check()
         over = row[:, None] + row[None, :] - x - 1.0
         one, other = np.nonzero(np.triu(over > _LEAST, 1))
+        if one.size > _PER_APEX:
+            most = np.argpartition(-over[one, other], _PER_APEX)[:_PER_APEX]
+            one, other = one[most], other[most]
         ends = pairs.column(one, apex), pairs.column(other, apex), pairs.column(one, other)
         found.append(np.column_stack(ends))
         excess.append(over[one, other])

@@ -24,6 +24,8 @@ _SLACK = 1e-6
 _PATIENCE = 12
 """Rounds in which the bound must come nearer, by a hundredth of what is left, or it ends."""
 _PROGRESS = 0.01
+_ROUNDING = 1e-12
+"""Share of the sum of all similarities within which the bound meets an objective."""
 
 
 class Relaxation:
@@ -49,22 +51,23 @@ class Relaxation:
         self.x: FloatArray | None = None
         self._problem = problem
 
-    def run(self, known: float, deadline: Deadline) -> None:
-        """Lower the bound until nothing is broken, it stalls, or it meets a known objective."""
+    def run(self, known: float, deadline: Deadline, gap: float = 0.0) -> None:
+        """Lower the bound until nothing is broken, it stalls, or it is near a known objective."""
+        enough = known + max(_ROUNDING * self._problem.magnitude, gap * abs(known))
         try:
             deadline.check()
-            self._cut(known, deadline)
+            self._cut(known, enough, deadline)
         except OutOfTime:
             return
 
-    def _cut(self, known: float, deadline: Deadline) -> None:
+    def _cut(self, known: float, enough: float, deadline: Deadline) -> None:
         rows, history = self.rows, [self.bound]
         solver = self._solver()
         while True:
             duals, activity = self._optimum(solver, deadline)
             self.bound = min(self.bound, rows.bound(duals))
             history.append(self.bound)
-            if self.bound - known <= 1e-9 * self._problem.magnitude:
+            if self.bound <= enough:
                 break
             if len(history) > _PATIENCE:
                 gained = history[-1 - _PATIENCE] - self.bound

@@ -33,7 +33,9 @@ __all__ = ["partition", "partition_solvers"]
 
 _GREEDY = "greedy"
 _EXACT_CLIENTS = 50
-"""Up to so many ``auto`` asks for a proof, and the heuristic for the linear relaxation."""
+"""Up to so many ``auto`` asks for a proof."""
+_RELAXED_CLIENTS = 30
+"""Up to so many the heuristic has its bound from the linear relaxation, in a second or two."""
 _LIMITED_CLIENTS = 150
 """Up to so many ``auto`` tries for one where the time is limited."""
 _MOST_CLIENTS = 1000
@@ -200,7 +202,7 @@ class _Search:
             self._heuristic.run()
             self._bounded()
             exact = name != _GREEDY and len(self._problem) > 1
-            if not exact and len(self._problem) > _EXACT_CLIENTS:
+            if not exact and len(self._problem) > _RELAXED_CLIENTS:
                 return self._own_answer(), ""
             relaxation = self._relaxed(_RELAXATION_SHARE if exact else 1.0)
             return self._asked(name, relaxation) if exact else (self._own_answer(), "")
@@ -220,8 +222,10 @@ class _Search:
     def _relaxed(self, share: float) -> Relaxation:
         """The linear relaxation, whose optimum is also a start for the heuristic."""
         relaxation = Relaxation(self._problem)
-        relaxation.run(self.best.objective, self._deadline.part(share))
-        self.bound = min(self.bound, relaxation.bound)
+        try:
+            relaxation.run(self.best.objective, self._deadline.part(share), self._gap)
+        finally:
+            self.bound = min(self.bound, relaxation.bound)
         if relaxation.x is not None:
             self._improve(relaxation.rows.pairs.groups(relaxation.x))
         return relaxation
@@ -267,10 +271,13 @@ class _Search:
             if why:
                 return answer, why
             groups = rows.pairs.groups(x)
-            more = broken(self._problem, rows.pairs, x.astype(np.float64), self._deadline)
-            if not more:
+            if np.array_equal(rows.pairs.values(groups), x):
                 return replace(answer, choice=groups), ""
             self._improve(groups)
+            open_end = replace(answer, choice=None, objective=None)
             if answer.termination not in (Termination.OPTIMAL, Termination.GAP_REACHED):
-                return replace(answer, choice=None, objective=None), ""
-            rows.add(more)
+                return open_end, ""
+            try:
+                rows.add(broken(self._problem, rows.pairs, x.astype(np.float64), self._deadline))
+            except OutOfTime:
+                return replace(open_end, termination=Termination.TIME_LIMIT), ""
