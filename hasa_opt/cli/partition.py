@@ -52,7 +52,7 @@ Seed = Annotated[int, typer.Option(help="Of the heuristic.")]
 def partition(
     similarity: SimilarityFile,
     solver: Annotated[
-        str, typer.Option(help="greedy, or one that `hasa-opt solvers` lists with PARTITION.")
+        str, typer.Option(help="greedy, highs, cpsat, scip, pulp or cvxpy.")
     ] = "auto",
     max_groups: MaxGroups = None,
     max_size: MaxSize = None,

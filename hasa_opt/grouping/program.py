@@ -6,7 +6,7 @@ They read the linear model of a request, whatever it is of, and answer with its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -79,7 +79,7 @@ class PairRequest(Request):
     """
 
     problem: PartitionProblem  # type: ignore[assignment]  # read by no backend that is asked
-    rows: Rows = None  # type: ignore[assignment]  # always given; after fields with a default
+    rows: Rows = field(kw_only=True)
 
     @cached_property
     def start(self) -> IntArray | None:

@@ -82,19 +82,30 @@ def test_all_set_partitions_are_counted_by_bell_numbers() -> None:
     assert tuple(len(set_partitions(n)) for n in range(1, 9)) == BELL
 
 
+def check_best(solver: str, seed: int) -> None:
+    similarity, limits = instance(seed)
+    best, room = best_of_all(similarity, limits), 1e-9 * np.abs(similarity).sum()
+    found = hasa.partition(similarity, solver, **limits)
+    assert found.objective == pytest.approx(best, abs=room), seed
+    assert found.bound >= best - room, seed
+    assert found.claim_held, (seed, found.message)
+    if solver != "greedy":
+        assert found.termination is Termination.OPTIMAL, (seed, found.message)
+    assert found.n_groups <= limits.get("max_groups", 8)
+    assert found.sizes.max() <= limits.get("max_size", 8)
+
+
 @pytest.mark.parametrize("solver", INSTALLED)
 def test_the_best_of_all_set_partitions_is_found_and_proven(solver: str) -> None:
-    for seed in range(24):
-        similarity, limits = instance(seed)
-        best, room = best_of_all(similarity, limits), 1e-9 * np.abs(similarity).sum()
-        found = hasa.partition(similarity, solver, **limits)
-        assert found.objective == pytest.approx(best, abs=room), seed
-        assert found.bound >= best - room, seed
-        assert found.claim_held, (seed, found.message)
-        if solver != "greedy":
-            assert found.termination is Termination.OPTIMAL, (seed, found.message)
-        assert found.n_groups <= limits.get("max_groups", 8)
-        assert found.sizes.max() <= limits.get("max_size", 8)
+    for seed in range(12):  # every kind of similarity with every kind of limit
+        check_best(solver, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", INSTALLED)
+def test_the_best_of_more_set_partitions_is_found_and_proven(solver: str) -> None:
+    for seed in range(12, 48):
+        check_best(solver, seed)
 
 
 def test_bounds_hold_for_any_partition_that_they_are_built_around() -> None:
