@@ -31,6 +31,7 @@ def capability_table() -> str:
         Capability.WARM_START: "warm start",
         Capability.PROGRESS: "tells what it finds",
         Capability.SLACK_BUDGET: "only budgets that cannot bind",
+        Capability.PARTITION: "partitions",
     }
     body = [
         [name, *("yes" if item in record.capabilities else "--" for record in records)]

@@ -18,6 +18,7 @@ from hasa_opt._utils.installing import needing
 from hasa_opt.clients import Clients
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.forecast import Headroom, Pilot, Probe, headroom, pilot, probe
+from hasa_opt.grouping import Partition, partition
 from hasa_opt.problem import (
     Allocation,
     AllocationProblem,
@@ -83,6 +84,7 @@ __all__ = [
     "InputError",
     "Menu",
     "MinWidth",
+    "Partition",
     "Pilot",
     "Probe",
     "Progress",
@@ -102,6 +104,7 @@ __all__ = [
     "frontier",
     "headroom",
     "models",
+    "partition",
     "pilot",
     "probe",
     "rules",

@@ -1,4 +1,4 @@
-"""The command ``hasa-opt``: score, allocate, explain, compare, headroom, study, flower.
+"""The command ``hasa-opt``: score, allocate, explain, compare, partition, headroom, study, flower.
 
 Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 """
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import file_target, writing
+from hasa_opt._utils.files import writing
 from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.explain import explain
 from hasa_opt.cli.headroom import headroom
@@ -43,17 +43,18 @@ from hasa_opt.cli.options import (
     WidthsOrNone,
     as_options,
     busy,
+    check_output,
     print_json,
     reading,
     solving,
 )
+from hasa_opt.cli.partition import partition
 from hasa_opt.cli.problems import Asked, counts_of, scores_of
 from hasa_opt.cli.study import flower, study
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
-    InputError,
     MissingExtraError,
     NoSolutionError,
     SolverNotInstalledError,
@@ -216,7 +217,7 @@ def allocate(
         reading=reading(encoding, delimiter),
     )
     problem = asked.problem
-    _check_writable(output, asked.files)
+    check_output(output, asked.files)
     with solving(f"solving {problem!r}") as on_progress:
         result = solve(
             problem,
@@ -292,6 +293,7 @@ def compare(
 
 app.command()(explain)
 app.command()(headroom)
+app.command()(partition)
 app.command()(study)
 app.add_typer(flower, name="flower")
 
@@ -315,14 +317,6 @@ def _rule(problem: AllocationProblem, scores: FloatArray) -> PaperRule:
     return paper_rule(
         scores, clients.samples, budget=problem.share, widths=widths, caps=clients.caps(widths[1])
     )
-
-
-def _check_writable(path: Path | None, sources: Sequence[Path]) -> None:
-    if path is None:
-        return
-    target = file_target(path).resolve()
-    if target in [source.resolve() for source in sources]:
-        raise InputError(f"{path} is the input: give another name, so that nothing is lost")
 
 
 def _columns(result: Allocation, *, everything: bool) -> dict[str, list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from hasa_opt import policies
+from hasa_opt._utils.files import file_target
 from hasa_opt._utils.rational import written
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
@@ -175,6 +176,20 @@ def check_reachable(budget: float, widest: float) -> None:
             f"({written(widest)}): policies are compared where they spend it. Lower the budget or "
             "add a wider width"
         )
+
+
+def check_output(path: Path | None, sources: Sequence[Path]) -> None:
+    """Refuse to write where nothing can be written, or over what was read.
+
+    Raises
+    ------
+    InputError, StorageError
+    """
+    if path is None:
+        return
+    target = file_target(path).resolve()
+    if target in [source.resolve() for source in sources]:
+        raise InputError(f"{path} is the input: give another name, so that nothing is lost")
 
 
 def print_json(value: Any) -> None:

@@ -183,13 +183,17 @@ class LinearModel:
     @property
     def largest(self) -> float:
         """Largest absolute coefficient."""
-        return float(np.abs(self.matrix.data).max())
+        return float(np.abs(self.matrix.data).max(initial=0))
 
     def kinds(self, binary: str, integer: str, continuous: str) -> list[str]:
         """Word for the kind of each column: a choice, a carry, or part of a robust limit."""
         whole = np.where(self.column_upper == 1, binary, integer)
         words: list[str] = np.where(self.integral, whole, continuous).tolist()
         return words
+
+    def most(self, values: FloatArray) -> float:
+        """Largest total of values of the choice columns, ``(n_choices,)``, one per client."""
+        return float(np.maximum.reduceat(values, self.matrix.indptr[: self.n_open]).sum())
 
     def choice(self, x: FloatArray) -> IntArray:
         """Largest entry of each client, ``(n_clients,)``, from column values ``(n_columns,)``."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -335,7 +335,16 @@ A column without a text for the first client is left out.
 """
 
 
-def relative_gap(problem: AllocationProblem, objective: float, bound: float) -> float:
+class Valued(Protocol):
+    """A problem whose objectives are known in size."""
+
+    @property
+    def magnitude(self) -> float:
+        """What rounding errors of an objective are relative to."""
+        ...
+
+
+def relative_gap(problem: Valued, objective: float, bound: float) -> float:
     """Gap relative to the objective; differences within rounding of the utilities count as 0."""
     difference = bound - objective
     if difference <= 0:

@@ -99,13 +99,12 @@ def _take_news(
 
 def _whole_objective(model: LinearModel) -> tuple[IntArray, float, float]:
     """Whole numbers near ``scale * objective``, the scale, and how much an allocation lost."""
-    starts = model.matrix.indptr[: model.n_open]
-    own = model.objective[: model.client.size]
-    largest = float(np.maximum.reduceat(np.abs(own), starts).sum())
+    n_choices = model.client.size
+    largest = model.most(np.abs(model.objective[:n_choices]))
     scale = float(2.0 ** np.floor(np.log2(_LARGEST_OBJECTIVE / largest))) if largest else 1.0
     values = np.rint(scale * model.objective)
-    lost = (scale * model.objective - values)[: own.size]
-    return values.astype(np.int64), scale, float(np.maximum.reduceat(lost, starts).sum())
+    lost = (scale * model.objective - values)[:n_choices]
+    return values.astype(np.int64), scale, model.most(lost)
 
 
 def _program(model: LinearModel, values: IntArray, request: Request) -> Program:

@@ -37,6 +37,9 @@ class Capability(Flag):
     """Hands over what it finds on its way, so that it is not lost whatever stops it."""
     SLACK_BUDGET = auto()
     """Takes no problem but those whose budget every allocation keeps."""
+    PARTITION = auto()
+    """Knows of a request no more than its linear model, so that :func:`hasa_opt.partition` can ask
+    it as well."""
 
 
 class Backend(Protocol):

@@ -53,6 +53,7 @@ _FIRST = ("exact", "highs")
 
 _EVERY_ROW = (RowConstraint, Fairness("maxmin"))
 _STOPPED = Capability.EXACT | Capability.TIME_LIMIT | Capability.GAP
+_PROGRAMS = _STOPPED | Capability.PARTITION
 
 _SOLVERS = (
     SolverRecord(
@@ -80,7 +81,7 @@ _SOLVERS = (
         "branch and cut of HiGHS: proven optimum, every limit",
         requires=("highspy",),
         install=pip("highspy"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
+        capabilities=_PROGRAMS | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -89,7 +90,7 @@ _SOLVERS = (
         "any solver that PuLP knows (default: CBC, else HiGHS)",
         requires=("pulp",),
         install=pip("pulp"),
-        capabilities=_STOPPED | Capability.WARM_START,
+        capabilities=_PROGRAMS | Capability.WARM_START,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -98,7 +99,7 @@ _SOLVERS = (
         "CVXPY with HiGHS, and the continuous program with Clarabel; slow to set up",
         requires=("cvxpy", "highspy"),
         install=pip("cvxpy", "highspy"),
-        capabilities=_STOPPED,
+        capabilities=_PROGRAMS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -107,7 +108,7 @@ _SOLVERS = (
         "CP-SAT of OR-tools: proven optimum in integers, every limit",
         requires=("ortools",),
         install=pip("ortools"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
+        capabilities=_PROGRAMS | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(
@@ -116,7 +117,7 @@ _SOLVERS = (
         "branch and cut of SCIP: proven optimum, every limit",
         requires=("pyscipopt",),
         install=pip("pyscipopt"),
-        capabilities=_STOPPED | Capability.WARM_START | Capability.PROGRESS,
+        capabilities=_PROGRAMS | Capability.WARM_START | Capability.PROGRESS,
         constraints=_EVERY_ROW,
     ),
     SolverRecord(

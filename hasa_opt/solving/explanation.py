@@ -286,7 +286,10 @@ def _row(problem: AllocationProblem, client: object) -> int:
     """Row of a client, as constraints find it."""
     if not isinstance(client, str | Integral):
         raise InputError(f"client {client!r}: give a name, or a row")
-    terms = Terms(problem.clients, problem.menu, problem.resources, problem.costs, problem.limit)
+    terms = Terms(
+        problem.clients, problem.menu, problem.resources, problem.costs, problem.limit,
+        problem.admissible,
+    )  # fmt: skip
     row, _ = next(terms.by_client({client: None}, "explain", "nothing"))
     return row
 

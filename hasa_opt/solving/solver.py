@@ -36,7 +36,7 @@ from hasa_opt.solving.even import even_shares
 from hasa_opt.solving.fairness import fairness_of, solve_fairly
 from hasa_opt.solving.verdict import Verdict, verify
 
-__all__ = ["choose_solver", "solve", "solve_continuous", "starting_choice"]
+__all__ = ["checked_limits", "choose_solver", "solve", "solve_continuous", "starting_choice"]
 
 
 def starting_choice(problem: AllocationProblem, given: Any) -> IntArray:
@@ -142,7 +142,7 @@ def solve(
     ([0.5, 0.5, 0.5], 'optimal')
     """
     expect(problem, AllocationProblem, "problem")
-    limit_s, gap = _checked_limits(time_limit_s, gap)
+    limit_s, gap = checked_limits(time_limit_s, gap)
     small = Condensed.of(problem)
     turns = _turns(small.problem, solver, fallback, limited=limit_s is not None)
     for turn in turns:
@@ -399,7 +399,14 @@ def _in_groups(problem: AllocationProblem, error: InfeasibleError) -> Infeasible
     return InfeasibleError(conflict.message, limits=conflict.limits)
 
 
-def _checked_limits(time_limit_s: float | None, gap: float) -> tuple[float | None, float]:
+def checked_limits(time_limit_s: float | None, gap: float) -> tuple[float | None, float]:
+    """Time limit and gap of a call; no limit where it is infinite.
+
+    Raises
+    ------
+    InputError
+        For one that breaks a rule.
+    """
     limit_s = None if time_limit_s is None else number(time_limit_s, "time_limit_s", infinite=True)
     if limit_s is not None and limit_s < 0:
         raise InputError(f"time_limit_s {time_limit_s} must be at least 0 seconds, or None")

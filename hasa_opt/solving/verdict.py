@@ -24,9 +24,9 @@ from hasa_opt.solvers.bounds.dual import Prices, priced
 from hasa_opt.solvers.bounds.relaxation import lagrangian
 from hasa_opt.solvers.incumbent import Incumbent
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["CLAIM_TOLERANCE", "Verdict", "unproven", "verify"]
 
-_CLAIM_TOLERANCE = 1e-6
+CLAIM_TOLERANCE = 1e-6
 """Relative; by how much a claim may be off: the tolerance of floating-point solvers, and no lie."""
 _TIGHT = 1e-2
 """Share of the utilities up to which the bound at a price that a backend names is near enough."""
@@ -105,7 +105,7 @@ def verify(problem: AllocationProblem, answer: Answer, request: Request) -> Verd
     choice.flags.writeable = False
     believed = not lies and _believed(problem, answer, found, bound)
     proven = believed or relative_gap(problem, found.objective, own.bound) == 0
-    termination = Termination.OPTIMAL if proven else _unproven(answer.termination, bool(lies))
+    termination = Termination.OPTIMAL if proven else unproven(answer.termination, bool(lies))
     message = "; ".join([answer.native, *notes])
     return Verdict(termination, choice, bound, own.prices, not lies, message, found)
 
@@ -225,14 +225,14 @@ def _refused(answer: Answer, own: _Own, why: str) -> Verdict:
 
 def _room(found: Totals) -> float:
     """By how much a claim may differ from what was found."""
-    return _CLAIM_TOLERANCE * abs(found.objective)
+    return CLAIM_TOLERANCE * abs(found.objective)
 
 
 def _lies(problem: AllocationProblem, answer: Answer, found: Totals, known: Totals) -> list[str]:
     """Claims that the problem's own arrays disprove."""
     if not _disproved(answer, found, known, _room(found)):
         return []
-    room = _CLAIM_TOLERANCE * max(abs(found.objective), 1e-8 * problem.magnitude)
+    room = CLAIM_TOLERANCE * max(abs(found.objective), 1e-8 * problem.magnitude)
     return _disproved(answer, found, known, room)
 
 
@@ -253,7 +253,8 @@ def _disproved(answer: Answer, found: Totals, known: Totals, room: float) -> lis
     return lies
 
 
-def _unproven(claimed: Termination, lied: bool) -> Termination:
+def unproven(claimed: Termination, lied: bool) -> Termination:
+    """What is left of a claim that was not proven."""
     if lied:
         return Termination.FAILED
     return Termination.GAP_REACHED if claimed is Termination.OPTIMAL else claimed

@@ -1,0 +1,183 @@
+"""The problem as data: clients, the similarity of each pair, limits on the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import fsum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from hasa_opt._utils.checks import FloatArray, IntArray, float_array, whole
+from hasa_opt._utils.names import distinct
+from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.problem.totals import Totals
+
+__all__ = ["PartitionProblem", "numbered"]
+
+_SYMMETRY = 1e-9
+"""Share of the largest similarity by which the two halves may differ: rounding, and no mistake."""
+
+
+@dataclass(frozen=True, eq=False)
+class PartitionProblem:
+    """Clients, their similarities, and limits on the groups.
+
+    Attributes
+    ----------
+    n_clients : int
+    first, second : (n_pairs,) int64
+        The pairs whose similarity is not 0, ``first < second``, sorted.
+    similarity : (n_pairs,) float64
+    names : tuple of str
+        Of the clients.
+    max_groups, max_size : int
+        Most groups, most clients in a group; ``n_clients`` where there is no limit.
+    """
+
+    n_clients: int
+    first: IntArray
+    second: IntArray
+    similarity: FloatArray
+    names: tuple[str, ...]
+    max_groups: int
+    max_size: int
+
+    @classmethod
+    def of(
+        cls,
+        similarity: Any,
+        names: Sequence[str | int] | None = None,
+        max_groups: int | None = None,
+        max_size: int | None = None,
+    ) -> PartitionProblem:
+        """Check what a caller gave, see :func:`hasa_opt.partition`.
+
+        Raises
+        ------
+        InputError
+            For a value that breaks a rule.
+        InfeasibleError
+            If the groups that are allowed do not hold all clients.
+        """
+        upper = _upper_half(similarity)
+        n_clients = upper.shape[0]
+        if n_clients == 0:
+            raise InputError("similarity has no clients: give one row and column for each")
+        own = tuple(map(str, range(n_clients))) if names is None else distinct(names, "names")
+        if len(own) != n_clients:
+            raise InputError(
+                f"names are {len(own)}, but similarity has {n_clients} clients: give one for each"
+            )
+        most = n_clients if max_groups is None else whole(max_groups, "max_groups", least=1)
+        size = n_clients if max_size is None else whole(max_size, "max_size", least=1)
+        if most * size < n_clients:
+            raise InfeasibleError(
+                f"max_groups {most} with max_size {size} hold {most * size} clients, but there are "
+                f"{n_clients}: raise max_groups to {-(-n_clients // size)} or max_size to "
+                f"{-(-n_clients // most)}",
+                limits=("max_groups", "max_size"),
+            )
+        return cls(
+            n_clients=n_clients,
+            first=upper.row.astype(np.int64),
+            second=upper.col.astype(np.int64),
+            similarity=upper.data,
+            names=own,
+            max_groups=min(most, n_clients),
+            max_size=min(size, n_clients),
+        )
+
+    def __len__(self) -> int:
+        return self.n_clients
+
+    @cached_property
+    def magnitude(self) -> float:
+        """Sum of the absolute similarities: no objective is farther from 0."""
+        return fsum(np.abs(self.similarity))
+
+    @cached_property
+    def ceiling(self) -> float:
+        """Sum of the positive similarities: no partition is worth more."""
+        return fsum(self.similarity[self.similarity > 0])
+
+    @cached_property
+    def neighbours(self) -> sp.csr_array:
+        """Similarities as a symmetric matrix without a diagonal, ``(n_clients, n_clients)``."""
+        ends = np.concatenate([self.first, self.second]), np.concatenate([self.second, self.first])
+        values = np.concatenate([self.similarity, self.similarity])
+        return sp.csr_array((values, ends), shape=(self.n_clients, self.n_clients))
+
+    def evaluate(self, groups: IntArray) -> Totals:
+        """Objective of a partition, summed without rounding, and the limits that it breaks."""
+        together = groups[self.first] == groups[self.second]
+        sizes = np.unique(groups, return_counts=True)[1]
+        broken = []
+        if sizes.size > self.max_groups:
+            broken.append(f"{sizes.size} groups, at most {self.max_groups} are allowed")
+        if sizes.max() > self.max_size:
+            broken.append(f"a group of {sizes.max()}, at most {self.max_size} are allowed")
+        return Totals(fsum(self.similarity[together]), 0, 0, tuple(broken))
+
+
+def numbered(groups: npt.ArrayLike) -> IntArray:
+    """Groups numbered from 0 in the order in which they appear.
+
+    >>> numbered([7, 3, 7, 5]).tolist()
+    [0, 1, 0, 2]
+    """
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    rank = np.empty(first.size, dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(first.size)
+    return rank[inverse]
+
+
+def _upper_half(similarity: Any) -> sp.coo_array:
+    """Entries above the diagonal that are not 0, sorted."""
+    if sp.issparse(similarity):
+        return _upper_half_of_sparse(sp.csr_array(similarity))
+    table = float_array(similarity, "similarities")
+    _check_square(table.shape)
+    apart = np.abs(table - table.T)
+    if table.size and (apart > _SYMMETRY * np.abs(table).max()).any():
+        _refuse(table, *np.argwhere(apart > _SYMMETRY * np.abs(table).max())[0].tolist())
+    return sp.coo_array(np.triu(table, 1))
+
+
+def _upper_half_of_sparse(table: sp.csr_array) -> sp.coo_array:
+    if table.dtype.kind not in "iufb":
+        raise InputError(f"similarities are of type {table.dtype}: give numbers")
+    _check_square(table.shape)
+    table = table.astype(np.float64)
+    table.sum_duplicates()
+    bad = np.flatnonzero(~np.isfinite(table.data))
+    if bad.size:
+        row = int(np.searchsorted(table.indptr, bad[0], side="right")) - 1
+        place = (row, int(table.indices[bad[0]]))
+        raise InputError(f"similarities of row {place} is {table.data[bad[0]]}: it must be finite")
+    apart = sp.coo_array(abs(table - table.T))
+    wrong = np.flatnonzero(apart.data > _SYMMETRY * np.abs(table.data).max(initial=0.0))
+    if wrong.size:
+        _refuse(table, int(apart.row[wrong[0]]), int(apart.col[wrong[0]]))
+    upper = sp.csr_array(sp.triu(table, 1))
+    upper.eliminate_zeros()
+    upper.sort_indices()
+    return sp.coo_array(upper)
+
+
+def _check_square(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise InputError(
+            f"similarities have shape {shape}: give a square matrix, a row and a column per client"
+        )
+
+
+def _refuse(table: Any, row: int, column: int) -> None:
+    raise InputError(
+        f"similarity of {row} and {column} is {table[row, column]:g}, of {column} and {row} "
+        f"{table[column, row]:g}: give a symmetric matrix, (a + a.T) / 2 for example"
+    )

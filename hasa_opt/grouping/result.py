@@ -1,0 +1,178 @@
+"""A verified partition: why the solver stopped, and who is with whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
+from hasa_opt._utils.frames import frame_of
+from hasa_opt._utils.installing import needing
+from hasa_opt._utils.showing import SHOWN_ROWS, Shown, new_table
+from hasa_opt.grouping.problem import PartitionProblem
+from hasa_opt.problem.result import Termination, relative_gap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
+
+__all__ = ["Partition"]
+
+_NAMED = 8
+"""Members that a line of the table names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partition(Shown):
+    """Clients in groups, verified.
+
+    Attributes
+    ----------
+    problem : PartitionProblem
+        The similarities and the limits.
+    groups : (n_clients,) int64
+        Group of each client, numbered from 0 by first appearance.
+    objective : float
+        Sum of the similarities over the pairs within groups, recomputed.
+    bound : float
+        No partition within the limits is worth more.
+    termination : Termination
+        Why the solver stopped.
+    solver : str
+        Name of the backend that gave this answer.
+    seconds : float
+        Wall-clock time of the call.
+    claim_held : bool
+        False if the backend claimed something that verification disproved.
+    message : str
+        The backend's own status, and what verification found.
+    incumbent_from : str
+        Who found the partition: the solver, or ``"greedy"``, which every call begins with.
+    """
+
+    problem: PartitionProblem
+    groups: IntArray
+    objective: float
+    bound: float
+    termination: Termination
+    solver: str
+    seconds: float
+    claim_held: bool = True
+    message: str = ""
+    incumbent_from: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the clients; their rows where none were given."""
+        return self.problem.names
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return int(self.groups.max()) + 1
+
+    @property
+    def gap(self) -> float:
+        """``(bound - objective) / |objective|``, at least 0."""
+        return relative_gap(self.problem, self.objective, self.bound)
+
+    @cached_property
+    def sizes(self) -> IntArray:
+        """Clients of each group, ``(n_groups,)``."""
+        return np.bincount(self.groups)
+
+    @cached_property
+    def members(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the clients of each group."""
+        found: list[list[str]] = [[] for _ in range(self.n_groups)]
+        for name, group in zip(self.names, self.groups.tolist(), strict=True):
+            found[group].append(name)
+        return tuple(map(tuple, found))
+
+    def frame(self, library: str | None = None) -> Any:
+        """Clients and their groups as a data frame.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}, optional
+            Default: the first of them that is installed.
+
+        Raises
+        ------
+        MissingExtraError
+            If no such library is installed.
+        """
+        return frame_of({"client": self.names, "group": self.groups.tolist()}, library)
+
+    def plot(self, similarity: Any) -> Figure:
+        """Draw a matrix of similarities with the clients in the order of their groups.
+
+        Parameters
+        ----------
+        similarity : (n_clients, n_clients) floats, dense or sparse
+            What the partition was made of, or another matrix to see in its order.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        InputError
+            For a matrix of another shape.
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        with needing("Partition.plot()"):
+            from matplotlib.figure import Figure
+
+        table = _dense(similarity, len(self.groups))
+        np.fill_diagonal(table, np.nan)
+        order = np.argsort(self.groups, kind="stable")
+        largest = float(np.nanmax(np.abs(table), initial=0.0)) or 1.0
+        figure = Figure(figsize=(4.8, 4.0), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.imshow(table[np.ix_(order, order)], cmap="RdBu", vmin=-largest, vmax=largest)
+        for edge in np.cumsum(self.sizes)[:-1] - 0.5:
+            axes.axhline(edge, color="black", linewidth=0.8)
+            axes.axvline(edge, color="black", linewidth=0.8)
+        axes.set_xlabel("Client, by group")
+        axes.set_ylabel("Client, by group")
+        figure.colorbar(image, label="Similarity")
+        return figure
+
+    @property
+    def summary(self) -> str:
+        """Why the solver stopped and what the partition is worth, in one line."""
+        other = "" if self.incumbent_from == self.solver else f", found by {self.incumbent_from}"
+        groups = "1 group" if self.n_groups == 1 else f"{self.n_groups} groups"
+        return (
+            f"{self.solver}: {self.termination}, {groups}, objective {self.objective:.9g}, "
+            f"bound {self.bound:.9g}, gap {self.gap:.2g}{other}"
+        )
+
+    def __repr__(self) -> str:
+        return f"Partition({self.summary})"
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        table = new_table("group")
+        table.add_column("clients", justify="right")
+        table.add_column("members")
+        for group, members in enumerate(self.members[:SHOWN_ROWS]):
+            names = Text(listed(members, most=_NAMED))
+            table.add_row(str(group), str(len(members)), names)
+        if self.n_groups > SHOWN_ROWS:
+            table.caption = f"the first {SHOWN_ROWS} of {self.n_groups} groups"
+        return Group(table, Text(self.summary))
+
+
+def _dense(similarity: Any, n_clients: int) -> FloatArray:
+    given = similarity.toarray() if sp.issparse(similarity) else similarity
+    return float_array(given, "similarities", (n_clients, n_clients)).copy()
