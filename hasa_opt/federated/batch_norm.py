@@ -24,7 +24,8 @@ from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.federated.units import identity
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.inputs import Inputs, predict, tensors
-from hasa_opt.models.subnets import extract, seeded_rng
+from hasa_opt.models.seeding import seeded_rng
+from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.splits import Split, loaded
 from hasa_opt.tasks.task import Task

@@ -22,7 +22,7 @@ from hasa_opt.federated.stepper import Stepper
 from hasa_opt.federated.units import Extraction, Recent
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.inputs import Inputs
-from hasa_opt.models.subnets import seeded_rng
+from hasa_opt.models.seeding import seeded_rng
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.training import scaled
 from hasa_opt.tasks.learning import CLASSES, LearningProblem

@@ -23,7 +23,7 @@ from hasa_opt.federated.averages import AGGREGATIONS
 from hasa_opt.federated.fit import check_fit
 from hasa_opt.federated.schedules import Schedule
 from hasa_opt.models.optimizers import Given, check_optimizer
-from hasa_opt.models.subnets import no_supernet
+from hasa_opt.models.seeding import no_supernet
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.task import Task

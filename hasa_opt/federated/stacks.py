@@ -24,7 +24,7 @@ from hasa_opt.federated.jobs import Job
 from hasa_opt.federated.stacked_layers import LAYERS, CannotStackError, linear, unfold
 from hasa_opt.federated.units import Extraction, Mould, Recent
 from hasa_opt.models.inputs import kind
-from hasa_opt.models.subnets import seeded_rng
+from hasa_opt.models.seeding import seeded_rng
 from hasa_opt.models.targets import counted, cross_entropy
 
 FEW_LOGITS = 2**15

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from hasa_opt.federated.settings import LocalTraining
 from hasa_opt.models.optimizers import Given, start
-from hasa_opt.models.subnets import seeded_rng
+from hasa_opt.models.seeding import seeded_rng
 
 _TINY = 1e-6
 """As in :func:`torch.nn.utils.clip_grad_norm_`."""

@@ -23,7 +23,8 @@ from hasa_opt.models.profile import (
     units,
 )
 from hasa_opt.models.resnet import ResNet
-from hasa_opt.models.subnets import block, coordinates, extract, fresh, locate, prefix, scatter
+from hasa_opt.models.seeding import fresh
+from hasa_opt.models.subnets import block, coordinates, extract, locate, prefix, scatter
 from hasa_opt.models.supernet import SupernetModel, TaskModel
 from hasa_opt.models.training import scaled
 from hasa_opt.models.transformer import TransformerLanguageModel

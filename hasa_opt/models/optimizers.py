@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from hasa_opt._utils.showing import first_line, in_a_word
 from hasa_opt.errors import InputError
-from hasa_opt.models.subnets import seeded_rng
+from hasa_opt.models.seeding import seeded_rng
 
 __all__ = ["OPTIMIZERS", "Given", "check_optimizer", "start"]
 

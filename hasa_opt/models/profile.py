@@ -23,7 +23,8 @@ from hasa_opt._utils.showing import in_a_word
 from hasa_opt.errors import InputError
 from hasa_opt.models.inputs import Inputs, describe, each, predict, tensors
 from hasa_opt.models.optimizers import Given, check_optimizer, start
-from hasa_opt.models.subnets import Cuttable, coordinates, extract, seeded_rng
+from hasa_opt.models.seeding import seeded_rng
+from hasa_opt.models.subnets import Cuttable, coordinates, extract
 from hasa_opt.models.targets import cross_entropy
 
 

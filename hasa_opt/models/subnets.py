@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any, Self, TypeVar
 
@@ -32,11 +31,9 @@ __all__ = [
     "check_state",
     "coordinates",
     "extract",
-    "fresh",
     "locate",
     "prefix",
     "scatter",
-    "seeded_rng",
 ]
 
 
@@ -380,56 +377,3 @@ def scatter(model: Cuttable, width: float, state: Mapping[str, Tensor]) -> dict[
         result[name] = full.clone(memory_format=torch.contiguous_format)
         where[name].write(result[name], state[name])
     return result
-
-
-def fresh(model: Network, seed: int) -> Network:
-    """Build the same architecture with new initial weights that depend on the seed alone.
-
-    Parameters
-    ----------
-    model : SupernetModel
-        It is not changed.
-    seed : int
-
-    Returns
-    -------
-    SupernetModel
-        Of the same class, on the same device.
-
-    Raises
-    ------
-    InputError
-        If it is no supernet.
-    """
-    if not isinstance(model, Cuttable):
-        raise no_supernet(model)
-    with seeded_rng(seed):
-        return model.build(model.sizes).to(next(model.parameters()))
-
-
-def no_supernet(model: object) -> InputError:
-    """Say how a model becomes a supernet."""
-    name = type(model).__name__
-    return InputError(
-        f"model is a {name}: give a hasa_opt.models.SupernetModel; "
-        "hasa_opt.models.Supernet(module, sample) makes one of a torch.nn.Module and the inputs of "
-        "a sample"
-    )
-
-
-@contextmanager
-def seeded_rng(seed: int) -> Iterator[None]:
-    """Run a block on freshly seeded global generators, then put their state back.
-
-    Parameters
-    ----------
-    seed : int
-    """
-    devices: Sequence[int] = ()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(int(seed))
-        if devices:
-            torch.cuda.manual_seed_all(seed)
-        yield

@@ -198,19 +198,10 @@ class AllocationProblem(Archived, Shown):
     def write(self, path: str | PathLike[str]) -> None:
         """Write the integer program for other solvers, as the backend ``highs`` gets it.
 
-        See :mod:`~hasa_opt.problem.model_file` for the names of its columns and its unit.
-
         Parameters
         ----------
         path : path ending in .mps or .lp
-            Its folder must exist; a file that is there is replaced.
-
-        Raises
-        ------
-        InputError
-            For another ending, or a preference such as Fairness, which no single program states.
-        PrecisionError
-            If a robust limit has totals of 2**53 or more, which no float tells apart.
+            See :mod:`~hasa_opt.problem.model_file` for names and unit, its function for errors.
         """
         write_model(path, self)
 

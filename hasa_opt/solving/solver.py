@@ -15,12 +15,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray, array, expect, number, 
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt._utils.rational import widest_within
 from hasa_opt.clients.clients import Clients
-from hasa_opt.errors import (
-    InfeasibleError,
-    InputError,
-    PrecisionError,
-    SolverNotInstalledError,
-)
+from hasa_opt.errors import InfeasibleError, InputError, PrecisionError, SolverNotInstalledError
 from hasa_opt.problem.budgets import Budget
 from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.limits import RobustRow, RowConstraint, is_a
@@ -160,6 +155,13 @@ def solve(
     )
     if start is None and small.shares_room:
         asked.offer(even_shares(small, asked.deadline), "even shares")
+    return _for_everybody(problem, small, turns, asked)
+
+
+def _for_everybody(
+    problem: AllocationProblem, small: Condensed, turns: Sequence[_Turn], asked: Request
+) -> Allocation:
+    """Solve for groups that move together, and say what that means for each client."""
     try:
         return small.allocation(_begun(turns, asked))
     except InfeasibleError as error:

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.models.inputs import Inputs, describe, each, predict
-from hasa_opt.models.subnets import seeded_rng
+from hasa_opt.models.seeding import seeded_rng
 
 _TENSORS = {
     InputKind.PARAMETER,

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from hasa_opt.errors import InputError
 from hasa_opt.models.inputs import Inputs, describe, each, predict
+from hasa_opt.models.seeding import seeded_rng
 from hasa_opt.models.states import versioned
-from hasa_opt.models.subnets import coordinates, extract, locate, seeded_rng
+from hasa_opt.models.subnets import coordinates, extract, locate
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.traced.capture import Logits, copied
 from hasa_opt.models.traced.signature import Signature
