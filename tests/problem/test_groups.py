@@ -406,6 +406,22 @@ def test_switches_count_clients():
     assert (hasa.solve(build(*limits)).choice != before.choice).sum() <= 2
 
 
+@pytest.mark.parametrize("limit", [hasa.SameOption([0, 0, 1]), hasa.Capacity([0, 0, 1], 2.0)])
+def test_the_poorest_is_a_client_and_no_group(limit):
+    worth = [[4.0, 1.0], [-1.0, 1.0], [5.0, 5.0]]  # the first group has most at the first option
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients([1, 1, 1]),
+        widths=(0.5, 1.0),
+        budget=1,
+        utility=hasa.utility.measured(worth),
+        constraints=[limit, hasa.Fairness("maxmin")],
+    )
+    result = hasa.solve(problem, "highs")
+    assert result.termination == "optimal"
+    assert result.poorest == 1
+    assert result.objective == (7 if isinstance(limit, hasa.SameOption) else 10)
+
+
 def test_prices_are_of_the_limits_as_given():
     problem = build(hasa.SameOption(SITES), hasa.Capacity(SITES, 1.25))
     result = hasa.solve(problem, "highs")
