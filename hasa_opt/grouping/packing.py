@@ -83,26 +83,25 @@ class _Packing:
 
     def pack_around(self, pair: int) -> None:
         """Use up one pair by triangles with the clients that both its ends have a pair with."""
-        first, second = self._problem.first[pair], self._problem.second[pair]
-        one, other = self._common(first, second)
-        a, b, left = self._left[one], self._left[other], self._left[pair]
+        one, other = self._shared(self._problem.first[pair], self._problem.second[pair])
+        a, b, left = self._left[one], self._left[other], float(self._left[pair])
         # Of a dissimilar pair the other two are similar, of a similar one just one of them.
-        both, either = np.minimum(a, b), np.maximum(np.minimum(a, -b), np.minimum(-a, b))
-        room = both if left < 0 else either
-        usable = np.flatnonzero(room > 0)
-        if usable.size > _MOST:
-            usable = usable[np.argpartition(-room[usable], _MOST)[:_MOST]]
-        usable = usable[np.argsort(-room[usable], kind="stable")]
-        weight = room[usable]
-        before = np.cumsum(weight) - weight
-        weight = np.minimum(weight, np.maximum(abs(left) - before, 0.0))
-        for ends in (one[usable], other[usable]):
-            self._left[ends] -= np.sign(self._left[ends]) * weight
-        self._left[pair] = left - np.sign(left) * weight.sum()
-        self._weights.append(float(weight.sum()))
+        room = np.minimum(a, b) if left < 0 else np.minimum(np.maximum(a, b), -np.minimum(a, b))
+        room[one < 0] = 0.0
+        for _ in range(_MOST):
+            at = int(room.argmax())
+            weight = min(float(room[at]), abs(left))
+            if weight <= 0:
+                break
+            for end in (one[at], other[at]):
+                self._left[end] -= np.sign(self._left[end]) * weight
+            left -= np.sign(left) * weight
+            room[at] = 0.0
+            self._weights.append(weight)
+        self._left[pair] = left
 
-    def _common(self, first: int, second: int) -> tuple[IntArray, IntArray]:
-        """Pairs of both clients with each client that both have a pair with."""
+    def _shared(self, first: int, second: int) -> tuple[IntArray, IntArray]:
+        """Pairs of both clients with each neighbour of the second; -1 where the first has none."""
         if self._marked != first:
             if self._marked >= 0:
                 self._pair_of[self._row(self._marked)[0]] = -1
@@ -110,9 +109,7 @@ class _Packing:
             self._pair_of[near] = pairs
             self._marked = first
         near, pairs = self._row(second)
-        mine = self._pair_of[near]
-        both = mine >= 0
-        return mine[both], pairs[both]
+        return self._pair_of[near], pairs
 
     def _row(self, client: int) -> tuple[IntArray, IntArray]:
         part = slice(self._starts[client], self._starts[client + 1])
