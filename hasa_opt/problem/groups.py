@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -107,6 +107,22 @@ class GroupRow(Row):
     """
 
     groups: Groups
+
+
+def refuse_groups(rows: Iterable[Row]) -> None:
+    """Refuse limits that a file does not keep: no row of numbers states them.
+
+    Raises
+    ------
+    InputError
+        Naming the first.
+    """
+    for row in rows:
+        if isinstance(row, GroupRow):
+            raise InputError(
+                f"({row.label}) is a limit on groups, which a file of rows does not keep: build "
+                "the problem without it to write or save it"
+            )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

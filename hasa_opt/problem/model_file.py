@@ -30,6 +30,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import file_target, writing
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError, PrecisionError
+from hasa_opt.problem.groups import refuse_groups
 from hasa_opt.problem.limits import Constraint, Preference, RobustRow, constraint_name
 from hasa_opt.problem.linear import LinearModel, Program
 from hasa_opt.problem.menu import Menu
@@ -88,6 +89,7 @@ def _whole_model(program: Written) -> LinearModel:
                 f"{constraint_name(item)} is met in several solves, which no single program "
                 "states: build the problem without it to write it"
             )
+    refuse_groups(program.limits)
     for row in program.limits:
         if isinstance(row, RobustRow):
             total = (row.coefficients.astype(float) + row.deviation).max(axis=1).sum()

@@ -16,6 +16,7 @@ from hasa_opt._utils.checks import BoolArray
 from hasa_opt._utils.rational import refuse_overflow
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
+from hasa_opt.problem.groups import refuse_groups
 from hasa_opt.problem.limits import (
     Constraint,
     Fairness,
@@ -105,7 +106,7 @@ def pack(problem: Mapping[str, Any]) -> Archive:
     Raises
     ------
     InputError
-        If one cannot be kept, such as a preference of another package.
+        If one cannot be kept, such as a limit on groups, or a preference of another package.
     """
     kept = Archive()
     content = kept.content
@@ -118,6 +119,7 @@ def pack(problem: Mapping[str, Any]) -> Archive:
     for name in ("costs", "utilities", "admissible"):
         content[name] = kept.add(name, problem[name])
     content |= {name: problem[name] for name in ("budget", "limit", "full_cost", "resource")}
+    refuse_groups(problem["rows"])
     content["rows"] = [_pack_row(row, f"rows/{at}", kept) for at, row in enumerate(problem["rows"])]
     content["constraints"] = [_pack_constraint(item) for item in problem["constraints"]]
     return kept

@@ -478,3 +478,26 @@ def test_eight_groups_of_ten_thousand_clients(room):
         within &= np.array(widths)[lines].sum(axis=1) <= room
     best = worth[np.arange(8), lines].sum(axis=1)[within].max()
     assert result.objective == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("constraint", [hasa.SameOption([0, 0, 1]), hasa.Capacity([0, 0, 1], 1.0)])
+def test_no_file_keeps_a_limit_on_groups(tmp_path, constraint):
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients([1, 2, 3]),
+        widths=(0.25, 0.5),
+        budget=0.5,
+        utility=hasa.utility.alpha_fair(),
+        constraints=[constraint],
+    )
+    for write, name in (
+        (problem.save, "a.problem"),
+        (problem.write, "a.mps"),
+        (problem.write, "a.lp"),
+    ):
+        with pytest.raises(
+            hasa.InputError, match=r"a limit on groups.*build the problem without it"
+        ):
+            write(tmp_path / name)
+    with pytest.raises(hasa.InputError, match=r"a limit on groups"):
+        hasa.solve(problem).save(tmp_path / "a.result")
+    assert not list(tmp_path.iterdir())
