@@ -18,7 +18,6 @@ from hasa_opt._utils.installing import needing
 from hasa_opt.clients import Clients
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
 from hasa_opt.forecast import Headroom, Pilot, Probe, headroom, pilot, probe
-from hasa_opt.grouping import Partition, partition
 from hasa_opt.problem import (
     Allocation,
     AllocationProblem,
@@ -57,6 +56,7 @@ from hasa_opt.solving import (
     solve,
     solve_continuous,
 )
+from hasa_opt.solving.grouping import Partition, partition
 
 if TYPE_CHECKING:
     from hasa_opt import federated, models, tasks

@@ -28,8 +28,8 @@ from hasa_opt.cli.options import (
     reading,
 )
 from hasa_opt.errors import InputError
-from hasa_opt.grouping.result import Partition
-from hasa_opt.grouping.solver import partition as solve_partition
+from hasa_opt.solving.grouping.result import Partition
+from hasa_opt.solving.grouping.solver import partition as solve_partition
 
 __all__ = ["partition"]
 

@@ -13,8 +13,8 @@ from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
 from hasa_opt._utils.frames import frame_of
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, new_table
-from hasa_opt.grouping.problem import PartitionProblem
 from hasa_opt.problem.result import Termination, relative_gap
+from hasa_opt.solving.grouping.problem import PartitionProblem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from hasa_opt._utils.checks import IntArray
-from hasa_opt.grouping.problem import PartitionProblem
 from hasa_opt.problem.result import PROOF_TOLERANCE, Termination, relative_gap
 from hasa_opt.solvers.base import Answer
 from hasa_opt.solvers.incumbent import Incumbent
+from hasa_opt.solving.grouping.problem import PartitionProblem
 from hasa_opt.solving.verdict import CLAIM_TOLERANCE, unproven
 
 __all__ = ["Verdict", "verify"]

@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.grouping.problem import PartitionProblem
-from hasa_opt.grouping.rows import Rows
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.result import absolute_gap
 from hasa_opt.solvers.base import Request
+from hasa_opt.solving.grouping.problem import PartitionProblem
+from hasa_opt.solving.grouping.rows import Rows
 
 __all__ = ["PairModel", "PairRequest"]
 

@@ -5,7 +5,7 @@ The problem, the heuristic, bounds that are proven here, the integer program tha
 where similarities come from, does not belong here.
 """
 
-from hasa_opt.grouping.result import Partition
-from hasa_opt.grouping.solver import partition
+from hasa_opt.solving.grouping.result import Partition
+from hasa_opt.solving.grouping.solver import partition
 
 __all__ = ["Partition", "partition"]

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.grouping.problem import PartitionProblem
+from hasa_opt.solving.grouping.problem import PartitionProblem
 
 __all__ = ["Pairs", "Row", "Rows"]
 

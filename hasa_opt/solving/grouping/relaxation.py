@@ -8,10 +8,10 @@ import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import Deadline, OutOfTime
-from hasa_opt.grouping.cuts import broken
-from hasa_opt.grouping.problem import PartitionProblem
-from hasa_opt.grouping.rows import Rows
 from hasa_opt.solvers.bounds.programs import own_threads, pass_model, set_options, silent_highs
+from hasa_opt.solving.grouping.cuts import broken
+from hasa_opt.solving.grouping.problem import PartitionProblem
+from hasa_opt.solving.grouping.rows import Rows
 
 if TYPE_CHECKING:
     import highspy

@@ -14,14 +14,14 @@ import scipy.sparse as sp
 import hasa_opt as hasa
 from hasa_opt import Termination
 from hasa_opt._utils.deadline import UNLIMITED
-from hasa_opt.grouping.cuts import broken
-from hasa_opt.grouping.local_search import LocalSearch
-from hasa_opt.grouping.packing import packed_bound
-from hasa_opt.grouping.problem import PartitionProblem
-from hasa_opt.grouping.relaxation import Relaxation
-from hasa_opt.grouping.rows import Rows
-from hasa_opt.grouping.solver import partition_solvers
 from hasa_opt.solvers import registry
+from hasa_opt.solving.grouping.cuts import broken
+from hasa_opt.solving.grouping.local_search import LocalSearch
+from hasa_opt.solving.grouping.packing import packed_bound
+from hasa_opt.solving.grouping.problem import PartitionProblem
+from hasa_opt.solving.grouping.relaxation import Relaxation
+from hasa_opt.solving.grouping.rows import Rows
+from hasa_opt.solving.grouping.solver import partition_solvers
 
 BELL = (1, 2, 5, 15, 52, 203, 877, 4140)
 INSTALLED = [name for name in partition_solvers() if registry.find_solver(name).available]

@@ -90,8 +90,8 @@ def test_lies_are_told_and_overruled(
 def test_a_lie_where_our_own_bound_is_open_is_a_failure(
     says: Callable[..., hasa.Partition], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hasa_opt.grouping.solver.packed_bound", lambda *_: inf)
-    monkeypatch.setattr("hasa_opt.grouping.relaxation.Relaxation.run", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.solving.grouping.solver.packed_bound", lambda *_: inf)
+    monkeypatch.setattr("hasa_opt.solving.grouping.relaxation.Relaxation.run", lambda *_: None)
     similarity = np.array([[0, 2, 2], [2, 0, -3], [2, -3, 0]], dtype=float)
     found = says(claim(np.array([0, 0, 0]), 0.0, 0.0), similarity)
     assert found.termination is Termination.FAILED
@@ -105,7 +105,7 @@ def test_a_lie_where_our_own_bound_is_open_is_a_failure(
 def test_limits_that_an_answer_breaks_are_told(
     says: Callable[..., hasa.Partition], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hasa_opt.grouping.relaxation.Relaxation.run", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.solving.grouping.relaxation.Relaxation.run", lambda *_: None)
     found = says(claim(BEST, 5.0, 5.0), max_size=1)
     assert "a group of 2, at most 1 are allowed" in found.message
     assert found.sizes.tolist() == [1] * 4
@@ -117,7 +117,7 @@ def test_limits_that_an_answer_breaks_are_told(
 def test_a_backend_is_asked_again_with_the_triangles_that_it_breaks(
     says: Callable[..., hasa.Partition], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hasa_opt.grouping.relaxation.Relaxation.run", lambda *_: None)
+    monkeypatch.setattr("hasa_opt.solving.grouping.relaxation.Relaxation.run", lambda *_: None)
     sizes = []
     broken = np.array([1, 1, 0, 0, 0, 1])
 
@@ -157,7 +157,7 @@ def interrupted(*_: Any) -> Any:
 def test_ctrl_c_at_any_step_hands_over_the_best_known(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr(f"hasa_opt.grouping.{step}", interrupted)
+    monkeypatch.setattr(f"hasa_opt.solving.grouping.{step}", interrupted)
     found = hasa.partition(random_similarity(12), "highs")
     assert found.termination is Termination.INTERRUPTED
     assert found.bound >= found.objective >= 0

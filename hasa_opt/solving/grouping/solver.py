@@ -14,19 +14,19 @@ import numpy as np
 from hasa_opt._utils.checks import IntArray, whole
 from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt.errors import InputError, UnsupportedConstraintError
-from hasa_opt.grouping.cuts import broken
-from hasa_opt.grouping.local_search import LocalSearch
-from hasa_opt.grouping.packing import packed_bound
-from hasa_opt.grouping.problem import PartitionProblem, numbered
-from hasa_opt.grouping.program import PairRequest
-from hasa_opt.grouping.relaxation import Relaxation
-from hasa_opt.grouping.result import Partition
-from hasa_opt.grouping.verdict import verify
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer
 from hasa_opt.solvers.incumbent import Incumbent
 from hasa_opt.solvers.record import Capability
+from hasa_opt.solving.grouping.cuts import broken
+from hasa_opt.solving.grouping.local_search import LocalSearch
+from hasa_opt.solving.grouping.packing import packed_bound
+from hasa_opt.solving.grouping.problem import PartitionProblem, numbered
+from hasa_opt.solving.grouping.program import PairRequest
+from hasa_opt.solving.grouping.relaxation import Relaxation
+from hasa_opt.solving.grouping.result import Partition
+from hasa_opt.solving.grouping.verdict import verify
 from hasa_opt.solving.solver import checked_limits
 
 __all__ = ["partition", "partition_solvers"]
@@ -66,8 +66,7 @@ def partition(
     apart (correlation clustering, clique partitioning; Grötschel and Wakabayashi, A cutting plane
     algorithm for a clustering problem, Mathematical Programming 45, 1989).
 
-    Every call begins with a heuristic and ends with a bound that holds, whatever stops it. A
-    backend's answer is recomputed and its claims are held against both.
+    Every call begins with a heuristic and ends with a bound that holds, whatever stops it.
 
     Parameters
     ----------
@@ -118,12 +117,9 @@ def partition(
     best = search.best
     best.solver = name
     verdict = verify(problem, answer, why, search.bound, best)
-    assert best.choice is not None, "the heuristic begins with a partition"
-    groups = numbered(best.choice)
-    groups.flags.writeable = False
     return Partition(
         problem=problem,
-        groups=groups,
+        groups=_frozen(best),
         objective=best.objective,
         solver=name,
         termination=verdict.termination,
@@ -133,6 +129,14 @@ def partition(
         message=verdict.message,
         incumbent_from=best.source,
     )
+
+
+def _frozen(best: Incumbent) -> IntArray:
+    """Groups of the best partition, numbered by first appearance."""
+    assert best.choice is not None, "the heuristic begins with a partition"
+    groups = numbered(best.choice)
+    groups.flags.writeable = False
+    return groups
 
 
 def partition_solvers() -> list[str]:

@@ -23,8 +23,8 @@ import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import Deadline
-from hasa_opt.grouping.problem import PartitionProblem
-from hasa_opt.grouping.rows import Pairs, Row
+from hasa_opt.solving.grouping.problem import PartitionProblem
+from hasa_opt.solving.grouping.rows import Pairs, Row
 
 __all__ = ["broken"]
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import Deadline, OutOfTime
-from hasa_opt.grouping.problem import PartitionProblem
+from hasa_opt.solving.grouping.problem import PartitionProblem
 
 __all__ = ["packed_bound"]
 
