@@ -18,6 +18,7 @@ from support.limited_problems import KINDS, limited_problem, tolerance
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients, InfeasibleError, InputError, utility
 from hasa_opt.errors import PrecisionError
+from hasa_opt.solvers.bounds.programs import own_threads, silent_highs
 
 ENDINGS = (".mps", ".lp")
 _UTILITY = re.compile(r"utility = (\S+) - (\S+) \* objective")
@@ -31,12 +32,13 @@ def worth(path: Path, objective: float) -> float:
 
 def by_highs(path: Path) -> tuple[float, dict[str, float]]:
     """Utility and values of the optimum."""
-    solver = highspy.Highs()
+    solver = silent_highs()
     solver.setOptionValue("output_flag", False)
     assert solver.readModel(str(path)) == highspy.HighsStatus.kOk
     for name in ("mip_rel_gap", "mip_abs_gap"):
         solver.setOptionValue(name, 0.0)
-    solver.run()
+    with own_threads():
+        solver.run()
     assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
     names = [solver.getColName(at)[1] for at in range(solver.getNumCol())]
     values = np.array(solver.getSolution().col_value)

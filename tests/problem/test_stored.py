@@ -352,6 +352,24 @@ def test_a_file_is_read_by_numpy_too_and_replaced_in_one_step(tmp_path: Path) ->
     assert [file.name for file in tmp_path.iterdir()] == ["problem.npz"]
 
 
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [("indptr", [0, 5, 5, 9, 0]), ("indptr", [0, 2, 1, 3, 6]), ("indices", [0, 1, 2, 1, 0, 1])],
+)
+def test_counts_whose_indices_are_none_are_refused(
+    tmp_path: Path, part: str, values: list[int]
+) -> None:
+    def change(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        assert arrays[f"clients/counts/{part}"].shape == (len(values),)
+        arrays[f"clients/counts/{part}"] = np.array(values)
+
+    path = tmp_path / "problem"
+    rich().save(path)
+    signed_again(path, change, "AllocationProblem")
+    with pytest.raises(InputError, match="counts whose indices are none"):
+        AllocationProblem.load(path)
+
+
 # ---------------------------------------------------------------------------------- hostile files
 
 
