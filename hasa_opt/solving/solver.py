@@ -107,12 +107,11 @@ def solve(
         Solvers to try in turn where the first is not installed or finds no allocation itself.
         Which ones failed is recorded in ``Allocation.fallback_from``.
     warm_start : Allocation or (n_clients,) integers, optional
-        A hint that some backends use. An allocation is matched by the names of the clients, and
-        by width or the name of the option. Integers are indices into the menu, by row.
+        A hint that some backends use. An allocation is matched by the names of clients, widths and
+        options. Integers are indices into the menu, by row.
     on_progress : callable, optional
-        Called with a :class:`hasa_opt.Progress` whenever a better allocation
-        or bound is known: by most backends on the way, by all at their end. Where it returns
-        True, the solve stops with the best that is known; what it raises is raised.
+        Called with a :class:`hasa_opt.Progress` whenever a better allocation or bound is known: by
+        most backends on the way, by all at their end. True stops the solve; what it raises is raised.
     **options : Any
         For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
 
