@@ -99,20 +99,19 @@ def run(
         If a checkpoint cannot be written; the one before it is intact.
     """
     check_run(model, task, rounds, seed)
-    check_groups(
-        training=training, server=server, evaluation=evaluation, participation=participation,
-        execution=execution,
-    )  # fmt: skip
+    groups = {
+        "training": training, "server": server, "evaluation": evaluation,
+        "participation": participation,
+    }  # fmt: skip
+    check_groups(**groups, execution=execution)
     execution.check_single()
     place, subnets = Checkpoint.read(checkpoint), read_subnets(allocation, task)
     federation = Federation.begin(
         model, task, subnets, training, server, participation, seed, evaluation.keeps_models
     )
     tests, engine = ClientTests(task, federation, evaluation), execution.start(federation.model)
-    described = {"rounds": rounds, "seed": seed, "engine": execution.engine} | describe_run(
-        model, task, subnets, training=training, server=server, evaluation=evaluation,
-        participation=participation,
-    )  # fmt: skip
+    described = {"rounds": rounds, "seed": seed, "engine": execution.engine}
+    described |= describe_run(model, task, subnets, **groups)
     record = Record(subnets.widths, described)
     with _storage(place, federation, record) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):

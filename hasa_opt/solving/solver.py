@@ -98,9 +98,8 @@ def solve(
     solver : str
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
-        Seconds for each solver that is named, verification included and its import not; at least
-        0. Then it ends with ``TIME_LIMIT``. So does ``"exact"`` while it is being compiled, some
-        fifteen seconds from the first call on a machine, with an allocation as of ``"greedy"``.
+        Seconds for each solver that is named, verification included and its import not; at least 0.
+        ``"exact"``, too, keeps it while it is compiled, some fifteen seconds from the first call on.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional
@@ -111,7 +110,7 @@ def solve(
         options. Integers are indices into the menu, by row.
     on_progress : callable, optional
         Called with a :class:`hasa_opt.Progress` whenever a better allocation or bound is known: by
-        most backends on the way, by all at their end. True stops the solve; what it raises is raised.
+        most backends on the way, by all at their end. True stops; what it raises is raised.
     **options : Any
         For the backend (not for a fallback), for example ``pulp_solver="HiGHS"``.
 
