@@ -62,6 +62,8 @@ class Programs:
             If the call is over.
         """
         with self._lock:
+            if self._over and (log := options.get("stdout")) is not None:
+                log.close()  # PuLP opened it for the program and would leave it open.
             self._check()
             program.start(*arguments, **options)
             self._started.append(program)

@@ -98,8 +98,8 @@ def solve(
     solver : str
         A name from :func:`hasa_opt.solvers`, or ``"auto"``.
     time_limit_s : float, optional
-        Seconds for each solver that is named, verification included and its import not; at least 0.
-        ``"exact"``, too, keeps it while it is compiled, some fifteen seconds from the first call on.
+        Seconds for each solver that is named, verification included, its import not; at least 0.
+        ``"exact"`` keeps it while it is compiled, some fifteen seconds from the first call on.
     gap : float
         Relative gap at which the backend may stop; 0 asks for the proven optimum.
     fallback : str or sequence of str, optional

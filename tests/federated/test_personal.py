@@ -445,6 +445,6 @@ def test_wrong_subnets_are_refused_before_training(mlp, subnets, message):
 
 
 def test_a_single_run_refuses_what_only_a_study_can_do(mlp):
-    for execution in (Execution(executor="ray"), Execution(workers=2)):
-        with pytest.raises(InputError, match="a single run is trained in this process"):
+    for execution in (Execution(executor="ray"), Execution(executor="ray", workers=2)):
+        with pytest.raises(InputError, match="a single run stays on this machine"):
             run(mlp, make_task(), WIDTHS, rounds=1, execution=execution, **OPTIONS)

@@ -200,7 +200,7 @@ def test_it_shows_a_table(piloted: Pilot) -> None:
         ({"seed": -1}, "seed"),
         ({"participation": federated.Participation(clients_per_round=4)}, "clients_per_round"),
         ({"evaluation": federated.Evaluation(interpolation="validation")}, "give a number"),
-        ({"execution": federated.Execution(workers=2)}, "leave them out"),
+        ({"execution": federated.Execution(executor="ray")}, "leave it out"),
         ({"allocations": WAYS | {"odd": Subnets([0.5] * 3, "magic")}}, "unknown scheme"),
         ({"model": models.MLP(3, 4)}, "outputs"),
     ],

@@ -62,11 +62,9 @@ def partition(
     """Put clients into groups so that the similarities within groups add up to the most.
 
     The sum is over the pairs of each group, each counted once; pairs of different groups count 0.
-    How many groups there are need not be said: clients whose similarity is negative are better
-    apart (correlation clustering, clique partitioning; Grötschel and Wakabayashi, A cutting plane
-    algorithm for a clustering problem, Mathematical Programming 45, 1989).
-
-    Every call begins with a heuristic and ends with a bound that holds, whatever stops it.
+    Clients whose similarity is negative are better apart (correlation clustering, clique
+    partitioning; Grötschel and Wakabayashi, A cutting plane algorithm for a clustering problem,
+    Mathematical Programming 45, 1989). Whatever stops a call, it ends with a bound that holds.
 
     Parameters
     ----------
