@@ -270,7 +270,8 @@ def memory() -> None:
 
 def two_workers() -> None:
     """Wall seconds of a study with one process and with two."""
-    task, model = hasa.tasks.load("domains"), CNN(10, channels=(8, 16), image_size=8)
+    task = hasa.tasks.load("domains")
+    model = CNN.for_data(task.train[0].inputs, task.n_outputs)
 
     def study(workers: int) -> float:
         asked = hasa.Study(

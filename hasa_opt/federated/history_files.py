@@ -30,8 +30,9 @@ WIDTHS, WEIGHTS = "widths.safetensors", "weights.safetensors"
 CLIENTS = "clients.safetensors"
 TENSORS = (WIDTHS, WEIGHTS, CLIENTS)
 
-SINGLE = 64
-"""Files of one round that are joined into one: a choice, so that there are few of either."""
+JOINED, LARGEST = 8, 64
+"""Chunks of as many rounds that are joined into one, and the rounds of one that no more are joined
+to: a choice, so that there are few files and few rounds are written again."""
 
 
 class Chunk(NamedTuple):
@@ -53,9 +54,10 @@ def add_chunk(directory: Path, known: Sequence[Chunk], rounds: Sequence[Measured
     rounds : sequence of Measured
         All rounds.
     """
-    kept = list(known)
-    if len(kept) >= SINGLE - 1 and all(chunk.rounds == 1 for chunk in kept[1 - SINGLE :]):
-        del kept[1 - SINGLE :]
+    kept, size, others = list(known), 1, JOINED - 1
+    while size < LARGEST and [chunk.rounds for chunk in kept[-others:]] == [size] * others:
+        del kept[-others:]
+        size *= JOINED
     chunks = [chunk._replace(path=_linked(chunk.path, directory)) for chunk in kept]
     done = sum(chunk.rounds for chunk in chunks)
     path = directory / f"rounds-{done:06d}.safetensors"

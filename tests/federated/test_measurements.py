@@ -11,7 +11,7 @@ import torch
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
-from hasa_opt.federated.history_files import SINGLE, add_chunk, chunks_in
+from hasa_opt.federated.history_files import JOINED, LARGEST, add_chunk, chunks_in
 from hasa_opt.federated.measurements import COLUMNS, Measured, blank, packed, table, unpacked
 
 
@@ -52,12 +52,12 @@ def history(rounds: int) -> History:
 
 def test_rounds_are_written_once_and_stay_few_files(tmp_path: Path):
     chunks = []
-    for rounds in range(1, 2 * SINGLE + 10):
+    for rounds in range(1, 2 * LARGEST + 10):
         place = tmp_path / str(rounds)
         before = {chunk.path.name: chunk.path.stat().st_ino for chunk in chunks}
         chunks = history(rounds).save_beside(place, chunks)
         assert sum(chunk.rounds for chunk in chunks) == rounds
-        assert len(chunks) < SINGLE + 3
+        assert len(chunks) <= 2 * (JOINED - 1) + rounds // LARGEST
         linked = chunks[:-1]
         assert [chunk.path.stat().st_ino for chunk in linked] == [
             before[chunk.path.name] for chunk in linked
