@@ -1,12 +1,12 @@
-"""Batches of a client's split, and the loss that training and evaluation share."""
+"""Batches of a client's split, windows of clients, and the loss that all share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,36 @@ from hasa_opt.models.inputs import Inputs, each, predict
 from hasa_opt.models.targets import counted, cross_entropy, known
 from hasa_opt.tasks.learning import CLASSES, LearningProblem, Summed
 from hasa_opt.tasks.splits import Split
+
+Item = TypeVar("Item")
+
+
+def windowed(
+    items: Iterable[Item], size: Callable[[Item], int], most_bytes: int, most: int | None = None
+) -> Iterator[list[Item]]:
+    """Take as many items at a time as may be held in memory; one always may.
+
+    Parameters
+    ----------
+    items : iterable
+        Drawn one by one, as they are needed.
+    size : callable
+        Bytes of an item.
+    most_bytes : int
+        A window ends with the item that reaches them.
+    most : int, optional
+        Most items of a window.
+    """
+    window: list[Item] = []
+    held = 0
+    for item in items:
+        window.append(item)
+        held += size(item)
+        if len(window) == most or held >= most_bytes:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
 
 
 def orders(samples: int, settings: LocalTraining, seed: int) -> Iterator[Tensor]:

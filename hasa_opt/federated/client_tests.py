@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, groupby
@@ -13,6 +13,7 @@ import numpy as np
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.streams import Purpose
 from hasa_opt.errors import InputError
+from hasa_opt.federated.batches import windowed
 from hasa_opt.federated.evaluation import (
     Metrics,
     are_apart,
@@ -27,7 +28,6 @@ from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import Evaluation
 from hasa_opt.federated.units import identity
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.inputs import tensors
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.learning import LearningProblem
@@ -83,7 +83,8 @@ class ClientTests:
         server = self.federation.model
         if "supernet" in (self.evaluation.on, *also):
             self.federation.statistics.fill(server, prefix(server, 1.0))
-        for window in self._windows(self._sorted(clients.tolist(), now), now):
+        tested = (self._loaded(each, now) for each in self._sorted(clients.tolist(), now))
+        for window in windowed(tested, _held, WINDOW_BYTES):
             self._test(self.evaluation.on, window, now, share, ("validation", "test"))
             for kind in also:
                 self._test(kind, window, now, share, ("test",))
@@ -114,22 +115,10 @@ class ClientTests:
             return Tested(client, kept, client)
         return Tested(client, kept, identity(federation.model, kept))
 
-    def _windows(
-        self, tested: Iterable[Tested], now: Round
-    ) -> Iterator[list[tuple[Tested, dict[str, Split]]]]:
-        """Load the samples of as many clients as may be held in memory."""
-        window: list[tuple[Tested, dict[str, Split]]] = []
-        held = 0
-        for each in tested:
-            loaded = {part: self._load(part, each.client, now) for part in ("validation", "test")}
-            splits = {part: split for part, split in loaded.items() if split is not None}
-            window.append((each, splits))
-            held += sum(_bytes(split) for split in splits.values())
-            if held >= WINDOW_BYTES:
-                yield window
-                window, held = [], 0
-        if window:
-            yield window
+    def _loaded(self, tested: Tested, now: Round) -> tuple[Tested, dict[str, Split]]:
+        """Load the samples of a client, as far as they can be."""
+        found = {part: self._load(part, tested.client, now) for part in ("validation", "test")}
+        return tested, {part: split for part, split in found.items() if split is not None}
 
     def _load(self, part: str, client: int, now: Round) -> Split | None:
         """Load a client's samples; where that fails it is noted, and nothing is measured."""
@@ -203,8 +192,8 @@ class ClientTests:
         return SHARES[int(np.argmax(totals if problem.higher_is_better else -totals))]
 
 
-def _bytes(split: Split) -> int:
-    return sum(part.nbytes for part in (*tensors(split.inputs), split.targets))
+def _held(tested: tuple[Tested, Mapping[str, Split]]) -> int:
+    return sum(split.nbytes for split in tested[1].values())
 
 
 def _total(model: SupernetModel, split: Split, problem: LearningProblem) -> float:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hasa_opt.federated.alone import FASTER, not_reproduced, raised, why_alone
-from hasa_opt.federated.batches import DropoutShapes, StackedDropout
+from hasa_opt.federated.batches import DropoutShapes, StackedDropout, windowed
 from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Report
 from hasa_opt.federated.local import train_alone
 from hasa_opt.federated.settings import LocalTraining
@@ -125,17 +125,11 @@ def _run(
 
 def windows(jobs: Iterable[Job], extraction: Extraction) -> Iterator[list[Job]]:
     """Take as many jobs at a time as may be held in memory."""
-    window: list[Job] = []
-    held = 0
-    for job in jobs:
-        window.append(job)
-        held += sum(part.nbytes for part in (*tensors(job.split.inputs), job.split.targets))
-        held += extraction.place(job.kept).n_bytes
-        if len(window) == WINDOW_JOBS or held >= WINDOW_BYTES:
-            yield window
-            window, held = [], 0
-    if window:
-        yield window
+
+    def held(job: Job) -> int:
+        return job.split.nbytes + extraction.place(job.kept).n_bytes
+
+    return windowed(jobs, held, WINDOW_BYTES, WINDOW_JOBS)
 
 
 def parts(window: Sequence[Job], extraction: Extraction) -> list[list[Job]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.federated.batches import batches, known_logits, output_layer
-from hasa_opt.models.inputs import Inputs, kind, predict, tensors
+from hasa_opt.models.inputs import Inputs, predict, tensors
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.models.targets import counted, cross_entropy, known
 from hasa_opt.tasks.learning import CLASSES, LearningProblem, as_accuracy
@@ -106,8 +106,7 @@ def evaluate_together(
         return [evaluate(model, split, problem=problem) for split in splits]
     alike: dict[Hashable, list[int]] = {}
     for row, split in enumerate(splits):
-        key = kind(split.inputs), split.targets.shape[1:], split.targets.dtype
-        alike.setdefault(key if len(split) else None, []).append(row)
+        alike.setdefault(split.kind if len(split) else None, []).append(row)
     nothing = Metrics(math.nan, math.nan, problem.metric_name)
     found = dict.fromkeys(alike.pop(None, []), nothing)
     for rows in alike.values():

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
-from hasa_opt.models.inputs import each, kind, predict, tensors
+from hasa_opt.models.inputs import each, predict, tensors
 from hasa_opt.models.profile import unsuitable
 from hasa_opt.models.subnets import extract
 from hasa_opt.models.supernet import SupernetModel
@@ -42,9 +42,8 @@ def check_fit(model: SupernetModel, task: Task) -> None:
     """
     tried, splits = set(), samples_to_try(task.train).values()
     for split in splits:
-        alike = (kind(split.inputs), split.targets.shape[1:])
-        if alike not in tried:
-            tried.add(alike)
+        if split.kind not in tried:
+            tried.add(split.kind)
             check_split(model, split, f"task {task.name!r}", task.n_outputs, task.problem)
     task.check_learnable(splits)
 

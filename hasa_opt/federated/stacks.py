@@ -23,7 +23,6 @@ from hasa_opt.federated.batches import DropoutShapes, only_rows, output_layer
 from hasa_opt.federated.jobs import Job
 from hasa_opt.federated.stacked_layers import LAYERS, CannotStackError, linear, unfold
 from hasa_opt.federated.units import Extraction, Mould, Recent
-from hasa_opt.models.inputs import kind
 from hasa_opt.models.seeding import seeded_rng
 from hasa_opt.models.targets import counted, cross_entropy
 
@@ -207,9 +206,7 @@ _found: WeakKeyDictionary[nn.Module, Recent[Found | None]] = WeakKeyDictionary()
 
 def group_of(extraction: Extraction, job: Job) -> tuple[Any, ...]:
     """Say what clients must share to be stacked: width, sizes, shapes and types of the samples."""
-    split = job.split
-    shapes = (kind(split.inputs), split.targets.shape[1:])
-    return (job.width, extraction.place(job.kept).sizes, *shapes)
+    return job.width, extraction.place(job.kept).sizes, job.split.kind
 
 
 def find_stack(extraction: Extraction, job: Job) -> Found | None:

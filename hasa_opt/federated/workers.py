@@ -45,7 +45,7 @@ class Workers:
     ----------
     engine : Engine
     model : SupernetModel
-        The supernet's architecture, which each process gets once.
+        The supernet's architecture, which each process builds once.
     number : int
         Of processes; 1 trains in this one.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, overload
@@ -15,7 +15,7 @@ from torch import Tensor
 from hasa_opt._utils.checks import expect
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
-from hasa_opt.models.inputs import Inputs, describe, each, join, tensors
+from hasa_opt.models.inputs import Inputs, describe, each, join, kind, tensors
 from hasa_opt.tasks.learning import Loss
 from hasa_opt.tasks.targets import INTEGERS, as_targets, as_tensor, check_shape
 
@@ -73,6 +73,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def kind(self) -> Hashable:
+        """What splits have to share to be joined or stacked: names, types and shapes of samples."""
+        return kind(self.inputs), self.targets.shape[1:], self.targets.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of inputs and targets."""
+        return sum(part.nbytes for part in (*tensors(self.inputs), self.targets))
 
     @property
     def tensor(self) -> Tensor:
