@@ -147,9 +147,10 @@ class History(Shown):
     events: tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
-        for measured in self.measured:
-            beyond = measured.clients[(measured.clients < 0) | (measured.clients >= self.n_clients)]
-            if beyond.size:
+        for measured in self.measured:  # In each round anew: what was looked at is remembered.
+            if measured.ends[0] < 0 or measured.ends[1] >= self.n_clients:
+                rows = measured.clients
+                beyond = rows[(rows < 0) | (rows >= self.n_clients)]
                 raise InputError(
                     f"client {beyond[0]} is measured, but there are {self.n_clients} widths: give "
                     "one width for each client"

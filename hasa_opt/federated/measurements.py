@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -84,6 +85,12 @@ class Measured:
         clients = np.flatnonzero(np.any(list(known.values()), axis=0))
         kept = {name: row[name][clients] for name, measured in known.items() if measured.any()}
         return cls(clients, kept)
+
+    @cached_property
+    def ends(self) -> tuple[int, int]:
+        """The least and the largest row; (0, -1) without any."""
+        rows = self.clients
+        return (int(rows.min()), int(rows.max())) if rows.size else (0, -1)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Measurements of a column, ``(k,)``."""
