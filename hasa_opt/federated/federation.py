@@ -40,11 +40,13 @@ class Federation:
     model : SupernetModel
         The server's supernet; each round changes it.
     subnets : Subnets
-        What each client trains.
+        What each client trains; :attr:`subnets` is what holds in the round that was begun last.
     names : n_clients strings
         Names of the clients.
     samples : (n_clients,) integers
         Training samples, by which clients weigh in the average.
+    rounds : int
+        Of the whole run.
     training : LocalTraining
     server : Server
     participation : Participation
@@ -66,6 +68,7 @@ class Federation:
         names: Sequence[str],
         samples: Sequence[int] | IntArray,
         *,
+        rounds: int,
         training: LocalTraining,
         server: Server,
         participation: Participation,
@@ -76,7 +79,8 @@ class Federation:
         problem: LearningProblem = CLASSES,
     ) -> None:
         check_blocks(subnets, server)
-        self.model, self.subnets, self.training, self.seed = model, subnets, training, seed
+        self.model, self.training, self.seed = model, training, seed
+        self.plan, self.rounds, self.subnets = subnets, rounds, subnets.during(0, rounds)
         self.names = tuple(names)
         self.numbers = client_numbers(self.names)
         self.server, self.statistics = server, statistics
@@ -101,6 +105,7 @@ class Federation:
         model: SupernetModel,
         task: Task,
         subnets: Subnets,
+        rounds: int,
         training: LocalTraining,
         server: Server,
         participation: Participation,
@@ -128,6 +133,7 @@ class Federation:
             subnets,
             task.client_names,
             task.samples,
+            rounds=rounds,
             training=training,
             server=server,
             participation=participation,
@@ -185,6 +191,10 @@ class Federation:
             self.model.load_state_dict(averaged)
         else:
             self._optimizer.step(averaged)
+
+    def begin_round(self, number: int) -> None:
+        """Let what the clients train be that of a round, from 0."""
+        self.subnets = self.plan.during(number, self.rounds)
 
     def width(self, client: int) -> float:
         """Width of a client's subnet."""

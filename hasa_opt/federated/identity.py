@@ -24,7 +24,7 @@ from hasa_opt.federated.history import History
 from hasa_opt.federated.history_files import to_json
 from hasa_opt.models.states import as_array
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.policies.subnets import Subnets
+from hasa_opt.policies.subnets import PER_CLIENT, Subnets
 from hasa_opt.tasks.task import Task
 
 
@@ -78,24 +78,31 @@ def describe_task(task: Task) -> dict[str, Any]:
     }
 
 
-_PER_CLIENT = ("mean_widths", "epochs", "deployed", "starts")
+_BESIDE_WIDTHS = PER_CLIENT[1:]
 
 
 def describe_subnets(subnets: Subnets) -> dict[str, Any]:
-    """What clients train, but for their widths, in terms that JSON can hold."""
-    given = {name: getattr(subnets, name) for name in _PER_CLIENT}
-    return {
-        "scheme": subnets.scheme,
-        **{name: None if values is None else values.tolist() for name, values in given.items()},
-    }
+    """What clients train, in terms that JSON can hold; but for widths that stay as they are."""
+    given = {name: getattr(subnets, name) for name in _BESIDE_WIDTHS}
+    told: dict[str, Any] = {"scheme": subnets.scheme}
+    told |= {name: None if values is None else values.tolist() for name, values in given.items()}
+    if subnets.later is not None and subnets.later_share is not None:
+        told["first"] = subnets.widths.tolist()
+        told["later"] = describe_subnets(subnets.later) | {"widths": subnets.later.widths.tolist()}
+        told["later_share"] = subnets.later_share.tolist()
+    return told
 
 
 def read_subnets(record: Mapping[str, Any], widths: FloatArray) -> Subnets:
-    """Read what :func:`describe_subnets` gave."""
+    """Read what :func:`describe_subnets` gave; the widths are those of the last round."""
     fields: dict[str, Any] = {
-        name: np.array(record[name]) for name in _PER_CLIENT if record.get(name) is not None
+        name: np.array(record[name]) for name in _BESIDE_WIDTHS if record.get(name) is not None
     }
-    return Subnets(widths, record["scheme"], **fields)
+    later = record.get("later")
+    if later is not None:
+        fields["later"] = read_subnets(later, np.array(later["widths"]))
+        fields["later_share"] = np.array(record["later_share"])
+    return Subnets(np.array(record.get("first", widths)), record["scheme"], **fields)
 
 
 def describe_settings(**settings: Any) -> dict[str, Any]:

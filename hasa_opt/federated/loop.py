@@ -107,12 +107,13 @@ def run(
     execution.check_single()
     place, subnets = Checkpoint.read(checkpoint), read_subnets(allocation, task)
     federation = Federation.begin(
-        model, task, subnets, training, server, participation, seed, evaluation.keeps_models
-    )
+        model, task, subnets, rounds, training, server, participation, seed,
+        evaluation.keeps_models,
+    )  # fmt: skip
     tests, engine = ClientTests(task, federation, evaluation), execution.start(federation.model)
     described = {"rounds": rounds, "seed": seed, "engine": execution.engine}
     described |= describe_run(model, task, subnets, **groups)
-    record = Record(subnets.widths, described)
+    record = Record(subnets.last_of(rounds).widths, described)
     with _storage(place, federation, record) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
             now = Round(federation, number)

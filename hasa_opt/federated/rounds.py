@@ -48,6 +48,7 @@ class Round:
 
     def __init__(self, federation: Federation, number: int) -> None:
         self.federation, self.number = federation, number
+        federation.begin_round(number)
         federation.training.rate(number)  # A schedule without a factor for the round ends the run.
         n_clients, drawn = len(federation), federation.participation.clients_per_round
         self.clients = draw_clients(federation.numbers, drawn, (federation.seed, number))

@@ -243,7 +243,7 @@ class Roster:
         setting = Setting(clients, scores, settings.budget, settings.menu, settings.seed)
         setting.problem().check_budget()
         meter = Meter.of(model.sizes, partial(units, model))
-        chosen = subnets_of(read_policy(settings.policy), setting, meter)
+        chosen = subnets_of(read_policy(settings.policy), setting, meter, settings.rounds)
         return cls(
             tuple(profile.partition for profile in profiles),
             tuple(profile.name for profile in profiles),

@@ -131,7 +131,7 @@ class SupernetStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the allocation."""
-        roster, subnets = self._roster, self._roster.subnets
+        roster, subnets = self._roster, self._federation.subnets
         columns = roster.names, roster.samples, subnets.widths, subnets.deploys
         for name, samples, width, deployed in zip(*columns, strict=True):
             if width:
@@ -148,7 +148,7 @@ class SupernetStrategy(Strategy):
         self, kind: str, rows: Iterable[int], units: Callable[[int], Kept]
     ) -> list[Message]:
         """Make the messages with the slices; a list, since Flower goes through them twice."""
-        partitions, subnets = self._roster.partitions, self._roster.subnets
+        partitions, subnets = self._roster.partitions, self._federation.subnets
         nodes, extraction = self._fleet.nodes(), Extraction(self.model)
         means = subnets.mean_widths
         training = kind == MessageType.TRAIN
@@ -254,7 +254,8 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
             profiles = fleet.enrol(settings.clients, settings.epsilon, settings.delta)
             roster = Roster.allocate(profiles, model, settings)
             kept = roster.record()
-            record = Record(roster.subnets.widths, metadata | judged_by(kept) | {_ROSTER: kept})
+            widths = roster.subnets.last_of(settings.rounds).widths
+            record = Record(widths, metadata | judged_by(kept) | {_ROSTER: kept})
             federation = _federation(model, roster, settings)
         else:
             kept = past.metadata.get(_ROSTER, {})
@@ -281,6 +282,7 @@ def _federation(model: SupernetModel, roster: Roster, settings: Settings) -> Fed
         roster.subnets,
         roster.names,
         roster.samples,
+        rounds=settings.rounds,
         training=settings.training,
         server=settings.server,
         participation=settings.participation,

@@ -251,6 +251,7 @@ def warm_up(
         Subnets(np.full(len(half), width)),
         half.client_names,
         half.samples,
+        rounds=plan.rounds,
         training=replace(plan.training, output_bias="local" if local_bias else "shared"),
         server=Server(max_update_norm=None),
         participation=plan.participation,

@@ -52,8 +52,6 @@ class Policy:
     is_program : bool
         Whether it solves an integer program, which knows what a width costs. Other policies take a
         mean width for their budget, which is chosen so that a budget of FLOPs is spent.
-    coverage : float
-        Least share of the training samples at the widest subnet.
     probes : bool
         Whether it asks the setting for a probe.
     scored : bool
@@ -78,7 +76,6 @@ class Policy:
     choose: Callable[[Setting], FloatArray]
     scheme: str = "prefix"
     is_program: bool = False
-    coverage: float = 0.0
     probes: bool = False
     scored: bool = False
     leaves_out: bool = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed, number
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, float_array, listed, number
 from hasa_opt._utils.rational import written
 from hasa_opt._utils.units import ROUNDING
 from hasa_opt.errors import InputError
@@ -14,10 +15,13 @@ from hasa_opt.problem.checks import within_caps
 from hasa_opt.problem.matching import allocation_rows
 from hasa_opt.problem.result import Allocation
 
-__all__ = ["DRAWN_WIDTHS", "EXECUTED", "Subnets"]
+__all__ = ["DRAWN_WIDTHS", "EXECUTED", "PER_CLIENT", "Subnets"]
 
 EXECUTED = ("width", "epochs")
 """Attributes of options that a training loop executes; all others are only priced."""
+
+PER_CLIENT = ("widths", "mean_widths", "epochs", "deployed", "starts", "models")
+"""Fields of subnets that hold a value for each client."""
 
 DRAWN_WIDTHS = "ordered_dropout"
 """The scheme under which each batch trains a drawn width (FjORD, arXiv:2102.13451)."""
@@ -48,13 +52,22 @@ class Subnets:
     share : float, optional
         What the subnets spend of a budget's resource, as a share of what everybody would spend on
         the whole supernet. None: not known.
+    models : (n_clients,) integers, optional
+        Which model each client trains: those with the same number share one, and no unit with
+        others. All begin with the weights of the supernet. A client alone with its number sends
+        nothing. Default: all share the supernet.
+    later : Subnets, optional
+        What the clients train in the last rounds, each from a round of its own on: where a wanted
+        width lies between two that the network has, the narrower comes first.
+    later_share : (n_clients,) floats in [0, 1], optional
+        Share of the rounds in which each client trains ``later``, rounded down to whole rounds.
 
     Raises
     ------
     InputError
         If a width is not in [0, 1], a client that trains nothing deploys nothing either, a mean is
-        not within reach of its client's width, a block goes beyond the supernet, or the share is
-        negative.
+        not within reach of its client's width, a block goes beyond the supernet, the share is
+        negative, or what comes later is of another kind.
 
     Examples
     --------
@@ -69,6 +82,9 @@ class Subnets:
     epochs: IntArray | None = None
     deployed: FloatArray | None = None
     starts: FloatArray | None = None
+    models: IntArray | None = None
+    later: Subnets | None = None
+    later_share: FloatArray | None = None
 
     def __post_init__(self) -> None:
         widths = _checked(self.widths, "widths", zero=self.deployed is not None)
@@ -87,6 +103,9 @@ class Subnets:
             object.__setattr__(self, "starts", self._within(self.starts))
         if self.share is not None and number(self.share, "share") < 0:
             raise InputError(f"share {self.share} must be at least 0")
+        if self.models is not None:
+            object.__setattr__(self, "models", self._numbers(self.models))
+        self._check_later()
 
     @property
     def deploys(self) -> FloatArray:
@@ -101,6 +120,46 @@ class Subnets:
     def start(self, client: int) -> float:
         """Share of the units that lie before a client's."""
         return 0.0 if self.starts is None else float(self.starts[client])
+
+    @property
+    def wanted(self) -> FloatArray:
+        """Mean width of each client over the rounds, ``(n_clients,)``."""
+        if self.later is None or self.later_share is None:
+            return self.widths
+        return self.widths + self.later_share * (self.later.widths - self.widths)
+
+    def last_of(self, rounds: int) -> Subnets:
+        """What holds in the last of so many rounds."""
+        return self.during(rounds - 1, rounds)
+
+    def during(self, number: int, rounds: int) -> Subnets:
+        """What holds in a round.
+
+        Parameters
+        ----------
+        number : int
+            From 0.
+        rounds : int
+            Of the whole run.
+
+        Returns
+        -------
+        Subnets
+            Without anything later.
+        """
+        if self.later is None or self.later_share is None:
+            return self
+        last = np.floor(self.later_share * rounds + ROUNDING)
+        return self._mixed(self.later, rounds - number <= last)
+
+    def _mixed(self, other: Subnets, rows: BoolArray) -> Subnets:
+        """What ``other`` says of some clients, and this of the rest."""
+        columns = {name: getattr(self, name) for name in PER_CLIENT}
+        mixed: dict[str, Any] = {
+            name: None if mine is None else np.where(rows, getattr(other, name), mine)
+            for name, mine in columns.items()
+        }
+        return replace(self, **mixed, later=None, later_share=None)
 
     @classmethod
     def of(cls, allocation: Allocation, names: tuple[str, ...]) -> Subnets:
@@ -164,6 +223,43 @@ class Subnets:
             )
         given.flags.writeable = False
         return given
+
+    def _numbers(self, values: IntArray) -> IntArray:
+        given = float_array(values, "models", self.widths.shape)
+        for row in np.flatnonzero(given != np.floor(given)):
+            raise InputError(
+                f"models: the client in row {row} has {written(given[row])}: give whole numbers, "
+                "the same one to those that share a model"
+            )
+        whole = given.astype(np.int64)
+        whole.flags.writeable = False
+        return whole
+
+    def _check_later(self) -> None:
+        if self.later is None and self.later_share is None:
+            return
+        if self.later is None or self.later_share is None:
+            raise InputError("later and later_share need each other: give both, or neither")
+        shares = float_array(self.later_share, "later_share", self.widths.shape).copy()
+        for row in np.flatnonzero(~((shares >= 0) & (shares <= 1))):
+            raise InputError(
+                f"later_share: the client in row {row} has {written(shares[row])}: give shares of "
+                "the rounds, from 0 to 1"
+            )
+        shares.flags.writeable = False
+        object.__setattr__(self, "later_share", shares)
+        other = self.later
+        known = [name for name in PER_CLIENT if getattr(self, name) is not None]
+        if (
+            other.later is not None
+            or other.scheme != self.scheme
+            or other.widths.shape != self.widths.shape
+            or known != [name for name in PER_CLIENT if getattr(other, name) is not None]
+        ):
+            raise InputError(
+                "later subnets must have the scheme, the number of clients and the fields of the "
+                f"first ({self.scheme!r}, {self.widths.size}, {listed(known)}), and nothing later"
+            )
 
     def _whole_epochs(self, values: IntArray) -> IntArray:
         given = float_array(values, "epochs", self.widths.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import gcd
@@ -11,24 +11,25 @@ from typing import Self
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.rational import widest_within
-from hasa_opt._utils.units import count_whole, whole_widths
+from hasa_opt._utils.rational import told_from, widest_within, written
+from hasa_opt._utils.units import ROUNDING, count_whole, whole_widths
+from hasa_opt.errors import InfeasibleError
 from hasa_opt.policies.budget import BUDGET_TOLERANCE, at_budget
 from hasa_opt.policies.policy import Policy
-from hasa_opt.policies.setting import Setting, at_widest
-from hasa_opt.policies.subnets import Subnets
-from hasa_opt.problem import cost
-from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.solving.solver import solve
+from hasa_opt.policies.setting import Setting
+from hasa_opt.policies.subnets import DRAWN_WIDTHS, Subnets
 
-__all__ = ["Charges", "Meter", "realise", "subnets_of"]
+__all__ = ["Charges", "Meter", "subnets_of"]
 
 
 _LEVELS = 64
 """Steps between the narrowest and the widest width that are looked at."""
 
-_FILLING = (1.0, 10.0, 100.0)
-"""Weights of a budget left over beside deviations from the wanted widths, tried in turn."""
+_SAME = 1e-9
+"""Shares that differ relatively by less are the same: sums of floating-point numbers are off."""
+
+_DIGITS = 9
+"""Decimals to which wanted widths are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,12 @@ class Meter:
         """Meter of a network with groups of these sizes; each width is charged once."""
         return cls(cache(cost), max(sizes.values()), gcd(*sizes.values()))
 
+    def in_time(self, widths: Sequence[float], low: float, high: float) -> list[int]:
+        """Mean costs of widths that are reached over the rounds by those of a grid."""
+        grid = self.grid(low, high)
+        costs = [self.cost(width) for width in grid.tolist()]
+        return [round(cost) for cost in np.interp(widths, grid, costs).tolist()]
+
     def grid(self, low: float, high: float) -> FloatArray:
         """At most 65 widths of whole units of the largest group, from ``low`` to ``high``."""
         return whole_widths(low, high, self.largest, _LEVELS + 1)
@@ -71,115 +78,86 @@ class Meter:
         return round(float(np.mean(costs)))
 
 
-def subnets_of(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
-    """Subnets of a policy in whole units of the network, within the budget.
+def subnets_of(policy: Policy, setting: Setting, meter: Meter, rounds: int) -> Subnets:
+    """Subnets of a policy in whole units of the network, within the budget of a run.
+
+    A width between two that the network has is the mean of both over the rounds: all clients that
+    want it train the narrower one first, and the wider one in the last rounds.
 
     Parameters
     ----------
     policy : Policy
     setting : Setting
     meter : Meter
+    rounds : int
+        Of the run.
 
     Returns
     -------
     Subnets
-        They know their share.
+        They know their share, of what all rounds spend.
+
+    Raises
+    ------
+    InfeasibleError
+        If the budget is below what the policy spends at its narrowest.
     """
-    subnets = _at_widths(policy, setting, meter)
-    if policy.starts is None:
-        return subnets
-    return replace(subnets, starts=policy.starts(setting, subnets.deploys))
+    if not policy.is_program:
+        setting = _in_whole_units(setting, meter)
+    charges = Charges(setting, meter, spread=policy.scheme == DRAWN_WIDTHS)
+    spending = charges.share_within if policy.is_program else charges.share
+    wanted = charges.within(at_budget(policy, setting, spending))
+    spent = charges.share(wanted)
+    if spent > setting.budget * (1 + _SAME):
+        raise InfeasibleError(
+            f"budget {written(setting.budget)} is below the least that {policy.name!r} spends "
+            f"({told_from(spent, setting.budget)}): raise the budget or add a narrower width"
+        )
+    if policy.spends_less and spent < setting.budget * (1 - BUDGET_TOLERANCE):
+        wanted = charges.grid[widest_within(charges.grid, wanted)]
+    low, high, share = charges.between(wanted)
+    more = setting.clients.weights * (charges.of(high) - charges.of(low)) / charges.full
+    last = _whole_rounds(wanted, share * rounds, more)
+    first, later = (charges.subnets(widths, policy, setting) for widths in (low, high))
+    spends = charges.share(low) + float(more @ last) / rounds
+    if not last.any():
+        return replace(first, share=spends)
+    return replace(first, share=spends, later=later, later_share=last / rounds)
 
 
-def _at_widths(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
-    charges = Charges(setting, meter, spread=policy.scheme == "ordered_dropout")
-    wanted = at_budget(policy, setting, charges.share)
-    if not wanted.all():
-        return _without_some(policy, setting, meter, wanted)
-    spends_less = charges.share(wanted) < setting.budget * (1 - BUDGET_TOLERANCE)
-    if policy.spends_less and spends_less:
-        widths = charges.grid[widest_within(charges.grid, wanted)]
-    else:
-        widths = realise(wanted, setting, charges, policy.coverage)
-    share = charges.share(widths)
-    if not charges.spread:
-        return Subnets(widths, policy.scheme, share=share)
-    low = setting.ends[0]
-    peaks = [
-        mean + meter.reach(mean, low, cap)
-        for mean, cap in zip(widths.tolist(), setting.caps, strict=True)
-    ]
-    return Subnets(np.array(peaks), policy.scheme, widths, share)
+def _in_whole_units(setting: Setting, meter: Meter) -> Setting:
+    """The setting with the caps that whole units leave, though none below the narrowest width."""
+    clients, (low, high) = setting.clients, setting.ends
+    if clients.max_width is None:
+        return setting
+    grid = meter.grid(low, high)
+    caps = np.maximum(low, grid[np.maximum(widest_within(grid, setting.caps), 0)])
+    return replace(setting, clients=replace(clients, max_width=caps))
 
 
-def _without_some(policy: Policy, setting: Setting, meter: Meter, wanted: FloatArray) -> Subnets:
-    """Subnets where some clients are left out: the others spend the whole budget.
-
-    Those that are left out deploy the widest subnet that their devices can train.
-    """
-    kept = wanted > 0
-    held = setting.clients.mean(kept.astype(np.float64))
-    others = replace(
-        setting,
-        clients=setting.clients.subset(kept),
-        scores=setting.scores[kept],
-        budget=setting.budget / held,
-    )
-    charges = Charges(others, meter)
-    widths = np.zeros(len(wanted))
-    widths[kept] = realise(wanted[kept], others, charges, policy.coverage)
-    grid = meter.grid(setting.ends[0], setting.ends[1])
-    room = widest_within(grid, setting.caps)
-    deployed = np.where(kept, widths, grid[np.maximum(room, 0)])
-    share = charges.share(widths[kept]) * held
-    return Subnets(widths, policy.scheme, share=share, deployed=deployed)
-
-
-def realise(
-    wanted: FloatArray, setting: Setting, charges: Charges, coverage: float = 0.0
-) -> FloatArray:
-    """Nearest widths that the network can have, within the budget.
-
-    A width r keeps ``floor(r K)`` of K units, so wanted widths would spend up to a unit less than
-    they claim. The widths of whole units are chosen by an integer program of their own: least
-    squares of the relative deviations of each client's cost, whatever the client's size, less the
-    share of the budget that is left over. Where that is more than
-    what a study tolerates, it counts ten times as much, and ten times more.
+def _whole_rounds(wanted: FloatArray, rounds: FloatArray, more: FloatArray) -> FloatArray:
+    """Whole rounds at the wider width: the same for all that want the same, no more in all.
 
     Parameters
     ----------
     wanted : (n_clients,) floats
-        Widths of a policy.
-    setting : Setting
-    charges : Charges
-        What each client pays for each width that the network can have.
-    coverage : float
-        Least share of the training samples at the widest subnet.
-
-    Returns
-    -------
-    (n_clients,) floats
+    rounds : (n_clients,) floats
+        How many each would need.
+    more : (n_clients,) floats
+        What each spends more in such a round.
     """
-    relative = charges.table / charges.of(wanted)[:, None]
-    spent = setting.clients.weights[:, None] * charges.table / (setting.budget * charges.full)
-
-    def nearest(weight: float) -> FloatArray:
-        problem = AllocationProblem.build(
-            setting.clients,
-            widths=charges.grid,
-            budget=setting.budget,
-            utility=lambda clients, menu: weight * spent - (relative - 1) ** 2,
-            cost=charges.cost,
-            constraints=at_widest(charges.grid, coverage),
-        )
-        return solve(problem).widths
-
-    least = setting.budget * (1 - BUDGET_TOLERANCE)
-    for weight in _FILLING[:-1]:
-        widths = nearest(weight)
-        if charges.share(widths) >= least:
-            return widths
-    return nearest(_FILLING[-1])
+    whole: FloatArray = np.floor(rounds + ROUNDING)
+    rest = rounds - whole
+    room = float(more @ np.maximum(rest, 0))
+    _, kinds = np.unique(np.round(wanted, _DIGITS), return_inverse=True)
+    costs = np.bincount(kinds, more)
+    lacking = np.zeros(len(costs))
+    lacking[kinds] = rest
+    for kind in np.argsort(-lacking, kind="stable").tolist():
+        if lacking[kind] > ROUNDING and costs[kind] <= room * (1 + _SAME):
+            whole[kinds == kind] += 1
+            room -= costs[kind]
+    return whole
 
 
 class Charges:
@@ -196,7 +174,7 @@ class Charges:
 
     def __init__(self, setting: Setting, meter: Meter, *, spread: bool = False) -> None:
         low, high = setting.ends
-        self.spread, self.full, self.budget = spread, meter.cost(1.0), setting.budget
+        self.spread, self.full = spread, meter.cost(1.0)
         self.grid = meter.grid(low, min(high, float(setting.caps.max())))
         self._clients = setting.clients
         caps = setting.caps if spread else np.array([low])
@@ -208,19 +186,53 @@ class Charges:
             ]
         )
         self._kind = np.broadcast_to(rows, len(setting.clients))
-        self.table = self._kinds[self._kind]
+        self._meter = meter
+        self._widest = self.grid[np.maximum(widest_within(self.grid, setting.caps), 0)]
 
-    def cost(self, clients: object, units: object, denominator: int) -> cost.CostTable:
-        """Costs of all samples, for the integer program."""
-        samples = self._clients.samples
-        full = self.full * int(samples.sum())
-        return cost.CostTable(samples[:, None] * self.table, full)
+    def within(self, widths: FloatArray) -> FloatArray:
+        """Widths that no device's widest whole units are exceeded by; 0 stays."""
+        return np.where(widths > 0, np.clip(widths, self.grid[0], self._widest), 0.0)
+
+    def between(self, widths: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The widths of the network below and above, and how far each lies between them, < 1."""
+        rows = np.searchsorted(self.grid, widths + 10.0**-_DIGITS, side="right") - 1
+        out = rows < 0
+        low, high = self.grid[rows], self.grid[np.minimum(rows + 1, len(self.grid) - 1)]
+        far = np.divide(widths - low, high - low, out=np.zeros_like(low), where=high > low)
+        far = np.where(far > 10.0**-_DIGITS, far, 0.0)
+        high = np.where(far > 0, high, low)
+        return np.where(out, 0.0, low), np.where(out, 0.0, high), np.where(out, 0.0, far)
 
     def of(self, widths: FloatArray) -> FloatArray:
-        """Cost of one sample of each client at any widths, ``(n_clients,)``."""
+        """Mean cost of one sample of each client at any widths over the rounds, ``(n_clients,)``.
+
+        Between two widths of the network it lies on the line between their costs.
+        """
         curves = np.array([np.interp(widths, self.grid, kind) for kind in self._kinds])
         return np.where(widths > 0, curves[self._kind, np.arange(len(widths))], 0.0)
+
+    def subnets(self, widths: FloatArray, policy: Policy, setting: Setting) -> Subnets:
+        """Subnets of a policy at widths of the network; who is left out deploys its widest."""
+        found = Subnets(
+            widths,
+            policy.scheme,
+            deployed=None if widths.all() else np.where(widths > 0, widths, self._widest),
+        )
+        if self.spread:
+            low = setting.ends[0]
+            peaks = [
+                mean + self._meter.reach(mean, low, cap)
+                for mean, cap in zip(widths.tolist(), setting.caps, strict=True)
+            ]
+            found = Subnets(np.array(peaks), policy.scheme, widths)
+        if policy.starts is None:
+            return found
+        return replace(found, starts=policy.starts(setting, found.deploys))
 
     def share(self, widths: FloatArray) -> float:
         """What is spent on all samples, as a share of the whole supernet's cost."""
         return self._clients.mean(self.of(widths)) / self.full
+
+    def share_within(self, widths: FloatArray) -> float:
+        """The same of what the devices can have of the widths in whole units."""
+        return self.share(self.within(widths))

@@ -196,7 +196,9 @@ class Planner:
             return self.recommendation(seed).subnets
         key = policy.plain, seed
         if key not in self._subnets:
-            self._subnets[key] = subnets_of(policy, self.setting(seed), self._setup.meter)
+            self._subnets[key] = subnets_of(
+                policy, self.setting(seed), self._setup.meter, self._setup.rounds
+            )
         return self._subnets[key]
 
     def spent(self, subnets: Subnets, history: History) -> float:

@@ -184,7 +184,7 @@ class SetUp:
         """What the widths of the menu cost."""
         if not cost.RESOURCES[self.budget_in].profiled:
             return cost.named(self.budget_in)
-        charges = [self.meter.cost(width) for width in self.widths]
+        charges = self.meter.in_time(self.widths, self.widths[0], self.widths[-1])
         return cost.table(charges, full=self.meter.cost(1.0))
 
     @property

@@ -83,8 +83,11 @@ class Study(Shown, SetUp):
         return self.planner.subnets(named or read_policy(policy), seed)
 
     def allocate(self, policy: str | Policy, seed: int = 0) -> FloatArray:
-        """Widths that a policy gives, in whole units of the model, ``(n_clients,)``."""
-        return self.subnets(policy, seed).widths
+        """Widths that a policy gives, in the mean over the rounds, ``(n_clients,)``.
+
+        They are whole units of the model, or lie between two such widths.
+        """
+        return self.subnets(policy, seed).wanted
 
     def prepare(self, directory: str | PathLike[str] | None = None) -> None:
         """Measure the probes and pilots that the policies ask for, as :meth:`run` does first.
@@ -198,7 +201,7 @@ class Study(Shown, SetUp):
         return Outcome(
             policy.name,
             seed,
-            subnets.deploys,
+            subnets.last_of(self.rounds).deploys,
             self.planner.spent(subnets, history),
             history,
             own=tested[number - 1],
@@ -264,7 +267,7 @@ class Study(Shown, SetUp):
             f"Widths at budget {self.budget:g}, {self.score} scores",
             self.clients,
             self.scores,
-            {name: subnets.widths for name, subnets in found.items()},
+            {name: subnets.wanted for name, subnets in found.items()},
             {name: self.planner.planned(subnets) for name, subnets in found.items()},
         )
 

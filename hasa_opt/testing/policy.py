@@ -155,7 +155,7 @@ class _Check:
         """The widths can be had in whole units of a network, within the budget."""
         meter = Meter.of({"hidden": _UNITS}, lambda width: int(width * _UNITS + _ROUNDING))
         try:
-            found = subnets_of(self.policy, self.setting(0.5), meter)
+            found = subnets_of(self.policy, self.setting(0.5), meter, rounds=10)
         except HasaError as error:
             self.complain(0.5, f"cannot be had in whole units of a network: {error}")
         if found.share is not None and found.share > 0.5 + _ROUNDING:
