@@ -113,7 +113,9 @@ class ClientTests:
         kept = prefix(federation.model, 1.0) if kind == "supernet" else now.units(client)
         if kind == "personal" or federation.personal.local_parameters(client):
             return Tested(client, kept, client)
-        return Tested(client, kept, identity(federation.model, kept))
+        return Tested(
+            client, kept, (federation.own.number(client), *identity(federation.model, kept))
+        )
 
     def _loaded(self, tested: Tested, now: Round) -> tuple[Tested, dict[str, Split]]:
         """Load the samples of a client, as far as they can be."""
@@ -174,7 +176,7 @@ class ClientTests:
         if kind == "personal":
             return next(federation.mixtures(client, tested.kept, [share]))
         if kind == "supernet" and not federation.personal.local_parameters(client):
-            return federation.model
+            return federation.model_of(client)
         return federation.subnet(client, tested.kept)
 
     def _interpolation(self, clients: Sequence[int], now: Round) -> float:

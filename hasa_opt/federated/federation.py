@@ -19,11 +19,12 @@ from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.history import History, Record
 from hasa_opt.federated.jobs import Draw
+from hasa_opt.federated.own_models import OwnModels, check_own_models
 from hasa_opt.federated.participation import Fate, Faults, Participation
 from hasa_opt.federated.personal import Personal
 from hasa_opt.federated.server_optimizer import ServerOptimizer
 from hasa_opt.federated.settings import LocalTraining, Server, check_blocks
-from hasa_opt.federated.units import SCHEMES, find_draw
+from hasa_opt.federated.units import SCHEMES, Extraction, find_draw
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import block
 from hasa_opt.models.supernet import SupernetModel
@@ -79,11 +80,14 @@ class Federation:
         problem: LearningProblem = CLASSES,
     ) -> None:
         check_blocks(subnets, server)
+        check_own_models(subnets, server, model)
         self.model, self.training, self.seed = model, training, seed
         self.plan, self.rounds, self.subnets = subnets, rounds, subnets.during(0, rounds)
         self.names = tuple(names)
         self.numbers = client_numbers(self.names)
         self.server, self.statistics = server, statistics
+        self.own = OwnModels(model)
+        self.own.assign(self.subnets)
         self.personal = Personal(model, training.output_bias == "local", keep_models)
         self._optimizer = (
             None
@@ -173,6 +177,7 @@ class Federation:
                 "run, or choose another directory"
             ) from error
         self.personal.load(past.clients)
+        self.own.load(past.clients)
         if self._optimizer is not None:
             self._optimizer.load(past.clients)
         self.alone.update(past.metadata.get(ALONE, {}))
@@ -180,21 +185,22 @@ class Federation:
 
     def history(self, record: Record) -> History:
         """Everything that was measured so far, and what a run goes on from."""
-        held = {} if self._optimizer is None else self._optimizer.state()
+        held = self.own.state() | ({} if self._optimizer is None else self._optimizer.state())
         if self.alone:
             record.metadata[ALONE] = dict(sorted(self.alone.items()))
         return record.history(self.model, self.personal.state() | held)
 
-    def update(self, averaged: Mapping[str, Tensor]) -> None:
-        """Make the next supernet of the average of what clients trained."""
+    def update(self, number: int | None, averaged: Mapping[str, Tensor]) -> None:
+        """Make the next supernet, or model of some clients, of the average of what they trained."""
         if self._optimizer is None:
-            self.model.load_state_dict(averaged)
+            self.own.update(number, averaged)
         else:
             self._optimizer.step(averaged)
 
     def begin_round(self, number: int) -> None:
         """Let what the clients train be that of a round, from 0."""
         self.subnets = self.plan.during(number, self.rounds)
+        self.own.assign(self.subnets)
 
     def width(self, client: int) -> float:
         """Width of a client's subnet."""
@@ -243,7 +249,7 @@ class Federation:
         kept : dict of str to slice or int64 tensor
             The units.
         """
-        return self.personal.subnet(client, kept, self.statistics)
+        return self.personal.subnet(client, kept, self.statistics, self.model_of(client))
 
     def mixtures(self, client: int, kept: Kept, shares: Sequence[float]) -> Iterator[SupernetModel]:
         """Mix such a model with the one that the client trained last, for each share of that.
@@ -256,7 +262,19 @@ class Federation:
         shares : sequence of float
             Shares of the local model, from 0 to 1.
         """
-        return self.personal.models(client, kept, self.statistics, shares)
+        model = self.model_of(client)
+        return self.personal.models(client, kept, self.statistics, shares, model)
+
+    def model_of(self, client: int) -> SupernetModel:
+        """The supernet, or the model that a client shares with some others, or has alone."""
+        return self.own.model(self.own.number(client))
+
+    def local(self, client: int, kept: Kept) -> dict[str, Tensor]:
+        """Parameters of a subnet that a client has instead of the supernet's."""
+        mine = self.personal.local_parameters(client)
+        if self.own.number(client) is None:
+            return mine
+        return Extraction(self.model_of(client)).copy(kept) | mine
 
     def weight(self, client: int) -> float:
         """Weight of a client in the average."""

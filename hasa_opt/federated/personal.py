@@ -64,12 +64,16 @@ class Personal:
         if held:
             self._held[client] = held
 
-    def subnet(self, client: int, kept: Kept, statistics: Static) -> SupernetModel:
-        """Cut a client's subnet of the newest supernet, with the client's own output bias.
+    def subnet(
+        self, client: int, kept: Kept, statistics: Static, model: SupernetModel
+    ) -> SupernetModel:
+        """Cut a client's subnet of a model that it shares, with the client's own output bias.
 
         The next one may take its place.
         """
-        subnet = self._extraction.now(kept)[0].model
+        is_common = model is self._extraction.server
+        extraction = self._extraction if is_common else Extraction(model)
+        subnet = extraction.now(kept)[0].model
         statistics.fill(subnet, kept)
         with torch.no_grad():
             for name, tensor in self.local_parameters(client).items():
@@ -77,7 +81,12 @@ class Personal:
         return subnet
 
     def models(
-        self, client: int, kept: Kept, statistics: Static, shares: Sequence[float]
+        self,
+        client: int,
+        kept: Kept,
+        statistics: Static,
+        shares: Sequence[float],
+        model: SupernetModel,
     ) -> Iterator[SupernetModel]:
         """Interpolate to a client's last local model: ``global + share (local - global)``.
 
@@ -88,7 +97,7 @@ class Personal:
         last: Kept = _below(held, _UNITS) or kept
         local = _below(held, _MODEL)
         for share in shares:
-            subnet = self.subnet(client, last, statistics)
+            subnet = self.subnet(client, last, statistics, model)
             with torch.no_grad():
                 for name, parameter in subnet.named_parameters():
                     parameter.lerp_(local.get(name, parameter), share)

@@ -56,10 +56,7 @@ class Round:
         self.events: list[Event] = []
         self._failed: list[tuple[str, Exception]] = []
         self._units: dict[int, Kept] = {}
-        self._screen = Screen(federation.model, federation.server.max_update_norm)
-        self._average = Average(
-            federation.model, federation.server.aggregation, federation.personal.local
-        )
+        self._opened: dict[int | None, tuple[Screen, Average]] = {}
         federation.statistics.begin()
 
     def note(self, client: int | None, kind: EventKind, reason: str) -> None:
@@ -73,7 +70,8 @@ class Round:
     def ask(self, client: int) -> Kept:
         """Send a client its subnet, which is noted; the units that it trains are returned."""
         width = self.federation.width(client)
-        self.row["bytes_down"][client] = self.federation.costs.transfer(width)
+        if self.federation.own.receives(client):
+            self.row["bytes_down"][client] = self.federation.costs.transfer(width)
         self._units[client] = self.federation.units(client, self.number, width)
         return self._units[client]
 
@@ -104,7 +102,7 @@ class Round:
             if fate == "late":
                 self._late(client, split)
                 continue
-            local = federation.personal.local_parameters(client)
+            local = federation.local(client, kept)
             draw, epochs = federation.draw(client), federation.epochs(client)
             problem = federation.problem
             yield Job(client, width, kept, split, key, draw, local, epochs, problem)
@@ -116,7 +114,7 @@ class Round:
     def _late(self, client: int, split: Split) -> None:
         """Note a client that trained and sent for nothing."""
         costs, width = self.federation.costs, self.federation.width(client)
-        self.row["bytes_up"][client] = costs.transfer(width)
+        self._sent(client)
         planned = costs.planned(width, split, self.federation.epochs(client))
         self.row["flops"][client] = costs.flops(split.inputs, planned)
         self.note(client, "late", "its update came when the round was closed")
@@ -139,7 +137,7 @@ class Round:
         federation, row = self.federation, self.row
         costs, width = federation.costs, federation.width(client)
         federation.has_trained = True
-        row["bytes_up"][client] = costs.transfer(width)
+        self._sent(client)
         row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
         row["mean_width"][client] = costs.mean_width(result.trained)
         row["flops"][client] = costs.flops(sample, result.trained)
@@ -147,18 +145,36 @@ class Round:
         key = federation.key(client, self.number)
         sent = corrupted(state, key) if is_corrupt else state
         update = Update(width, federation.weight(client), sent, self._units[client])
-        fault = self._screen.fault(update)
+        screen, average = self._opening(client)
+        fault = screen.fault(update)
         if fault is not None:
             self.reject(client, fault)
             return
         federation.personal.take(client, sent, self._units[client])
         federation.statistics.learn(update)
-        self._average.add(update)
+        average.add(update)
+
+    def _opening(self, client: int) -> tuple[Screen, Average]:
+        """What checks and averages the updates of the model that a client trains."""
+        federation = self.federation
+        number, model = federation.own.number(client), federation.model_of(client)
+        if number not in self._opened:
+            server = federation.server
+            self._opened[number] = (
+                Screen(model, server.max_update_norm),
+                Average(model, server.aggregation, federation.personal.local),
+            )
+        return self._opened[number]
+
+    def _sent(self, client: int) -> None:
+        """Note what a client sent, unless it keeps its model to itself."""
+        if self.federation.own.sends(client):
+            width = self.federation.width(client)
+            self.row["bytes_up"][client] = self.federation.costs.transfer(width)
 
     def reject(self, client: int, reason: str) -> None:
         """Note a client that sent something of no use."""
-        width = self.federation.width(client)
-        self.row["bytes_up"][client] = self.federation.costs.transfer(width)
+        self._sent(client)
         self.note(client, "rejected", reason)
 
     def train(self, engine: Engine, splits: Sequence[Split]) -> None:
@@ -217,9 +233,11 @@ class Round:
 
     def close(self) -> None:
         """Average what arrived into the supernet, or keep it, with a warning, without any."""
-        if self._average.empty:
+        arrived = [(number, each) for number, (_, each) in self._opened.items() if not each.empty]
+        if not arrived:
             self.note(None, "empty", "no update was left: the model stays as it was")
             notice = f"round {self.number}: no update was left, the model is kept"
             warnings.warn(notice, stacklevel=3)
             return
-        self.federation.update(self._average.state())
+        for number, average in arrived:
+            self.federation.update(number, average.state())

@@ -149,7 +149,7 @@ class SupernetStrategy(Strategy):
     ) -> list[Message]:
         """Make the messages with the slices; a list, since Flower goes through them twice."""
         partitions, subnets = self._roster.partitions, self._federation.subnets
-        nodes, extraction = self._fleet.nodes(), Extraction(self.model)
+        nodes = self._fleet.nodes()
         means = subnets.mean_widths
         training = kind == MessageType.TRAIN
         width_of = self._federation.width if training else self._federation.deployed
@@ -165,6 +165,7 @@ class SupernetStrategy(Strategy):
             work = Work(
                 *self._federation.key(row, self._now.number), row, width, subnets.scheme, mean
             )
+            extraction = Extraction(self._federation.model_of(row))
             content = pack(extraction.copy(units(row)), work=work.record(settings))
             self._asked[node] = row
             messages.append(Message(content, node, kind, group_id=str(self._now.number)))
