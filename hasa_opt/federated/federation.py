@@ -17,11 +17,13 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated.alone import ALONE
 from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
-from hasa_opt.federated.history import History, Record
+from hasa_opt.federated.history import History
 from hasa_opt.federated.jobs import Draw
 from hasa_opt.federated.own_models import OwnModels, check_own_models
 from hasa_opt.federated.participation import Fate, Faults, Participation
 from hasa_opt.federated.personal import Personal
+from hasa_opt.federated.record import Record
+from hasa_opt.federated.seen import Watch
 from hasa_opt.federated.server_optimizer import ServerOptimizer
 from hasa_opt.federated.settings import LocalTraining, Server, check_blocks
 from hasa_opt.federated.units import SCHEMES, Extraction, find_draw
@@ -101,6 +103,7 @@ class Federation:
         self.samples = [int(size) for size in samples]
         self._weights: list[float] = [size**server.weight_power for size in self.samples]
         self._draw, self.problem = draw, problem
+        self.watch: Watch | None = None
         self.has_trained = False
 
     @classmethod
@@ -178,6 +181,8 @@ class Federation:
             ) from error
         self.personal.load(past.clients)
         self.own.load(past.clients)
+        if self.watch is not None:
+            self.watch.load(past.clients)
         if self._optimizer is not None:
             self._optimizer.load(past.clients)
         self.alone.update(past.metadata.get(ALONE, {}))
@@ -186,6 +191,7 @@ class Federation:
     def history(self, record: Record) -> History:
         """Everything that was measured so far, and what a run goes on from."""
         held = self.own.state() | ({} if self._optimizer is None else self._optimizer.state())
+        held |= {} if self.watch is None else self.watch.state()
         if self.alone:
             record.metadata[ALONE] = dict(sorted(self.alone.items()))
         return record.history(self.model, self.personal.state() | held)
@@ -201,6 +207,14 @@ class Federation:
         """Let what the clients train be that of a round, from 0."""
         self.subnets = self.plan.during(number, self.rounds)
         self.own.assign(self.subnets)
+
+    @property
+    def narrowest(self) -> float:
+        """Width of the units that all clients train; 0 where they do not hold the first ones."""
+        subnets = self.subnets
+        if subnets.scheme != "prefix" or subnets.has_blocks or subnets.models is not None:
+            return 0.0
+        return float(subnets.widths[subnets.widths > 0].min(initial=1.0))
 
     def width(self, client: int) -> float:
         """Width of a client's subnet."""

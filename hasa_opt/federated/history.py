@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
@@ -32,12 +32,15 @@ from hasa_opt.federated.history_files import (
     read_index,
     to_json,
 )
-from hasa_opt.federated.measurements import Measured, Row, table, unpacked
-from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.federated.measurements import Measured, table, unpacked
+from hasa_opt.policies.subnets import Subnets, read_subnets
 from hasa_opt.tasks.learning import as_accuracy
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+DECISIONS = "decisions"
+"""Entry of a history's metadata: what an allocator has decided in which round."""
 
 EventKind = Literal["dropped", "late", "rejected", "untested", "empty"]
 
@@ -65,6 +68,27 @@ class Event:
     client: int | None
     kind: EventKind
     reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What an allocator has decided.
+
+    Attributes
+    ----------
+    round : int
+        Number of the first round that it holds for, from 0.
+    subnets : Subnets
+        What the clients train; their ``reason`` says why.
+    """
+
+    round: int
+    subnets: Subnets
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        return self.subnets.reason
 
 
 Numbers = TypeVar("Numbers", FloatArray, IntArray)
@@ -179,6 +203,17 @@ class History(Shown):
     def rounds(self) -> int:
         """Number of rounds."""
         return len(self.measured)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What an allocator has decided; empty where none was asked."""
+        return tuple(
+            Decision(
+                told["round"],
+                replace(read_subnets(told, np.array(told["widths"])), reason=told["reason"]),
+            )
+            for told in self.metadata.get(DECISIONS, ())
+        )
 
     @property
     def metric(self) -> str:
@@ -342,46 +377,3 @@ class History(Shown):
             raise InputError(
                 f"{source} cannot be read ({error}): run the training again"
             ) from error
-
-
-@dataclass(eq=False)
-class Record:
-    """What the rounds of a run have measured so far.
-
-    Attributes
-    ----------
-    widths : (n_clients,) floats
-    metadata : dict
-        Settings and data of the run, ready for JSON.
-    rows : list of Measured
-        One for each round.
-    events : list of Event
-    """
-
-    widths: FloatArray
-    metadata: dict[str, Any]
-    rows: list[Measured] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-    def take(self, past: History) -> None:
-        """Begin with the rounds of a checkpoint."""
-        self.events = list(past.events)
-        self.rows = list(past.measured)
-
-    def add(self, row: Row, events: Iterable[Event]) -> None:
-        """Append a round; its events by client, in whatever order the engine trained them."""
-        self.rows.append(Measured.of(row))
-        self.events += sorted(events, key=lambda event: (event.client is None, event.client))
-
-    def history(self, server: SupernetModel, clients: Mapping[str, Tensor]) -> History:
-        """Everything so far, with a copy of the weights and what the clients hold."""
-        state = server.state_dict()
-        weights = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
-        return History(
-            widths=self.widths,
-            measured=tuple(self.rows),
-            metadata=self.metadata,
-            weights=weights,
-            clients={name: tensor.detach().clone().cpu() for name, tensor in clients.items()},
-            events=tuple(self.events),
-        )

@@ -20,11 +20,11 @@ from hasa_opt._utils.showing import in_a_word
 from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
 from hasa_opt.federated.alone import ALONE
-from hasa_opt.federated.history import History
+from hasa_opt.federated.history import DECISIONS, History
 from hasa_opt.federated.history_files import to_json
 from hasa_opt.models.states import as_array
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.policies.subnets import PER_CLIENT, Subnets
+from hasa_opt.policies.subnets import Subnets, describe_subnets
 from hasa_opt.tasks.task import Task
 
 
@@ -78,33 +78,6 @@ def describe_task(task: Task) -> dict[str, Any]:
     }
 
 
-_BESIDE_WIDTHS = PER_CLIENT[1:]
-
-
-def describe_subnets(subnets: Subnets) -> dict[str, Any]:
-    """What clients train, in terms that JSON can hold; but for widths that stay as they are."""
-    given = {name: getattr(subnets, name) for name in _BESIDE_WIDTHS}
-    told: dict[str, Any] = {"scheme": subnets.scheme}
-    told |= {name: None if values is None else values.tolist() for name, values in given.items()}
-    if subnets.later is not None and subnets.later_share is not None:
-        told["first"] = subnets.widths.tolist()
-        told["later"] = describe_subnets(subnets.later) | {"widths": subnets.later.widths.tolist()}
-        told["later_share"] = subnets.later_share.tolist()
-    return told
-
-
-def read_subnets(record: Mapping[str, Any], widths: FloatArray) -> Subnets:
-    """Read what :func:`describe_subnets` gave; the widths are those of the last round."""
-    fields: dict[str, Any] = {
-        name: np.array(record[name]) for name in _BESIDE_WIDTHS if record.get(name) is not None
-    }
-    later = record.get("later")
-    if later is not None:
-        fields["later"] = read_subnets(later, np.array(later["widths"]))
-        fields["later_share"] = np.array(record["later_share"])
-    return Subnets(np.array(record.get("first", widths)), record["scheme"], **fields)
-
-
 def describe_settings(**settings: Any) -> dict[str, Any]:
     """Fields of settings objects, as ``"training.epochs"``, in terms that JSON can hold."""
     found = {
@@ -136,7 +109,8 @@ def check_same_run(
         What it holds.
     settings : mapping of str to any
         What the history's metadata must say. ``rounds``, the number of rounds in all, may have
-        grown since. How often clients were trained alone is measured, and no setting.
+        grown since. How often clients were trained alone is measured, and no setting; so is what an
+        allocator has decided.
     widths : (n_clients,) floats
         The allocation.
 
@@ -149,7 +123,7 @@ def check_same_run(
     stored = dict(found.metadata)
     _check_streams(place, stored.get("streams", 1))
     rounds, versions = asked.pop("rounds"), asked.pop("versions")
-    for name in ("rounds", ALONE):
+    for name in ("rounds", ALONE, DECISIONS):
         stored.pop(name, None)
     written_by = stored.pop("versions", {})
     show = _short().repr
@@ -157,7 +131,7 @@ def check_same_run(
     differences = [
         f"{name} {show(stored.get(name))}, not {show(asked.get(name))}" for name in names
     ]
-    if not np.array_equal(found.widths, widths):
+    if "allocator" not in asked and not np.array_equal(found.widths, widths):
         differences.append(f"widths {show(found.widths.tolist())}, not {show(widths.tolist())}")
     if differences:
         raise InputError(

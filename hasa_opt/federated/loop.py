@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hasa_opt._utils.showing import in_a_word
 from hasa_opt.errors import InputError
+from hasa_opt.federated.allocating import Allocating, Allocator, is_allocator
 from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
 from hasa_opt.federated.client_tests import ClientTests
 from hasa_opt.federated.execution import Execution, check_groups
 from hasa_opt.federated.federation import Federation
-from hasa_opt.federated.history import History, Record
+from hasa_opt.federated.history import History
 from hasa_opt.federated.identity import describe_run
 from hasa_opt.federated.measurements import titled
 from hasa_opt.federated.participation import Participation
+from hasa_opt.federated.record import Record
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import (
     Checkpoint,
@@ -49,7 +53,7 @@ class HasWidths(Protocol):
 def run(
     model: SupernetModel,
     task: Task,
-    allocation: npt.ArrayLike | Mapping[str, float] | HasWidths | Subnets,
+    allocation: npt.ArrayLike | Mapping[str, float] | HasWidths | Subnets | Allocator,
     *,
     rounds: int,
     training: LocalTraining = LocalTraining(),
@@ -61,7 +65,7 @@ def run(
     on_round: OnRound | None = None,
     seed: int = 0,
 ) -> History:
-    """Train one supernet across all clients, each at its own fixed width.
+    """Train one supernet across all clients, each at its own width.
 
     Each round, every client trains the subnet of its width from the server's weights, and the
     server averages the subnets by training samples (HASA, arXiv:2606.07621). The result depends
@@ -76,9 +80,10 @@ def run(
     model : SupernetModel
         Architecture and initial weights; it is not changed.
     task : Task
-    allocation : (n_clients,) floats in (0, 1], mapping, Allocation or Subnets
-        Widths in the order of the clients; by name, a mapping to widths or an allocation; or
-        subnets, which also say which units they take.
+    allocation : (n_clients,) floats in (0, 1], mapping, Allocation, Subnets or Allocator
+        Widths in the order of the clients; by name, a mapping to widths or an allocation;
+        subnets, which also say which units they take; or an :class:`Allocator`, which is asked
+        again while the clients train.
     rounds : int
     training, server, evaluation, participation, execution : settings objects
         How clients train, how the server averages, which model each client is tested on, who
@@ -105,7 +110,10 @@ def run(
     }  # fmt: skip
     check_groups(**groups, execution=execution)
     execution.check_single()
-    place, subnets = Checkpoint.read(checkpoint), read_subnets(allocation, task)
+    place, allocating = Checkpoint.read(checkpoint), None
+    if is_allocator(allocation):
+        allocating = Allocating(allocation, partial(read_subnets, task=task), task.samples, rounds)
+    subnets = read_subnets(allocation, task) if allocating is None else allocating.first
     federation = Federation.begin(
         model, task, subnets, rounds, training, server, participation, seed,
         evaluation.keeps_models,
@@ -113,9 +121,14 @@ def run(
     tests, engine = ClientTests(task, federation, evaluation), execution.start(federation.model)
     described = {"rounds": rounds, "seed": seed, "engine": execution.engine}
     described |= describe_run(model, task, subnets, **groups)
+    if allocating is not None:
+        allocating.join(federation)
+        described |= allocating.describe()
     record = Record(subnets.last_of(rounds).widths, described)
-    with _storage(place, federation, record) as (store, stop_if_interrupted):
+    with _storage(place, federation, record, allocating) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
+            if allocating is not None:
+                allocating.decide(number, federation, record)
             now = Round(federation, number)
             now.train(engine, task.train)
             now.close()
@@ -130,7 +143,7 @@ def run(
 
 
 def read_subnets(
-    allocation: npt.ArrayLike | Mapping[str, float] | HasWidths | Subnets, task: Task
+    allocation: npt.ArrayLike | Mapping[str, float] | HasWidths | Subnets | Allocator, task: Task
 ) -> Subnets:
     """Read what each client of a task trains.
 
@@ -144,6 +157,11 @@ def read_subnets(
         check_choice("scheme", allocation.scheme, SCHEMES)
         _check_number(allocation.widths, task)
         return allocation
+    if is_allocator(allocation):
+        raise InputError(
+            f"{in_a_word(allocation)} is an allocator, which decides while clients train: give it "
+            "to federated.run"
+        )
     if isinstance(allocation, Allocation):
         return Subnets.of(allocation, task.client_names)
     given: Any = getattr(allocation, "widths", allocation)
@@ -174,7 +192,10 @@ def _check_number(widths: npt.NDArray[np.float64], task: Task) -> None:
 
 @contextmanager
 def _storage(
-    place: Checkpoint | None, federation: Federation, record: Record
+    place: Checkpoint | None,
+    federation: Federation,
+    record: Record,
+    allocating: Allocating | None,
 ) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
     """Go on from a checkpoint, if there is one; while rounds are stored, Ctrl-C waits for the end.
 
@@ -192,6 +213,8 @@ def _storage(
         past = store.newest(record.metadata, record.widths)
         if past is not None:
             federation.go_on(record, past, place.directory)
+            if allocating is not None:
+                allocating.go_on(federation, past)
 
         def stop_if_interrupted(number: int, rounds: int) -> None:
             if interrupted():

@@ -153,6 +153,8 @@ class Round:
         federation.personal.take(client, sent, self._units[client])
         federation.statistics.learn(update)
         average.add(update)
+        if federation.watch is not None:
+            federation.watch.learn(client, update, result, federation.narrowest)
 
     def _opening(self, client: int) -> tuple[Screen, Average]:
         """What checks and averages the updates of the model that a client trains."""

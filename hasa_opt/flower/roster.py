@@ -19,11 +19,11 @@ from hasa_opt._utils.names import tidy
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.federated.identity import describe_subnets, read_subnets
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
 from hasa_opt.policies import Setting, Subnets, read_policy
+from hasa_opt.policies.subnets import describe_subnets, read_subnets
 from hasa_opt.policies.whole_units import Meter, subnets_of
 from hasa_opt.rules.scores import SCORES
 

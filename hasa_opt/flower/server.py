@@ -19,8 +19,8 @@ from hasa_opt.federated import History
 from hasa_opt.federated.batch_norm import Static, running_statistics
 from hasa_opt.federated.checkpoint import Checkpoints
 from hasa_opt.federated.federation import Federation
-from hasa_opt.federated.history import Record
 from hasa_opt.federated.identity import check_same_run, describe_model, describe_versions
+from hasa_opt.federated.record import Record
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.units import Extraction
 from hasa_opt.flower.messages import Trained, Work, pack, reason, tested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +16,15 @@ from hasa_opt.problem.checks import within_caps
 from hasa_opt.problem.matching import allocation_rows
 from hasa_opt.problem.result import Allocation
 
-__all__ = ["DRAWN_WIDTHS", "EXECUTED", "PER_CLIENT", "Subnets"]
+__all__ = ["DRAWN_WIDTHS", "EXECUTED", "PER_CLIENT", "Subnets", "describe_subnets", "read_subnets"]
 
 EXECUTED = ("width", "epochs")
 """Attributes of options that a training loop executes; all others are only priced."""
 
 PER_CLIENT = ("widths", "mean_widths", "epochs", "deployed", "starts", "models")
 """Fields of subnets that hold a value for each client."""
+
+_BESIDE_WIDTHS = PER_CLIENT[1:]
 
 DRAWN_WIDTHS = "ordered_dropout"
 """The scheme under which each batch trains a drawn width (FjORD, arXiv:2102.13451)."""
@@ -56,6 +59,8 @@ class Subnets:
         Which model each client trains: those with the same number share one, and no unit with
         others. All begin with the weights of the supernet. A client alone with its number sends
         nothing. Default: all share the supernet.
+    reason : str
+        Why, in words, where an allocator has decided it.
     later : Subnets, optional
         What the clients train in the last rounds, each from a round of its own on: where a wanted
         width lies between two that the network has, the narrower comes first.
@@ -83,6 +88,7 @@ class Subnets:
     deployed: FloatArray | None = None
     starts: FloatArray | None = None
     models: IntArray | None = None
+    reason: str = ""
     later: Subnets | None = None
     later_share: FloatArray | None = None
 
@@ -286,6 +292,30 @@ class Subnets:
                 f"the client in row {row} has mean width {means[row]} and width {widths[row]}: the "
                 "mean must be above half the width and at most the width"
             )
+
+
+def describe_subnets(subnets: Subnets) -> dict[str, Any]:
+    """What clients train, in terms that JSON can hold; but for widths that stay as they are."""
+    given = {name: getattr(subnets, name) for name in _BESIDE_WIDTHS}
+    told: dict[str, Any] = {"scheme": subnets.scheme}
+    told |= {name: None if values is None else values.tolist() for name, values in given.items()}
+    if subnets.later is not None and subnets.later_share is not None:
+        told["first"] = subnets.widths.tolist()
+        told["later"] = describe_subnets(subnets.later) | {"widths": subnets.later.widths.tolist()}
+        told["later_share"] = subnets.later_share.tolist()
+    return told
+
+
+def read_subnets(record: Mapping[str, Any], widths: FloatArray) -> Subnets:
+    """Read what :func:`describe_subnets` gave; the widths are those of the last round."""
+    fields: dict[str, Any] = {
+        name: np.array(record[name]) for name in _BESIDE_WIDTHS if record.get(name) is not None
+    }
+    later = record.get("later")
+    if later is not None:
+        fields["later"] = read_subnets(later, np.array(later["widths"]))
+        fields["later_share"] = np.array(record["later_share"])
+    return Subnets(np.array(record.get("first", widths)), record["scheme"], **fields)
 
 
 def _checked(values: FloatArray, what: str, *, zero: bool = False) -> FloatArray:

@@ -37,12 +37,12 @@ from hasa_opt.federated import (
 from hasa_opt.federated.identity import (
     describe_model,
     describe_settings,
-    describe_subnets,
     describe_task,
 )
 from hasa_opt.federated.workers import one_thread
 from hasa_opt.models import SupernetModel, fresh
 from hasa_opt.policies import Subnets
+from hasa_opt.policies.subnets import describe_subnets
 from hasa_opt.tasks import Task
 
 __all__ = [
