@@ -7,6 +7,7 @@ which choose among these rules by name: see :mod:`hasa_opt.policies`.
 
 from hasa_opt.rules.groups import by_counts
 from hasa_opt.rules.paper import PaperRule, paper_rule
+from hasa_opt.rules.rotation import Found, by_updates
 from hasa_opt.rules.widths import (
     budget_miss,
     capacity,
@@ -20,9 +21,11 @@ from hasa_opt.rules.widths import (
 )
 
 __all__ = [
+    "Found",
     "PaperRule",
     "budget_miss",
     "by_counts",
+    "by_updates",
     "capacity",
     "exclude",
     "hasa",

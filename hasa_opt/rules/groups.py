@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.groups import numbered
 from hasa_opt.clients.counts import dense, validate_counts
 
 __all__ = ["LEAST_SILHOUETTE", "by_counts"]
@@ -82,17 +83,10 @@ def _best(table: IntArray) -> tuple[IntArray, float]:
     apart = np.nan_to_num(pdist(table / table.sum(axis=1, keepdims=True), "jensenshannon"))
     tree, distances = linkage(apart, "average"), squareform(apart)
     for n_groups in range(2, min(len(table), _MOST + 1)):
-        groups = _numbered(fcluster(tree, n_groups, "maxclust"))
+        groups = numbered(fcluster(tree, n_groups, "maxclust"))
         if groups.any() and (quality := _silhouette(distances, groups)) > best:
             found, best = groups, quality
     return found, best
-
-
-def _numbered(labels: IntArray) -> IntArray:
-    """Number groups by first appearance."""
-    _, first, rows = np.unique(labels, return_index=True, return_inverse=True)
-    numbered: IntArray = np.argsort(np.argsort(first))[rows].astype(np.int64)
-    return numbered
 
 
 def _silhouette(distances: FloatArray, groups: IntArray) -> float:

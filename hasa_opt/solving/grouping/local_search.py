@@ -18,7 +18,8 @@ import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import Deadline, OutOfTime
-from hasa_opt.solving.grouping.problem import PartitionProblem, numbered
+from hasa_opt._utils.groups import numbered
+from hasa_opt.solving.grouping.problem import PartitionProblem
 
 __all__ = ["LocalSearch"]
 

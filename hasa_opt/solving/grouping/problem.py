@@ -9,15 +9,15 @@ from math import fsum
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, whole
+from hasa_opt._utils.groups import expect_square, expect_symmetric, refuse_pair
 from hasa_opt._utils.names import distinct
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.totals import Totals
 
-__all__ = ["PartitionProblem", "numbered"]
+__all__ = ["PartitionProblem"]
 
 _SYMMETRY = 1e-9
 """Share of the largest similarity by which the two halves may differ: rounding, and no mistake."""
@@ -124,34 +124,20 @@ class PartitionProblem:
         return Totals(fsum(self.similarity[together]), 0, 0, tuple(broken))
 
 
-def numbered(groups: npt.ArrayLike) -> IntArray:
-    """Groups numbered from 0 in the order in which they appear.
-
-    >>> numbered([7, 3, 7, 5]).tolist()
-    [0, 1, 0, 2]
-    """
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(first.size, dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(first.size)
-    return rank[inverse]
-
-
 def _upper_half(similarity: Any) -> sp.coo_array:
     """Entries above the diagonal that are not 0, sorted."""
     if sp.issparse(similarity):
         return _upper_half_of_sparse(sp.csr_array(similarity))
     table = float_array(similarity, "similarities")
-    _check_square(table.shape)
-    apart = np.abs(table - table.T)
-    if table.size and (apart > _SYMMETRY * np.abs(table).max()).any():
-        _refuse(table, *np.argwhere(apart > _SYMMETRY * np.abs(table).max())[0].tolist())
+    expect_square(table.shape)
+    expect_symmetric(table, _SYMMETRY)
     return sp.coo_array(np.triu(table, 1))
 
 
 def _upper_half_of_sparse(table: sp.csr_array) -> sp.coo_array:
     if table.dtype.kind not in "iufb":
         raise InputError(f"similarities are of type {table.dtype}: give numbers")
-    _check_square(table.shape)
+    expect_square(table.shape)
     table = table.astype(np.float64)
     table.sum_duplicates()
     bad = np.flatnonzero(~np.isfinite(table.data))
@@ -162,22 +148,8 @@ def _upper_half_of_sparse(table: sp.csr_array) -> sp.coo_array:
     apart = sp.coo_array(abs(table - table.T))
     wrong = np.flatnonzero(apart.data > _SYMMETRY * np.abs(table.data).max(initial=0.0))
     if wrong.size:
-        _refuse(table, int(apart.row[wrong[0]]), int(apart.col[wrong[0]]))
+        refuse_pair(table, int(apart.row[wrong[0]]), int(apart.col[wrong[0]]))
     upper = sp.csr_array(sp.triu(table, 1))
     upper.eliminate_zeros()
     upper.sort_indices()
     return sp.coo_array(upper)
-
-
-def _check_square(shape: tuple[int, ...]) -> None:
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise InputError(
-            f"similarities have shape {shape}: give a square matrix, a row and a column per client"
-        )
-
-
-def _refuse(table: Any, row: int, column: int) -> None:
-    raise InputError(
-        f"similarity of {row} and {column} is {table[row, column]:g}, of {column} and {row} "
-        f"{table[column, row]:g}: give a symmetric matrix, (a + a.T) / 2 for example"
-    )

@@ -13,6 +13,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import IntArray, whole
 from hasa_opt._utils.deadline import Deadline, OutOfTime
+from hasa_opt._utils.groups import numbered
 from hasa_opt.errors import InputError, UnsupportedConstraintError
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers import registry
@@ -22,7 +23,7 @@ from hasa_opt.solvers.record import Capability
 from hasa_opt.solving.grouping.cuts import broken
 from hasa_opt.solving.grouping.local_search import LocalSearch
 from hasa_opt.solving.grouping.packing import packed_bound
-from hasa_opt.solving.grouping.problem import PartitionProblem, numbered
+from hasa_opt.solving.grouping.problem import PartitionProblem
 from hasa_opt.solving.grouping.program import PairRequest
 from hasa_opt.solving.grouping.relaxation import Relaxation
 from hasa_opt.solving.grouping.result import Partition
