@@ -17,7 +17,7 @@ from hasa_opt._utils import VERSION
 from hasa_opt._utils.installing import needing
 from hasa_opt.clients import Clients
 from hasa_opt.errors import HasaError, InfeasibleError, InputError
-from hasa_opt.forecast import Headroom, Pilot, Probe, headroom, pilot, probe
+from hasa_opt.forecast import Headroom, Probe, headroom, probe
 from hasa_opt.problem import (
     Allocation,
     AllocationProblem,
@@ -85,7 +85,6 @@ __all__ = [
     "Menu",
     "MinWidth",
     "Partition",
-    "Pilot",
     "Probe",
     "Progress",
     "Quota",
@@ -105,7 +104,6 @@ __all__ = [
     "headroom",
     "models",
     "partition",
-    "pilot",
     "probe",
     "rules",
     "scores",

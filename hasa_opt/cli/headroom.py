@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,6 @@ import typer
 from rich.console import Console
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.rational import written
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -37,12 +35,9 @@ from hasa_opt.cli.study import build_model, load_task, require_learning_side
 from hasa_opt.cli.training import BatchSize, LearningRate, settings
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
-from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.prediction import Headroom
 from hasa_opt.forecast.prediction import headroom as predict
 from hasa_opt.forecast.probing import Probe, probe
-from hasa_opt.forecast.recommendation import Recommendation, advise
-from hasa_opt.policies.policy import LOCAL_BIAS, PERSONAL
 
 if TYPE_CHECKING:
     from hasa_opt.federated import LocalTraining
@@ -74,19 +69,6 @@ Menu = Annotated[
 RuleNames = Annotated[
     str | None, typer.Option(help="Comma-separated; default: hasa,reverse if labels count.")
 ]
-PilotRepeats = Annotated[
-    int,
-    typer.Option(
-        "--pilot", min=0, help="Repetitions of a pilot of what the probe proposes; 0: none."
-    ),
-]
-Deploy = Annotated[
-    float | None,
-    typer.Option(
-        help="Widest subnet that devices can deploy, if wider than what they train; asks for "
-        "a recommendation too."
-    ),
-]
 RunRounds = Annotated[
     int, typer.Option(min=1, help="Rounds of the real run, to compare the cost with.")
 ]
@@ -98,8 +80,6 @@ class _Forecast:
 
     headroom: Headroom
     probe: Probe | None = None
-    advice: Recommendation | None = None
-    pilot: Pilot | None = None
 
 
 def headroom(
@@ -117,8 +97,6 @@ def headroom(
     widths: Menu = None,
     rules: RuleNames = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe.")] = 10,
-    pilot_repeats: PilotRepeats = 0,
-    deploy: Deploy = None,
     run_rounds: RunRounds = 100,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
@@ -130,9 +108,7 @@ def headroom(
 ) -> None:
     """Predict what the best allocation gains over uniform, before compute is spent.
 
-    Give measured utilities with a clients file, or data (or a task) to probe. With --pilot, what
-    the probe proposes is trained as well, for as many rounds, and a recommendation is made; with
-    --deploy, ordered dropout may be recommended.
+    Give measured utilities with a clients file, or data (or a task) to probe.
     """
     options: dict[str, Any] = {"budget": budget, "confidence": confidence, "seed": seed}
     written = reading(encoding, delimiter)
@@ -143,10 +119,6 @@ def headroom(
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
         if widths is not None:
             raise InputError("a table of --utilities has its own widths: leave --widths out")
-        if pilot_repeats or deploy is not None:
-            raise InputError(
-                "--pilot and --deploy need data to train on: give --data or --task, not a table"
-            )
         read = Clients.read_csv(clients, **written)
         menu, values = _tables(utilities, read, written)
         found = _Forecast(predict(values, read, widths=menu, noise=noise, **options))
@@ -158,19 +130,20 @@ def headroom(
             )
         if noise is not None:
             raise InputError("--noise is that of a table: a probe measures its own, leave it out")
-        menu = _menu(widths, deploy)
+        menu = split_numbers(widths or MENU, "--widths")
         require_learning_side()
         loaded = load_task(data, text_column, client_column, task or "", written)
         supernet = build_model(loaded, model, hidden, embedding)
         training = settings(batch_size=batch_size, learning_rate=learning_rate)["training"]
         lab = _Lab(supernet, loaded, training, rounds, seed)
-        found = _measured(lab, menu, pilot_repeats, deploy, options)
+        probed = lab.probe(menu)
+        found = _Forecast(predict(probed, loaded.clients(), **options), probed)
     _show(found, run_rounds, as_json)
 
 
 @dataclass(frozen=True, eq=False)
 class _Lab:
-    """What is probed and piloted, and how."""
+    """What is probed, and how."""
 
     model: SupernetModel
     task: Task
@@ -178,22 +151,12 @@ class _Lab:
     rounds: int
     seed: int
 
-    def probe(self, menu: Sequence[float], budget: float | None) -> Probe:
+    def probe(self, menu: Sequence[float]) -> Probe:
         """Measure what widths are worth."""
         name, rounds = self.task.name, self.rounds
         with busy(f"probing {name}: {rounds} rounds on each half of the training data"):
             return probe(
-                self._fresh, self.task, menu, rounds, self.seed,
-                budget=budget, training=self.training,
-            )  # fmt: skip
-
-    def pilot(self, advice: Recommendation, repeats: int) -> Pilot:
-        """Try what is proposed."""
-        names = ", ".join(proposal.policy.rule for proposal in advice.proposals)
-        with busy(f"piloting {names}: {self.rounds} rounds, {repeats} times"):
-            return pilot(
-                self._fresh, self.task, advice.to_pilot, self.rounds, self.seed,
-                repeats=repeats, training=advice.policy.changed("training", self.training),
+                self._fresh, self.task, menu, rounds, self.seed, training=self.training
             )  # fmt: skip
 
     @property
@@ -203,48 +166,12 @@ class _Lab:
         return fresh(self.model, self.seed)
 
 
-def _measured(
-    lab: _Lab,
-    menu: Sequence[float],
-    pilot_repeats: int,
-    deploy: float | None,
-    options: Mapping[str, Any],
-) -> _Forecast:
-    """Probe, predict and, where that is asked for, recommend."""
-    recommending = bool(pilot_repeats) or deploy is not None
-    clients, budget = lab.task.clients(), options["budget"]
-    probed = lab.probe(menu, budget if recommending else None)
-    found = predict(probed, clients, **options)
-    if not recommending:
-        return _Forecast(found, probed)
-    advice, tried = advise(
-        probed,
-        clients,
-        budget,
-        pilot=partial(lab.pilot, repeats=pilot_repeats) if pilot_repeats else None,
-        deploy=deploy,
-        confidence=options["confidence"],
-    )
-    return _Forecast(found, probed, advice, tried)
-
-
-def _menu(widths: str | None, deploy: float | None) -> list[float]:
-    menu = split_numbers(widths or MENU, "--widths")
-    if deploy is not None and not min(menu) <= deploy <= 1:
-        raise InputError(
-            f"--deploy {written(deploy)} must lie between the narrowest width, "
-            f"{written(min(menu))}, and 1: deploy a wider subnet or add a narrower width"
-        )
-    return menu
-
-
 def _show(found: _Forecast, run_rounds: int, as_json: bool) -> None:
-    """Print the probe, the rules and the verdict, the pilot and what is recommended."""
-    room, probed, advice, tried = found.headroom, found.probe, found.advice, found.pilot
+    """Print the probe, the rules and the verdict."""
+    room, probed = found.headroom, found.probe
     cost = None if probed is None else probed.cost(run_rounds, room.budget)
     if as_json:
-        record = room.record() | ({} if probed is None else {"probe": _record(probed, cost)})
-        print_json(record | ({} if advice is None else {"recommended": _advised(advice)}))
+        print_json(room.record() | ({} if probed is None else {"probe": _record(probed, cost)}))
         return
     console = Console()
     if probed is not None:
@@ -254,24 +181,6 @@ def _show(found: _Forecast, run_rounds: int, as_json: bool) -> None:
     if cost is not None:
         note = f"the probe cost {cost:.1%} of the training of {run_rounds} rounds at this budget"
         console.print(note, highlight=False, soft_wrap=True)
-    if tried is not None:
-        console.print(tried)
-        note = f"the pilot cost {tried.cost(run_rounds):.1%} of that training"
-        console.print(note, highlight=False, soft_wrap=True)
-    if advice is not None:
-        console.print(f"recommended: {advice}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _advised(advice: Recommendation) -> dict[str, Any]:
-    return {
-        "policy": advice.policy.rule,
-        "scheme": advice.subnets.scheme,
-        "personal": PERSONAL in advice.policy.options,
-        "output_bias": "local" if LOCAL_BIAS in advice.policy.options else "shared",
-        "widths": advice.subnets.widths.tolist(),
-        "proposals": [proposal.policy.rule for proposal in advice.proposals],
-        "reason": advice.reason,
-    }
 
 
 def _record(probed: Probe, cost: float | None) -> dict[str, Any]:

@@ -72,10 +72,6 @@ Policies = Annotated[
     str, typer.Option(help=f"Comma-separated: {_NAMES}; with options as in hasa+personal.")
 ]
 RoundsBy = Annotated[str, typer.Option(help="Which round counts: fixed (the last) or validation.")]
-PilotRepeats = Annotated[
-    int,
-    typer.Option(min=0, help="Repetitions of the pilot that recommended asks for; 0: none."),
-]
 
 
 def study(
@@ -109,7 +105,6 @@ def study(
     executor: Executor = None,
     workers: Workers = None,
     probe_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the probe, if any.")] = 6,
-    pilot_repeats: PilotRepeats = 4,
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory.")] = Path("study"),
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -138,7 +133,6 @@ def study(
         widths=menu,
         rounds=rounds,
         probe_rounds=probe_rounds,
-        pilot_repeats=pilot_repeats,
         score=score,
         command=shlex.join(["hasa-opt", *sys.argv[1:]]),
         **settings(

@@ -29,7 +29,9 @@ from hasa_opt.policies.subnets import Subnets
 from hasa_opt.problem.result import Allocation
 
 if TYPE_CHECKING:
+    from hasa_opt.federated.client_tests import ClientTests
     from hasa_opt.federated.federation import Federation
+    from hasa_opt.federated.rounds import Round
 
 _ROUNDING = 1e-9
 
@@ -39,7 +41,9 @@ class Allocator(Protocol):
 
     Two more attributes may be there. ``budget`` is a share of everybody at width 1, as of
     :meth:`AllocationProblem.build`, which no answer may exceed; ``budget_over`` says whether in
-    the whole "run", as without it, or in each "round".
+    the whole "run", as without it, or in each "round". A function ``judges`` of the number of
+    rounds that have ended and of what the clients train says whether they judge by their validation
+    data what they would deploy; without it validation data are not looked at. Test data never are.
 
     Attributes
     ----------
@@ -58,6 +62,16 @@ class Allocator(Protocol):
 def is_allocator(given: object) -> TypeGuard[Allocator]:
     """Whether this decides while clients train, and is no allocation itself."""
     return callable(given) and hasattr(given, "every")
+
+
+def describe_allocator(allocator: Any) -> dict[str, Any]:
+    """What tells an allocator from others: its name, and its fields or what it says itself."""
+    if hasattr(allocator, "describe"):
+        settings = allocator.describe()
+    else:
+        settings = asdict(allocator) if is_dataclass(allocator) else None  # type: ignore[arg-type]
+    told = json.loads(json.dumps(settings, default=_plain))
+    return {"allocator": in_a_word(type(allocator)), "allocator settings": told}
 
 
 class Allocating:
@@ -95,6 +109,7 @@ class Allocating:
         self._samples, self._rounds = samples, rounds
         self._budget: float | None = getattr(allocator, "budget", None)
         self._over: Literal["run", "round"] = getattr(allocator, "budget_over", "run")
+        self._judges = getattr(allocator, "judges", lambda number, subnets: False)
         answer = allocator(Seen.nothing(samples, rounds, self._budget))
         if answer is None:
             raise InputError(
@@ -105,20 +120,22 @@ class Allocating:
         self._spent = np.zeros(rounds)
         self._check(self.first, 0)
 
-    def describe(self) -> dict[str, Any]:
-        """What tells the allocator from others: its name, and its fields or what it says."""
-        given: Any = self._allocator
-        if hasattr(given, "describe"):
-            settings = given.describe()
-        else:
-            settings = asdict(given) if is_dataclass(given) else None  # type: ignore[arg-type]
-        told = json.loads(json.dumps(settings, default=_plain))
-        return {"allocator": in_a_word(type(given)), "allocator settings": told}
+    @property
+    def keeps_models(self) -> bool:
+        """Whether clients keep the model that they trained last, to judge it."""
+        return hasattr(self._allocator, "judges")
 
     def join(self, federation: Federation) -> None:
         """Watch a federation from its first round on."""
         samples = np.array(federation.samples)
         federation.watch = Watch(federation.model, federation.personal.local, samples)
+
+    def watch(self, now: Round, tests: ClientTests) -> None:
+        """Let the clients of a round judge what they would deploy, if the allocator asks for it."""
+        federation = now.federation
+        assert federation.watch is not None, "join() comes first"
+        if self._judges(now.number + 1, federation.plan):
+            federation.watch.judged[now.number + 1] = tests.judge(now)
 
     def decide(self, number: int, federation: Federation, record: Record) -> None:
         """Ask, where it is time to, and let a federation follow.

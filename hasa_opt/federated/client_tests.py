@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.streams import Purpose
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import windowed
@@ -44,6 +44,14 @@ class Tested(NamedTuple):
     client: int
     kept: Kept
     key: Hashable
+
+
+class Judged(NamedTuple):
+    """A client's metric with each share of its local model, summed over so many targets."""
+
+    totals: FloatArray
+    targets: int
+    flops: int
 
 
 @dataclass(frozen=True)
@@ -186,12 +194,39 @@ class ClientTests:
         """
         if self.evaluation.interpolation != "validation":
             return self.evaluation.interpolation
-        problem, totals = self.task.problem, np.zeros(len(SHARES))
+        return SHARES[_best(self._judged(clients, now), self.task.problem)]
+
+    def judge(self, now: Round) -> FloatArray:
+        """The metric of the round's clients on validation data, of what they would deploy.
+
+        The share of the local models is the one that is best for all together. What it costs
+        counts as operations of the round.
+        """
+        judged, found = self._judged(now.clients.tolist(), now), np.full(len(self.task), np.nan)
+        best = _best(judged, self.task.problem)
+        for client, each in judged.items():
+            found[client] = each.totals[best] / each.targets
+            now.row["flops"][client] += each.flops
+        return found
+
+    def _judged(self, clients: Sequence[int], now: Round) -> dict[int, Judged]:
+        """Judge the clients' mixtures by their validation data, where they have any."""
+        federation, problem, found = self.federation, self.task.problem, {}
         for client, split in loaded(self.task.validation, clients):
-            if problem.judged(split.targets):
-                models = self.federation.mixtures(client, now.units(client), SHARES)
-                totals += [_total(model, split, problem) for model in models]
-        return SHARES[int(np.argmax(totals if problem.higher_is_better else -totals))]
+            targets = problem.judged(split.targets)
+            if targets:
+                models = federation.mixtures(client, now.units(client), SHARES)
+                totals = np.array([_total(model, split, problem) for model in models])
+                width = federation.deployed(client)
+                flops = federation.costs.judging([split], [width], passes=len(SHARES))
+                found[client] = Judged(totals, targets, flops)
+        return found
+
+
+def _best(judged: Mapping[int, Judged], problem: LearningProblem) -> int:
+    """Row of the share that is best over all clients; the first of several, also without any."""
+    totals = sum((each.totals for each in judged.values()), np.zeros(len(SHARES)))
+    return int(np.argmax(totals if problem.higher_is_better else -totals))
 
 
 def _held(tested: tuple[Tested, Mapping[str, Split]]) -> int:

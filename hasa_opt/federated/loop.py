@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.showing import in_a_word
 from hasa_opt.errors import InputError
-from hasa_opt.federated.allocating import Allocating, Allocator, is_allocator
+from hasa_opt.federated.allocating import Allocating, Allocator, describe_allocator, is_allocator
 from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
 from hasa_opt.federated.client_tests import ClientTests
 from hasa_opt.federated.execution import Execution, check_groups
@@ -115,15 +115,17 @@ def run(
         allocating = Allocating(allocation, partial(read_subnets, task=task), task.samples, rounds)
     subnets = read_subnets(allocation, task) if allocating is None else allocating.first
     federation = Federation.begin(
-        model, task, subnets, rounds, training, server, participation, seed,
-        evaluation.keeps_models,
+        model, task, subnets, rounds, training,
+        server if allocating is None else server.fitting(subnets),
+        participation, seed,
+        evaluation.keeps_models or (allocating is not None and allocating.keeps_models),
     )  # fmt: skip
     tests, engine = ClientTests(task, federation, evaluation), execution.start(federation.model)
     described = {"rounds": rounds, "seed": seed, "engine": execution.engine}
     described |= describe_run(model, task, subnets, **groups)
     if allocating is not None:
         allocating.join(federation)
-        described |= allocating.describe()
+        described |= describe_allocator(allocation)
     record = Record(subnets.last_of(rounds).widths, described)
     with _storage(place, federation, record, allocating) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
@@ -133,6 +135,8 @@ def run(
             now.train(engine, task.train)
             now.close()
             tests.measure(now, last=number == rounds - 1)
+            if allocating is not None:
+                allocating.watch(now, tests)
             record.add(now.row, now.events)
             store()
             if on_round is not None:

@@ -149,6 +149,15 @@ def find_output_bias(model: SupernetModel) -> str | None:
     return found[-1] if found else None
 
 
+def has_output_bias(model: SupernetModel) -> bool:
+    """Whether clients can have an output bias of their own."""
+    try:
+        output_bias(model)
+    except InputError:
+        return False
+    return True
+
+
 def _below(held: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
     """Entries whose names begin with a folder, without it."""
     prefix = f"{folder}/"

@@ -19,6 +19,7 @@ from hasa_opt.policies.subnets import Subnets
 
 _SEEN = "seen/"
 _UPDATE, _ROUNDS, _LOSS = "update", "rounds", "loss"
+_JUDGED = "judged/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class Seen:
         Training samples.
     subnets : Subnets, optional
         What the clients train by the last decision; None before the first.
+    judged : dict of int to (n_clients,) floats
+        By the number of rounds that had ended, where the allocator asked for it: the metric of
+        each client's validation data on the model that it would deploy. That is its own, or the
+        mixture of the common and its last local model that is best for all clients together. See
+        :class:`Allocator`.
     budget_left : float, optional
         What each of the rounds left may spend on average, as a share of everybody at width 1.
         None: the allocator has no budget.
@@ -62,6 +68,7 @@ class Seen:
     update_norm: FloatArray
     update_similarity: FloatArray
     samples: IntArray
+    judged: Mapping[int, FloatArray]
     subnets: Subnets | None = None
     budget_left: float | None = None
 
@@ -70,7 +77,10 @@ class Seen:
         """What is seen before the first round."""
         unknown = np.full(len(samples), np.nan)
         apart, nobody = np.full((len(samples), len(samples)), np.nan), np.array([], dtype=np.int64)
-        return cls(0, rounds, nobody, unknown, unknown, unknown, apart, samples, budget_left=budget)
+        return cls(
+            0, rounds, nobody, unknown, unknown, unknown, apart, samples, {},
+            budget_left=budget,
+        )  # fmt: skip
 
 
 class Watch:
@@ -93,6 +103,7 @@ class Watch:
         self._updates: dict[int, Tensor] = {}
         self._rounds: dict[int, int] = {}
         self._losses: dict[int, float] = {}
+        self.judged: dict[int, FloatArray] = {}
 
     def begin(self) -> None:
         """Forget what was seen: the allocator has been asked."""
@@ -158,8 +169,9 @@ class Watch:
             cosines[np.ix_(rows, rows)] = (products + products.T) / 2
         clients = np.array(sorted(self._rounds), dtype=np.int64)
         return Seen(
-            number, rounds, clients, now.widths, losses, norms, cosines, self._samples, plan
-        )
+            number, rounds, clients, now.widths, losses, norms, cosines, self._samples,
+            dict(self.judged), plan,
+        )  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:
         """What was seen, by names such as ``"seen/3/update"``."""
@@ -169,11 +181,16 @@ class Watch:
                 f"{_SEEN}{row}/{name}": torch.tensor(value, dtype=torch.float64)
                 for row, value in values.items()
             }
-        return found
+        return found | {
+            f"{_JUDGED}{number}": torch.from_numpy(values) for number, values in self.judged.items()
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`state` gave; other names are left alone."""
         for key, tensor in state.items():
+            if key.startswith(_JUDGED):
+                self.judged[int(key.removeprefix(_JUDGED))] = tensor.numpy()
+                continue
             if not key.startswith(_SEEN):
                 continue
             row, _, name = key.removeprefix(_SEEN).partition("/")

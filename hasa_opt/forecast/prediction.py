@@ -22,7 +22,7 @@ from hasa_opt.forecast.curves import hat_weights, smoothed
 from hasa_opt.forecast.evidence import Evidence, read_evidence
 from hasa_opt.forecast.gains import Gain
 from hasa_opt.forecast.probing import Probe
-from hasa_opt.policies.budget import Rules, rule_widths
+from hasa_opt.forecast.rule_widths import Rules, rule_widths
 from hasa_opt.problem import utility
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import Constraint

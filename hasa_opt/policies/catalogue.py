@@ -15,9 +15,9 @@ from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.streams import Purpose, client_numbers, priorities
 from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import Policy, split_name
+from hasa_opt.policies.recommended import Recommended, spaced
 from hasa_opt.policies.setting import Measured, Setting, at_widest
 from hasa_opt.problem import utility
-from hasa_opt.rules.difficulty import by_difficulty
 from hasa_opt.rules.groups import by_counts
 from hasa_opt.rules.widths import scaled_to_budget
 from hasa_opt.solving.solver import solve
@@ -28,7 +28,7 @@ COVERED_SHARE = 0.1
 """Least share of the training samples that the policy ``covered`` puts at the widest subnet."""
 
 RECOMMENDED = "recommended"
-"""Rule whose place a study gives to the policy that its forecast recommends."""
+"""Rule that decides about its options too: :class:`hasa_opt.policies.recommended.Recommended`."""
 
 
 def _uniform(setting: Setting) -> FloatArray:
@@ -88,9 +88,7 @@ def _tiers(setting: Setting) -> FloatArray:
 
 def _own_units(setting: Setting, widths: FloatArray) -> FloatArray:
     """Blocks of alike clients, evenly spaced over the supernet; all at 0 without groups."""
-    groups = by_counts(setting.counts)
-    room = 1 - float(widths.max())
-    return groups * room / max(1, int(groups.max()))
+    return spaced(by_counts(setting.counts), widths)
 
 
 def _optimal(setting: Setting) -> FloatArray:
@@ -115,22 +113,10 @@ def _measured_optimum(setting: Setting, coverage: float) -> FloatArray:
     return solve(setting.problem(worth, at_widest(setting.widths, coverage))).widths
 
 
-def _by_difficulty(setting: Setting) -> FloatArray:
-    """The narrowest width for the clients that the probe found easy."""
-    loss = _probed(setting).loss.mean(axis=1)
-    return by_difficulty(loss, setting.clients.samples, **setting.limits)
-
-
 def _probed(setting: Setting) -> Measured:
     if setting.probe is None:
         raise InputError("a measured policy needs a probe: use it in a Study, or give Setting one")
     return setting.probe()
-
-
-def _recommended(setting: Setting) -> FloatArray:
-    raise InputError(
-        f"the policy {RECOMMENDED!r} needs a forecast: use it in a Study, or call recommend()"
-    )
 
 
 _OURS = (
@@ -152,13 +138,12 @@ _OURS = (
         is_program=True,
         probes=True,
     ),
-    Policy("by_difficulty", _by_difficulty, probes=True),
     Policy("heterofl", _tiers),
     Policy("fedrolex", _uniform, scheme="rolling"),
     Policy("federated_dropout", _uniform, scheme="random"),
     Policy("groups", _uniform, starts=_own_units),
     Policy("fjord", _uniform, scheme="ordered_dropout"),
-    Policy(RECOMMENDED, _recommended, probes=True),
+    Policy(RECOMMENDED, _uniform, allocator=Recommended),
 )
 
 POLICIES: Registry[Policy] = Registry("policies", {policy.rule: policy for policy in _OURS})

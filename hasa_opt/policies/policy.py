@@ -63,6 +63,11 @@ class Policy:
     starts : callable, optional
         From a :class:`Setting` and the clients' widths to the share of the units before each
         client's, as in :class:`Subnets`. Default: all hold the first units.
+    allocator : callable, optional
+        From a :class:`Setting`, the :class:`~hasa_opt.policies.whole_units.Meter` of the network,
+        the rounds of the run and whether a higher metric is better to a
+        :class:`hasa_opt.federated.Allocator`, which decides while the clients train. ``choose``
+        gives what they train at first.
     options : tuple of str
         Changes to the settings of a run: names in :data:`OPTIONS`, or a power such as ``"n^0.5"``.
 
@@ -81,6 +86,7 @@ class Policy:
     leaves_out: bool = False
     spends_less: bool = False
     starts: Callable[[Setting, FloatArray], FloatArray] | None = None
+    allocator: Callable[[Setting, Any, int, bool], Any] | None = None
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from math import gcd
 from typing import Self
 
@@ -54,7 +53,7 @@ class Meter:
     @classmethod
     def of(cls, sizes: Mapping[str, int], cost: Callable[[float], int]) -> Self:
         """Meter of a network with groups of these sizes; each width is charged once."""
-        return cls(cache(cost), max(sizes.values()), gcd(*sizes.values()))
+        return cls(_Remembered(cost), max(sizes.values()), gcd(*sizes.values()))
 
     def in_time(self, widths: Sequence[float], low: float, high: float) -> list[int]:
         """Mean costs of widths that are reached over the rounds by those of a grid."""
@@ -76,6 +75,19 @@ class Meter:
         steps = round(reach * self.common)
         costs = [self.cost(mean + step / self.common) for step in range(-steps, steps + 1)]
         return round(float(np.mean(costs)))
+
+
+class _Remembered:
+    """Costs that were asked for; unlike :func:`functools.cache`, processes can send them."""
+
+    def __init__(self, cost: Callable[[float], int]) -> None:
+        self._cost = cost
+        self._known: dict[float, int] = {}
+
+    def __call__(self, width: float) -> int:
+        if width not in self._known:
+            self._known[width] = self._cost(width)
+        return self._known[width]
 
 
 def subnets_of(policy: Policy, setting: Setting, meter: Meter, rounds: int) -> Subnets:

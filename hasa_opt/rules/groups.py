@@ -8,8 +8,9 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.groups import numbered
 from hasa_opt.clients.counts import dense, validate_counts
+from hasa_opt.rules.scores import excess
 
-__all__ = ["LEAST_SILHOUETTE", "by_counts"]
+__all__ = ["LEAST_SILHOUETTE", "by_counts", "labels_differ"]
 
 LEAST_SILHOUETTE = 0.5
 """Mean silhouette from which clients count as groups: a "reasonable structure" of Kaufman and
@@ -69,6 +70,25 @@ def by_counts(
         if reached > level * (_DRAWS + 1):
             return np.zeros_like(groups)
     return groups
+
+
+def labels_differ(counts: npt.ArrayLike, *, level: float = LEVEL) -> bool:
+    """Whether the shares of labels differ between clients by more than sampling explains.
+
+    The clients' :func:`~hasa_opt.rules.scores.excess` has mean 0 and standard deviation 1 where all
+    labels were shuffled between them, so that its sum over n clients has about n.
+
+    Parameters
+    ----------
+    counts : (n_clients, n_labels) integers, dense or sparse
+        Training samples of each client by label.
+    level : float
+        Share of shuffled tables that count as different.
+    """
+    from scipy.special import ndtri
+
+    beyond = excess(counts)
+    return bool(beyond.sum() / np.sqrt(beyond.size) > ndtri(1 - level))
 
 
 def _best(table: IntArray) -> tuple[IntArray, float]:

@@ -104,8 +104,8 @@ def by_updates(
         Share of runs without groups in which groups may be found. Whoever asks several times
         divides it by the number of times.
     draws : int, optional
-        Most rotations; ``10 / level - 1`` if left out. A thousand take a second for 40 clients, some
-        20 for 200.
+        Most rotations; ``10 / level - 1`` if left out. A thousand take a second for 40 clients,
+        some 20 for 200.
     seed : int
         Of the rotations.
 

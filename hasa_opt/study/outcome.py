@@ -52,9 +52,9 @@ class Outcome:
     rounds : int
         Rounds after which both were measured.
     reason : str
-        What was recommended under this seed and why, and what probe and pilot cost.
+        What an allocator has decided under this seed, and why.
     measuring : float
-        Training of the probe and the pilot that chose the policy's widths, as a share of a run's.
+        Training of the probe that chose the policy's widths, as a share of a run's.
     """
 
     policy: str

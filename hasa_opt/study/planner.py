@@ -1,37 +1,37 @@
-"""From a policy to what each client trains: probes, pilots, recommendations, subnets."""
+"""From a policy to what each client trains, or to what decides it: probes, subnets, allocators."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from joblib import Memory, Parallel, cpu_count, delayed
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.processes import follow
-from hasa_opt.federated import Execution, History
+from hasa_opt.federated import Evaluation, History
+from hasa_opt.federated.allocating import Allocator
+from hasa_opt.federated.personal import has_output_bias
 from hasa_opt.federated.settings import INTERPOLATION
 from hasa_opt.federated.workers import one_thread
-from hasa_opt.forecast.piloting import Pilot, pilot
 from hasa_opt.forecast.probing import Control, Probe, probe
-from hasa_opt.forecast.recommendation import Recommendation, advise
 from hasa_opt.models import fresh
 from hasa_opt.policies import POLICIES, RECOMMENDED, Policy, Setting, Subnets
+from hasa_opt.policies.policy import LOCAL_BIAS, PERSONAL
 from hasa_opt.policies.whole_units import subnets_of
+from hasa_opt.rules.groups import labels_differ
 from hasa_opt.study.settings import SetUp
 from hasa_opt.study.trials import canonical, identity
 
 __all__ = ["Planner"]
 
-Found = TypeVar("Found", Probe, Pilot)
-
 _FORMAT = 3
-"""To be raised when :class:`Probe` or :class:`Pilot` changes, so that old ones are not read."""
+"""To be raised when :class:`Probe` changes, so that old ones are not read."""
 
 
 class Planner:
@@ -41,15 +41,13 @@ class Planner:
     ----------
     setup : SetUp
     store : path, optional
-        Directory in which probes and pilots are kept; those of an earlier study are read.
+        Directory in which probes are kept; those of an earlier study are read.
     """
 
     def __init__(self, setup: SetUp, store: Path | None = None) -> None:
         self._setup = setup
         self._store = store
         self._probes: dict[int, Probe] = {}
-        self._pilots: dict[int, Pilot] = {}
-        self._recommended: dict[int, Recommendation] = {}
         self._subnets: dict[tuple[Policy, int], Subnets] = {}
 
     def prepare(self, store: Path | None) -> None:
@@ -71,18 +69,9 @@ class Planner:
                 self.subnets(policy, seeds[0])  # what cannot be met is refused before any work
         n_jobs = min(self._setup.execution.workers or cpu_count(), cpu_count(), len(seeds))
         found = Parallel(n_jobs=n_jobs)(
-            delayed(_measured)(self._setup, store, asked, seed, os.getpid()) for seed in seeds
+            delayed(_measured)(self._setup, store, seed, os.getpid()) for seed in seeds
         )
-        for seed, (tried, judged) in zip(seeds, found, strict=True):
-            self._probes[seed] = tried
-            if judged is not None:
-                self._pilots[seed] = judged
-
-    def measured(self, asked: Collection[Policy], seed: int) -> tuple[Probe, Pilot | None]:
-        """Probe of a seed, and the pilot that the policies ask for, if there is one."""
-        if any(policy.rule == RECOMMENDED for policy in asked):
-            self.recommendation(seed)
-        return self.probe(seed), self._pilots.get(seed)
+        self._probes |= dict(zip(seeds, found, strict=True))
 
     def setting(self, seed: int) -> Setting:
         """What the policies may look at: clients and scores from training data, budget, menu."""
@@ -95,7 +84,6 @@ class Planner:
             if setup.budget_in != "width":
                 mean = setup.clients.mean(self.subnets(POLICIES["uniform"], seed).widths)
             self._probes[seed] = self._kept(
-                probe,
                 seed,
                 widths=list(setup.widths),
                 rounds=setup.probe_rounds,
@@ -104,57 +92,25 @@ class Planner:
             )
         return self._probes[seed]
 
-    def recommendation(self, seed: int) -> Recommendation:
-        """Which policy to train, with its subnets."""
-        if seed not in self._recommended:
-            find = partial(self.subnets, seed=seed)
-            self._recommended[seed], _ = advise(
-                self.probe(seed),
-                self._setup.clients,
-                self._control(seed).width,
-                subnets=find,
-                deploy=find(POLICIES["fjord"]).widths,
-                pilot=partial(self._pilot, seed=seed) if self._setup.pilot_repeats else None,
-            )
-        return self._recommended[seed]
-
-    def _pilot(self, advice: Recommendation, seed: int) -> Pilot:
-        """Uniform and what is proposed, as a run of the study would train them."""
-        if seed not in self._pilots:
-            setup, names = self._setup, advice.to_pilot
-            how = self._beforehand
-            how["training"] = advice.policy.changed("training", setup.training)
-            self._pilots[seed] = self._kept(
-                pilot,
-                seed,
-                allocations={name: self.subnets(POLICIES[name], seed) for name in names},
-                rounds=setup.rounds,
-                repeats=setup.pilot_repeats,
-                server=setup.server,
-                execution=Execution(engine=setup.execution.engine),
-                **how,
-            )
-        return self._pilots[seed]
-
-    def _kept(self, measure: Callable[..., Found], seed: int, **settings: Any) -> Found:
-        """Probe or pilot of a seed: that of an earlier study of the same settings, or a new one."""
+    def _kept(self, seed: int, **settings: Any) -> Probe:
+        """Probe of a seed: that of an earlier study of the same settings, or a new one."""
         setup = self._setup
 
-        def made() -> Found:
+        def made() -> Probe:
             with one_thread():
-                return measure(fresh(setup.model, seed), setup.task, seed=seed, **settings)
+                return probe(fresh(setup.model, seed), setup.task, seed=seed, **settings)
 
         if self._store is None:
             return made()
         known = {"format": _FORMAT, **identity(setup.model, setup.task), "seed": seed, **settings}
         memory = Memory(self._store, verbose=0)
         keep = memory.cache(_remembered, ignore=["made"])
-        found: Found = keep(canonical(known), made)
+        found: Probe = keep(canonical(known), made)
         return found
 
     @property
     def _beforehand(self) -> dict[str, Any]:
-        """How clients train and who takes part, as probe and pilot take it.
+        """How clients train and who takes part, as a probe takes it.
 
         Faults are left out, and a share of personal models that only the run itself can choose.
         """
@@ -167,33 +123,44 @@ class Planner:
             "evaluation": replace(setup.evaluation, on="subnet", interpolation=known),
         }
 
-    def resolved(self, policy: Policy, seed: int) -> Policy:
-        """The policy that a seed trains: another one in place of "recommended"."""
-        return self.recommendation(seed).policy if policy.rule == RECOMMENDED else policy
+    def resolved(self, policy: Policy) -> Policy:
+        """The policy with the options about which "recommended" decides itself.
 
-    def reason(self, seed: int) -> str:
-        """What is recommended and why, and what the probe and the pilot cost."""
-        found = self.recommendation(seed)
-        cost = self._probing(seed)
-        words = f"{found.policy}: {found}; the probe cost {cost:.0%} of a run's training"
-        if seed in self._pilots:
-            words += f", the pilot {self._pilots[seed].cost(self._setup.rounds):.0%}"
-        return words
+        Each client mixes the common with its last local model, as its validation data say, and has
+        an output bias of its own where labels differ between clients by more than chance.
+        """
+        if policy.rule != RECOMMENDED:
+            return policy
+        setup = self._setup
+        counts = setup.clients.counts
+        differ = counts is not None and labels_differ(counts)
+        own_bias = differ and has_output_bias(setup.model)
+        return policy.having(PERSONAL, *([LOCAL_BIAS] if own_bias else []))
+
+    def evaluation(self, policy: Policy) -> Evaluation:
+        """Which models of a policy are tested."""
+        given = self._setup.evaluation
+        chosen = policy.rule == RECOMMENDED
+        return replace(given, interpolation="validation") if chosen else given
+
+    def allocation(self, policy: Policy, seed: int) -> Subnets | Allocator:
+        """What each client trains under a policy, or what decides it on the way."""
+        if policy.allocator is None:
+            return self.subnets(policy, seed)
+        setup, higher = self._setup, self._setup.task.problem.scale.higher_is_better
+        found: Allocator = policy.allocator(
+            replace(self.setting(seed), probe=None), setup.meter, setup.rounds, higher
+        )
+        return found
 
     def measuring(self, policy: Policy, seed: int) -> float:
-        """Training of the probe and the pilot that a policy needs, as a share of a run's."""
-        share = self._probing(seed) if policy.probes else 0.0
-        if policy.rule == RECOMMENDED and seed in self._pilots:
-            share += self._pilots[seed].cost(self._setup.rounds)
-        return share
-
-    def _probing(self, seed: int) -> float:
+        """Training of the probe that a policy needs, as a share of a run's."""
+        if not policy.probes:
+            return 0.0
         return self.probe(seed).cost(self._setup.rounds, self._control(seed).width)
 
     def subnets(self, policy: Policy, seed: int) -> Subnets:
         """What each client trains and deploys under a policy."""
-        if policy.rule == RECOMMENDED:
-            return self.recommendation(seed).subnets
         key = policy.plain, seed
         if key not in self._subnets:
             self._subnets[key] = subnets_of(
@@ -233,14 +200,12 @@ class Planner:
         return control
 
 
-def _measured(
-    setup: SetUp, store: Path | None, asked: Collection[Policy], seed: int, parent: int
-) -> tuple[Probe, Pilot | None]:
-    """Probe and pilot of a seed, perhaps in a worker process."""
+def _measured(setup: SetUp, store: Path | None, seed: int, parent: int) -> Probe:
+    """Probe of a seed, perhaps in a worker process."""
     follow(parent)
-    return Planner(setup, store).measured(asked, seed)
+    return Planner(setup, store).probe(seed)
 
 
-def _remembered(settings: str, made: Callable[[], Found]) -> Found:
+def _remembered(settings: str, made: Callable[[], Probe]) -> Probe:
     """What was measured; joblib keeps it under its settings."""
     return made()

@@ -112,7 +112,7 @@ def _content(
         "setup": setup,
         "results": results,
         "comparison": comparison,
-        "description": setup.description | _recommended(outcomes),
+        "description": setup.description | _decided(outcomes),
         "rows": rows,
         "measures": {name: words for name, words in MEASURES.items() if name != "mean"},
         "headline": headline(results, setup.budget),
@@ -161,10 +161,10 @@ _RULE = (
 )
 
 
-def _recommended(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """What was recommended under each seed, and the version that did it all."""
+def _decided(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """What was decided while the clients trained, and the version that did it all."""
     reasons = {
-        f"Recommended for seed {outcome.seed}": outcome.reason
+        f"Decided by {outcome.policy}, seed {outcome.seed}": outcome.reason
         for outcome in outcomes
         if outcome.reason
     }

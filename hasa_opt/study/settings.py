@@ -62,9 +62,9 @@ class SetUp:
     policies : sequence of str or Policy
         Names in :data:`hasa_opt.policies.POLICIES`, which may carry options of the training:
         ``"hasa+personal"``, ``"uniform+selective"``, ``"uniform+n^0.5"``,
-        ``"uniform+local_bias"``. ``"recommended"`` stands for what a probe and a pilot choose,
-        personal models and output bias included, and takes no options. They are read: the study
-        holds policies.
+        ``"uniform+local_bias"``. ``"recommended"`` decides while the clients train, also about
+        personal models and output bias, and takes no options. They are read: the study holds
+        policies.
     seeds : sequence of int
     budget : float
         Sample-weighted mean cost, as a share of the whole supernet's.
@@ -81,7 +81,7 @@ class SetUp:
     participation : Participation
         As for :func:`hasa_opt.federated.run`.
     execution : Execution
-        How and where the runs are trained. Probes and pilots are measured on this machine. All
+        How and where the runs are trained. Probes are measured on this machine. All
         machines of a Ray cluster must share the ``directory`` of :meth:`Study.run`, if one is
         given. The numbers do not depend on ``executor`` and ``workers``.
     max_width : sequence of float, optional
@@ -94,9 +94,6 @@ class SetUp:
         Rounds of the probe, for the policies that need one. It knows no faults, averages all
         coordinates by samples, and interpolates personal models as :class:`Evaluation` does by
         default where validation data are to choose.
-    pilot_repeats : int
-        Repetitions of the pilot that tries what a probe proposes, for ``"recommended"``; 0: none,
-        and proposals are not followed. Else from 2 to the samples of the smallest client.
     score : str
         Name in :data:`~hasa_opt.rules.scores.SCORES`, of what the task counts: tokens, classes or
         labels, or how many numbers lie in each tenth of all clients'. Or "input_moments" or
@@ -127,7 +124,6 @@ class SetUp:
     max_width: Sequence[float] | None = None
     rounds_by: Literal["fixed", "validation"] = "fixed"
     probe_rounds: int = 6
-    pilot_repeats: int = 4
     score: str = "jensen_shannon"
     command: str | None = None
 
@@ -243,7 +239,7 @@ class SetUp:
 
 
 def _check(setup: SetUp) -> None:
-    """Refuse what a run, a probe or a pilot of the study would refuse later."""
+    """Refuse what a run or a probe of the study would refuse later."""
     check_groups(**{name: getattr(setup, name) for name in GROUPS})
     check_run(setup.model, setup.task, setup.rounds, *setup.seeds)
     _check_repeated(setup)
@@ -262,7 +258,6 @@ def _check(setup: SetUp) -> None:
         names = ", ".join([*SCORES, *MOMENTS])
         raise InputError(f"score {setup.score!r} is not known: choose from {names}")
     whole(setup.probe_rounds, "probe_rounds", least=1)
-    _check_repeats(setup)
     _check_budget(setup)
 
 
@@ -308,16 +303,6 @@ def _check_budget(setup: SetUp) -> None:
             f"budget {written(problem.share)} is above the widest possible allocation "
             f"({told_from(widest, problem.share)}): policies are compared where they spend it. "
             "Lower the budget or add a wider width"
-        )
-
-
-def _check_repeats(setup: SetUp) -> None:
-    repeats = whole(setup.pilot_repeats, "pilot_repeats")
-    smallest = int(setup.task.samples.min())
-    if RECOMMENDED in setup.compared and (repeats == 1 or repeats > smallest):
-        raise InputError(
-            f"pilot_repeats {repeats} must be 0 or from 2 to {smallest}, the training samples of "
-            "the smallest client"
         )
 
 

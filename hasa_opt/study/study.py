@@ -20,7 +20,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.federated import History
 from hasa_opt.models.inputs import each
 from hasa_opt.models.profile import training_bytes
-from hasa_opt.policies import RECOMMENDED, Policy, Subnets, read_policy
+from hasa_opt.policies import Policy, Subnets, read_policy
 from hasa_opt.policies.policy import PERSONAL
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.study.claims import against
@@ -90,7 +90,7 @@ class Study(Shown, SetUp):
         return self.subnets(policy, seed).wanted
 
     def prepare(self, directory: str | PathLike[str] | None = None) -> None:
-        """Measure the probes and pilots that the policies ask for, as :meth:`run` does first.
+        """Measure the probes that the policies ask for, as :meth:`run` does first.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Study(Shown, SetUp):
         Parameters
         ----------
         directory : path, optional
-            Finished runs, probes and pilots are kept here, and the rounds of the other runs. A
+            Finished runs and probes are kept here, and the rounds of the other runs. A
             study that was interrupted or killed repeats nothing that is finished, and goes on with
             the others after their last round.
         compare_solvers : bool
@@ -144,10 +144,7 @@ class Study(Shown, SetUp):
             comparison = compare(problem, time_limit_s=_COMPARE_SECONDS)
         store = None if directory is None else path_of(directory)
         trained = self._trained(list(trials.values()), store, on_progress, on_round)
-        outcomes = [
-            self._outcome(*key, trial.subnets, trained[trial.digest])
-            for key, trial in trials.items()
-        ]
+        outcomes = [self._outcome(*key, trained[trial.digest]) for key, trial in trials.items()]
         done = copy(self)
         vars(done).update(outcomes=tuple(outcomes), comparison=comparison, planner=self.planner)
         return done
@@ -174,18 +171,19 @@ class Study(Shown, SetUp):
         return found
 
     def _trial(self, policy: Policy, seed: int) -> Trial:
-        chosen = self.planner.resolved(policy, seed)
-        subnets = self.planner.subnets(policy, seed)
+        chosen = self.planner.resolved(policy)
+        allocation = self.planner.allocation(policy, seed)
+        server = chosen.changed("server", self.server)
         return Trial(
             task=self.task,
             model=self.model,
-            subnets=subnets,
+            allocation=allocation,
             seed=seed,
             rounds=self.rounds,
             training=chosen.changed("training", self.training),
-            server=chosen.changed("server", self.server).fitting(subnets),
+            server=server.fitting(allocation) if isinstance(allocation, Subnets) else server,
             evaluation=replace(
-                self.evaluation,
+                self.planner.evaluation(policy),
                 also=("supernet", PERSONAL),
                 also_after="every" if self.rounds_by == "validation" else "last",
             ),
@@ -194,9 +192,11 @@ class Study(Shown, SetUp):
             name=policy.rule,
         )
 
-    def _outcome(self, policy: Policy, seed: int, subnets: Subnets, history: History) -> Outcome:
+    def _outcome(self, policy: Policy, seed: int, history: History) -> Outcome:
+        decided = history.decisions
+        subnets = decided[-1].subnets if decided else self.planner.subnets(policy, seed)
         number = self._chosen_round(history)
-        personal = PERSONAL in self.planner.resolved(policy, seed).options
+        personal = PERSONAL in self.planner.resolved(policy).options
         tested = history.personal_metric if personal else history.test_metric
         return Outcome(
             policy.name,
@@ -207,7 +207,9 @@ class Study(Shown, SetUp):
             own=tested[number - 1],
             supernet=history.supernet_metric[number - 1],
             rounds=number,
-            reason=self.planner.reason(seed) if policy.rule == RECOMMENDED else "",
+            reason="; ".join(
+                f"round {each.round}: {each.reason}" for each in decided if each.reason
+            ),
             measuring=self.planner.measuring(policy, seed),
         )
 

@@ -94,7 +94,7 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
     budget : float
         What each policy should have spent.
     measuring : mapping of policy to float
-        Training of its probe and pilot as a share of a run's, for those that measure.
+        Training of its probe as a share of a run's, for those that measure.
     """
     excluding = bool(results.excluded.any())
     table = Table(
@@ -103,7 +103,7 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         padding=(0, 1, 0, 0),
         caption="trained, deployed: means by samples; operations, sent: all clients and "
         "rounds\nmemory: a step at the peak width"
-        + ("; before: probe and pilot, in runs" if measuring else "")
+        + ("; before: probe, in runs" if measuring else "")
         + (_EXCLUDED if excluding else ""),
         caption_justify="left",
     )

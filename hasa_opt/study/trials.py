@@ -34,6 +34,7 @@ from hasa_opt.federated import (
     Server,
     run,
 )
+from hasa_opt.federated.allocating import Allocator, describe_allocator
 from hasa_opt.federated.identity import (
     describe_model,
     describe_settings,
@@ -113,7 +114,7 @@ class Trial:
     task : Task
     model : SupernetModel
         Gives the architecture; the seed draws the initial weights.
-    subnets : Subnets
+    allocation : Subnets or Allocator
     seed : int
     rounds : int
     training : LocalTraining
@@ -128,7 +129,7 @@ class Trial:
 
     task: Task
     model: SupernetModel
-    subnets: Subnets
+    allocation: Subnets | Allocator
     seed: int
     rounds: int
     training: LocalTraining
@@ -151,7 +152,7 @@ class Trial:
             history = run(
                 fresh(self.model, self.seed),
                 self.task,
-                self.subnets,
+                self.allocation,
                 rounds=self.rounds,
                 execution=Execution(engine=self.engine),
                 checkpoint=rounds,
@@ -175,10 +176,16 @@ class Trial:
             return None
         known = history.metadata
         same = all(known.get(name) == value for name, value in self._identity.items())
-        if not (same and np.array_equal(history.widths, self.subnets.last_of(self.rounds).widths)):
+        if not (same and self._has_widths(history)):
             return None
         shutil.rmtree(_rounds_of(place), ignore_errors=True)
         return history
+
+    def _has_widths(self, history: History) -> bool:
+        """Whether a history's widths are the trial's; those of an allocator may be any."""
+        if not isinstance(self.allocation, Subnets):
+            return True
+        return np.array_equal(history.widths, self.allocation.last_of(self.rounds).widths)
 
     def place(self, store: Path) -> Path:
         """Where the result is kept: under the name of whichever study began the same trial."""
@@ -190,7 +197,9 @@ class Trial:
     @cached_property
     def digest(self) -> str:
         """Eight characters that tell this trial from those of other settings."""
-        told = canonical([self._identity, self.subnets.widths.tolist()])
+        given = self.allocation
+        widths = given.widths.tolist() if isinstance(given, Subnets) else None
+        told = canonical([self._identity, widths])
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
     @property
@@ -202,7 +211,11 @@ class Trial:
     def _identity(self) -> dict[str, Any]:
         """Metadata by which a stored history is recognised."""
         told = {"rounds": self.rounds, "seed": self.seed, "engine": self.engine}
-        told |= identity(self.model, self.task) | describe_subnets(self.subnets)
+        told |= identity(self.model, self.task)
+        if isinstance(self.allocation, Subnets):
+            told |= describe_subnets(self.allocation)
+        else:
+            told |= describe_allocator(self.allocation)
         return told | describe_settings(**self._settings)
 
 

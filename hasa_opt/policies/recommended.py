@@ -1,0 +1,255 @@
+"""Recommended: groups with units of their own where clients form some, and who goes on alone.
+
+Who trains on other data moves shared units another way. Groups that do so train blocks of the
+supernet that lie apart, each client at the cost that it had before. Where there are no groups, all
+share one prefix until half of the run, and then each goes on by itself, if that pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt.policies.policy import Policy
+from hasa_opt.policies.setting import Setting
+from hasa_opt.policies.subnets import Subnets
+from hasa_opt.policies.whole_units import Charges, Meter, subnets_of
+from hasa_opt.problem import cost, utility
+from hasa_opt.problem.groups import SameOption
+from hasa_opt.rules.groups import by_counts
+from hasa_opt.rules.rotation import by_updates
+from hasa_opt.rules.widths import uniform
+from hasa_opt.solving.solver import solve
+
+__all__ = ["LEVEL", "Recommended", "spaced"]
+
+LEVEL = 0.05
+"""Share of runs without groups in which some may be found: the usual level of a test."""
+
+_FIELDS = ("every", "level", "power", "counts", "alone")
+
+_CHECKS = 5
+"""Looks at the updates, at most. Measured on five image tasks, groups show after three rounds."""
+
+
+class Seen(Protocol):
+    """What of :class:`hasa_opt.federated.Seen` is looked at."""
+
+    @property
+    def round(self) -> int:
+        """Rounds that have ended."""
+
+    @property
+    def train_loss(self) -> FloatArray:
+        """Newest loss of each client, ``(n_clients,)``."""
+
+    @property
+    def update_similarity(self) -> FloatArray:
+        """Cosines of the clients' updates, ``(n_clients, n_clients)``."""
+
+    @property
+    def judged(self) -> Mapping[int, FloatArray]:
+        """What each client's model reached on its validation data, by rounds that had ended."""
+
+    @property
+    def subnets(self) -> Subnets | None:
+        """What the clients train by the last decision."""
+
+
+def spaced(groups: IntArray, widths: FloatArray) -> FloatArray:
+    """Where each client's block begins: those of the groups evenly spaced over the supernet.
+
+    Parameters
+    ----------
+    groups : (n_clients,) int64
+        Numbered from 0.
+    widths : (n_clients,) floats
+
+    Returns
+    -------
+    (n_clients,) floats
+        All 0 with one group; blocks overlap where the groups' widths do not fit side by side.
+    """
+    last = max(1, int(groups.max()))
+    starts = np.zeros(len(groups))
+    for group in np.unique(groups[groups > 0]).tolist():
+        members = groups == group
+        starts[members] = (1 - widths[members].max()) * group / last
+    return starts
+
+
+@dataclass(frozen=True, eq=False)
+class Recommended:
+    """Uniform widths, until groups are found or going on alone pays.
+
+    *Groups* are looked for after ``every`` rounds in the counts of labels
+    (:func:`~hasa_opt.rules.by_counts`), and in the cosines of the clients' updates
+    (:func:`~hasa_opt.rules.by_updates`) after each further ``every``, up to half of the run; the
+    level of the test is shared out over these looks. Each group gets a block of units, as a copy of
+    what all had until then: on ``domains`` that was 2 points better than blocks from the first
+    round on.
+    One width per group solves an integer program: least sum over the clients of loss times width to
+    the power of ``-power``, within what is left of the budget of the run.
+
+    *Alone*: without groups, from half of the run on every client trains a model of its own for
+    ``every`` rounds, on trial. They stay alone if what they gain on validation data is above what
+    sharing gained in as many rounds before, by a standard error over the clients; else they share
+    the supernet again as they left it.
+
+    Attributes
+    ----------
+    setting : Setting
+    meter : Meter
+    rounds : int
+        Of the run.
+    higher_is_better : bool
+        Of the metric on validation data.
+    every : int
+        Rounds between two looks.
+    level : float
+        Share of runs without groups in which the updates may show some.
+    power : float
+        0 keeps all groups at one width.
+    """
+
+    setting: Setting
+    meter: Meter
+    rounds: int
+    higher_is_better: bool = True
+    every: int = 3
+    level: float = LEVEL
+    power: float = 0.5
+    counts: bool = True
+    alone: bool = True
+
+    def describe(self) -> dict[str, Any]:
+        """What tells it from others."""
+        setting = self.setting
+        told = {
+            name: getattr(self, name) for name in ("every", "level", "power", "counts", "alone")
+        }
+        told |= {"budget": setting.budget, "widths": list(setting.widths), "seed": setting.seed}
+        return told
+
+    def __call__(self, seen: Seen) -> Subnets | None:
+        """What clients train from now on; None: what they have trained."""
+        nobody_apart = np.zeros(len(self.setting.clients), dtype=np.int64)
+        if seen.subnets is None:
+            return self._plan(nobody_apart, None, 0, None)
+        if seen.subnets.has_blocks:
+            return None
+        if seen.subnets.models is None and seen.round <= self._checks * self.every:
+            groups, reason = self._groups(seen)
+            if groups.any():
+                plan = self._plan(groups, seen.train_loss, seen.round, seen.subnets)
+                return replace(plan, reason=reason)
+            if seen.round != self._half or not self._tries:
+                return replace(seen.subnets, reason=reason)
+        return self._sharing(seen)
+
+    def judges(self, number: int, subnets: Subnets) -> bool:
+        """Whether clients judge what they would deploy: around the trial of going on alone."""
+        near = number in (self._half - self.every, self._half, self._half + self.every)
+        return self._tries and near and not subnets.has_blocks
+
+    @property
+    def _checks(self) -> int:
+        """How often the updates are looked at."""
+        return max(1, min(_CHECKS, self.rounds // 2 // self.every))
+
+    @property
+    def _half(self) -> int:
+        """The look that is nearest to half of the run, from below."""
+        return self.rounds // 2 // self.every * self.every
+
+    @property
+    def _tries(self) -> bool:
+        """Whether there are rounds enough for a trial."""
+        return self.alone and self._half >= 2 * self.every
+
+    def _groups(self, seen: Seen) -> tuple[IntArray, str]:
+        """Groups by the counts of labels, at the first look, or by the updates; and why."""
+        counts = self.setting.clients.counts
+        if self.counts and counts is not None and seen.round == self.every:
+            groups = by_counts(counts)
+            if groups.any():
+                return groups, f"{groups.max() + 1} groups by the counts of labels"
+        level = self.level / self._checks
+        found = by_updates(seen.update_similarity, level=level, seed=self.setting.seed)
+        return found.groups, found.reason
+
+    def _sharing(self, seen: Seen) -> Subnets | None:
+        """Going on alone, on trial, and whether to stay so."""
+        assert seen.subnets is not None, "there was a decision before the first round"
+        if not self._tries:
+            return None
+        if seen.round == self._half:
+            return _with_models(
+                seen.subnets, np.arange(len(self.setting.clients)), "alone, on trial"
+            )
+        if seen.round != self._half + self.every:
+            return None
+        before, then, now = (seen.judged[self._half + step * self.every] for step in (-1, 0, 1))
+        sign = 1 if self.higher_is_better else -1
+        more = sign * ((now - then) - (then - before))
+        more = more[np.isfinite(more)]
+        error = more.std(ddof=1) / np.sqrt(more.size) if more.size > 1 else np.inf
+        mean = more.mean() if more.size else 0.0
+        told = f"alone they gain {mean:.3g} more than together (standard error {error:.2g})"
+        if mean > error:
+            return replace(seen.subnets, reason=f"alone: {told}")
+        return _with_models(seen.subnets, None, f"together again: {told}")
+
+    def _plan(
+        self, groups: IntArray, loss: FloatArray | None, number: int, past: Subnets | None
+    ) -> Subnets:
+        """Blocks and widths of groups from a round on, within what is left of the budget."""
+        setting, left = self.setting, self.rounds - number
+        if past is not None:
+            charges = Charges(setting, self.meter)
+            shares = [
+                charges.share(past.during(each, self.rounds).widths) for each in range(number)
+            ]
+            setting = replace(setting, budget=(setting.budget * self.rounds - sum(shares)) / left)
+
+        def even(setting: Setting) -> FloatArray:
+            return uniform(setting.clients.samples, **setting.limits)
+
+        def by_loss(setting: Setting) -> FloatArray:
+            assert loss is not None, "the clients have trained"
+            return _by_loss(setting, self.meter, groups, loss, self.power)
+
+        def starts(setting: Setting, widths: FloatArray) -> FloatArray:
+            return spaced(groups, widths)
+
+        chosen = even if loss is None or not self.power else by_loss
+        apart = starts if groups.any() else None
+        policy = Policy("own units", chosen, is_program=chosen is by_loss, starts=apart)
+        found = subnets_of(policy, setting, self.meter, left)
+        if found.later_share is None:
+            return found
+        return replace(found, later_share=found.later_share * left / self.rounds)
+
+
+def _by_loss(
+    setting: Setting, meter: Meter, groups: IntArray, loss: FloatArray, power: float
+) -> FloatArray:
+    """One width per group: least sum over the clients of loss times width to a falling power."""
+    known = np.array([np.nanmean(loss[groups == group]) for group in groups])
+    losses = np.where(np.isfinite(loss), loss, known)
+    grid = meter.grid(*setting.ends)
+    costs = [meter.cost(width) for width in grid.tolist()]
+    whole = cost.table(costs, full=meter.cost(1.0))
+    fine = replace(setting, widths=tuple(grid.tolist()), cost=whole)
+    worth = utility.measured(-losses[:, None] * grid**-power)
+    return solve(fine.problem(worth, [SameOption(groups)])).widths
+
+
+def _with_models(subnets: Subnets, models: IntArray | None, reason: str) -> Subnets:
+    """The same, with other models shared."""
+    later = None if subnets.later is None else replace(subnets.later, models=models)
+    return replace(subnets, models=models, later=later, reason=reason)
