@@ -1,6 +1,6 @@
 """Groups found in updates: false alarms where there are none, and power where there are.
 
-Run it with ``python benchmarks/bench_groups.py`` (about ten minutes; ``--runs 20`` is shorter).
+Run it with ``python benchmarks/bench_groups.py`` (some five minutes; ``--runs 20`` is shorter).
 Updates are one direction common to all, or to a group, plus normal noise in 500 dimensions. "Plain"
 rotates the cosines as they are, "restored" what :func:`hasa_opt.rules.by_updates` does: it gives
 them lengths before and scales them after. "Any" asks for the clearest groups whatever the cosine
@@ -94,7 +94,7 @@ def power(groups: Array, inside: float, between: float, runs: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=400, help="draws of the updates of each line")
+    parser.add_argument("--runs", type=int, default=100, help="draws of the updates of each line")
     runs = parser.parse_args().runs
 
     print(f"False alarms, % of {runs} runs, at the levels 5% / 1%")

@@ -174,9 +174,10 @@ def test_what_is_no_matrix_of_cosines_is_refused():
     good = planted([0, 0, 1, 1], 0)
     with pytest.raises(InputError, match=r"shape \(4, 3\): give a square matrix"):
         by_updates(good[:, :3])
-    crooked = good.copy()
-    crooked[2, 1] += 0.1
-    with pytest.raises(InputError, match=r"similarity of 1 and 2 .* symmetric"):
+    crooked = np.full((5, 5), np.nan)
+    crooked[1:, 1:] = good
+    crooked[3, 2] += 0.1
+    with pytest.raises(InputError, match=r"similarity of 2 and 3 .* symmetric"):
         by_updates(crooked)
     with pytest.raises(InputError, match=r"similarity of 0 and 0 is 4: give cosines"):
         by_updates(4 * good)
