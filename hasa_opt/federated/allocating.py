@@ -150,6 +150,7 @@ class Allocating:
         if number == 0 or number % self._allocator.every:
             return
         assert federation.watch is not None, "join() comes first"
+        federation.begin_round(number - 1)  # Whoever goes on after a checkpoint has not begun it.
         seen = federation.watch.seen(number, self._rounds, federation.subnets, federation.plan)
         answer = self._allocator(replace(seen, budget_left=self._left(number)))
         federation.watch.begin()
@@ -166,7 +167,6 @@ class Allocating:
             self._check(decision.subnets, decision.round)
             now = decision.subnets.during(decision.round, self._rounds)
             federation.plan, federation.server = decision.subnets, federation.server.fitting(now)
-        federation.begin_round(past.rounds - 1)
 
     def _planned(self, subnets: Subnets, number: int) -> FloatArray:
         """What each round from one on spends, as a share of everybody at width 1."""

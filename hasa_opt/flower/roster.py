@@ -18,11 +18,13 @@ from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt._utils.names import tidy
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
+from hasa_opt.federated.allocating import Allocating
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
-from hasa_opt.policies import Setting, Subnets, read_policy
+from hasa_opt.policies import Policy, Setting, Subnets, read_policy
 from hasa_opt.policies.subnets import describe_subnets, read_subnets
 from hasa_opt.policies.whole_units import Meter, subnets_of
 from hasa_opt.rules.scores import SCORES
@@ -190,9 +192,13 @@ class Roster:
     names : n_clients strings
     samples : (n_clients,) integers
     subnets : Subnets
-        What each client trains.
+        What each client trains, at first.
     scale : Scale
         What all are judged by.
+    clients : Clients, optional
+        Columns that an allocator looks at; without one None.
+    allocating : Allocating, optional
+        Asks the policy's allocator, if it has one.
     """
 
     partitions: tuple[int, ...]
@@ -200,6 +206,8 @@ class Roster:
     samples: IntArray
     subnets: Subnets
     scale: Scale = ACCURACY
+    clients: Clients | None = None
+    allocating: Allocating | None = None
 
     def __len__(self) -> int:
         return len(self.partitions)
@@ -239,38 +247,69 @@ class Roster:
             max_width=[profile.max_width for profile in profiles],
             names=[profile.name for profile in profiles],
         )
-        scores = SCORES[settings.score](clients.counts)
-        setting = Setting(clients, scores, settings.budget, settings.menu, settings.seed)
+        setting = _setting(clients, settings)
         setting.problem().check_budget()
-        meter = Meter.of(model.sizes, partial(units, model))
-        chosen = subnets_of(read_policy(settings.policy), setting, meter, settings.rounds)
+        meter, policy = Meter.of(model.sizes, partial(units, model)), read_policy(settings.policy)
+        allocating = _allocating(policy, setting, meter, settings, scales[0])
+        if allocating is None:
+            chosen = subnets_of(policy, setting, meter, settings.rounds)
         return cls(
             tuple(profile.partition for profile in profiles),
             tuple(profile.name for profile in profiles),
             clients.samples,
-            chosen,
+            chosen if allocating is None else allocating.first,
             scales[0],
+            None if allocating is None else clients,
+            allocating,
         )
 
     def record(self) -> dict[str, Any]:
         """All but the widths, ready for JSON."""
         scale = self.scale
         judged = {"metric": scale.name, "higher_is_better": scale.higher_is_better}
+        columns = {} if self.clients is None else _columns(self.clients)
         return {
             "partitions": list(self.partitions),
             "client_names": list(self.names),
             "samples": self.samples.tolist(),
             **describe_subnets(self.subnets),
             **({} if scale == ACCURACY else judged),
+            **columns,
         }
 
     @classmethod
-    def read(cls, record: Mapping[str, Any], widths: FloatArray) -> Self:
+    def read(
+        cls, record: Mapping[str, Any], widths: FloatArray, model: SupernetModel, settings: Settings
+    ) -> Self:
         """Take up what :meth:`record` gave."""
-        return cls(
-            tuple(record["partitions"]),
-            tuple(record["client_names"]),
-            np.array(record["samples"], dtype=np.int64),
-            read_subnets(record, widths),
-            Scale(record.get("metric", ACCURACY.name), record.get("higher_is_better", True)),
-        )
+        names, samples = tuple(record["client_names"]), np.array(record["samples"], dtype=np.int64)
+        scale = Scale(record.get("metric", ACCURACY.name), record.get("higher_is_better", True))
+        clients, allocating, subnets = None, None, read_subnets(record, widths)
+        if "counts" in record:
+            caps, counts = record["max_width"], np.array(record["counts"])
+            clients = Clients(samples, counts=counts, max_width=caps, names=names)
+            meter = Meter.of(model.sizes, partial(units, model))
+            policy, setting = read_policy(settings.policy), _setting(clients, settings)
+            allocating = _allocating(policy, setting, meter, settings, scale)
+        return cls(tuple(record["partitions"]), names, samples, subnets, scale, clients, allocating)
+
+
+def _setting(clients: Clients, settings: Settings) -> Setting:
+    scores = SCORES[settings.score](clients.counts)
+    return Setting(clients, scores, settings.budget, settings.menu, settings.seed)
+
+
+def _allocating(
+    policy: Policy, setting: Setting, meter: Meter, settings: Settings, scale: Scale
+) -> Allocating | None:
+    """What asks the policy's allocator; None for a policy that decides beforehand."""
+    if policy.allocator is None:
+        return None
+    allocator = policy.allocator(setting, meter, settings.rounds, scale.higher_is_better)
+    samples = setting.clients.samples
+    return Allocating(allocator, lambda subnets: subnets, samples, settings.rounds)
+
+
+def _columns(clients: Clients) -> dict[str, Any]:
+    """What an allocator looks at, ready for JSON."""
+    return {"counts": dense(clients.counts).tolist(), "max_width": clients.caps(1.0).tolist()}

@@ -73,6 +73,9 @@ class SupernetStrategy(Strategy):
     ) -> Iterable[Message]:
         """Send each drawn client that is connected its slice of the supernet."""
         self.model.load_state_dict(arrays.to_torch_state_dict())
+        if self._roster.allocating is not None:
+            number = len(self.record.rows)
+            self._roster.allocating.decide(number, self._federation, self.record)
         self._now = self._next()
         return self._messages(MessageType.TRAIN, self._now.training_clients(), self._now.ask)
 
@@ -262,9 +265,11 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
             kept = past.metadata.get(_ROSTER, {})
             record = Record(past.widths, metadata | judged_by(kept) | {_ROSTER: kept})
             check_same_run(Path(settings.checkpoint), past, record.metadata, past.widths)
-            roster = Roster.read(kept, past.widths)
+            roster = Roster.read(kept, past.widths, model, settings)
             federation = _federation(model, roster, settings)
             federation.go_on(record, past, settings.checkpoint)
+            if roster.allocating is not None:
+                roster.allocating.go_on(federation, past)
             fleet.rejoin(settings.clients, dict(zip(roster.partitions, roster.names, strict=True)))
             log(INFO, "Going on after round %d of %d", past.rounds, settings.rounds)
         history = _run(federation, roster, fleet, settings, record, store, grid)
@@ -278,18 +283,21 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
 
 def _federation(model: SupernetModel, roster: Roster, settings: Settings) -> Federation:
     """The server and its clients; their data, and so BatchNorm's statistics, stay elsewhere."""
-    return Federation(
+    federation = Federation(
         model,
         roster.subnets,
         roster.names,
         roster.samples,
         rounds=settings.rounds,
         training=settings.training,
-        server=settings.server,
+        server=settings.server.fitting(roster.subnets),
         participation=settings.participation,
         seed=settings.seed,
         statistics=Static(model, (), settings.batch_size),
     )
+    if roster.allocating is not None:
+        roster.allocating.join(federation)
+    return federation
 
 
 def _run(

@@ -188,10 +188,12 @@ class Recommended:
         if not self._tries:
             return None
         if seen.round == self._half:
+            if not _any_judged(seen, self._half):
+                return None
             return _with_models(
                 seen.subnets, np.arange(len(self.setting.clients)), "alone, on trial"
             )
-        if seen.round != self._half + self.every:
+        if seen.round != self._half + self.every or seen.subnets.models is None:
             return None
         before, then, now = (seen.judged[self._half + step * self.every] for step in (-1, 0, 1))
         sign = 1 if self.higher_is_better else -1
@@ -233,6 +235,11 @@ class Recommended:
         if found.later_share is None:
             return found
         return replace(found, later_share=found.later_share * left / self.rounds)
+
+
+def _any_judged(seen: Seen, number: int) -> bool:
+    """Whether some client has judged its model after so many rounds."""
+    return number in seen.judged and bool(np.isfinite(seen.judged[number]).any())
 
 
 def _by_loss(

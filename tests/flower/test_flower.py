@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ from support.flower_grid import SUPERLINK, LocalGrid
 from torch import nn
 from typer.testing import CliRunner
 
-from hasa_opt import models
+from hasa_opt import Clients, models
 from hasa_opt.cli import app
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.federated import Faults, History, LocalTraining, Subnets, run
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, Profile, load
+from hasa_opt.policies import Setting
+from hasa_opt.policies.recommended import Recommended
+from hasa_opt.policies.subnets import read_subnets
+from hasa_opt.policies.whole_units import Meter
 from hasa_opt.tasks import LearningProblem, Split, Task, from_arrays
 
 pytestmark = pytest.mark.slow
@@ -63,7 +68,7 @@ def in_process(history: History, own: Settings, faults: Faults | None = None) ->
     return run(
         model(),
         task(),
-        Subnets(history.widths, roster["scheme"], roster["mean_widths"]),
+        read_subnets(roster, history.widths),
         rounds=own.rounds,
         seed=own.seed,
         training=own.training,
@@ -96,6 +101,59 @@ def test_same_bits_and_measurements_as_the_loop(changes: dict[str, Any]) -> None
     for name in MEASURED_COLUMNS:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
     assert found.events == ()
+
+
+@cache
+def grouped() -> Task:
+    """Two kinds of clients, of other labels."""
+    kinds = np.where(np.arange(10)[:, None] % 2, [[60, 50, 0, 1]], [[0, 1, 40, 70]])
+    return replace(task(), counts=kinds)
+
+
+def grouped_device(partition: int, partitions: int) -> Device:
+    return Device.of(grouped(), partition)
+
+
+grouped_client = client_app(model, grouped_device)
+
+
+class PowerCut(Exception):
+    """Ends a server."""
+
+
+def test_an_allocator_decides_as_in_the_loop_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    own = settings(policy="recommended", rounds=7, clients_per_round=8, seed=4)
+    found = serve(model(), LocalGrid(grouped_client, ALL), own)
+    assert [each.round for each in found.decisions] == [0, 3]
+    assert found.decisions[1].subnets.has_blocks
+    counted = Clients(grouped().samples, counts=grouped().counts, names=grouped().client_names)
+    setting = Setting(counted, np.zeros(10), own.budget, own.menu, own.seed)
+    meter = Meter.of(model().sizes, partial(models.units, model()))
+    expected = run(
+        model(),
+        task(),
+        Recommended(setting, meter, 7, alone=False),
+        rounds=7,
+        seed=4,
+        training=own.training,
+        participation=own.participation,
+    )
+    assert equal(found, expected)
+    for name in MEASURED_COLUMNS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+
+    def cut(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == "train" and message.metadata.group_id == "4":
+            raise PowerCut
+        return reply
+
+    stored = replace(own, checkpoint=str(tmp_path / "checkpoint"))
+    with pytest.raises(PowerCut):
+        serve(model(), LocalGrid(grouped_client, ALL, cut), stored)
+    resumed = serve(model(), LocalGrid(grouped_client, ALL), stored)
+    assert equal(resumed, found)
+    np.testing.assert_array_equal(resumed.test_loss, found.test_loss)
+    assert [each.round for each in resumed.decisions] == [0, 3]
 
 
 def test_widths_are_those_of_the_policy_within_the_budget() -> None:
