@@ -235,13 +235,15 @@ def test_solvers_are_chosen_by_name() -> None:
         hasa.partition(np.ones((3, 3)), "nobody")
     with pytest.raises(hasa.errors.UnsupportedConstraintError, match="'flow' does not solve parti"):
         hasa.partition(np.ones((3, 3)), "flow")
-    with pytest.raises(hasa.InputError, match="takes 1,000 clients at most, not 1,001"):
+    with pytest.raises(
+        hasa.errors.UnsupportedConstraintError, match="takes 1,000 clients at most, not 1,001"
+    ):
         hasa.partition(sp.csr_array((1001, 1001)), "highs")
     assert hasa.partition(sp.csr_array((1001, 1001))).solver == "greedy"
 
 
 def test_groups_beyond_limits_are_fitted() -> None:
-    problem = PartitionProblem.of(np.ones((7, 7)), None, 3, 3)
+    problem = PartitionProblem.of(np.ones((7, 7)), max_groups=3, max_size=3)
     search = LocalSearch(problem, lambda groups: 0.0, 0, UNLIMITED)
     for given in ([0] * 7, range(7), [0, 0, 0, 0, 1, 2, 3]):
         assert problem.evaluate(search.fitted(np.array(given))).feasible
@@ -269,8 +271,28 @@ def test_a_partition_as_a_frame_and_a_picture() -> None:
     frame = found.frame("pandas")
     assert frame["client"].tolist() == list("abcdefghijkl")
     assert frame["group"].tolist() == found.groups.tolist()
-    for given in (similarity, sp.csr_array(similarity)):
-        shown = np.asarray(found.plot(given).axes[0].images[0].get_array())
-        assert np.nanmin(shown[:3, :3]) > 0 > np.nanmax(shown[:3, 3:])
+    order = [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+    for given in ((), (similarity,), (sp.csr_array(similarity),)):
+        figure = found.plot(*given)
+        shown = np.asarray(figure.axes[0].images[0].get_array())
+        off = ~np.eye(12, dtype=bool)
+        assert np.array_equal(shown[off], similarity[np.ix_(order, order)][off])
+        assert np.isnan(shown.diagonal()).all()
+        lines = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_xdata()[0] > 0]
+        assert lines == [2.5, 5.5, 8.5]
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+            *("abcdefghijkl"[row] for row in order)
+        ]
     with pytest.raises(hasa.InputError, match=r"shape \(3, 3\): \(12, 12\) expected"):
         found.plot(np.ones((3, 3)))
+
+
+def test_a_picture_is_drawn_where_it_is_asked_for() -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    mine = figures.Figure()
+    left, right = mine.subplots(1, 2)
+    found = hasa.partition(planted(40, 0.3))
+    assert found.plot(ax=right) is mine
+    assert not left.images
+    assert np.asarray(right.images[0].get_array()).shape == (40, 40)
+    assert not right.get_yticks().size  # more names than can be read
