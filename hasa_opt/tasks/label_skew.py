@@ -57,7 +57,7 @@ def dirichlet(*, seed: int = 0, concentration: float = 0.3) -> Task:
     """Digits on photographs, of which each client has its own shares, drawn from a Dirichlet.
 
     The label skew of Hsu, Qi and Brown, arXiv:1909.06335: at a concentration of 0.1 clients
-    have one to four digits, at 1 most of them in unequal shares. A client's three splits
+    mostly have one to four digits, at 1 most of all in unequal shares. A client's three splits
     are drawn from the same shares. There are eight clients, two each with 440, 320, 200 and 160
     training images, and 30 for validation and 120 for the test. The images are made as in
     :func:`hasa_opt.tasks.domains.domains`.
