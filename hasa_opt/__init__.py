@@ -56,7 +56,7 @@ from hasa_opt.solving import (
     solve,
     solve_continuous,
 )
-from hasa_opt.solving.grouping import Partition, partition
+from hasa_opt.solving.grouping import Partition, PartitionProblem, partition
 
 if TYPE_CHECKING:
     from hasa_opt import federated, models, tasks
@@ -85,6 +85,7 @@ __all__ = [
     "Menu",
     "MinWidth",
     "Partition",
+    "PartitionProblem",
     "Probe",
     "Progress",
     "Quota",

@@ -60,7 +60,7 @@ Noise = Annotated[
 ]
 DataFile = Annotated[Path | None, typer.Option(help="CSV of texts to probe.")]
 TaskName = Annotated[
-    str | None, typer.Option(help="Embedded task to probe: docstrings, digits or domains.")
+    str | None, typer.Option(help="Embedded task to probe, such as docstrings or domains.")
 ]
 Menu = Annotated[
     str | None,

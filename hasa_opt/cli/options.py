@@ -65,7 +65,7 @@ SameColumn = Annotated[
     typer.Option(
         "--same-option",
         metavar="COLUMN",
-        help="Column of the clients, site or device: all of a group take one option.",
+        help="Column of the clients, such as site: all of a group take one option.",
     ),
 ]
 RoomOfColumn = Annotated[
@@ -73,7 +73,7 @@ RoomOfColumn = Annotated[
     typer.Option(
         "--capacity",
         metavar="COLUMN=WIDTH",
-        help="Column of the clients, site or device, and the width of all groups together.",
+        help="Column of the clients, such as site, and the width of all groups together.",
     ),
 ]
 OptionsFile = Annotated[

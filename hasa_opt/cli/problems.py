@@ -17,6 +17,7 @@ from hasa_opt._utils.tables import read_table
 from hasa_opt.cli.options import MENU, Reading, split_numbers
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
+from hasa_opt.clients.csv import read
 from hasa_opt.errors import InputError
 from hasa_opt.problem import cost, utility
 from hasa_opt.problem.budgets import Budget
@@ -102,7 +103,7 @@ class Asked:
     @cached_property
     def fleet(self) -> Clients:
         """The clients of the file."""
-        return Clients.read_csv(self.clients, **self.reading)
+        return self._file[0]
 
     @cached_property
     def scores(self) -> FloatArray:
@@ -198,26 +199,31 @@ class Asked:
                 )
             yield Coverage(shares, attribute)
 
+    @cached_property
+    def _file(self) -> tuple[Clients, dict[str, list[str]]]:
+        """The clients, and the columns that group them."""
+        grouped = [self.same_option, None if self._room is None else self._room[0]]
+        others = [tidy(name) for name in grouped if name is not None]
+        columns, groups = read(self.clients, others=others, **self.reading)
+        return Clients(columns.pop("samples"), **columns), groups
+
+    @cached_property
+    def _room(self) -> tuple[str, float] | None:
+        """Column of the groups and the width of all of them together."""
+        if self.capacity is None:
+            return None
+        column, _, room = self.capacity.rpartition("=")
+        if not _is_number(room):
+            raise InputError(f"--capacity {self.capacity}: give COLUMN=WIDTH, such as site=1.0")
+        return column, float(room)
+
     def _groups(self) -> Iterator[Constraint]:
         """Limits on the groups that a column of the clients names."""
+        groups = self._file[1]
         if self.same_option is not None:
-            yield SameOption(self._column(self.same_option, "--same-option"))
-        if self.capacity is not None:
-            column, _, room = self.capacity.rpartition("=")
-            if not _is_number(room):
-                raise InputError(f"--capacity {self.capacity}: give COLUMN=WIDTH, such as site=1.0")
-            yield Capacity(self._column(column, "--capacity"), float(room))
-
-    def _column(self, name: str, option: str) -> tuple[str, ...]:
-        """Group of each client."""
-        columns = {"site": self.fleet.site, "device": self.fleet.device}
-        known = {column: groups for column, groups in columns.items() if groups is not None}
-        if tidy(name) not in known:
-            raise InputError(
-                f"{option} names column {name!r}, but groups are in the columns "
-                f"{listed(columns)}, of which {self.clients} has {listed(known) or 'none'}"
-            )
-        return known[tidy(name)]
+            yield SameOption(groups[tidy(self.same_option)])
+        if self._room is not None:
+            yield Capacity(groups[tidy(self._room[0])], self._room[1])
 
     def _worth(self, menu: Menu) -> Utility:
         if self.utilities is not None:

@@ -67,7 +67,9 @@ _OUTPUTS = ("rounds.csv", "results.csv", "result.png", "report.html")
 _NAMES = ", ".join(POLICIES)
 
 DataFile = Annotated[Path | None, typer.Option(help="CSV of texts; default: --task.")]
-TaskName = Annotated[str, typer.Option(help="docstrings, digits or domains.")]
+TaskName = Annotated[
+    str, typer.Option(help="Embedded task, such as docstrings, digits or domains.")
+]
 Policies = Annotated[
     str, typer.Option(help=f"Comma-separated: {_NAMES}; with options as in hasa+personal.")
 ]

@@ -193,7 +193,7 @@ class Clients(Shown):
             If the file is absent, empty, or holds a value that breaks a rule; the message names
             the line and the column.
         """
-        columns = read(path, encoding=encoding, delimiter=delimiter)
+        columns, _ = read(path, encoding=encoding, delimiter=delimiter)
         return cls(columns.pop("samples"), **columns)
 
     def to_csv(self, path: str | PathLike[str]) -> None:

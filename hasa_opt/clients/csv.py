@@ -55,20 +55,27 @@ _Value = TypeVar("_Value")
 
 
 def read(
-    path: Source, *, encoding: str | None = None, delimiter: str | None = None
-) -> dict[str, Any]:
+    path: Source,
+    *,
+    others: Sequence[str] = (),
+    encoding: str | None = None,
+    delimiter: str | None = None,
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Read the columns of clients, named as the arguments of :class:`Clients` are.
 
     Parameters
     ----------
     path : path, or file open for reading
-        As for :meth:`Clients.read_csv`; so are the others.
+        As for :meth:`Clients.read_csv`; so are the last two.
+    others : sequence of str
+        Further columns of the file, one name for each client.
     encoding : str, optional
     delimiter : str, optional
 
     Returns
     -------
-    dict of str to column
+    columns : dict of str to column
+    others : dict of str to n_clients strings
 
     Raises
     ------
@@ -81,10 +88,10 @@ def read(
         raise InputError(f"{table.name}: no column 'name'; its columns are {table.columns}")
     if not table.rows:
         raise InputError(f"{table.name} holds no client: give at least one row below the header")
-    columns = _read_long(table) if table.has("label") else _read_wide(table)
+    columns = _read_long(table, others) if table.has("label") else _read_wide(table, others)
     if columns["counts"] is not None and table.has("samples"):
         _compare(table, columns)
-    return columns
+    return columns, {column: _groups(table, column) for column in others}
 
 
 def framed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -183,8 +190,8 @@ def _check_header(
             raise InputError(f"{table.name}: unknown column {column!r}; known are {names}")
 
 
-def _read_wide(table: Table) -> dict[str, Any]:
-    _check_header(table, {"name", "samples", *_OPTIONAL}, ("samples",), prefixed=True)
+def _read_wide(table: Table, others: Sequence[str]) -> dict[str, Any]:
+    _check_header(table, {"name", "samples", *_OPTIONAL, *others}, ("samples",), prefixed=True)
     names = table.names("name")
     refuse_repeats(table, "name", names)
     columns = [column for column in table.header if column.startswith(_PREFIX)]
@@ -217,10 +224,10 @@ def _labels(table: Table, columns: Sequence[str]) -> list[str]:
     return list(named)
 
 
-def _read_long(table: Table) -> dict[str, Any]:
+def _read_long(table: Table, others: Sequence[str]) -> dict[str, Any]:
     """The long format; without counts, each row is one sample."""
     counted = table.has("count")
-    known = {"name", "label", "samples", *_OPTIONAL} | ({"count"} if counted else set())
+    known = {"name", "label", "samples", *_OPTIONAL, *others} | ({"count"} if counted else set())
     _check_header(table, known, ("label",), prefixed=False)
     names, labels = table.names("name"), table.names("label")
     if counted:
@@ -255,6 +262,13 @@ def _one_per_client(
         if values.setdefault(name, value) != value:
             raise table.fail(row, column, f"{value!r} contradicts {values[name]!r} of {name!r}")
     return list(values.values())
+
+
+def _groups(table: Table, column: str) -> list[str]:
+    """Names in a column, one for each client."""
+    table.column(column)
+    groups = _one_per_client(table, column, table.names("name"), lambda own: own.names(column))
+    return groups or []
 
 
 def _compare(table: Table, columns: Mapping[str, Any]) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, float_array, listed, number
+from hasa_opt._utils.installing import needing
 from hasa_opt._utils.rational import written
 from hasa_opt._utils.units import ROUNDING
 from hasa_opt.errors import InputError
 from hasa_opt.problem.checks import within_caps
 from hasa_opt.problem.matching import allocation_rows
 from hasa_opt.problem.result import Allocation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["DRAWN_WIDTHS", "EXECUTED", "PER_CLIENT", "Subnets", "describe_subnets", "read_subnets"]
 
@@ -166,6 +171,61 @@ class Subnets:
             for name, mine in columns.items()
         }
         return replace(self, **mixed, later=None, later_share=None)
+
+    def plot(
+        self, names: Sequence[str] | None = None, *, ax: Axes | None = None
+    ) -> Figure | SubFigure:
+        """Draw the units of each client as an interval of the supernet, those of a group together.
+
+        Clients of one model whose blocks begin at the same unit are a group, of one colour. Where
+        something comes later, ``last_of(rounds)`` draws that.
+
+        Parameters
+        ----------
+        names : n_clients strings, optional
+            Default: their rows.
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
+        Raises
+        ------
+        InputError
+            For a scheme whose units change from round to round, or other names than clients.
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        if self.scheme != "prefix":
+            raise InputError(
+                f"the units of the scheme {self.scheme!r} change from round to round: there is a "
+                'picture of "prefix" alone'
+            )
+        shown = list(map(str, range(self.widths.size))) if names is None else list(names)
+        if len(shown) != self.widths.size:
+            raise InputError(
+                f"{len(shown)} names for {self.widths.size} clients: give one for each"
+            )
+        with needing("Subnets.plot()"):
+            from matplotlib.figure import Figure
+
+        size = (4.8, 1.0 + 0.22 * len(shown))
+        axes = Figure(figsize=size, layout="constrained").add_subplot() if ax is None else ax
+        alike = np.zeros(len(shown))
+        models = alike if self.models is None else self.models
+        starts = alike if self.starts is None else self.starts
+        order = np.lexsort((starts, models))
+        groups = np.unique([models, starts], axis=1, return_inverse=True)[1].ravel()
+        colours = [f"C{group % 10}" for group in groups[order]]
+        axes.barh(range(len(shown)), self.widths[order], left=starts[order], color=colours)
+        axes.set_yticks(range(len(shown)), [shown[row] for row in order])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("Share of the supernet's units")
+        return axes.figure
 
     @classmethod
     def of(cls, allocation: Allocation, names: tuple[str, ...]) -> Subnets:

@@ -13,9 +13,12 @@ from hasa_opt._utils.checks import expect, several
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.problem.result import Termination
+from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.solvers import registry
 from hasa_opt.solving.fairness import fairness_of
+from hasa_opt.solving.grouping.problem import PartitionProblem
+from hasa_opt.solving.grouping.result import Partition
+from hasa_opt.solving.grouping.solver import partition_solvers, solve_partition
 from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class ComparisonRow:
     own_objective : float or None
         What the solver found itself, without what every call knows before its solver runs.
     incumbent_from : str or None
-        Who found the allocation.
+        Who found the allocation or partition.
     poorest : float or None
         Smallest utility of a client, where :class:`hasa_opt.Fairness` puts it first.
     claim_held : bool or None
@@ -77,16 +80,19 @@ class Comparison(Shown):
     ----------
     rows : tuple of ComparisonRow
         One per solver, in the order in which they ran.
+    of : str
+        What they looked for: ``"allocation"`` or ``"partition"``.
     """
 
     rows: tuple[ComparisonRow, ...]
+    of: str = "allocation"
 
     @property
     def verdict(self) -> str:
         """In one line: do the proven optima agree, and how far is the rest?"""
         held = [row for row in self.rows if row.objective is not None]
         if not held:
-            return "no solver found an allocation"
+            return f"no solver found an {self.of}"
         false = [row.solver for row in self.rows if row.claim_held is False]
         lies = f"; claims disproved: {', '.join(false)}" if false else ""
         proven = [row for row in held if row.termination == Termination.OPTIMAL]
@@ -95,7 +101,7 @@ class Comparison(Shown):
             if held[0].poorest is not None:
                 return f"no optimum is proven, the poorest client is raised to {best[0]:.9g}{lies}"
             gap = min(row.gap for row in held if row.gap is not None)
-            return f"no optimum is proven, the best allocation is within {gap:.2g} of it{lies}"
+            return f"no optimum is proven, the best {self.of} is within {gap:.2g} of it{lies}"
         names = ", ".join(row.solver for row in proven)
         worst = min(row.worth for row in proven)
         if worst[0] < best[0]:
@@ -147,7 +153,7 @@ class Comparison(Shown):
 
 
 def compare(
-    problem: AllocationProblem,
+    problem: AllocationProblem | PartitionProblem,
     solvers: str | Sequence[str] | None = None,
     *,
     time_limit_s: float | None = None,
@@ -158,12 +164,13 @@ def compare(
 
     Parameters
     ----------
-    problem : AllocationProblem
+    problem : AllocationProblem or PartitionProblem
     solvers : sequence of str, optional
-        Default: every registered solver that is installed.
+        Default: every registered solver that is installed, and that solves partitions where the
+        problem is one.
     time_limit_s : float, optional
     gap : float
-        As for :func:`hasa_opt.solve`, for each solver.
+        As for :func:`hasa_opt.solve` and :func:`hasa_opt.partition`, for each solver.
     on_solver : callable, optional
         Called with the name of each solver before it runs.
 
@@ -176,8 +183,12 @@ def compare(
     ------
     UnknownSolverError, InfeasibleError
     """
-    expect(problem, AllocationProblem, "problem")
+    of = "partition" if isinstance(problem, PartitionProblem) else "allocation"
+    if of == "allocation":
+        expect(problem, AllocationProblem, "problem")
     names = [record.name for record in registry.solvers() if record.available]
+    if of == "partition":
+        names = [name for name in names if name in partition_solvers()]
     if solvers is not None:
         names = list(several(solvers, "solvers"))
     for name in names:
@@ -188,23 +199,29 @@ def compare(
         if on_solver is not None:
             on_solver(name)
         rows.append(_row(problem, name, time_limit_s, gap))
-    return Comparison(tuple(rows))
+    return Comparison(tuple(rows), of)
 
 
 def _row(
-    problem: AllocationProblem, name: str, time_limit_s: float | None, gap: float
+    problem: AllocationProblem | PartitionProblem,
+    name: str,
+    time_limit_s: float | None,
+    gap: float,
 ) -> ComparisonRow:
     try:
         if name != "auto":
             registry.load(name)
         started = _cpu_seconds()
-        result = solve(problem, name, time_limit_s=time_limit_s, gap=gap)
+        result: Allocation | Partition
+        if isinstance(problem, PartitionProblem):
+            result = solve_partition(problem, name, time_limit_s=time_limit_s, gap=gap)
+        else:
+            result = solve(problem, name, time_limit_s=time_limit_s, gap=gap)
     except InfeasibleError:
         raise
     except SolverError as error:
         return ComparisonRow(name, "not run", message=str(error))
-    held = result.has_solution
-    fair = held and fairness_of(problem) is not None
+    held = isinstance(result, Partition) or result.has_solution
     return ComparisonRow(
         solver=result.solver,
         termination=str(result.termination),
@@ -216,8 +233,15 @@ def _row(
         message=result.message,
         own_objective=result.own_objective,
         incumbent_from=result.incumbent_from if held else None,
-        poorest=result.poorest if fair else None,
+        poorest=_poorest(result),
     )
+
+
+def _poorest(result: Allocation | Partition) -> float | None:
+    """Smallest utility of a client, where the problem puts it first."""
+    if isinstance(result, Partition) or not result.has_solution:
+        return None
+    return None if fairness_of(result.problem) is None else result.poorest
 
 
 def _cpu_seconds() -> float:

@@ -8,6 +8,7 @@ Columns of numbers without data are :class:`hasa_opt.Clients`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -37,16 +38,6 @@ __all__ = [
     "titles",
 ]
 
-TASKS: Registry[str | Callable[..., Task]] = Registry(
-    "tasks",
-    {
-        "digits": "hasa_opt.tasks.digits:digits",
-        "docstrings": "hasa_opt.tasks.docstrings:docstrings",
-        "domains": "hasa_opt.tasks.images:domains",
-    },
-)
-"""Name of each task to the function that builds it; ours are imported on first use."""
-
 
 def load(name: str, **options: Any) -> Task:
     """Build an embedded task.
@@ -73,3 +64,28 @@ def load(name: str, **options: Any) -> Task:
         module, function = maker.split(":")
         maker = getattr(import_module(module), function)
     return maker(**options)
+
+
+TASKS: Registry[str | Callable[..., Task]] = Registry(
+    "tasks",
+    {
+        "code_and_prose": "hasa_opt.tasks.styles:code_and_prose",
+        "digits": "hasa_opt.tasks.digits:digits",
+        "dirichlet": "hasa_opt.tasks.label_skew:dirichlet",
+        "dirichlet_0.1": partial(load, "dirichlet", concentration=0.1),
+        "dirichlet_0.3": partial(load, "dirichlet", concentration=0.3),
+        "dirichlet_1": partial(load, "dirichlet", concentration=1.0),
+        "docstrings": "hasa_opt.tasks.docstrings:docstrings",
+        "domains": "hasa_opt.tasks.domains:domains",
+        "fonts": "hasa_opt.tasks.groups:fonts",
+        "fonts_twin": partial(load, "fonts", differ=False),
+        "forty_clients": "hasa_opt.tasks.groups:forty_clients",
+        "forty_clients_twin": partial(load, "forty_clients", differ=False),
+        "overlapping": "hasa_opt.tasks.label_skew:overlapping",
+        "rotated": "hasa_opt.tasks.groups:rotated",
+        "rotated_twin": partial(load, "rotated", differ=False),
+        "unequal": "hasa_opt.tasks.groups:unequal",
+        "unequal_twin": partial(load, "unequal", differ=False),
+    },
+)
+"""Name of each task to the function that builds it; ours are imported on first use."""

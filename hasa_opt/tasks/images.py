@@ -1,12 +1,12 @@
-"""What the image tasks share: scanned digits, rendered digits, how a task is made of them."""
+"""What the image tasks share: digits from several sources, and how a task is made of them."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import matplotlib
@@ -23,10 +23,33 @@ from hasa_opt._utils.streams import client_number, generator
 from hasa_opt.tasks.splits import Split
 from hasa_opt.tasks.task import Task, split_rows
 
-__all__ = ["FONTS", "SIDE", "Images", "build", "domains", "render", "resize", "scanned", "split_of"]
+__all__ = [
+    "CLASSES",
+    "FONTS",
+    "PACKAGES",
+    "SIDE",
+    "Draw",
+    "Images",
+    "build",
+    "drawn",
+    "photographs",
+    "printed",
+    "render",
+    "resize",
+    "scanned",
+    "split_of",
+]
 
 
 Images = npt.NDArray[np.float32]
+
+Draw = Callable[[int, IntArray, np.random.Generator], Images]
+"""From a part (0 train, 1 validation, 2 test), labels and a generator to images of the labels."""
+
+CLASSES = 10
+
+PACKAGES = ("matplotlib", "pillow", "scikit-learn")
+"""That ship the images."""
 
 SIDE = 16
 """Height and width of every image, in pixels."""
@@ -39,6 +62,9 @@ FONTS = (
     *("cmr10", "cmb10", "cmss10", "cmtt10"),
 )
 """Text fonts that matplotlib ships."""
+
+_TILE = 2 * SIDE  # room to place a patch in it
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def scanned() -> tuple[Images, IntArray]:
@@ -69,6 +95,53 @@ def render(
     return canvas
 
 
+def printed(digit: str, rng: np.random.Generator) -> Images:
+    """Render a digit in a font, size, position and angle that are drawn.
+
+    Parameters
+    ----------
+    digit : str
+    rng : numpy Generator
+
+    Returns
+    -------
+    (SIDE, SIDE) float32
+        White on black. Drawn at twice the size, turned by up to 10 degrees, and halved.
+    """
+    font, size = FONTS[rng.integers(len(FONTS))], int(rng.integers(22, 29))
+    right, down = SIDE + rng.uniform(-3, 3, size=2)
+    upright = render(digit, font, size, (right, down), side=2 * SIDE)
+    turned = upright.rotate(rng.uniform(-10, 10), resample=Image.Resampling.BILINEAR)
+    return _halved(np.asarray(turned) / 255)
+
+
+def photographs(seed: int) -> Draw:
+    """Prints over patches of the photographs that scikit-learn and matplotlib ship.
+
+    They are blended by the absolute difference, as in MNIST-M (Ganin et al., arXiv:1505.07818).
+    Each photograph is cut into tiles that belong to one split alone, at all clients.
+
+    Parameters
+    ----------
+    seed : int
+        Of the tiles of the splits.
+    """
+    tiles = _tiles()
+    parts = split_rows(len(tiles), generator(seed, 2))
+
+    def draw(part: int, labels: IntArray, rng: np.random.Generator) -> Images:
+        prints = np.stack([printed(str(digit), rng) for digit in labels])
+        chosen = tiles[rng.choice(parts[part], len(labels))]
+        corners = rng.integers(0, _TILE - SIDE + 1, (len(labels), 2))
+        patches = [
+            tile[down : down + SIDE, right : right + SIDE]
+            for tile, (down, right) in zip(chosen, corners, strict=True)
+        ]
+        return np.abs(np.stack(patches) - prints)
+
+    return draw
+
+
 def resize(images: npt.NDArray[np.float64]) -> Images:
     """Bring square images to the size of the tasks.
 
@@ -97,6 +170,34 @@ def split_of(images: Images, labels: IntArray) -> Split:
     labels : (n,) integers
     """
     return Split(torch.from_numpy(images[:, None]), torch.from_numpy(labels))
+
+
+def drawn(
+    name: str,
+    sizes: Mapping[str, Sequence[int]],
+    draw: Callable[[str, int, int, np.random.Generator], tuple[Images, IntArray]],
+    seed: int,
+    classes: int = CLASSES,
+) -> Task:
+    """Make a task by drawing each client's images, training first, from a stream of its own.
+
+    Parameters
+    ----------
+    name : str
+    sizes : dict of client name to three integers
+        Training, validation and test images.
+    draw : function
+        From a client, a part (0 train, 1 validation, 2 test), a number of images and a generator
+        to images and labels.
+    seed : int
+    classes : int
+        As in :func:`build`.
+    """
+    splits: list[list[Split]] = []
+    for client, parts in sizes.items():
+        rng = generator(seed, 1, client_number(client))
+        splits.append([split_of(*draw(client, *part, rng)) for part in enumerate(parts)])
+    return build(name, list(sizes), splits, classes, seed, PACKAGES)
 
 
 def build(
@@ -157,106 +258,14 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-_CLASSES = 10
-_FEW = 5  # classes of the easy clients: half of all
-_TRAIN = {"scans": (220, 160, 100, 80), "photographs": (440, 320, 200, 160)}
-_HELD_BACK = {"scans": (20, 65), "photographs": (40, 150)}  # validation and test
-_TILE = 2 * SIDE  # room to place a patch in it
-_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_PACKAGES = ("matplotlib", "pillow", "scikit-learn")
-
-_Draw = Callable[[int, int, np.random.Generator], tuple[Images, IntArray]]
-"""From a part (0 train, 1 validation, 2 test), a number of images and a generator to images."""
-
-
-def domains(*, seed: int = 0) -> Task:
-    """Digit recognition by eight clients: four hold easy images, four hard ones.
-
-    ``scans`` hold handwritten digits of scikit-learn, as they are, of five classes (0 to 4): 220 to
-    80 training images, and of each 20 for validation and 65 for the test, which uses up the scans.
-    ``photographs`` hold digits of all ten classes on patches of the photographs that scikit-learn
-    and matplotlib ship (china, flower, grace_hopper): 440 to 160 training images, 40 and 150.
-    The digits are rendered from 20 fonts, each with its own size, position and angle of up to 10
-    degrees, and blended with the patch by the absolute difference, as in MNIST-M (Ganin et al.,
-    arXiv:1505.07818). Sizes overlap between the domains. One label set serves all.
-
-    Nothing leaks between splits: every scan is used once; every print is drawn anew; and each
-    photograph is cut into tiles of 32 x 32 pixels that belong to one split alone, at all clients.
-    Fonts are shared by the splits.
-
-    The counts are label counts. Clients with few classes are the furthest from the pooled labels,
-    so they score highest; they are also the ones that need the least width.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of all draws.
-
-    Returns
-    -------
-    Task
-        Inputs ``(n, 1, 16, 16)`` float32 in [0, 1]; targets ``(n,)`` int64.
-    """
-    draws = {"scans": _scans(seed), "photographs": _photographs(seed)}
-    names: list[str] = []
-    splits: list[tuple[Split, ...]] = []
-    for domain, sizes in _TRAIN.items():
-        for number, size in enumerate(sizes, start=1):
-            names.append(f"{domain} {number}")
-            rng = generator(seed, 1, client_number(names[-1]))
-            parts = enumerate((size, *_HELD_BACK[domain]))
-            splits.append(tuple(split_of(*draws[domain](part, n, rng)) for part, n in parts))
-    return build("domains", names, splits, _CLASSES, seed, _PACKAGES)
-
-
-def _scans(seed: int) -> _Draw:
-    """Deal out the scans of the first classes, each once."""
-    images, labels = scanned()
-    deck = iter(generator(seed, 0).permutation(np.flatnonzero(labels < _FEW)))
-
-    def draw(part: int, n_images: int, rng: np.random.Generator) -> tuple[Images, IntArray]:
-        rows = list(islice(deck, n_images))
-        return images[rows], labels[rows]
-
-    return draw
-
-
-def _printed(digit: str, rng: np.random.Generator) -> Images:
-    """Render at twice the size, turn, and halve."""
-    font, size = FONTS[rng.integers(len(FONTS))], int(rng.integers(22, 29))
-    right, down = SIDE + rng.uniform(-3, 3, size=2)
-    drawn = render(digit, font, size, (right, down), side=2 * SIDE)
-    turned = drawn.rotate(rng.uniform(-10, 10), resample=Image.Resampling.BILINEAR)
-    return _halved(np.asarray(turned) / 255)
-
-
-def _photographs(seed: int) -> _Draw:
-    """Print digits over patches of the photographs, equally many of each but for a remainder."""
-    tiles = _tiles()
-    parts = split_rows(len(tiles), generator(seed, 2))
-
-    def draw(part: int, n_images: int, rng: np.random.Generator) -> tuple[Images, IntArray]:
-        labels: IntArray = rng.permutation(np.arange(n_images) % _CLASSES)
-        prints = np.stack([_printed(str(digit), rng) for digit in labels])
-        chosen = tiles[rng.choice(parts[part], n_images)]
-        corners = rng.integers(0, _TILE - SIDE + 1, (n_images, 2))
-        patches = [
-            tile[down : down + SIDE, right : right + SIDE]
-            for tile, (down, right) in zip(chosen, corners, strict=True)
-        ]
-        return np.abs(np.stack(patches) - prints), labels
-
-    return draw
-
-
 def _tiles() -> Images:
     """Cut the photographs, grey and halved, into squares that do not overlap."""
     path = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     with Image.open(path) as file:
-        photographs = [*load_sample_images().images, np.asarray(file)]
+        pictures = [*load_sample_images().images, np.asarray(file)]
     tiles = []
-    for photograph in photographs:
-        grey = _halved(photograph @ np.array(_LUMINANCE) / 255)
+    for picture in pictures:
+        grey = _halved(picture @ np.array(_LUMINANCE) / 255)
         rows, columns = (length // _TILE for length in grey.shape)
         cut = grey[: rows * _TILE, : columns * _TILE].reshape(rows, _TILE, columns, _TILE)
         tiles.append(cut.swapaxes(1, 2).reshape(-1, _TILE, _TILE))

@@ -6,6 +6,7 @@ no test framework. Nothing in the package imports this folder.
 
 from hasa_opt.testing.catalogue import CATALOGUE, Known
 from hasa_opt.testing.constraint import check_constraint
+from hasa_opt.testing.partition import check_partition
 from hasa_opt.testing.policy import check_policy
 from hasa_opt.testing.problems import best_objective, random_problem
 from hasa_opt.testing.solver import check_solver
@@ -15,6 +16,7 @@ __all__ = [
     "Known",
     "best_objective",
     "check_constraint",
+    "check_partition",
     "check_policy",
     "check_solver",
     "random_problem",

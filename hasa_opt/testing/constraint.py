@@ -24,8 +24,9 @@ from hasa_opt.problem.limits import (
 from hasa_opt.problem.menu import Menu
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.solvers.registry import solvers, supports
+from hasa_opt.testing.examiner import Case
 from hasa_opt.testing.problems import best_objective, feasible_choices
-from hasa_opt.testing.solver import Case, Examiner
+from hasa_opt.testing.solver import SolverExaminer
 
 __all__ = ["check_constraint"]
 
@@ -190,7 +191,7 @@ class _Check:
             self.complain("is taken by no solver that is installed here")
         for record in able:
             for case in cases:
-                Examiner(record).answer(case)
+                SolverExaminer(record).answer(case)
 
     @property
     def name(self) -> str:

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from typing import NoReturn
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
-from hasa_opt._utils.native import stdout_watched
-from hasa_opt.errors import (
-    CheckError,
-    InfeasibleError,
-    InputError,
-    UnsupportedConstraintError,
-)
+from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
 from hasa_opt.problem.choices import Coverage, Quota
 from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.limits import Fairness
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.problem.result import Termination, relative_gap
+from hasa_opt.problem.result import Termination
+from hasa_opt.problem.totals import Totals
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.record import Capability, SolverRecord
-from hasa_opt.solvers.registry import SOLVERS, ask, check_constraints, find_solver, register
+from hasa_opt.solvers.registry import ask, check_constraints, find_solver
 from hasa_opt.solving.solver import solve
 from hasa_opt.solving.verdict import verify
 from hasa_opt.testing.catalogue import CATALOGUE
+from hasa_opt.testing.examiner import GAP, Case, Examiner, ended, registered
 from hasa_opt.testing.problems import best_objective, fairest, planted, random_problem
 
-__all__ = ["Case", "Examiner", "check_solver"]
-
-_ROUNDING = 1e-9
-"""Relative; sums of float utilities, scaled for a solver and back, agree at least to this."""
-_GAP = 0.05
-"""Asked for to see whether it is kept; coarse enough for solvers to stop early."""
-_LIMITS_S = (0.0, 0.3)
-"""No time at all, and less than the long problem takes."""
-_GRACE_S = 0.4
-"""Seconds beyond a time limit on an idle machine: the last step, and the verification."""
-_ATTEMPTS = 4
-"""Other processes take time that is not the solver's: the best of so many attempts counts."""
+__all__ = ["SolverExaminer", "check_solver"]
 
 
 def check_solver(solver: str | SolverRecord, *, n_problems: int = 100) -> None:
@@ -74,9 +55,9 @@ def check_solver(solver: str | SolverRecord, *, n_problems: int = 100) -> None:
     >>> check_solver("greedy", n_problems=5)
     """
     record = find_solver(solver) if isinstance(solver, str) else solver
-    with _registered(record):
+    with registered(record):
         record.load()
-        examiner = Examiner(record)
+        examiner = SolverExaminer(record)
         for known in CATALOGUE:
             examiner.answer(Case(known.name, known.build(), known.objective))
         for case in _random_cases(n_problems):
@@ -92,53 +73,24 @@ def check_solver(solver: str | SolverRecord, *, n_problems: int = 100) -> None:
         examiner.warm_start()
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A problem and its optimum; None if it has no allocation."""
-
-    name: str
-    problem: AllocationProblem
-    best: float | None
-
-    @cached_property
-    def room(self) -> float:
-        """Differences of the objective that rounding explains."""
-        return _ROUNDING * max(1e-12, self.problem.magnitude)
-
-
 @cache
-def _random_case(seed: int) -> Case:
+def _random_case(seed: int) -> Case[AllocationProblem]:
     problem = random_problem(seed)
     return Case(f"random problem {seed}", problem, best_objective(problem))
 
 
-def _random_cases(count: int) -> Iterator[Case]:
+def _random_cases(count: int) -> Iterator[Case[AllocationProblem]]:
     return map(_random_case, range(count))
 
 
-@contextmanager
-def _registered(record: SolverRecord) -> Iterator[None]:
-    """Make a record known for as long as it is checked."""
-    before = SOLVERS.ours.get(record.name)
-    register(record)
-    try:
-        yield
-    finally:
-        if before is None:
-            del SOLVERS[record.name]
-        else:
-            register(before)
+class SolverExaminer(Examiner[AllocationProblem]):
+    """Asks a backend for allocations."""
 
+    sought = "an allocation"
 
-class Examiner:
-    """Asks one backend, and complains in a sentence."""
-
-    def __init__(self, record: SolverRecord) -> None:
-        self.record = record
-
-    def has(self, capability: Capability) -> bool:
-        """Whether the record states a capability."""
-        return capability in self.record.capabilities
+    def totals(self, case: Case[AllocationProblem], answer: Answer) -> Totals:
+        """What an allocation costs and is worth."""
+        return case.problem.evaluate(answer.choice)  # type: ignore[arg-type]
 
     def takes(self, problem: AllocationProblem) -> bool:
         """Whether a problem is one for this backend."""
@@ -148,7 +100,7 @@ class Examiner:
             return False
         return True
 
-    def answer(self, case: Case) -> None:
+    def answer(self, case: Case[AllocationProblem]) -> None:
         """Ask for the optimum, and compare every claim with the truth."""
         case = replace(case, problem=Condensed.of(case.problem).problem)
         problem = case.problem
@@ -156,70 +108,16 @@ class Examiner:
         if not asked or not self.takes(problem):
             return
         request = Request(problem)
-        with stdout_watched() as watch:
-            answer = ask(self.record.name, request)
-        if watch.text:
-            self.complain(case.name, f"writes to standard output: {watch.text.strip()[:80]!r}")
+        answer = self.asked(case.name, request)
         self.check_claims(case, answer)
         if case.best is None:
             if self.has(Capability.EXACT) and answer.termination is not Termination.INFEASIBLE:
-                self.complain(case.name, f"ends {_ended(answer)}, but there is no allocation")
+                self.complain(case.name, f"ends {ended(answer)}, but there is no allocation")
             return
         verdict = verify(problem, answer, request)
         if not verdict.claim_held:
             self.complain(case.name, f"claims what verification disproves: {verdict.message}")
-        if self.has(Capability.EXACT) and verdict.termination is not Termination.OPTIMAL:
-            self.complain(
-                case.name,
-                f"is said to prove optima, but ends {_ended(answer)} without a proof of "
-                f"{case.best:.9g}",
-            )
-
-    def check_claims(self, case: Case, answer: Answer) -> None:
-        """Compare each claim of an answer with the truth, whatever it ended with."""
-        if answer.termination is Termination.FAILED:
-            self.complain(case.name, f"fails: {answer.native}")
-        if answer.termination is Termination.INFEASIBLE and case.best is not None:
-            self.complain(
-                case.name,
-                f"claims that there is no allocation, but one is worth {case.best:.9g}",
-            )
-        if answer.choice is None:
-            if answer.termination in (Termination.OPTIMAL, Termination.GAP_REACHED):
-                self.complain(case.name, f"claims {answer.termination} but gives no allocation")
-        else:
-            self.check_allocation(case, answer)
-        if case.best is not None and not answer.bound >= case.best - case.room:
-            self.complain(
-                case.name,
-                f"claims that nothing is worth more than {answer.bound:.9g}, but an allocation is "
-                f"worth {case.best:.9g}",
-            )
-
-    def check_allocation(self, case: Case, answer: Answer) -> None:
-        """Check an allocation against the limits, its claimed worth and the optimum."""
-        try:
-            totals = case.problem.evaluate(answer.choice)  # type: ignore[arg-type]
-        except InputError as error:
-            self.complain(case.name, f"gives something that is not an allocation: {error}")
-        if not totals.feasible:
-            self.complain(
-                case.name, f"gives an allocation that breaks a limit: {totals.violations[0]}"
-            )
-        claimed = totals.objective if answer.objective is None else answer.objective
-        if not abs(claimed - totals.objective) <= case.room:
-            self.complain(
-                case.name,
-                f"claims an objective of {claimed:.9g}, but its allocation is worth "
-                f"{totals.objective:.9g}",
-            )
-        short = case.best is not None and totals.objective < case.best - case.room
-        if short and answer.termination is Termination.OPTIMAL:
-            self.complain(
-                case.name,
-                f"claims the optimum {totals.objective:.9g}, but an allocation is worth "
-                f"{case.best:.9g}",
-            )
+        self.check_proof(case, replace(answer, termination=verdict.termination))
 
     def conflict(self, name: str, problem: AllocationProblem, limits: tuple[str, ...]) -> None:
         """An infeasible problem must be explained by the limits that conflict."""
@@ -235,21 +133,13 @@ class Examiner:
                 name, f"ends {result.termination} ({result.message}), but there is no allocation"
             )
 
-    def gap(self, case: Case) -> None:
+    def gap(self, case: Case[AllocationProblem]) -> None:
         """A solver that stops at a gap is within it of the optimum."""
         if not self.has(Capability.GAP) or case.best is None or not self.takes(case.problem):
             return
-        answer = ask(self.record.name, Request(case.problem, gap=_GAP))
-        self.check_claims(case, answer)
-        ended = answer.termination in (Termination.OPTIMAL, Termination.GAP_REACHED)
-        if not ended or answer.choice is None:
-            self.complain(case.name, f"ends {_ended(answer)} where a gap of {_GAP} was asked for")
-        found = case.problem.evaluate(answer.choice).objective
-        apart = relative_gap(case.problem, found, case.best)
-        if apart > _GAP * (1 + _ROUNDING):
-            self.complain(case.name, f"is {apart:.2%} from the optimum, asked for {_GAP:.0%}")
+        self.check_gap(case, ask(self.record.name, Request(case.problem, gap=GAP)))
 
-    def fairness(self, case: Case) -> None:
+    def fairness(self, case: Case[AllocationProblem]) -> None:
         """The poorest client first, where the record says so, against brute force."""
         for mode in ("maxmin", "leximin"):
             preference = Fairness(mode)
@@ -286,22 +176,12 @@ class Examiner:
         """A time limit holds on a problem that takes long, and no claim is false at its end."""
         if not self.has(Capability.TIME_LIMIT):
             return
-        case = self.long_case()
-        for limit_s in _LIMITS_S:
-            taken = []
-            for _ in range(_ATTEMPTS):
-                started = time.perf_counter()
-                answer = ask(self.record.name, Request(case.problem, time_limit_s=limit_s))
-                taken.append(time.perf_counter() - started)
-                self.check_claims(case, answer)
-                if taken[-1] <= 1.1 * limit_s + _GRACE_S * _crowding():
-                    break
-            else:
-                self.complain(
-                    case.name, f"takes {min(taken):.2f} s where the time limit is {limit_s:g} s"
-                )
+        problem = (case := self.long_case()).problem
+        self.check_time_limits(
+            case, lambda limit_s: ask(self.record.name, Request(problem, time_limit_s=limit_s))
+        )
 
-    def long_case(self) -> Case:
+    def long_case(self) -> Case[AllocationProblem]:
         """Planted problem with the limits that the backend takes."""
         quota, coverage = (self.record.stance(kind) == "yes" for kind in (Quota, Coverage))
         problem, choice = planted(3000, 10, 0, quota=quota, coverage=coverage)
@@ -317,17 +197,3 @@ class Examiner:
         result = solve(problem, self.record.name, time_limit_s=0, warm_start=choice)
         if not result.has_solution or result.objective < problem.evaluate(choice).objective:
             self.complain("warm start", "loses the allocation that it was given to start from")
-
-    def complain(self, name: str, words: str) -> NoReturn:
-        """Raise the sentence."""
-        raise CheckError(f"solver {self.record.name!r}, {name!r}: {words}")
-
-
-def _ended(answer: Answer) -> str:
-    return f"{answer.termination} ({answer.native})"
-
-
-def _crowding() -> float:
-    """How many processes wait for each core, at least 1."""
-    waiting = os.getloadavg()[0] if hasattr(os, "getloadavg") else 1.0
-    return max(1.0, waiting / (os.cpu_count() or 1))

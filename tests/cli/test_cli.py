@@ -176,7 +176,30 @@ def test_groups_are_a_column_of_the_clients(run, tmp_path: Path) -> None:
     assert "give COLUMN=WIDTH, such as site=1.0" in run(*asked, "--capacity", "site").err
     refused = run(*asked, "--same-option", "device")
     assert refused.code == 2
-    assert "names column 'device'" in refused.err
+    assert "no column 'device'; its columns are 'name', 'samples', 'site'" in refused.err
+
+
+def test_any_column_of_the_clients_groups_them(run, tmp_path: Path) -> None:
+    wide, long = tmp_path / "wide.csv", tmp_path / "long.csv"
+    wide.write_text(
+        "name,samples,found group,max_width,count:x,count:y\n"
+        "a,100,1,1,60,40\nb,100,1,0.5,10,90\nc,50,2,1,25,25\nd,80,2,1,80,0\n"
+    )
+    long.write_text(
+        "name,label,count,found group,max_width\na,x,60,1,1\na,y,40,1,1\nb,x,10,1,0.5\n"
+        "b,y,90,1,0.5\nc,x,25,2,1\nc,y,25,2,1\nd,x,80,2,1\n"
+    )
+    asked = ("--widths", "0.25,0.5,0.75,1", "--budget", "0.6", "--json")
+    for path in (wide, long):
+        same = run("allocate", path, *asked, "--same-option", " found group ")
+        assert json.loads(same.out)["widths"] == {"a": 0.5, "b": 0.5, "c": 0.75, "d": 0.75}
+        both = ("--same-option", "found group", "--capacity", "found group=1")
+        widths = json.loads(run("allocate", path, *asked, *both).out)["widths"]
+        assert widths == {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.5}
+    assert "unknown column 'found group'" in run("allocate", wide, *asked).err
+    long.write_text(long.read_text().replace("a,y,40,1", "a,y,40,2"))
+    refused = run("allocate", long, *asked, "--same-option", "found group")
+    assert "line 3, column 'found group': '2' contradicts '1' of 'a'" in refused.err
 
 
 def test_the_poorest_client_first(run, clients: Path) -> None:

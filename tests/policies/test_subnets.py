@@ -47,3 +47,34 @@ def test_means_may_be_as_far_below_a_width_as_they_leave_something_to_train() ->
 def test_what_cannot_be_trained_is_refused(columns: dict[str, Any], said: str) -> None:
     with pytest.raises(hasa.InputError, match=said):
         Subnets(**({"widths": [0.5, 0.8]} | columns))
+
+
+def test_a_picture_shows_each_block_where_it_lies_by_group() -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    subnets = Subnets([0.5, 0.25, 0.5, 0], starts=[0.5, 0, 0.5, 0], deployed=[0.5, 0.25, 0.5, 0.2])
+    axes = subnets.plot(["a", "b", "c", "d"]).axes[0]
+    shown = {
+        label.get_text(): (bar.get_x(), bar.get_width(), bar.get_facecolor())
+        for label, bar in zip(axes.get_yticklabels(), axes.patches, strict=True)
+    }
+    assert list(shown) == ["b", "d", "a", "c"]
+    assert [place[:2] for place in shown.values()] == [(0, 0.25), (0, 0), (0.5, 0.5), (0.5, 0.5)]
+    assert shown["a"][2] == shown["c"][2] != shown["b"][2] == shown["d"][2]
+    assert axes.get_xlim() == (0, 1)
+    mine = figures.Figure()
+    left, right = mine.subplots(1, 2)
+    assert Subnets([0.5, 1.0]).plot(ax=right) is mine
+    assert not left.patches
+    assert [bar.get_width() for bar in right.patches] == [0.5, 1.0]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["0", "1"]
+    own = Subnets([0.5] * 4, models=[1, 0, 1, 0]).plot().axes[0]
+    assert [label.get_text() for label in own.get_yticklabels()] == ["1", "3", "0", "2"]
+    colours = [bar.get_facecolor() for bar in own.patches]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(hasa.InputError, match="scheme 'rolling' change from round to round"):
+        Subnets([0.5], scheme="rolling").plot()
+    with pytest.raises(hasa.InputError, match="1 names for 2 clients"):
+        Subnets([0.5, 0.5]).plot(["a"])

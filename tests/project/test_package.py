@@ -111,6 +111,7 @@ def test_the_public_names_are_frozen():
         "InputError",
         "Menu",
         "Partition",
+        "PartitionProblem",
         "Quota",
         "Study",
         "Termination",

@@ -16,7 +16,7 @@ from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.registry import Capability, SolverRecord
 from hasa_opt.testing import check_solver
-from hasa_opt.testing import solver as checks
+from hasa_opt.testing import examiner as checks
 from hasa_opt.testing.problems import feasible_choices
 
 CLAIMS = Capability.EXACT | Capability.TIME_LIMIT | Capability.GAP | Capability.WARM_START

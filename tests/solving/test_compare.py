@@ -178,3 +178,62 @@ def test_a_crash_is_one_row_of_the_table(liar):
     comparison = compare(trap(), [liar(script), "highs"])
     assert "boom" in comparison.rows[0].message
     assert comparison.rows[1].objective == 10
+
+
+# --- Partitions ---------------------------------------------------------------------------------
+
+SIMILARITY = np.array([[0, 2, 2, -1], [2, 0, -3, -1], [2, -3, 0, -1], [-1, -1, -1, 0]])
+"""Best: one pair of the first three, worth 2."""
+
+
+def test_all_backends_that_solve_partitions_by_default():
+    heard = []
+    comparison = compare(hasa.PartitionProblem.of(SIMILARITY), on_solver=heard.append)
+    names = [row.solver for row in comparison.rows]
+    able = {"greedy", "highs", "cpsat", "scip", "pulp", "cvxpy"}
+    known = [line.name for line in registry.solvers() if line.available and line.name in able]
+    assert names == heard == known
+    for row in comparison.rows:
+        assert (row.objective, row.bound, row.gap, row.claim_held) == (2, 2, 0, True)
+        assert (row.own_objective, row.poorest) == (2, None)
+    assert comparison.verdict == f"{', '.join(known)} agree on the optimum 2"
+    assert json.loads(json.dumps(comparison.records(), allow_nan=False))
+
+
+def test_the_problem_of_a_partition_is_compared_with_its_limits():
+    found = hasa.partition(SIMILARITY, max_size=1)
+    comparison = compare(found.problem, ["greedy", "flow"])
+    assert comparison.rows[0].objective == 0
+    assert comparison.rows[1].termination == "not run"
+    assert "'flow' does not solve partitions" in comparison.rows[1].message
+
+
+def test_lies_about_a_partition_are_told():
+    class Liar:
+        def solve(self, problem, request):
+            return Answer(Termination.OPTIMAL, np.zeros(6, dtype=int), 0.0, 0.0, "liar: done")
+
+    record = SolverRecord("liar", Liar, "lies", capabilities=registry.Capability.PARTITION)
+    registry.register(record)
+    try:
+        comparison = compare(hasa.PartitionProblem.of(SIMILARITY), ["liar"])
+    finally:
+        registry.unregister("liar")
+    (row,) = comparison.rows
+    assert (row.claim_held, row.own_objective, row.incumbent_from) == (False, 0, "greedy")
+    assert row.objective == 2
+    assert comparison.verdict.endswith("claims disproved: liar")
+    assert "found by" in str(comparison)
+
+
+def test_where_no_partition_is_proven_the_best_is_named():
+    rng = np.random.default_rng(0)
+    upper = np.triu(rng.normal(size=(40, 40)), 1)
+    problem = hasa.PartitionProblem.of(upper + upper.T)
+    verdict = compare(problem, "greedy", time_limit_s=0.2).verdict
+    assert verdict.startswith("no optimum is proven, the best partition is within ")
+
+
+def test_what_is_no_problem_is_refused():
+    with pytest.raises(InputError, match="problem is a ndarray"):
+        compare(SIMILARITY)

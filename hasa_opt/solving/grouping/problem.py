@@ -51,11 +51,19 @@ class PartitionProblem:
     def of(
         cls,
         similarity: Any,
+        *,
         names: Sequence[str | int] | None = None,
         max_groups: int | None = None,
         max_size: int | None = None,
     ) -> PartitionProblem:
-        """Check what a caller gave, see :func:`hasa_opt.partition`.
+        """Check similarities and limits; :func:`hasa_opt.compare` takes what this gives.
+
+        Parameters
+        ----------
+        similarity : (n_clients, n_clients) floats, dense or a scipy sparse matrix
+            As for :func:`hasa_opt.partition`; so are the others.
+        names : sequence of str or int, optional
+        max_groups, max_size : int, optional
 
         Raises
         ------

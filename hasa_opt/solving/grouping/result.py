@@ -17,13 +17,16 @@ from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solving.grouping.problem import PartitionProblem
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from rich.console import RenderableType
 
 __all__ = ["Partition"]
 
 _NAMED = 8
 """Members that a line of the table names."""
+_LABELLED = 30
+"""Clients of which a picture names each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class Partition(Shown):
         The backend's own status, and what verification found.
     incumbent_from : str
         Who found the partition: the solver, or ``"greedy"``, which every call begins with.
+    own_objective : float or None
+        What the solver found itself, without what is known before it runs.
     """
 
     problem: PartitionProblem
@@ -64,6 +69,7 @@ class Partition(Shown):
     claim_held: bool = True
     message: str = ""
     incumbent_from: str = ""
+    own_objective: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,17 +114,20 @@ class Partition(Shown):
         """
         return frame_of({"client": self.names, "group": self.groups.tolist()}, library)
 
-    def plot(self, similarity: Any) -> Figure:
+    def plot(self, similarity: Any = None, *, ax: Axes | None = None) -> Figure | SubFigure:
         """Draw a matrix of similarities with the clients in the order of their groups.
 
         Parameters
         ----------
-        similarity : (n_clients, n_clients) floats, dense or sparse
-            What the partition was made of, or another matrix to see in its order.
+        similarity : (n_clients, n_clients) floats, dense or sparse, optional
+            Default: what the partition was made of; or another matrix to see in its order.
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
 
         Returns
         -------
-        matplotlib Figure
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
 
         Raises
         ------
@@ -130,20 +139,23 @@ class Partition(Shown):
         with needing("Partition.plot()"):
             from matplotlib.figure import Figure
 
-        table = _dense(similarity, len(self.groups))
+        given = self.problem.neighbours if similarity is None else similarity
+        table = _dense(given, len(self.groups))
         np.fill_diagonal(table, np.nan)
         order = np.argsort(self.groups, kind="stable")
         largest = float(np.nanmax(np.abs(table), initial=0.0)) or 1.0
-        figure = Figure(figsize=(4.8, 4.0), layout="constrained")
-        axes = figure.add_subplot()
+        axes = Figure(figsize=(4.8, 4.0), layout="constrained").add_subplot() if ax is None else ax
         image = axes.imshow(table[np.ix_(order, order)], cmap="RdBu", vmin=-largest, vmax=largest)
         for edge in np.cumsum(self.sizes)[:-1] - 0.5:
             axes.axhline(edge, color="black", linewidth=0.8)
             axes.axvline(edge, color="black", linewidth=0.8)
+        names = [self.names[row] for row in order] if order.size <= _LABELLED else []
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
         axes.set_xlabel("Client, by group")
         axes.set_ylabel("Client, by group")
-        figure.colorbar(image, label="Similarity")
-        return figure
+        axes.figure.colorbar(image, ax=axes, label="Similarity")
+        return axes.figure
 
     @property
     def summary(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from hasa_opt._utils.checks import IntArray, whole
 from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt._utils.groups import numbered
-from hasa_opt.errors import InputError, UnsupportedConstraintError
+from hasa_opt.errors import UnsupportedConstraintError
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer
@@ -30,7 +30,7 @@ from hasa_opt.solving.grouping.result import Partition
 from hasa_opt.solving.grouping.verdict import verify
 from hasa_opt.solving.solver import checked_limits
 
-__all__ = ["partition", "partition_solvers"]
+__all__ = ["partition", "partition_solvers", "solve_partition"]
 
 _GREEDY = "greedy"
 _EXACT_CLIENTS = 50
@@ -107,8 +107,20 @@ def partition(
     >>> found.groups.tolist(), found.objective, str(found.termination)
     ([0, 0, 1, 1], 5.0, 'optimal')
     """
+    problem = PartitionProblem.of(similarity, names=names, max_groups=max_groups, max_size=max_size)
+    return solve_partition(problem, solver, time_limit_s=time_limit_s, gap=gap, seed=seed)
+
+
+def solve_partition(
+    problem: PartitionProblem,
+    solver: str = "auto",
+    *,
+    time_limit_s: float | None = None,
+    gap: float = 0.0,
+    seed: int = 0,
+) -> Partition:
+    """:func:`partition` of a problem that is there."""
     started = time.perf_counter()
-    problem = PartitionProblem.of(similarity, names, max_groups, max_size)
     limit_s, gap = checked_limits(time_limit_s, gap)
     search = _Search(problem, Deadline.after(limit_s), limit_s, gap, whole(seed, "seed"))
     name = _chosen(problem, solver, limited=limit_s is not None)
@@ -127,6 +139,7 @@ def partition(
         claim_held=verdict.claim_held,
         message=verdict.message,
         incumbent_from=best.source,
+        own_objective=verdict.own_objective,
     )
 
 
@@ -149,7 +162,7 @@ def _chosen(problem: PartitionProblem, solver: str, *, limited: bool) -> str:
 
     Raises
     ------
-    SolverError, InputError
+    SolverError
     """
     if solver == "auto":
         small = len(problem) <= (_LIMITED_CLIENTS if limited else _EXACT_CLIENTS)
@@ -161,7 +174,7 @@ def _chosen(problem: PartitionProblem, solver: str, *, limited: bool) -> str:
             f"{', '.join(partition_solvers())}, or auto"
         )
     if solver != _GREEDY and len(problem) > _MOST_CLIENTS:
-        raise InputError(
+        raise UnsupportedConstraintError(
             f"solver {solver!r} has a column for each pair of clients and takes {_MOST_CLIENTS:,} "
             f"clients at most, not {len(problem):,}: choose greedy, or auto"
         )

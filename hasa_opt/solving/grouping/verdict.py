@@ -30,12 +30,15 @@ class Verdict:
     bound : float
     claim_held : bool
     message : str
+    own_objective : float or None
+        Of the answer's groups, if they are within the limits.
     """
 
     termination: Termination
     bound: float
     claim_held: bool
     message: str
+    own_objective: float | None
 
 
 def verify(
@@ -71,6 +74,7 @@ def verify(
         bound=max(bound, best.objective),
         claim_held=not lies,
         message="; ".join([answer.native, *lies]),
+        own_objective=worth if worth > -inf else None,
     )
     claimed = not lies and ended is Termination.OPTIMAL
     return (

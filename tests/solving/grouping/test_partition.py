@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,22 +20,11 @@ from hasa_opt.solving.grouping.problem import PartitionProblem
 from hasa_opt.solving.grouping.relaxation import Relaxation
 from hasa_opt.solving.grouping.rows import Rows
 from hasa_opt.solving.grouping.solver import partition_solvers
+from hasa_opt.testing.partition import best_partition, random_partition, set_partitions
 
 BELL = (1, 2, 5, 15, 52, 203, 877, 4140)
 INSTALLED = [name for name in partition_solvers() if registry.find_solver(name).available]
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@cache
-def set_partitions(n_clients: int) -> Matrix:
-    def grown(prefix: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        if len(prefix) == n_clients:
-            yield prefix
-            return
-        for group in range(max(prefix, default=-1) + 2):
-            yield from grown((*prefix, group))
-
-    return np.array(list(grown(())))
 
 
 def symmetric(upper: Matrix) -> Matrix:
@@ -52,49 +39,22 @@ def planted(n_clients: int, deviation: float, seed: int = 0, groups: int = 4) ->
     return symmetric(signs + deviation * rng.normal(size=signs.shape))
 
 
-def instance(seed: int) -> tuple[Matrix, dict[str, int]]:
-    """Normal, integer (ties, zeros) or very unequal similarities, with limits or without."""
-    rng = np.random.default_rng(seed)
-    n_clients = int(rng.integers(1, 9))
-    shape = n_clients, n_clients
-    tables = (
-        rng.normal(size=shape),
-        rng.integers(-3, 4, shape).astype(float),
-        rng.integers(-1, 2, shape) * rng.choice([1e-6, 1.0, 1e6]),
-    )
-    limits = {}
-    if seed % 4 in (1, 3):
-        limits["max_size"] = int(rng.integers(1, n_clients + 1))
-    if seed % 4 in (2, 3):
-        least = -(-n_clients // limits.get("max_size", n_clients))
-        limits["max_groups"] = int(rng.integers(least, n_clients + 1))
-    return symmetric(tables[seed % 3]), limits
-
-
-def best_of_all(similarity: Matrix, limits: dict[str, int]) -> float:
-    every = set_partitions(len(similarity))
-    together = every[:, :, None] == every[:, None, :]
-    fits = (every.max(axis=1) < limits.get("max_groups", np.inf)) & (
-        together.sum(axis=1).max(axis=1) <= limits.get("max_size", np.inf)
-    )
-    return float((together[fits] * np.triu(similarity, 1)).sum(axis=(1, 2)).max())
-
-
 def test_all_set_partitions_are_counted_by_bell_numbers() -> None:
     assert tuple(len(set_partitions(n)) for n in range(1, 9)) == BELL
 
 
 def check_best(solver: str, seed: int) -> None:
-    similarity, limits = instance(seed)
-    best, room = best_of_all(similarity, limits), 1e-9 * np.abs(similarity).sum()
-    found = hasa.partition(similarity, solver, **limits)
+    problem = random_partition(seed)
+    best, room = best_partition(problem), 1e-9 * problem.magnitude
+    limits = {"max_groups": problem.max_groups, "max_size": problem.max_size}
+    found = hasa.partition(problem.neighbours, solver, **limits)
     assert found.objective == pytest.approx(best, abs=room), seed
     assert found.bound >= best - room, seed
     assert found.claim_held, (seed, found.message)
     if solver != "greedy":
         assert found.termination is Termination.OPTIMAL, (seed, found.message)
-    assert found.n_groups <= limits.get("max_groups", 8)
-    assert found.sizes.max() <= limits.get("max_size", 8)
+    assert found.n_groups <= problem.max_groups
+    assert found.sizes.max() <= problem.max_size
 
 
 @pytest.mark.parametrize("solver", INSTALLED)
@@ -112,9 +72,8 @@ def test_the_best_of_more_set_partitions_is_found_and_proven(solver: str) -> Non
 
 def test_bounds_hold_for_any_partition_that_they_are_built_around() -> None:
     for seed in range(0, 80, 2):
-        similarity, _ = instance(4 * seed)
-        problem = PartitionProblem.of(similarity)
-        best, room = best_of_all(similarity, {}), 1e-9 * problem.magnitude
+        problem = random_partition(4 * seed)  # without limits
+        best, room = best_partition(problem), 1e-9 * problem.magnitude
         random = np.random.default_rng(seed).integers(0, 3, len(problem))
         assert best - room <= packed_bound(problem, random, UNLIMITED) <= problem.ceiling + room
         relaxation = Relaxation(problem)
@@ -124,11 +83,10 @@ def test_bounds_hold_for_any_partition_that_they_are_built_around() -> None:
 
 def test_any_multipliers_prove_a_bound() -> None:
     for seed in range(24):
-        similarity, limits = instance(seed)
-        problem, rng = PartitionProblem.of(similarity, **limits), np.random.default_rng(seed)
+        problem, rng = random_partition(seed), np.random.default_rng(seed)
         rows = Rows(problem)
         rows.add(broken(problem, rows.pairs, rng.random(rows.n_columns), UNLIMITED))
-        best = best_of_all(similarity, limits)
+        best = best_partition(problem)
         some = np.concatenate(
             [np.eye(len(rows)), -np.eye(len(rows)), rng.normal(size=(9, len(rows)))]
         )
@@ -235,13 +193,15 @@ def test_solvers_are_chosen_by_name() -> None:
         hasa.partition(np.ones((3, 3)), "nobody")
     with pytest.raises(hasa.errors.UnsupportedConstraintError, match="'flow' does not solve parti"):
         hasa.partition(np.ones((3, 3)), "flow")
-    with pytest.raises(hasa.InputError, match="takes 1,000 clients at most, not 1,001"):
+    with pytest.raises(
+        hasa.errors.UnsupportedConstraintError, match="takes 1,000 clients at most, not 1,001"
+    ):
         hasa.partition(sp.csr_array((1001, 1001)), "highs")
     assert hasa.partition(sp.csr_array((1001, 1001))).solver == "greedy"
 
 
 def test_groups_beyond_limits_are_fitted() -> None:
-    problem = PartitionProblem.of(np.ones((7, 7)), None, 3, 3)
+    problem = PartitionProblem.of(np.ones((7, 7)), max_groups=3, max_size=3)
     search = LocalSearch(problem, lambda groups: 0.0, 0, UNLIMITED)
     for given in ([0] * 7, range(7), [0, 0, 0, 0, 1, 2, 3]):
         assert problem.evaluate(search.fitted(np.array(given))).feasible
@@ -269,8 +229,28 @@ def test_a_partition_as_a_frame_and_a_picture() -> None:
     frame = found.frame("pandas")
     assert frame["client"].tolist() == list("abcdefghijkl")
     assert frame["group"].tolist() == found.groups.tolist()
-    for given in (similarity, sp.csr_array(similarity)):
-        shown = np.asarray(found.plot(given).axes[0].images[0].get_array())
-        assert np.nanmin(shown[:3, :3]) > 0 > np.nanmax(shown[:3, 3:])
+    order = [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+    for given in ((), (similarity,), (sp.csr_array(similarity),)):
+        figure = found.plot(*given)
+        shown = np.asarray(figure.axes[0].images[0].get_array())
+        off = ~np.eye(12, dtype=bool)
+        assert np.array_equal(shown[off], similarity[np.ix_(order, order)][off])
+        assert np.isnan(shown.diagonal()).all()
+        lines = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_xdata()[0] > 0]
+        assert lines == [2.5, 5.5, 8.5]
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+            *("abcdefghijkl"[row] for row in order)
+        ]
     with pytest.raises(hasa.InputError, match=r"shape \(3, 3\): \(12, 12\) expected"):
         found.plot(np.ones((3, 3)))
+
+
+def test_a_picture_is_drawn_where_it_is_asked_for() -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    mine = figures.Figure()
+    left, right = mine.subplots(1, 2)
+    found = hasa.partition(planted(40, 0.3))
+    assert found.plot(ax=right) is mine
+    assert not left.images
+    assert np.asarray(right.images[0].get_array()).shape == (40, 40)
+    assert not right.get_yticks().size  # more names than can be read
