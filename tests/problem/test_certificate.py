@@ -77,6 +77,7 @@ def test_optima_are_proven(tmp_path: Path) -> None:
     assert not seen
 
 
+@pytest.mark.slow
 def test_a_thousand_clients_under_two_budgets_are_proven(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = np.sort(rng.integers(1, 1000, (1000, 5)), axis=1)

@@ -87,6 +87,7 @@ def test_an_absolute_budget_is_changed_in_whole_units() -> None:
         hasa.frontier(problem, [0.5])
 
 
+@pytest.mark.slow
 def test_a_sweep_solves_every_combination() -> None:
     problem = built()
     grid = {"budget": [0.45, 0.6], "Quota": [1, 4]}
