@@ -49,12 +49,14 @@ from hasa_opt.solving import (
     Explanation,
     Frontier,
     Sensitivity,
+    Sweep,
     compare,
     explain,
     frontier,
     sensitivity,
     solve,
     solve_continuous,
+    sweep,
 )
 from hasa_opt.solving.grouping import Partition, PartitionProblem, partition
 
@@ -94,6 +96,7 @@ __all__ = [
     "Sensitivity",
     "SiteBudgets",
     "Study",
+    "Sweep",
     "Switches",
     "Termination",
     "compare",
@@ -112,6 +115,7 @@ __all__ = [
     "solve",
     "solve_continuous",
     "solvers",
+    "sweep",
     "tasks",
     "utility",
 ]

@@ -13,9 +13,11 @@ from hasa_opt._utils.installing import not_installed, pip
 from hasa_opt._utils.names import distinct, keyed
 from hasa_opt.errors import InputError, MissingExtraError
 
-__all__ = ["columns_of", "frame_of"]
+__all__ = ["Framed", "by_name", "columns_of", "frame_of"]
 
 _LIBRARIES = ("pandas", "polars", "pyarrow")
+_ROWS = ("name", "client")
+"""Columns that say whose a row is, as frames of clients and of allocations have them."""
 
 
 def columns_of(frame: Any, what: str) -> dict[str, list[Any]]:
@@ -56,6 +58,42 @@ def _plain(value: Any) -> Any:
     return None if value is None or value != value else value
 
 
+def by_name(table: Any, names: Sequence[str], what: str) -> Any:
+    """Rows of a table in the order of names, if it is a frame with a column of these.
+
+    Parameters
+    ----------
+    table : data frame or mapping of column to values, or any other table
+        The column "name" or "client" says whose each row is. Without one, and where it is no frame,
+        the table is returned as it is.
+    names : n distinct strings
+    what : str
+        The table in words, for messages.
+
+    Returns
+    -------
+    (n, n_columns) array without that column, or the table
+
+    Raises
+    ------
+    InputError
+        If the table does not have the same names, once each.
+    """
+    given = table if isinstance(table, Mapping) else getattr(table, "column_names", None)
+    headings = set(map(str, getattr(table, "columns", ()) if given is None else given))
+    key = next((name for name in _ROWS if name in headings), None)
+    if key is None:
+        return table
+    columns = columns_of(table, what)
+    at = {name: row for row, name in enumerate(distinct(columns.pop(key), f"column {key!r}"))}
+    if at.keys() != set(names):
+        alone = listed(sorted(at.keys() ^ set(names)), repr)
+        raise InputError(
+            f"{what} and the clients must name the same clients, once each: see {alone}"
+        )
+    return np.array(list(columns.values())).T[[at[name] for name in names]]
+
+
 def frame_of(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
     """Make a data frame.
 
@@ -84,3 +122,28 @@ def frame_of(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
     backend: Any = found
     plain = {name: np.asarray(values).tolist() for name, values in columns.items()}
     return nw.from_dict(plain, backend=backend).to_native()
+
+
+class Framed:
+    """A noun of which a data frame can be made."""
+
+    def in_columns(self) -> Mapping[str, Sequence[Any]]:
+        """What the frame holds: values by column, all of one length."""
+        raise NotImplementedError
+
+    def frame(self, library: str | None = None) -> Any:
+        """A data frame of the columns that :meth:`in_columns` gives.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}, optional
+            Default: the first of them that is installed.
+
+        Raises
+        ------
+        InputError
+            For another library.
+        MissingExtraError
+            If it, or every one of them, is not installed.
+        """
+        return frame_of(self.in_columns(), library)

@@ -112,6 +112,8 @@ def _in_order(values: Iterable[str | int], what: str) -> tuple[Any, ...]:
     if isinstance(values, str | set | frozenset):
         kind = "one string" if isinstance(values, str) else "a set, which has no order"
         raise InputError(f"{what} is {kind}: give a sequence of strings")
+    if hasattr(values, "to_pylist"):  # pyarrow, whose members are no strings
+        values = values.to_pylist()
     return sequence(values, what)
 
 

@@ -1,4 +1,4 @@
-"""The command ``hasa-opt``: score, allocate, explain, compare, partition, headroom, study, flower.
+"""The command ``hasa-opt``: which commands there are, and those on allocations.
 
 Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 """
@@ -51,6 +51,7 @@ from hasa_opt.cli.options import (
 from hasa_opt.cli.partition import partition
 from hasa_opt.cli.problems import Asked, counts_of, scores_of
 from hasa_opt.cli.study import flower, study
+from hasa_opt.cli.verify import verify
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import (
     HasaError,
@@ -295,6 +296,7 @@ app.command()(explain)
 app.command()(headroom)
 app.command()(partition)
 app.command()(study)
+app.command()(verify)
 app.add_typer(flower, name="flower")
 
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, whole_numbers, widened
 from hasa_opt._utils.checks import array as any_array
-from hasa_opt._utils.frames import columns_of
+from hasa_opt._utils.frames import Framed, columns_of
 from hasa_opt._utils.names import distinct, name_list
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt._utils.tables import Source
 from hasa_opt.clients.counts import NEGATIVE, Counts, Rows, array, checked_counts, frozen
-from hasa_opt.clients.csv import framed, read, write
+from hasa_opt.clients.csv import count_columns, framed, read, write
 from hasa_opt.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = ["Clients"]
 
 
 @dataclass(frozen=True, eq=False)
-class Clients(Shown):
+class Clients(Framed, Shown):
     """Columns that describe ``n_clients`` federated clients.
 
     Parameters
@@ -211,13 +211,23 @@ class Clients(Shown):
         StorageError
             If the disk does not take it; the file of before is then intact.
         """
+        write(path, self._plain_columns, self.counts, self.labels)
+
+    def in_columns(self) -> dict[str, Any]:
+        """A row for each client, in the wide format: what :meth:`from_frame` reads."""
+        return self._plain_columns | count_columns(self.counts, self.labels)
+
+    @property
+    def _plain_columns(self) -> dict[str, Any]:
+        """Columns of the wide format that are known, without counts."""
         columns = {
+            "name": self.all_names,
             "samples": self.samples,
             "max_width": self.max_width,
             "site": self.site,
             "device": self.device,
         }
-        write(path, self.all_names, columns, self.counts, self.labels)
+        return {name: list(values) for name, values in columns.items() if values is not None}
 
     def __len__(self) -> int:
         return int(self.samples.shape[0])

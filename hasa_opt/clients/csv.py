@@ -36,7 +36,6 @@ from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from hasa_opt._utils.cells import numbers, refuse_repeats, whole_numbers
@@ -47,7 +46,7 @@ from hasa_opt._utils.tables import Source, Table, read_table
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
 
-__all__ = ["framed", "read", "write"]
+__all__ = ["count_columns", "framed", "read", "write"]
 
 _PREFIX = "count:"
 _OPTIONAL = ("max_width", "site", "device")
@@ -123,10 +122,16 @@ def framed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     }
 
 
+def count_columns(counts: Counts | None, labels: Sequence[str] | None) -> dict[str, Any]:
+    """Counts of each label, ``(n_clients,)``, by the name of their column; none without counts."""
+    return (
+        {} if counts is None else dict(zip(_titles(counts, labels), dense(counts).T, strict=True))
+    )
+
+
 def write(
     path: str | PathLike[str],
-    names: Sequence[str],
-    columns: Mapping[str, Sequence[object] | npt.NDArray[Any] | None],
+    columns: Mapping[str, Sequence[object]],
     counts: Counts | None,
     labels: Sequence[str] | None,
 ) -> None:
@@ -135,24 +140,25 @@ def write(
     Parameters
     ----------
     path : path
-    names : n_clients strings
     columns : dict of str to n_clients values
-        In the order of the file; a column that is None is left out.
+        In the order of the file.
     counts : (n_clients, n_labels) counts, optional
     labels : n_labels strings, optional
         Default: their numbers.
     """
-    known = {name: list(column) for name, column in columns.items() if column is not None}
-    header = ["name", *known]
-    if counts is not None:
-        header += [f"{_PREFIX}{label}" for label in labels or range(counts.shape[1])]
     with writing(path) as file:
         out = csv.writer(file)
-        out.writerow(header)
-        for row, name in enumerate(names):
-            cells = [_cell(column[row]) for column in known.values()]
+        out.writerow([*columns, *_titles(counts, labels)])
+        for row, known in enumerate(zip(*columns.values(), strict=True)):
             tokens = [] if counts is None else dense(counts[[row]])[0].tolist()
-            out.writerow([name, *cells, *tokens])
+            out.writerow([*map(_cell, known), *tokens])
+
+
+def _titles(counts: Counts | None, labels: Sequence[str] | None) -> list[str]:
+    """Names of the columns of counts."""
+    if counts is None:
+        return []
+    return [f"{_PREFIX}{label}" for label in labels or range(counts.shape[1])]
 
 
 def _cell(value: object) -> str:

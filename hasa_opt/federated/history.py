@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import entries, path_of, replace_directory
+from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
 from hasa_opt.federated.history_files import (
@@ -32,7 +33,7 @@ from hasa_opt.federated.history_files import (
     read_index,
     to_json,
 )
-from hasa_opt.federated.measurements import Measured, table, unpacked
+from hasa_opt.federated.measurements import COLUMNS, Measured, table, titled, unpacked
 from hasa_opt.policies.subnets import Subnets, read_subnets
 from hasa_opt.tasks.learning import as_accuracy
 
@@ -114,7 +115,7 @@ class Column(Generic[Numbers]):
 
 
 @dataclass(frozen=True, eq=False)
-class History(Shown):
+class History(Framed, Shown):
     """One federated run: what each client measured in each round, and the final supernet.
 
     The metric is the task's: :attr:`metric` names it. Where that is the accuracy, a share between 0
@@ -284,6 +285,23 @@ class History(Shown):
             table.add_row(title, "", "", form.format(factor * number), "", style="bold")
         table.caption = first_of(len(self.widths))
         return table
+
+    def in_columns(self) -> dict[str, Any]:
+        """A row for each round and each client of whom anything was measured in it.
+
+        ``round`` from 0, ``client``, then what was measured, under the names of the attributes;
+        columns of which nothing was measured are left out.
+        """
+        none, measured = np.zeros(0, dtype=np.int64), self.measured
+        clients = np.concatenate([none, *(each.clients for each in measured)])
+        names = self.metadata.get("client_names", range(self.n_clients))
+        kept = [name for name in COLUMNS if any(name in each.columns for each in measured)]
+        columns = {name: [each.column(name) for each in measured] for name in kept}
+        return {
+            "round": np.repeat(np.arange(self.rounds), [len(each.clients) for each in measured]),
+            "client": [str(names[row]) for row in clients],
+            **{titled(name, self.metric): np.concatenate(columns[name]) for name in kept},
+        }
 
     @property
     def tally(self) -> dict[str, int]:

@@ -8,8 +8,17 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, array, expect, extremes, real_array
+from hasa_opt._utils.checks import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    array,
+    expect,
+    extremes,
+    real_array,
+)
 from hasa_opt._utils.rational import SAME_WIDTH, decimal_above, told_from, written
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
@@ -23,6 +32,7 @@ from hasa_opt.problem.utility import Utility
 
 __all__ = [
     "BoolArray",
+    "checked_choice",
     "known_constraints",
     "masked",
     "one_menu",
@@ -236,3 +246,24 @@ def _finite(menu: Menu, column: int) -> str:
             f"{menu.names[column]!r} in a table, utility.measured(table)"
         )
     return "cap the client's max_width to rule a width out"
+
+
+def checked_choice(choice: npt.ArrayLike, n_clients: int, n_options: int) -> IntArray:
+    """Indices into the menu as int64, one per client.
+
+    Raises
+    ------
+    InputError
+        If the shape is wrong or an index is not a whole number within the menu.
+    """
+    given = array(choice, "choice")
+    if given.shape != (n_clients,):
+        raise InputError(f"choice of shape {given.shape}: {n_clients} clients expected")
+    if given.dtype.kind not in "iu":
+        raise InputError(f"choice of {given.dtype}: give integer indices into the menu")
+    if given.min() < 0 or given.max() >= n_options:
+        bad = np.flatnonzero((given < 0) | (given >= n_options))
+        raise InputError(
+            f"choice {given[bad[0]]} of row {bad[0]} is outside the menu (0 to {n_options - 1})"
+        )
+    return given.astype(np.int64, copy=False)

@@ -3,24 +3,25 @@
 Both formats are written in what HiGHS, CBC and SCIP read alike: every row has one side, the
 objective is a loss that is minimised, and names are of letters, digits and underscores.
 
-- Column ``x_I_K_CLIENT_OPTION``: the client of row ``I`` takes option ``K`` of the menu, both from
-  0. The names that follow are for readers; other signs than letters and digits are underscores.
-  Columns ``y_J`` are what robust limits and rows in digits need beside. A client that has one
-  option has no column.
+- Column ``x_I_K``: client ``I`` takes option ``K``, both from 0. Columns ``y_J`` are what robust
+  limits and rows in digits need beside. A client that has one option has no column.
 - Row ``client_I``: one option each. Row ``limit_L_P``: limit ``L`` of ``problem.limits`` less what
   is taken anyway, divided by the common factor; where that leaves large numbers, ``P`` counts the
   places of the digits that it is written in.
-- A comment at the top says how the utility follows from the objective, whose range is 1,000: the
-  absolute gap at which a solver stops by default, 1e-6, is then 1e-9 of what utilities can vary.
+- A table beside the file, ``model.names.csv`` for ``model.mps``, says who ``client_I`` is, and what
+  ``option_K`` and ``limit_L`` are called: no format takes every name.
+- A comment at the top says how the utility follows from the objective. Its unit is a power of two,
+  so that no utility is rounded, and its range is above 500: the absolute gap at which a solver
+  stops by default, 1e-6, is then 2e-9 of what utilities can vary.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
+from math import ceil, isfinite, log2
 from os import PathLike
 from typing import Protocol
 
@@ -39,8 +40,6 @@ __all__ = ["Written", "write_model"]
 
 _EXACT = 2.0**53
 """Total that no row reaches: a limit from here on binds nobody."""
-_LONGEST = 24
-"""Characters of a client's and of an option's name within that of a column."""
 
 
 class Written(Program, Protocol):
@@ -60,7 +59,7 @@ class Written(Program, Protocol):
 
 
 def write_model(file: str | PathLike[str], program: Written) -> None:
-    """Write a program in the format that the ending of the file names.
+    """Write a program in the format that the ending of the file names, and a table of names.
 
     Raises
     ------
@@ -75,10 +74,19 @@ def write_model(file: str | PathLike[str], program: Written) -> None:
     if path.suffix.lower() not in _FORMATS:
         known = " or ".join(_FORMATS)
         raise InputError(f"{path} ends in {path.suffix or 'nothing'!r}: give a name in {known}")
-    text = _Text.of(_whole_model(program), program.clients.all_names, program.menu.names)
-    lines = _FORMATS[path.suffix.lower()](text)
+    lines = _FORMATS[path.suffix.lower()](_Text.of(_whole_model(program)))
     with writing(path) as new:
         new.writelines(f"{line}\n" for line in lines)
+    with writing(path.with_suffix(".names.csv")) as table:
+        csv.writer(table).writerows([("part", "name"), *_parts(program)])
+
+
+def _parts(program: Written) -> Iterator[tuple[str, str]]:
+    """What the parts that names consist of are called."""
+    labels = [row.label for row in program.limits]
+    called = {"client": program.clients.all_names, "option": program.menu.names, "limit": labels}
+    for part, names in called.items():
+        yield from ((f"{part}_{at}", name) for at, name in enumerate(names))
 
 
 def _whole_model(program: Written) -> LinearModel:
@@ -98,7 +106,12 @@ def _whole_model(program: Written) -> LinearModel:
                     f"({row.label}) has totals up to {total:.3g}, and from 2**53 on floats skip "
                     "whole numbers: give the costs in a larger unit"
                 )
-    return LinearModel.of(program, largest_robust=_EXACT)
+    model = LinearModel.of(program, largest_robust=_EXACT)
+    client, worth = model.client, program.utilities
+    losses = worth[client, model.width] - worth[client, model.base[client]]
+    scale, objective = 2.0 ** ceil(log2(model.scale)), model.objective.copy()
+    objective[: losses.size] = losses / scale
+    return replace(model, objective=objective, scale=scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +132,10 @@ class _Text:
     rows: list[tuple[str, str, int, float]]
 
     @classmethod
-    def of(cls, model: LinearModel, clients: Sequence[str], options: Sequence[str]) -> _Text:
+    def of(cls, model: LinearModel) -> _Text:
         """Name what a model consists of."""
-        columns = [
-            f"x_{client}_{option}_{_safe(clients[client])}_{_safe(options[option])}"
-            for client, option in zip(model.client.tolist(), model.width.tolist(), strict=True)
-        ]
+        pairs = zip(model.client.tolist(), model.width.tolist(), strict=True)
+        columns = [f"x_{client}_{option}" for client, option in pairs]
         columns += [f"y_{at}" for at in range(model.objective.size - len(columns))]
         return cls(model, columns, [*_sides(model)])
 
@@ -153,12 +164,8 @@ class _Text:
         """What the file is, as comments."""
         model = self.model
         yield f"{sign} hasa_opt: {model.n_open} clients with a choice, {len(self.columns)} columns"
-        yield f"{sign} x_I_K_...: the client of row I takes option K of the menu, both from 0"
+        yield f"{sign} x_I_K: client I takes option K, both from 0; the table beside has names"
         yield f"{sign} minimise; utility = {model.offset!r} - {model.scale!r} * objective"
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]", "_", name)[:_LONGEST]
 
 
 def _sides(model: LinearModel) -> Iterator[tuple[str, str, int, float]]:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.archive import Archive, Archived
-from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, listed
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, expect, listed
+from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.rational import INT64_ROOM, written
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
-from hasa_opt.errors import InputError
 from hasa_opt.problem.budgets import Budgets, budget_share, no_full, share_of_full
 from hasa_opt.problem.checks import (
+    checked_choice,
     known_constraints,
     masked,
     one_menu,
@@ -27,6 +28,7 @@ from hasa_opt.problem.checks import (
     utility_table,
     within_caps,
 )
+from hasa_opt.problem.columns import option_columns
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import (
     Constraint,
@@ -49,13 +51,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AllocationProblem", "Totals"]
 
-_BLOCK = 1 << 12  # rows of a table that a processor's cache holds
 # What is computed once from the tables, whatever the budget.
 _SHARED = ("cheapest", "span", "magnitude", "_narrowest", "_utility_range")
 
 
 @dataclass(frozen=True, eq=False)
-class AllocationProblem(Archived, Shown):
+class AllocationProblem(Archived, Framed, Shown):
     """A multiple-choice knapsack: maximise utility, one width per client, integer limits.
 
     Build it with :meth:`build`, which checks every value.
@@ -204,6 +205,13 @@ class AllocationProblem(Archived, Shown):
             See :mod:`~hasa_opt.problem.model_file` for names and unit, its function for errors.
         """
         write_model(path, self)
+
+    def in_columns(self) -> dict[str, list[Any]]:
+        """A row for each option that a client may take: what it is, costs and is worth."""
+        rows, options = np.nonzero(self.admissible)
+        names = [self.clients.name(row) for row in rows.tolist()]
+        taken = option_columns(self.menu, self.resources, self.utilities, rows, options)
+        return {"client": names, **taken}
 
     def packed(self) -> Archive:
         """What the file of :meth:`save` keeps."""
@@ -403,15 +411,4 @@ class AllocationProblem(Archived, Shown):
         InputError
             If the shape is wrong or an index is not a whole number within the menu.
         """
-        given = array(choice, "choice")
-        if given.shape != (len(self),):
-            raise InputError(f"choice of shape {given.shape}: {len(self)} clients expected")
-        if given.dtype.kind not in "iu":
-            raise InputError(f"choice of {given.dtype}: give integer indices into the menu")
-        if given.min() < 0 or given.max() >= len(self.menu):
-            bad = np.flatnonzero((given < 0) | (given >= len(self.menu)))
-            raise InputError(
-                f"choice {given[bad[0]]} of row {bad[0]} is outside the menu "
-                f"(0 to {len(self.menu) - 1})"
-            )
-        return given.astype(np.int64, copy=False)
+        return checked_choice(choice, *self.costs.shape)

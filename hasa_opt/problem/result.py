@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from hasa_opt._utils.archive import Archive, Archived
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
-from hasa_opt._utils.frames import frame_of
+from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError, NoSolutionError
+from hasa_opt.problem.columns import option_columns
 from hasa_opt.problem.menu import WIDTH
 from hasa_opt.problem.problem import AllocationProblem, Totals
 from hasa_opt.problem.stored_result import pack_result, recomputed, unpack_result
@@ -57,7 +58,7 @@ class Termination(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Allocation(Archived, Shown):
+class Allocation(Archived, Framed, Shown):
     """A verified allocation, or the reason why there is none.
 
     Attributes
@@ -245,34 +246,21 @@ class Allocation(Archived, Shown):
         others = {name: partial(_rounded, widths) for name, widths in (beside or {}).items()}
         return self.problem.clients.table(columns | others)
 
-    def frame(self, library: str | None = None) -> Any:
-        """The allocation as a data frame: client, samples, option, attributes, costs, utility.
-
-        Parameters
-        ----------
-        library : {"pandas", "polars", "pyarrow"}, optional
-            Default: the first of them that is installed.
-
-        Raises
-        ------
-        MissingExtraError
-            If no such library is installed.
-        """
+    def in_columns(self) -> dict[str, list[Any]]:
+        """A row for each client: its samples, and what it takes as of :attr:`columns`."""
         clients = self.problem.clients
-        columns = {"client": list(clients.all_names), "samples": clients.samples.tolist()}
-        return frame_of(columns | self.columns, library)
+        return {
+            "client": list(clients.all_names),
+            "samples": clients.samples.tolist(),
+            **self.columns,
+        }
 
     @property
     def columns(self) -> dict[str, list[Any]]:
         """What each client takes: option, attributes, costs by resource, utility."""
         problem, choice = self.problem, self.choice
         rows = np.arange(choice.size)
-        found = {"option": self.options.tolist()}
-        for name, values in problem.menu.attributes.items():
-            found[name] = values[choice].tolist()
-        for name, table in problem.resources.items():
-            found[name] = table[rows, choice].tolist()
-        return found | {"utility": problem.utilities[rows, choice].tolist()}
+        return option_columns(problem.menu, problem.resources, problem.utilities, rows, choice)
 
     @property
     def summary(self) -> str:

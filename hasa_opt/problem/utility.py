@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, float_array, number, outer, real_array
+from hasa_opt._utils.frames import by_name
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.rules.scores import rank_normalize
@@ -112,12 +113,15 @@ def measured(values: npt.ArrayLike | Utility) -> Utility:
     Parameters
     ----------
     values : (n_clients, n_widths) floats, or a function of the clients and the menu
+        A data frame with a column "name" or "client" is matched by it; its other columns are the
+        options, in the order of the menu.
     """
     if callable(values):
         return values
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
-        table = real_array(values, "utility table").copy()
+        own = by_name(values, clients.all_names, "utility table")
+        table = real_array(own, "utility table").copy()
         table.flags.writeable = False
         return table
 

@@ -1,12 +1,13 @@
 """Solving: what is asked of a problem, whichever backend answers.
 
 The call itself with its verdict on every answer, comparisons of backends, explanations of what is
-infeasible, fair allocations, prices and curves over budgets. How one backend works does not belong
-here (:mod:`hasa_opt.solvers`).
+infeasible, fair allocations, prices, curves over a limit and grids of several numbers. How one
+backend works does not belong here (:mod:`hasa_opt.solvers`).
 """
 
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.solving.explanation import Explanation, explain
+from hasa_opt.solving.parameters import Sweep, sweep
 from hasa_opt.solving.prices import Frontier, Sensitivity, frontier, sensitivity
 from hasa_opt.solving.solver import solve, solve_continuous
 
@@ -15,10 +16,12 @@ __all__ = [
     "Explanation",
     "Frontier",
     "Sensitivity",
+    "Sweep",
     "compare",
     "explain",
     "frontier",
     "sensitivity",
     "solve",
     "solve_continuous",
+    "sweep",
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from hasa_opt._utils import isolated
 from hasa_opt._utils.checks import expect, several
+from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InfeasibleError, SolverError
 from hasa_opt.problem.problem import AllocationProblem
@@ -73,7 +74,7 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True)
-class Comparison(Shown):
+class Comparison(Framed, Shown):
     """Result of :func:`compare`; print it, or read its rows.
 
     Attributes
@@ -120,6 +121,11 @@ class Comparison(Shown):
     def records(self) -> list[dict[str, Any]]:
         """Rows as dictionaries, for JSON."""
         return [asdict(row) for row in self.rows]
+
+    def in_columns(self) -> dict[str, list[Any]]:
+        """A row for each solver: the attributes of :class:`ComparisonRow`."""
+        names = [item.name for item in fields(ComparisonRow)]
+        return {name: [getattr(row, name) for row in self.rows] for name in names}
 
     def table(self) -> Table:
         """Rows as a rich table; who found what is shown where it was not the solver itself."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,8 @@ import numpy as np
 from hasa_opt._utils.checks import expect, listed
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.problem.limits import Preference, RobustRow, Row, Terms, constraint_name
+from hasa_opt.problem.changes import client_row, with_bound
+from hasa_opt.problem.limits import Preference, RobustRow, Row, constraint_name
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.solving.solver import solve
@@ -259,7 +259,7 @@ def explain(
     """
     expect(result, Allocation, "result")
     problem = result.problem
-    row, now = _row(problem, client), result.choice
+    row, now = client_row(problem, client, "explain"), result.choice
     for item in problem.constraints:
         if isinstance(item, Preference):
             raise InputError(
@@ -280,18 +280,6 @@ def explain(
 
 
 _Solve = Callable[[AllocationProblem], Allocation]
-
-
-def _row(problem: AllocationProblem, client: object) -> int:
-    """Row of a client, as constraints find it."""
-    if not isinstance(client, str | Integral):
-        raise InputError(f"client {client!r}: give a name, or a row")
-    terms = Terms(
-        problem.clients, problem.menu, problem.resources, problem.costs, problem.limit,
-        problem.admissible,
-    )  # fmt: skip
-    row, _ = next(terms.by_client({client: None}, "explain", "nothing"))
-    return row
 
 
 def _obstacles(result: Allocation, row: int, then: int) -> tuple[Obstacle, ...]:
@@ -376,13 +364,13 @@ def _of_limit(found: Explanation, at: int, limit: Row, again: _Solve) -> Iterato
     high = int(outer.sum()) + _deviation(problem, at)
     if high <= low:
         return
-    loosest = again(_eased(problem, at, sign * high))
+    loosest = again(with_bound(problem, at, sign * high))
     if not (loosest.has_solution and _has(found, loosest)):
         return
     proven = _proven(loosest)
     while high - low > 1:
         middle = (low + high) // 2
-        other = again(_eased(problem, at, sign * middle))
+        other = again(with_bound(problem, at, sign * middle))
         proven &= _proven(other)
         if other.has_solution and _has(found, other):
             high = middle
@@ -396,18 +384,6 @@ def _deviation(problem: AllocationProblem, at: int) -> int:
     """What a robust limit may take beyond the budget that it belongs to."""
     robust = [row for row in problem.rows if at == 0 and isinstance(row, RobustRow)]
     return max((int(row.deviation.max(axis=1).sum()) for row in robust), default=0)
-
-
-def _eased(problem: AllocationProblem, at: int, bound: int) -> AllocationProblem:
-    """The problem under another limit; with the budget, the robust limits on it change too."""
-    if at == 0:
-        rows = tuple(
-            replace(row, upper=bound) if isinstance(row, RobustRow) else row for row in problem.rows
-        )
-        return replace(problem, limit=bound, budget=None, rows=rows)
-    row = problem.rows[at - 1]
-    eased = replace(row, lower=bound) if row.upper is None else replace(row, upper=bound)
-    return replace(problem, rows=(*problem.rows[: at - 1], eased, *problem.rows[at:]))
 
 
 def _number(value: float) -> str:

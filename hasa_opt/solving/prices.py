@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, number
+from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InputError
+from hasa_opt.problem.changes import limit_at, with_limit
 from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
 from hasa_opt.solvers.bounds.dual import Prices, priced
 from hasa_opt.solvers.bounds.relaxation import relax
+from hasa_opt.solving.parameters import facts, numbers_of
 from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Sensitivity(Shown):
+class Sensitivity(Framed, Shown):
     """How an allocation would answer to another budget or to noise in the utilities.
 
     Attributes
@@ -71,6 +75,20 @@ class Sensitivity(Shown):
     wider: IntArray
     narrower: IntArray
     kept: FloatArray
+
+    def in_columns(self) -> dict[str, Any]:
+        """A row for each client: its option now, the next ones with their prices, and ``kept``."""
+        problem, now = self.result.problem, self.result.choice
+        names = np.array(problem.menu.names)
+        return {
+            "client": list(problem.clients.all_names),
+            "option": names[now],
+            "wider": names[self.wider],
+            "widen_price": self.widen_price,
+            "narrower": names[self.narrower],
+            "narrow_price": self.narrow_price,
+            "kept": self.kept,
+        }
 
     def first_to_widen(self, n: int = 5) -> list[Change]:
         """Clients that more budget would reach first."""
@@ -215,19 +233,25 @@ def _next(small: Condensed, result: Allocation, costlier: bool) -> tuple[FloatAr
 
 
 @dataclass(frozen=True, eq=False)
-class Frontier(Shown):
-    """Best allocations at increasing budgets.
+class Frontier(Framed, Shown):
+    """Best allocations at increasing budgets, or values of another limit.
 
     Attributes
     ----------
-    budgets : (n_budgets,) floats
-        Shares of the full width's cost, increasing.
+    budgets : (n_budgets,) numbers
+        Values of the limit, increasing, as it was given: shares of a total, or whole units.
     allocations : tuple of Allocation
         One per budget.
+    over : str
+        The limit.
+    at : int
+        Its place among ``problem.limits``.
     """
 
     budgets: FloatArray
     allocations: tuple[Allocation, ...]
+    over: str = "budget"
+    at: int = 0
 
     @property
     def objectives(self) -> FloatArray:
@@ -241,23 +265,28 @@ class Frontier(Shown):
 
     @property
     def prices(self) -> FloatArray:
-        """Shadow price at each budget: utility per unit of integer cost, ``(n_budgets,)``."""
-        return np.array([allocation.price for allocation in self.allocations])
+        """Shadow price of the limit at each budget: utility per unit, ``(n_budgets,)``."""
+        return np.array([allocation.prices[self.at] for allocation in self.allocations])
+
+    def in_columns(self) -> dict[str, Any]:
+        """A row for each budget: its value, then what :class:`Allocation` says of it."""
+        return {self.over: self.budgets, **facts(self.allocations), "price": self.prices}
 
     def __rich__(self) -> Table:
         table = new_table()
-        for heading in ("budget", "utility", "bound", "gap", "price"):
+        for heading in (self.over, "utility", "bound", "gap", "price"):
             table.add_column(heading, justify="right")
         table.add_column("termination")
-        for budget, found in zip(self.budgets, self.allocations, strict=True):
+        for budget, found, price in zip(self.budgets, self.allocations, self.prices, strict=True):
             worth = f"{found.objective:.7g}" if found.has_solution else "-"
             numbers = (f"{budget:g}", worth, f"{found.bound:.7g}", f"{found.gap:.1e}")
-            table.add_row(*numbers, f"{found.price:.4g}", str(found.termination))
+            table.add_row(*numbers, f"{price:.4g}", str(found.termination))
         return table
 
     def __repr__(self) -> str:
         ends = f"{self.budgets[0]:g} to {self.budgets[-1]:g}"
-        return f"Frontier({len(self.allocations)} budgets from {ends})"
+        what = "budgets" if self.over == "budget" else f"values of {self.over}"
+        return f"Frontier({len(self.allocations)} {what} from {ends})"
 
     def plot(self) -> Figure:
         """Draw utility, with its bound, against the budget.
@@ -278,14 +307,20 @@ class Frontier(Shown):
         axes = figure.add_subplot()
         axes.fill_between(self.budgets, self.objectives, self.bounds, alpha=0.3, label="gap")
         axes.plot(self.budgets, self.objectives, marker="o", markersize=4, label="utility")
-        axes.set_xlabel("Budget (share of the full width's cost)")
+        share = self.over == "budget" and self.allocations[0].problem.budget is not None
+        axes.set_xlabel("Budget (share of the full width's cost)" if share else self.over)
         axes.set_ylabel("Utility")
         axes.legend(frameon=False)
         return figure
 
 
 def frontier(
-    problem: AllocationProblem, budgets: Sequence[float], solver: str = "auto", **options: Any
+    problem: AllocationProblem,
+    budgets: Sequence[float],
+    solver: str = "auto",
+    *,
+    over: str = "budget",
+    **options: Any,
 ) -> Frontier:
     """Solve a problem at several budgets, each from the allocation of the one before.
 
@@ -293,8 +328,12 @@ def frontier(
     ----------
     problem : AllocationProblem
         Its own budget is replaced.
-    budgets : increasing floats above 0
+    budgets : increasing numbers
+        As the limit was given: shares of a total, or whole units.
     solver : str
+    over : str
+        Another limit in the place of the budget: its label, the beginning of its label, or the
+        resource that it limits.
     **options : Any
         As for :func:`hasa_opt.solve`.
 
@@ -305,20 +344,21 @@ def frontier(
     Raises
     ------
     InputError
-        If the budgets do not increase.
+        If the budgets do not increase, or no limit is meant.
     InfeasibleError
-        If the smallest budget is below the narrowest possible allocation.
+        If a budget admits no allocation, as one below the narrowest; see
+        :func:`hasa_opt.sweep`, which goes on.
     """
     expect(problem, AllocationProblem, "problem")
-    shares = float_array(budgets, "budgets")
-    if shares.ndim != 1 or shares.size == 0 or (np.diff(shares) <= 0).any():
-        raise InputError(f"budgets {budgets!r} must be one or more increasing shares")
+    at, values = limit_at(problem, over), numbers_of(budgets, "budgets")
+    if any(after <= before for before, after in pairwise(values)):
+        raise InputError(f"budgets {budgets!r} must increase")
     allocations: list[Allocation] = []
-    for share in shares:
+    for value in values:
         start = allocations[-1] if allocations and allocations[-1].has_solution else None
-        own = problem.with_budget(share)
+        own = with_limit(at, problem, value)
         allocations.append(solve(own, solver, warm_start=start, **options))
-    return Frontier(shares, tuple(allocations))
+    return Frontier(np.array(values), tuple(allocations), over, at)
 
 
 def _named(problem: AllocationProblem, option: int) -> float | str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, listed
 from hasa_opt._utils.files import writing
+from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.errors import InputError
@@ -44,7 +45,7 @@ _DIRECTION = "higher_is_better"
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class Results(Framed):
     """Final measurements of a study.
 
     Parameters
@@ -178,11 +179,19 @@ class Results:
         The columns of another metric than the accuracy bear its name, such as ``own_mse``, and
         ``higher_is_better`` stands beside them.
         """
-        beside = {} if self.scale.is_share else {_DIRECTION: self.scale.higher_is_better}
+        columns = self.in_columns()
         with writing(path) as file:
             out = csv.writer(file)
-            out.writerow([*_titles(self.scale).values(), *beside])
-            out.writerows([*line, *beside.values()] for line in self._lines())
+            out.writerow(columns)
+            out.writerows(zip(*columns.values(), strict=True))
+
+    def in_columns(self) -> dict[str, list[Any]]:
+        """A row for each policy, seed and client, as :meth:`write` writes it."""
+        lines, titles = list(self._lines()), _titles(self.scale).values()
+        columns = {title: [line[at] for line in lines] for at, title in enumerate(titles)}
+        if not self.scale.is_share:
+            columns[_DIRECTION] = [self.scale.higher_is_better] * len(lines)
+        return columns
 
     def _lines(self) -> Iterator[list[Any]]:
         for at in np.ndindex(self.realised.shape):

@@ -1,0 +1,1 @@
+../hasa_opt/problem/certificate.py
