@@ -50,11 +50,13 @@ def rounded(results: Results) -> Results:
     return replace(results, **{name: getattr(results, name).round(6) for name in columns})
 
 
-def keep(found: Sequence[Results], path: Path) -> None:
-    """Write results, and keep those of other policies that the file holds."""
+def keep(found: Sequence[Results], path: Path) -> Results:
+    """Write results with those of other policies that the file holds; they are returned."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = [read_results(path)] if path.exists() else []
-    merged([*known, *found]).write(path)
+    joined = merged([*known, *found])
+    joined.write(path)
+    return joined
 
 
 def reasons(outcomes: Sequence[Outcome]) -> dict[int, str]:

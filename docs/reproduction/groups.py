@@ -1,0 +1,216 @@
+"""What the policy ``recommended`` is worth, where clients form groups and where they do not.
+
+    python docs/reproduction/groups.py --directory runs/groups --data medium_data.csv
+
+All settings are constants below. They were chosen on seeds below 100 of ``domains`` and of the
+texts, and written down before the seeds below were run, and before ``rotated``, ``fonts`` and
+their twins were run at all. The primary comparison is ``recommended`` minus ``uniform`` on
+``domains``, in the client mean and in the worst client, at both budgets. Finished runs are kept in
+the directory: the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from functools import partial
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from domains import by_domain, network
+from joblib import Parallel, cpu_count, delayed
+from records import keep, rounded
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import hasa_opt as hasa
+from hasa_opt import models, tasks
+from hasa_opt.federated import LocalTraining
+from hasa_opt.policies import POLICIES, Policy, Setting, Subnets
+from hasa_opt.policies.whole_units import Meter, subnets_of
+from hasa_opt.study.inference import paired
+from hasa_opt.study.outcome import gather
+from hasa_opt.study.trials import follow
+
+RESULTS = Path(__file__).parent / "results" / "groups"
+WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
+ROUNDS = 30
+IMAGES = LocalTraining(learning_rate=0.01)
+TEXTS = LocalTraining(learning_rate=0.02)
+
+
+@dataclass(frozen=True, eq=False)
+class Scripted:
+    """Uniform widths, with models that some clients share from a round on.
+
+    Attributes
+    ----------
+    setting, meter, rounds
+        As of :class:`hasa_opt.policies.Policy`'s allocators.
+    higher_is_better : bool
+        Unused.
+    alone_from : float
+        Share of the rounds after which every client goes on alone; 1: never.
+    """
+
+    setting: Setting
+    meter: Meter
+    rounds: int
+    higher_is_better: bool
+    alone_from: float = 1.0
+
+    @property
+    def every(self) -> int:
+        """Rounds until clients go on alone."""
+        return max(1, round(self.alone_from * self.rounds))
+
+    def describe(self) -> dict[str, Any]:
+        """What tells it from others."""
+        return {"budget": self.setting.budget, "alone_from": self.alone_from}
+
+    def __call__(self, seen: Any) -> Subnets | None:
+        """Models of the kinds of clients at first, and of single clients later."""
+        if seen.subnets is None:
+            uniform = subnets_of(POLICIES["uniform"], self.setting, self.meter, self.rounds)
+            return uniform if self.alone_from < 1 else with_models(uniform, self._kinds)
+        if seen.round == self.every and self.alone_from < 1:
+            return with_models(seen.subnets, np.arange(len(self.setting.clients)))
+        return None
+
+    @property
+    def _kinds(self) -> np.ndarray:
+        """Number of each client's kind: what its name says before the number."""
+        kinds = [name.rstrip("0123456789 ") for name in self.setting.clients.all_names]
+        return np.unique(kinds, return_inverse=True)[1]
+
+
+def with_models(subnets: Subnets, numbers: np.ndarray) -> Subnets:
+    """The same subnets, of models that the clients share by their numbers."""
+    later = None if subnets.later is None else replace(subnets.later, models=numbers)
+    return replace(subnets, models=numbers, later=later)
+
+
+BY_DOMAIN = Policy("by_domain", by_domain, is_program=True)
+CLUSTERED = Policy("clustered_by_kind", POLICIES["uniform"].choose, allocator=Scripted)
+THEN_ALONE = Policy(
+    "uniform_then_alone", POLICIES["uniform"].choose, allocator=partial(Scripted, alone_from=0.5)
+)
+ON_IMAGES = ("uniform", "recommended", CLUSTERED)
+ON_TEXTS = (
+    "uniform", "recommended", "uniform+personal+local_bias", THEN_ALONE,
+    THEN_ALONE.having("local_bias"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A task at a budget.
+
+    Attributes
+    ----------
+    task : str
+    budget : float
+    policies : tuple
+        The first is what the others are compared with.
+    seeds : range
+    rounds : int
+    """
+
+    task: str
+    budget: float
+    policies: tuple[str | Policy, ...]
+    seeds: range
+    rounds: int = ROUNDS
+
+    def __str__(self) -> str:
+        return f"{self.task}-{self.budget:g}"
+
+    def study(self, seed: int, data: Path | None) -> hasa.Study:
+        """The study of one seed."""
+        if self.task in ("titles", "docstrings"):
+            task = tasks.titles(data, seed=seed) if self.task == "titles" else tasks.load(self.task)
+            model: Any = models.GRULanguageModel(task.n_outputs, embedding=32, hidden=64)
+            training = TEXTS
+        else:
+            task, model, training = tasks.load(self.task), network(), IMAGES
+        return hasa.Study(
+            task, model, policies=self.policies, seeds=(seed,), budget=self.budget, widths=WIDTHS,
+            rounds=self.rounds, training=training,
+            execution=hasa.federated.Execution(engine="batched", workers=1),
+        )  # fmt: skip
+
+
+PRIMARY = tuple(
+    Cell("domains", budget, ("uniform", "recommended", "uniform+personal", BY_DOMAIN, CLUSTERED),
+         range(300, 320))
+    for budget in (0.5, 0.35)
+)  # fmt: skip
+INPUTS_ALONE = tuple(
+    Cell(f"{name}{twin}", 0.5, ON_IMAGES, range(300, 310))
+    for name in ("rotated", "fonts") for twin in ("", "_twin")
+)  # fmt: skip
+WITHOUT_GROUPS = tuple(
+    Cell(name, 0.5, ON_TEXTS, range(300, 310), rounds=10) for name in ("docstrings", "titles")
+)
+CELLS = (*PRIMARY, *INPUTS_ALONE, *WITHOUT_GROUPS)
+
+
+def measured(cell: Cell, seed: int, directory: Path, data: Path | None, parent: int) -> Any:
+    """Results of one seed, what was decided in it, and what it cost, policy by policy."""
+    follow(parent)
+    done = cell.study(seed, data).run(directory=directory / str(cell), compare_solvers=False)
+    results = gather(done.outcomes, done.task.client_names, done.task.samples)
+    why = {outcome.policy: outcome.reason for outcome in done.outcomes}
+    return rounded(results), why
+
+
+def table(results: hasa.study.Results, cell: Cell) -> Table:
+    """Differences to the first policy: client mean, worst client, operations."""
+    found = Table(title=f"{cell}, {len(results.seeds)} seeds, points", box=SIMPLE_HEAD)
+    for name in ("policy", "mean", "worst", "mean minus", "worst minus", "operations"):
+        found.add_column(name, justify="left" if name == "policy" else "right")
+    means, worst = results.measure("mean"), results.measure("worst")
+    flops = results.flops.sum(axis=-1).mean(axis=1)
+    for row, policy in enumerate(results.policies):
+        cells = [f"{means[row].mean():.2f}", f"{worst[row].mean():.2f}"]
+        for values in (means, worst):
+            own = paired(values[row], values[0])
+            told = f"{own.mean:+.2f} [{own.low:+.2f}, {own.high:+.2f}]"
+            cells.append(told if row else "")
+        found.add_row(policy, *cells, f"{flops[row] / flops[0]:.3f}")
+    return found
+
+
+def main() -> None:
+    """Run what is asked for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="CSV file of the titles")
+    parser.add_argument("--directory", type=Path, default=Path("runs/groups"), help="of all runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the CSV files are")
+    parser.add_argument("--cells", nargs="+", default=[str(cell) for cell in CELLS])
+    parser.add_argument("--workers", type=int, help="processes; default: one per core")
+    options = parser.parse_args()
+    console = Console()
+    for cell in CELLS:
+        if str(cell) not in options.cells:
+            continue
+        jobs = [
+            delayed(measured)(cell, seed, options.directory, options.data, getpid())
+            for seed in cell.seeds
+        ]
+        n_jobs = options.workers or cpu_count()
+        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
+        found = list(track(done, description=str(cell), total=len(jobs)))
+        found.sort(key=lambda own: own[0].seeds)
+        merged = keep([results for results, _ in found], options.results / f"{cell}.csv")
+        console.print(table(merged, cell))
+        for results, why in found:
+            console.print(results.seeds[0], why["recommended"], highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    main()
