@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array
+from hasa_opt._utils.checks import (
+    FloatArray,
+    IntArray,
+    confidence_level,
+    expect,
+    float_array,
+    listed,
+)
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
@@ -27,6 +34,7 @@ from hasa_opt.problem import utility
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import Constraint
 from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.rules.groups import by_counts
 from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
@@ -39,6 +47,11 @@ OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
 _UNIFORM = "uniform"
+
+_BY_INPUTS = (
+    "groups that differ in their inputs alone show in the updates after three rounds, which the "
+    "policy recommended looks at"
+)
 
 _ROUNDING = 1e-12
 """Share of the largest entry of a table below which a difference is rounding."""
@@ -64,6 +77,9 @@ class Headroom(Shown):
         What each costs, as a share of the full width's cost.
     scale : Scale
         The metric of the gains.
+    groups : (n_clients,) int64, optional
+        Group of each client by its counts of labels (:func:`hasa_opt.rules.by_counts`), all 0
+        without groups; None where the counts are not known.
     """
 
     budget: float
@@ -77,6 +93,7 @@ class Headroom(Shown):
     rules: Mapping[str, Gain]
     spent: Mapping[str, float]
     scale: Scale = ACCURACY
+    groups: IntArray | None = None
 
     @property
     def worthwhile(self) -> bool:
@@ -108,6 +125,19 @@ class Headroom(Shown):
         return f"{worth}: {', '.join(captured)}"
 
     @property
+    def foretold(self) -> str:
+        """What groups of alike clients may gain, which no table of widths shows."""
+        if self.groups is None:
+            return f"groups: the counts of labels are not known; {_BY_INPUTS}"
+        if not self.groups.any():
+            return f"no groups by the counts of labels: own units do not pay by them; {_BY_INPUTS}"
+        sizes = listed(np.bincount(self.groups))
+        return (
+            f"{self.groups.max() + 1} groups of alike clients by their counts of labels, of "
+            f"{sizes} clients: units of their own pay, train the policy recommended"
+        )
+
+    @property
     def _optimum(self) -> Gain:
         return Gain(self.gain, self.low, self.high, self.scale)
 
@@ -131,6 +161,8 @@ class Headroom(Shown):
             },
             "spent": dict(self.spent),
             "widths": self.widths.tolist(),
+            "groups": None if self.groups is None else self.groups.tolist(),
+            "foretold": self.foretold,
         }
 
     def __repr__(self) -> str:
@@ -168,7 +200,7 @@ class Headroom(Shown):
     def __rich__(self) -> Group:
         from rich.console import Group
 
-        return Group(self.table(), self.sentence)
+        return Group(self.table(), self.sentence, self.foretold)
 
 
 def headroom(
@@ -271,6 +303,7 @@ class _Judge:
         evidence = self.evidence
         table = smoothed(evidence.widths, evidence.table, evidence.covariance)
         best, found = self.choose(table), self.cross_fitted()
+        counts = self.problem.clients.counts
         shown = {OPTIMUM: best, **rules}
         return Headroom(
             budget=self.problem.share,
@@ -284,6 +317,7 @@ class _Judge:
             rules={name: self.judged(allocation) for name, allocation in rules.items()},
             spent={name: self.spent(allocation) for name, allocation in shown.items()},
             scale=evidence.scale,
+            groups=None if counts is None else by_counts(counts),
         )
 
     @cached_property
