@@ -20,8 +20,8 @@ from hasa_opt._utils.checks import (
     confidence_level,
     expect,
     float_array,
-    listed,
 )
+from hasa_opt._utils.groups import sizes_in_words
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
@@ -49,8 +49,8 @@ OPTIMUM = "measured optimum"
 _UNIFORM = "uniform"
 
 _BY_INPUTS = (
-    "groups that differ in their inputs alone show in the updates after three rounds, which the "
-    "policy recommended looks at"
+    "groups that differ in inputs alone show after three rounds of training, in the updates, where "
+    "the policy recommended looks"
 )
 
 _ROUNDING = 1e-12
@@ -126,15 +126,18 @@ class Headroom(Shown):
 
     @property
     def foretold(self) -> str:
-        """What groups of alike clients may gain, which no table of widths shows."""
+        """Whether there are groups of alike clients, of which no table of widths knows."""
         if self.groups is None:
-            return f"groups: the counts of labels are not known; {_BY_INPUTS}"
+            return f"no counts of labels, which show groups of alike clients; {_BY_INPUTS}"
         if not self.groups.any():
-            return f"no groups by the counts of labels: own units do not pay by them; {_BY_INPUTS}"
-        sizes = listed(np.bincount(self.groups))
+            return (
+                "no groups of alike clients by the counts of labels: do not bother with units of "
+                f"their own for these; {_BY_INPUTS}"
+            )
+        sizes = np.bincount(self.groups)
         return (
-            f"{self.groups.max() + 1} groups of alike clients by their counts of labels, of "
-            f"{sizes} clients: units of their own pay, train the policy recommended"
+            f"{sizes.size} groups of {sizes_in_words(sizes)} alike clients by the counts of labels:"
+            " give them units of their own, train the policy recommended"
         )
 
     @property
