@@ -115,9 +115,9 @@ tables is corrected for the number of policies (Holm); those of the claims are 9
 one comparison each. *Smallest effect*: what a study of this size sees in four of five cases."""
 
 _OLDER = """\
-Of an older version, and not run again: every row of ``recommended``, which chose before training, by a
-probe and trial runs, and now decides while the clients train; and every row at budget 0.35, where
-policies mixed two widths over the clients that they now spend in time."""
+Of an older version, and not run again: every row of ``recommended``, which chose before training,
+by a probe and trial runs, and now decides while the clients train; and every row at budget 0.35,
+where policies mixed two widths over the clients that they now spend in time."""
 
 _BY_ROWS = """\
 Measured with random streams of version 1, which hung on the rows of clients. Since version 2 they
