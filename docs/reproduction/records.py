@@ -60,7 +60,7 @@ def keep(found: Sequence[Results], path: Path) -> Results:
 
 
 def reasons(outcomes: Sequence[Outcome]) -> dict[int, str]:
-    """Seed to what was recommended under it, and why."""
+    """Seed to what was decided under it, and why."""
     return {own.seed: own.reason for own in outcomes if own.policy == RECOMMENDED}
 
 
@@ -76,9 +76,12 @@ def keep_choices(setting: str, found: Mapping[int, str], folder: Path) -> None:
 
 
 def chosen(path: Path) -> Counter[str]:
-    """How often each policy was recommended in the runs whose results are in a file."""
-    found = _read(path.parent)
-    return Counter(why.partition(":")[0] for (name, _), why in found.items() if name == path.stem)
+    """How often each policy was chosen before training, in the runs whose results are in a file.
+
+    The older ``recommended`` chose one; what today's decides in a round has no such name.
+    """
+    found = [why for (name, _), why in _read(path.parent).items() if name == path.stem]
+    return Counter(why.partition(":")[0] for why in found if not why.startswith("round "))
 
 
 def _read(folder: Path) -> dict[tuple[str, str], str]:

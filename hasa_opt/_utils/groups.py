@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError
 
-__all__ = ["expect_square", "expect_symmetric", "numbered", "refuse_pair"]
+__all__ = ["expect_square", "expect_symmetric", "numbered", "refuse_pair", "sizes_in_words"]
 
 
 def numbered(groups: npt.ArrayLike) -> IntArray:
@@ -64,3 +64,13 @@ def refuse_pair(table: Any, row: int, column: int) -> None:
         f"similarity of {row} and {column} is {table[row, column]:g}, of {column} and {row} "
         f"{table[column, row]:g}: give a symmetric matrix, (a + a.T) / 2 for example"
     )
+
+
+def sizes_in_words(sizes: IntArray) -> str:
+    """Sizes of two groups or more, the largest first.
+
+    >>> sizes_in_words(np.array([2, 4, 3]))
+    '4, 3 and 2'
+    """
+    *most, last = map(str, sorted(sizes.tolist(), reverse=True))
+    return f"{', '.join(most)} and {last}"

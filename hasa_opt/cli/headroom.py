@@ -177,7 +177,8 @@ def _show(found: _Forecast, run_rounds: int, as_json: bool) -> None:
     if probed is not None:
         console.print(probed)
     console.print(room.table())
-    console.print(room.sentence, highlight=False, soft_wrap=True, markup=False)
+    for sentence in (room.sentence, room.foretold):
+        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
     if cost is not None:
         note = f"the probe cost {cost:.1%} of the training of {run_rounds} rounds at this budget"
         console.print(note, highlight=False, soft_wrap=True)

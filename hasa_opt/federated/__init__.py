@@ -25,16 +25,18 @@ layer is computed only where there is a target.
 from __future__ import annotations
 
 from hasa_opt.federated.aggregation import aggregate
+from hasa_opt.federated.allocating import Allocator
 from hasa_opt.federated.batch_norm import estimate_statistics
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import Metrics, evaluate
 from hasa_opt.federated.execution import Execution
-from hasa_opt.federated.history import Event, History
+from hasa_opt.federated.history import Decision, Event, History
 from hasa_opt.federated.jobs import Job, LocalResult, Report, Update
 from hasa_opt.federated.local import local_train
 from hasa_opt.federated.loop import run
 from hasa_opt.federated.participation import Faults, Participation
 from hasa_opt.federated.schedules import CosineDecay, StepDecay
+from hasa_opt.federated.seen import Seen
 from hasa_opt.federated.settings import Checkpoint, Evaluation, LocalTraining, Server
 from hasa_opt.federated.units import DRAWS, SCHEMES, MirroredWidths
 from hasa_opt.policies.subnets import Subnets
@@ -43,8 +45,10 @@ __all__ = [
     "DRAWS",
     "ENGINES",
     "SCHEMES",
+    "Allocator",
     "Checkpoint",
     "CosineDecay",
+    "Decision",
     "Evaluation",
     "Event",
     "Execution",
@@ -57,6 +61,7 @@ __all__ = [
     "MirroredWidths",
     "Participation",
     "Report",
+    "Seen",
     "Server",
     "StepDecay",
     "Subnets",

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, confidence_level, expect, float_array
+from hasa_opt._utils.checks import (
+    FloatArray,
+    IntArray,
+    confidence_level,
+    expect,
+    float_array,
+)
+from hasa_opt._utils.groups import sizes_in_words
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
@@ -27,6 +34,7 @@ from hasa_opt.problem import utility
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import Constraint
 from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.rules.groups import by_counts
 from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
@@ -39,6 +47,11 @@ OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
 _UNIFORM = "uniform"
+
+_BY_INPUTS = (
+    "groups that differ in inputs alone show after three rounds of training, in the updates, where "
+    "the policy recommended looks"
+)
 
 _ROUNDING = 1e-12
 """Share of the largest entry of a table below which a difference is rounding."""
@@ -64,6 +77,9 @@ class Headroom(Shown):
         What each costs, as a share of the full width's cost.
     scale : Scale
         The metric of the gains.
+    groups : (n_clients,) int64, optional
+        Group of each client by its counts of labels (:func:`hasa_opt.rules.by_counts`), all 0
+        without groups; None where the counts are not known.
     """
 
     budget: float
@@ -77,6 +93,7 @@ class Headroom(Shown):
     rules: Mapping[str, Gain]
     spent: Mapping[str, float]
     scale: Scale = ACCURACY
+    groups: IntArray | None = None
 
     @property
     def worthwhile(self) -> bool:
@@ -108,6 +125,22 @@ class Headroom(Shown):
         return f"{worth}: {', '.join(captured)}"
 
     @property
+    def foretold(self) -> str:
+        """Whether there are groups of alike clients, of which no table of widths knows."""
+        if self.groups is None:
+            return f"no counts of labels, which show groups of alike clients; {_BY_INPUTS}"
+        if not self.groups.any():
+            return (
+                "no groups of alike clients by the counts of labels: do not bother with units of "
+                f"their own for these; {_BY_INPUTS}"
+            )
+        sizes = np.bincount(self.groups)
+        return (
+            f"{sizes.size} groups of {sizes_in_words(sizes)} alike clients by the counts of labels:"
+            " give them units of their own, train the policy recommended"
+        )
+
+    @property
     def _optimum(self) -> Gain:
         return Gain(self.gain, self.low, self.high, self.scale)
 
@@ -131,6 +164,8 @@ class Headroom(Shown):
             },
             "spent": dict(self.spent),
             "widths": self.widths.tolist(),
+            "groups": None if self.groups is None else self.groups.tolist(),
+            "foretold": self.foretold,
         }
 
     def __repr__(self) -> str:
@@ -168,7 +203,7 @@ class Headroom(Shown):
     def __rich__(self) -> Group:
         from rich.console import Group
 
-        return Group(self.table(), self.sentence)
+        return Group(self.table(), self.sentence, self.foretold)
 
 
 def headroom(
@@ -271,6 +306,7 @@ class _Judge:
         evidence = self.evidence
         table = smoothed(evidence.widths, evidence.table, evidence.covariance)
         best, found = self.choose(table), self.cross_fitted()
+        counts = self.problem.clients.counts
         shown = {OPTIMUM: best, **rules}
         return Headroom(
             budget=self.problem.share,
@@ -284,6 +320,7 @@ class _Judge:
             rules={name: self.judged(allocation) for name, allocation in rules.items()},
             spent={name: self.spent(allocation) for name, allocation in shown.items()},
             scale=evidence.scale,
+            groups=None if counts is None else by_counts(counts),
         )
 
     @cached_property

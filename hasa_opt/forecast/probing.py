@@ -31,12 +31,12 @@ from hasa_opt.forecast.curves import pooled_covariance, smoothed
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hasa_opt.federated import Evaluation, LocalTraining, Participation
+    from hasa_opt.federated import LocalTraining, Participation
     from hasa_opt.forecast.warm_up import Judged, Measured, Plan
     from hasa_opt.models import SupernetModel
     from hasa_opt.tasks import Task
 
-__all__ = ["Control", "Probe", "known_interpolation", "probe"]
+__all__ = ["Probe", "probe"]
 
 
 _STEEPEST = 1e3
@@ -44,36 +44,6 @@ _STEEPEST = 1e3
 
 _ROUNDING = 1e-12
 """Least variance by which something is divided."""
-
-
-@dataclass(frozen=True, eq=False)
-class Control:
-    """What all clients reach at one width, from a warm-up of the same rounds at that width.
-
-    Attributes
-    ----------
-    width : float
-        The budget: the width that uniform allocation gives.
-    reached : (n_clients,) floats
-    gain, error : (n_clients, n_widths) floats
-        By how much the probe's supernet is better than that at each width, and the standard error:
-        both were judged on the same samples.
-    personal, personal_error : (n_clients,) floats
-        What a client gains if it deploys its mixture of the common and its last local model, and
-        the standard error. NaN for clients that took no part in the last round.
-    local_bias, local_bias_error : (n_clients,) floats
-        What it gains beyond that if its output bias is trained by it alone, and the standard error.
-        NaN besides where the model has no linear output layer with a bias.
-    """
-
-    width: float
-    reached: FloatArray
-    gain: FloatArray
-    error: FloatArray
-    personal: FloatArray
-    personal_error: FloatArray
-    local_bias: FloatArray
-    local_bias_error: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +74,6 @@ class Probe(Shown):
     round_flops : (n_widths,) floats
         Operations of one round of the real run with all clients at each width.
     names : n_clients strings
-    control : Control or None
-        Measured where the probe was given a budget.
     scale : Scale
         The metric, and which end of it is better.
     """
@@ -121,7 +89,6 @@ class Probe(Shown):
     flops: int
     round_flops: FloatArray
     names: tuple[str, ...]
-    control: Control | None = None
     scale: Scale = ACCURACY
 
     @property
@@ -179,7 +146,6 @@ def probe(
     budget: float | None = None,
     training: LocalTraining | None = None,
     participation: Participation | None = None,
-    evaluation: Evaluation | None = None,
 ) -> Probe:
     """Measure what each client gains from width, on training data alone.
 
@@ -202,15 +168,12 @@ def probe(
     seed : int
         Drives halves, sample order and drawn widths; at least 0.
     budget : float, optional
-        Mean width of the real run: widths are drawn with this mean, and controls are warmed up at
-        this width, with a shared output bias and with one per client. Default: all widths are
-        drawn equally often, without a control.
+        Mean width of the real run, with which widths are drawn. Default: all are drawn equally
+        often.
     training : LocalTraining, optional
-        Both kinds of output biases are measured; running statistics are always re-estimated.
+        Output biases are shared, and running statistics are re-estimated, whatever it says.
     participation : Participation, optional
         Without faults.
-    evaluation : Evaluation, optional
-        Its ``interpolation`` makes the personal models; a number.
 
     Returns
     -------
@@ -227,7 +190,7 @@ def probe(
     menu = units / denominator
     shares = _shares(menu, budget)
     with needing("a probe", extra="fl"):
-        from hasa_opt.federated import Evaluation, LocalTraining, Participation
+        from hasa_opt.federated import LocalTraining, Participation
         from hasa_opt.federated.settings import check_run
         from hasa_opt.forecast.warm_up import Plan, measure
     check_run(model, task, rounds, seed)
@@ -242,33 +205,9 @@ def probe(
         training=training or LocalTraining(),
         participation=taking_part,
         seed=seed,
-        budget=budget,
-        interpolation=known_interpolation(evaluation or Evaluation()),
     )
     scale = task.problem.for_single_samples.scale
     return _summary(measure(model, task, plan), plan, task.client_names, scale)
-
-
-def known_interpolation(evaluation: Evaluation) -> float:
-    """Share of the local model in a personal one, where it is known beforehand.
-
-    Raises
-    ------
-    InputError
-        If it is chosen by validation data, which no forecast reads, or the uncut supernet is to be
-        tested.
-    """
-    if evaluation.on == "supernet":
-        raise InputError(
-            'on = "supernet" tests the uncut supernet, but a forecast judges subnets at their '
-            'deployed width: use on="subnet"'
-        )
-    if not isinstance(evaluation.interpolation, (int, float)):
-        raise InputError(
-            f"interpolation = {evaluation.interpolation!r} would be chosen on the samples that "
-            "judge: give a number"
-        )
-    return float(evaluation.interpolation)
 
 
 def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
@@ -292,21 +231,19 @@ def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
 
 def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scale) -> Probe:
     """Ratios of all held-back targets, with the noise of their samples."""
-    size = plan.menu.size
     _check_finite(measured.outcomes, names, scale)
-    reached, covariance, degrees = _ratios(measured.outcomes)
+    reached, noise, degrees = _ratios(measured.outcomes)
     losses = np.sum(
         [[client.loss.sum(axis=0) for client in half] for half in measured.outcomes], axis=0
     )
     known = np.sum([[client.known.sum() for client in half] for half in measured.outcomes], axis=0)
-    halves = np.stack([_means(half)[:, :size] for half in measured.outcomes])
-    noise = covariance[:, :size, :size]
-    noise = noise + _between_runs(halves[0] - halves[1], noise) * np.eye(size)
-    table = smoothed(plan.menu, scale.worth(reached[:, :size]), scale.factor**2 * noise)
+    halves = np.stack([_means(half) for half in measured.outcomes])
+    noise = noise + _between_runs(halves[0] - halves[1], noise) * np.eye(plan.menu.size)
+    table = smoothed(plan.menu, scale.worth(reached), scale.factor**2 * noise)
     return Probe(
         widths=plan.menu,
-        loss=losses[:, :size] / np.maximum(known, 1.0)[:, None],
-        reached=reached[:, :size],
+        loss=losses / np.maximum(known, 1.0)[:, None],
+        reached=reached,
         halves=halves,
         covariance=noise,
         degrees=degrees,
@@ -315,9 +252,6 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scal
         flops=measured.flops,
         round_flops=measured.round_flops,
         names=names,
-        control=None
-        if plan.budget is None
-        else _control(measured, plan, reached, covariance, scale),
         scale=scale,
     )
 
@@ -330,36 +264,6 @@ def _check_finite(halves: Sequence[Sequence[Judged]], names: Sequence[str], scal
                 f"the {scale.name} of held-back samples of client {name!r} is not finite in the "
                 "probe: lower the learning rate, or leave out samples that have none"
             )
-
-
-def _control(
-    measured: Measured, plan: Plan, reached: FloatArray, covariance: FloatArray, scale: Scale
-) -> Control:
-    """The last column beside all others; personal deployment where there is a local model."""
-    assert plan.budget is not None
-    variance = np.diagonal(covariance, axis1=1, axis2=2)
-    noise = variance[:, :-1] + variance[:, -1:] - 2 * covariance[:, :-1, -1]
-    ways = np.full((2, 2, len(reached)), np.nan)  # personal, local bias; gain, its error
-    rows = sorted(measured.personal[0].keys() & measured.personal[1].keys())
-    if rows:
-        means, apart, _ = _ratios([[half[row] for row in rows] for half in measured.personal])
-        for way, column in enumerate(range(1, means.shape[1])):
-            before = column - 1
-            spread = (
-                apart[:, before, before] + apart[:, column, column] - 2 * apart[:, before, column]
-            )
-            gain = scale.gain(means[:, column], means[:, before])
-            ways[way][:, rows] = gain, np.sqrt(np.maximum(spread, 0))
-    return Control(
-        width=plan.budget,
-        reached=reached[:, -1],
-        gain=scale.gain(reached[:, :-1], reached[:, -1:]),
-        error=np.sqrt(np.maximum(noise, 0)),
-        personal=ways[0, 0],
-        personal_error=ways[0, 1],
-        local_bias=ways[1, 0],
-        local_bias_error=ways[1, 1],
-    )
 
 
 def _ratios(halves: Sequence[Sequence[Judged]]) -> tuple[FloatArray, FloatArray, float]:

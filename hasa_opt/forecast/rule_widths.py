@@ -95,9 +95,14 @@ def _judgeable(name: str, scored: bool) -> Policy:
             f"rule {name!r} leaves clients out of training, which no table of widths knows: leave "
             "it out, or train it in a study"
         )
-    if policy.scheme != "prefix":
+    if policy.scheme != "prefix" or policy.starts or policy.models:
         raise InputError(
             f"rule {name!r} differs in the units that are trained, which no table of widths knows: "
             "leave it out, or train it in a study"
+        )
+    if policy.allocator:
+        raise InputError(
+            f"rule {name!r} decides while the clients train, which no table of widths knows: leave "
+            "it out, or train it in a study"
         )
     return policy

@@ -8,12 +8,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.streams import MENU, Key, client_stream
+from hasa_opt._utils.streams import FOLDS, MENU, Key, client_number, client_stream, generator
+from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import Static, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.engines import ENGINES
@@ -21,7 +21,6 @@ from hasa_opt.federated.evaluation import outcomes
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.jobs import Draw
 from hasa_opt.federated.participation import Participation
-from hasa_opt.federated.personal import find_output_bias
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.models.subnets import extract, prefix
@@ -29,7 +28,7 @@ from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Lazy, Split
-from hasa_opt.tasks.task import Task, folds
+from hasa_opt.tasks.task import Task
 
 __all__ = [
     "Judged",
@@ -40,7 +39,6 @@ __all__ = [
     "judge",
     "measure",
     "menu_draw",
-    "personal",
     "warm_up",
 ]
 
@@ -63,10 +61,6 @@ class Plan:
     training : LocalTraining
     participation : Participation
     seed : int
-    budget : float or None
-        Width of the control; None: there is none.
-    interpolation : float
-        Share of the local model in personal deployment.
     """
 
     menu: FloatArray
@@ -75,8 +69,6 @@ class Plan:
     training: LocalTraining
     participation: Participation
     seed: int
-    budget: float | None
-    interpolation: float
 
 
 @dataclass(eq=False)
@@ -86,15 +78,12 @@ class WarmUp:
     Attributes
     ----------
     federation : Federation
-        Holds the server's supernet after the last round, and what clients keep to themselves.
-    last : Round
-        The last round.
+        Holds the server's supernet after the last round.
     flops : int
         Operations of training.
     """
 
     federation: Federation
-    last: Round
     flops: int
 
 
@@ -123,10 +112,7 @@ class Measured:
     Attributes
     ----------
     outcomes : two lists of n_clients Judged
-        Columns: the widths of the menu, then the control where there is one.
-    personal : two dicts of client to Judged
-        With a control: the common model, the client's personal one, and that of another control, in
-        which each client has an output bias of its own, if there can be one.
+        Columns: the widths of the menu.
     flops : int
         Operations of training and judging.
     round_flops : (n_widths,) floats
@@ -135,7 +121,6 @@ class Measured:
 
     round_flops: FloatArray
     outcomes: list[list[Judged]] = field(default_factory=list)
-    personal: list[dict[int, Judged]] = field(default_factory=list)
     flops: int = 0
 
 
@@ -154,41 +139,18 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
         start_statistics(model, half, plan.training)
     rounds = [float(costs.round(task, [width] * len(task))) for width in plan.menu]
     found = Measured(np.array(rounds))
-    draw = menu_draw(plan.menu, plan.shares)
-    local_bias = find_output_bias(model) is not None
     for half, other in (parts, parts[::-1]):
         held = other.train
-        mixed = warm_up(model, half, float(plan.menu[-1]), plan, draw)
-        judgements = judge(mixed, plan.menu, held)
-        found.flops += mixed.flops + _judging(costs, held, plan.menu)
-        if plan.budget is not None:
-            control = warm_up(model, half, plan.budget, plan)
-            uniform = judge(control, [plan.budget], held)
-            judgements = [_beside(*pair) for pair in zip(judgements, uniform, strict=True)]
-            ways = [control]
-            if local_bias:
-                ways.append(warm_up(model, half, plan.budget, plan, local_bias=True))
-            found.personal.append(personal(ways, plan.budget, plan.interpolation, held))
-            found.flops += sum(way.flops for way in ways)
-            found.flops += _judging(costs, held, [plan.budget] * (2 + len(ways)))
-        found.outcomes.append(judgements)
+        way = warm_up(model, half, plan)
+        found.outcomes.append(judge(way, plan.menu, held))
+        found.flops += way.flops + _judging(costs, held, plan.menu)
     return found
 
 
-def _judging(costs: Costs, held: Sequence[Split], widths: Sequence[float] | FloatArray) -> int:
+def _judging(costs: Costs, held: Sequence[Split], widths: FloatArray) -> int:
     """Operations of judging all clients at each of some widths."""
-    pairs = [(split, width) for split in held for width in widths]
-    return costs.judging(*zip(*pairs, strict=True))
-
-
-def _beside(first: Judged, second: Judged) -> Judged:
-    """The columns of both; they judge the same samples."""
-    return Judged(
-        first.targets,
-        first.known,
-        np.hstack([first.score, second.score]),
-        np.hstack([first.loss, second.loss]),
-    )
+    repeated = (split for split in held for _ in widths)
+    return costs.judging(repeated, widths.tolist() * len(held))
 
 
 def halves(task: Task, seed: int) -> tuple[Lazy, Lazy]:
@@ -199,8 +161,22 @@ def halves(task: Task, seed: int) -> tuple[Lazy, Lazy]:
     InputError
         If a client has a single training sample.
     """
-    first, second = folds(task, seed, 2)
-    return first.held, second.held
+    small = np.flatnonzero(task.samples < 2)
+    if small.size:
+        raise InputError(
+            f"client {task.client_names[small[0]]!r} has 1 training sample, of which no half is "
+            f"left to judge the other: leave the client out ({small.size} such client(s))"
+        )
+
+    def half(number: int) -> Lazy:
+        def load(client: int) -> Split:
+            size = int(task.samples[client])
+            rng = generator(seed, FOLDS, client_number(task.client_names[client]))
+            return task.train[client].take(np.sort(rng.permutation(size)[number::2]))
+
+        return Lazy((task.samples + 1 - number) // 2, load)
+
+    return half(0), half(1)
 
 
 def menu_draw(menu: FloatArray, shares: FloatArray) -> Draw:
@@ -222,16 +198,8 @@ def menu_draw(menu: FloatArray, shares: FloatArray) -> Draw:
     return draw
 
 
-def warm_up(
-    model: SupernetModel,
-    half: Task,
-    width: float,
-    plan: Plan,
-    draw: Draw | None = None,
-    *,
-    local_bias: bool = False,
-) -> WarmUp:
-    """Train a supernet for some rounds, all clients at one width.
+def warm_up(model: SupernetModel, half: Task, plan: Plan) -> WarmUp:
+    """Train a supernet for some rounds, all clients at drawn widths of the menu.
 
     Parameters
     ----------
@@ -239,36 +207,29 @@ def warm_up(
         Architecture and initial weights; it is not changed.
     half : Task
         The clients with the training samples of the warm-up.
-    width : float
     plan : Plan
-    draw : Draw, optional
-        Draws the narrower width that each batch trains.
-    local_bias : bool
-        Whether each client keeps an output bias of its own.
     """
     federation = Federation(
         copy.deepcopy(model),
-        Subnets(np.full(len(half), width)),
+        Subnets(np.full(len(half), plan.menu[-1])),
         half.client_names,
         half.samples,
         rounds=plan.rounds,
-        training=replace(plan.training, output_bias="local" if local_bias else "shared"),
+        training=replace(plan.training, output_bias="shared"),
         server=Server(max_update_norm=None),
         participation=plan.participation,
         seed=plan.seed,
         statistics=Static(model, half.train, JUDGED_AT_ONCE, drop_single=True),
-        keep_models=True,
-        draw=draw,
+        draw=menu_draw(plan.menu, plan.shares),
         problem=half.problem,
     )
-    engine = ENGINES["auto" if draw is None else "sequential"]
     flops = 0
     for number in range(plan.rounds):
         last = Round(federation, number)
-        last.train(engine, half.train)
+        last.train(ENGINES["sequential"], half.train)
         last.close()
         flops += int(last.row["flops"].sum())
-    return WarmUp(federation, last, flops)
+    return WarmUp(federation, flops)
 
 
 def judge(way: WarmUp, widths: Sequence[float] | FloatArray, held: Sequence[Split]) -> list[Judged]:
@@ -286,34 +247,6 @@ def judge(way: WarmUp, widths: Sequence[float] | FloatArray, held: Sequence[Spli
         subnets.append(extract(federation.model, width, kept))
         federation.statistics.fill(subnets[-1], kept)
     return [judged(subnets, split, federation.problem) for split in held]
-
-
-def personal(
-    ways: Sequence[WarmUp], width: float, interpolation: float, held: Sequence[Split]
-) -> dict[int, Judged]:
-    """Judge, at one width, a common model and each client's personal ones.
-
-    Parameters
-    ----------
-    ways : sequence of WarmUp
-        Each gives a personal model; the first one gives the common model. In all of them the same
-        clients took part in the last round.
-    width, interpolation : float
-    held : n_clients splits
-
-    Returns
-    -------
-    dict of int to Judged
-        Client to its outcomes: the common model in column 0, then the personal ones.
-    """
-    found = {}
-    kept = prefix(ways[0].federation.model, width)
-    for client in ways[0].last.clients.tolist():
-        common = ways[0].federation.subnet(client, kept)
-        own = (way.federation.mixtures(client, kept, [interpolation]) for way in ways)
-        problem = ways[0].federation.problem
-        found[client] = judged(chain([common], *own), held[client], problem)
-    return found
 
 
 def judged(

@@ -10,13 +10,15 @@ from dataclasses import replace
 import numpy as np
 
 from hasa_opt import rules
-from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.streams import Purpose, client_numbers, priorities
 from hasa_opt.errors import InputError
+from hasa_opt.policies.dynamic import DynamicTiers, tiers_of_round
 from hasa_opt.policies.policy import Policy, split_name
 from hasa_opt.policies.recommended import Recommended, spaced
 from hasa_opt.policies.setting import Measured, Setting, at_widest
+from hasa_opt.policies.whole_units import Meter
 from hasa_opt.problem import utility
 from hasa_opt.rules.groups import by_counts
 from hasa_opt.rules.widths import scaled_to_budget
@@ -91,6 +93,29 @@ def _own_units(setting: Setting, widths: FloatArray) -> FloatArray:
     return spaced(by_counts(setting.counts), widths)
 
 
+def _one_each(setting: Setting) -> IntArray:
+    """A model for each client."""
+    return np.arange(len(setting.clients))
+
+
+def _one_per_group(setting: Setting) -> IntArray | None:
+    """A model for each group of alike clients; the supernet for all without groups."""
+    groups = by_counts(setting.counts)
+    return groups if groups.any() else None
+
+
+def _first_tiers(setting: Setting) -> FloatArray:
+    return tiers_of_round(setting, 0)
+
+
+def _heterofl_dynamic(setting: Setting, meter: Meter, rounds: int, _: bool) -> DynamicTiers:
+    return DynamicTiers(setting, meter, rounds)
+
+
+def _fedrolex_dynamic(setting: Setting, meter: Meter, rounds: int, _: bool) -> DynamicTiers:
+    return DynamicTiers(setting, meter, rounds, scheme="rolling")
+
+
 def _optimal(setting: Setting) -> FloatArray:
     return solve(setting.problem()).widths
 
@@ -139,9 +164,13 @@ _OURS = (
         probes=True,
     ),
     Policy("heterofl", _tiers),
+    Policy("heterofl_dynamic", _first_tiers, allocator=_heterofl_dynamic),
     Policy("fedrolex", _uniform, scheme="rolling"),
+    Policy("fedrolex_dynamic", _first_tiers, scheme="rolling", allocator=_fedrolex_dynamic),
     Policy("federated_dropout", _uniform, scheme="random"),
     Policy("groups", _uniform, starts=_own_units),
+    Policy("clustered", _uniform, models=_one_per_group),
+    Policy("local", _uniform, models=_one_each),
     Policy("fjord", _uniform, scheme="ordered_dropout"),
     Policy(RECOMMENDED, _uniform, allocator=Recommended),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.errors import InputError
 from hasa_opt.policies.setting import Setting
 from hasa_opt.problem.result import Allocation
@@ -63,6 +63,9 @@ class Policy:
     starts : callable, optional
         From a :class:`Setting` and the clients' widths to the share of the units before each
         client's, as in :class:`Subnets`. Default: all hold the first units.
+    models : callable, optional
+        From a :class:`Setting` to the number of the model that each client trains, as in
+        :class:`Subnets`, or to None. Default: all share the supernet.
     allocator : callable, optional
         From a :class:`Setting`, the :class:`~hasa_opt.policies.whole_units.Meter` of the network,
         the rounds of the run and whether a higher metric is better to a
@@ -86,6 +89,7 @@ class Policy:
     leaves_out: bool = False
     spends_less: bool = False
     starts: Callable[[Setting, FloatArray], FloatArray] | None = None
+    models: Callable[[Setting], IntArray | None] | None = None
     allocator: Callable[[Setting, Any, int, bool], Any] | None = None
     options: tuple[str, ...] = ()
 

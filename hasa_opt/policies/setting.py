@@ -30,10 +30,6 @@ class Measured(Protocol):
     def utility(self) -> FloatArray:
         """What each client gains at each width, ``(n_clients, n_widths)``."""
 
-    @property
-    def loss(self) -> FloatArray:
-        """Held-back loss of each client at each width, ``(n_clients, n_widths)``."""
-
 
 @dataclass(frozen=True, eq=False)
 class Setting:

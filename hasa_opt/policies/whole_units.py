@@ -237,9 +237,11 @@ class Charges:
                 for mean, cap in zip(widths.tolist(), setting.caps, strict=True)
             ]
             found = Subnets(np.array(peaks), policy.scheme, widths)
-        if policy.starts is None:
-            return found
-        return replace(found, starts=policy.starts(setting, found.deploys))
+        if policy.models is not None:
+            found = replace(found, models=policy.models(setting))
+        if policy.starts is not None:
+            found = replace(found, starts=policy.starts(setting, found.deploys))
+        return found
 
     def share(self, widths: FloatArray) -> float:
         """What is spent on all samples, as a share of the whole supernet's cost."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, number, real_array, whole
-from hasa_opt._utils.groups import expect_square, expect_symmetric, numbered
+from hasa_opt._utils.groups import expect_square, expect_symmetric, numbered, sizes_in_words
 from hasa_opt.errors import InputError
 
 __all__ = ["LEVEL", "MOST_BETWEEN", "Found", "by_updates"]
@@ -139,7 +139,7 @@ def by_updates(
     p_value = reached / drawn if reached == stop else (reached + 1) / (drawn + 1)
     sizes = np.bincount(inside)
     words = (
-        f"{sizes.size} groups of {_sizes(sizes)} clients: F = {statistic:.3g}, reached by "
+        f"{sizes.size} groups of {sizes_in_words(sizes)} clients: F = {statistic:.3g}, reached by "
         f"{reached} of {drawn:,} rotations, p = {p_value:.2g}"
     )
     if reached == stop:
@@ -305,9 +305,3 @@ def _ratios(trees: FloatArray) -> FloatArray:
     left = np.maximum(within, np.maximum(_LEAST * total, np.finfo(float).tiny))
     ratios = ((total - within) / (n_groups - 1)) / (left / (n_clients - n_groups))
     return np.where((n_groups - alone >= 2) & (alone <= 1), ratios, -np.inf)
-
-
-def _sizes(sizes: IntArray) -> str:
-    """Sizes in words, the largest first."""
-    *most, last = map(str, sorted(sizes.tolist(), reverse=True))
-    return f"{', '.join(most)} and {last}"

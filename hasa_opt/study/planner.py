@@ -17,9 +17,8 @@ from hasa_opt._utils.processes import follow
 from hasa_opt.federated import Evaluation, History
 from hasa_opt.federated.allocating import Allocator
 from hasa_opt.federated.personal import has_output_bias
-from hasa_opt.federated.settings import INTERPOLATION
 from hasa_opt.federated.workers import one_thread
-from hasa_opt.forecast.probing import Control, Probe, probe
+from hasa_opt.forecast.probing import Probe, probe
 from hasa_opt.models import fresh
 from hasa_opt.policies import POLICIES, RECOMMENDED, Policy, Setting, Subnets
 from hasa_opt.policies.policy import LOCAL_BIAS, PERSONAL
@@ -30,7 +29,7 @@ from hasa_opt.study.trials import canonical, identity
 
 __all__ = ["Planner"]
 
-_FORMAT = 3
+_FORMAT = 4
 """To be raised when :class:`Probe` changes, so that old ones are not read."""
 
 
@@ -80,17 +79,23 @@ class Planner:
     def probe(self, seed: int) -> Probe:
         """What each client gains from width, measured at the mean width of the uniform policy."""
         if seed not in self._probes:
-            setup, mean = self._setup, self._setup.budget
-            if setup.budget_in != "width":
-                mean = setup.clients.mean(self.subnets(POLICIES["uniform"], seed).widths)
+            setup = self._setup
             self._probes[seed] = self._kept(
                 seed,
                 widths=list(setup.widths),
                 rounds=setup.probe_rounds,
-                budget=float(np.clip(mean, setup.widths[0], setup.widths[-1])),
-                **self._beforehand,
+                budget=self._mean_width(seed),
+                training=setup.training,
+                participation=replace(setup.participation, faults=None),
             )
         return self._probes[seed]
+
+    def _mean_width(self, seed: int) -> float:
+        """Mean width of the uniform policy, within the menu."""
+        setup, mean = self._setup, self._setup.budget
+        if setup.budget_in != "width":
+            mean = setup.clients.mean(self.subnets(POLICIES["uniform"], seed).widths)
+        return float(np.clip(mean, setup.widths[0], setup.widths[-1]))
 
     def _kept(self, seed: int, **settings: Any) -> Probe:
         """Probe of a seed: that of an earlier study of the same settings, or a new one."""
@@ -107,21 +112,6 @@ class Planner:
         keep = memory.cache(_remembered, ignore=["made"])
         found: Probe = keep(canonical(known), made)
         return found
-
-    @property
-    def _beforehand(self) -> dict[str, Any]:
-        """How clients train and who takes part, as a probe takes it.
-
-        Faults are left out, and a share of personal models that only the run itself can choose.
-        """
-        setup = self._setup
-        given = setup.evaluation.interpolation
-        known = INTERPOLATION if given == "validation" else given
-        return {
-            "training": setup.training,
-            "participation": replace(setup.participation, faults=None),
-            "evaluation": replace(setup.evaluation, on="subnet", interpolation=known),
-        }
 
     def resolved(self, policy: Policy) -> Policy:
         """The policy with the options about which "recommended" decides itself.
@@ -157,7 +147,7 @@ class Planner:
         """Training of the probe that a policy needs, as a share of a run's."""
         if not policy.probes:
             return 0.0
-        return self.probe(seed).cost(self._setup.rounds, self._control(seed).width)
+        return self.probe(seed).cost(self._setup.rounds, self._mean_width(seed))
 
     def subnets(self, policy: Policy, seed: int) -> Subnets:
         """What each client trains and deploys under a policy."""
@@ -193,11 +183,6 @@ class Planner:
         whole = setup.task.samples * setup.training.epochs * setup.meter.cost(1.0)
         shares: FloatArray = np.where(history.flops > 0, history.flops / whole, np.nan)
         return shares
-
-    def _control(self, seed: int) -> Control:
-        control = self.probe(seed).control
-        assert control is not None, "the probe was given a budget"
-        return control
 
 
 def _measured(setup: SetUp, store: Path | None, seed: int, parent: int) -> Probe:

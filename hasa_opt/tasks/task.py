@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,6 @@ from torch import Tensor
 from hasa_opt._utils.checks import IntArray, expect, listed, sequence, whole
 from hasa_opt._utils.files import sha256
 from hasa_opt._utils.names import distinct
-from hasa_opt._utils.streams import FOLDS, client_number, generator
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
@@ -26,7 +25,7 @@ from hasa_opt.tasks.moments import Moments, Side, moments_of
 from hasa_opt.tasks.splits import Lazy, Split, loaded
 from hasa_opt.tasks.targets import as_targets
 
-__all__ = ["PADDING", "PARTS", "UNKNOWN", "Fold", "Task", "folds", "split_rows"]
+__all__ = ["PADDING", "PARTS", "UNKNOWN", "Task", "split_rows"]
 
 PADDING, UNKNOWN = 0, 1
 """Token ids that stand for no word: a filled-up position and a word outside the vocabulary."""
@@ -336,52 +335,3 @@ def _moved_on(split: Split) -> bool:
     following, present = inputs[:, 1:], targets[:, :-1]
     seen = known(present) & (following != PADDING)
     return bool((following[seen] == present[seen]).all())
-
-
-class Fold(NamedTuple):
-    """Splits of all clients: those that train, and those that are held back."""
-
-    kept: Lazy
-    held: Lazy
-
-
-def folds(task: Task, seed: int, count: int) -> tuple[Fold, ...]:
-    """Deal each client's training samples into parts, at random by the seed.
-
-    Parameters
-    ----------
-    task : Task
-        Only its training splits are read, when a client's data is asked for.
-    seed : int
-    count : int
-        Number of parts, at least 2. Each is held back by one of the folds.
-
-    Raises
-    ------
-    InputError
-        If a client has fewer samples than there are parts.
-    """
-    small = np.flatnonzero(task.samples < count)
-    if small.size:
-        first = small[0]
-        raise InputError(
-            f"client {task.client_names[first]!r} has {task.samples[first]} training sample(s) "
-            f"for {count} parts, of which one judges what the others train: leave the client out "
-            f"({small.size} such client(s))"
-        )
-
-    def part(fold: int, is_held: bool) -> Lazy:
-        def rows(client: int) -> IntArray:
-            size = int(task.samples[client])
-            mine = (np.arange(size) % count == fold) == is_held
-            number = client_number(task.client_names[client])
-            order = generator(seed, FOLDS, number).permutation(size)
-            return np.sort(order[mine])
-
-        def load(client: int) -> Split:
-            return task.train[client].take(rows(client))
-
-        held = (task.samples + count - 1 - fold) // count
-        return Lazy(held if is_held else task.samples - held, load)
-
-    return tuple(Fold(part(fold, False), part(fold, True)) for fold in range(count))

@@ -76,7 +76,6 @@ class _Probed:
     """What a probe of these clients would have measured."""
 
     utility: FloatArray
-    loss: FloatArray
 
 
 class _Check:
@@ -85,7 +84,7 @@ class _Check:
         rng = np.random.default_rng(1)
         need = rng.random((len(clients), 1))
         self._scores = rng.random(len(clients))
-        self._probed = _Probed(need * np.sqrt(MENU), 1 + need * np.ones(len(MENU)))
+        self._probed = _Probed(need * np.sqrt(MENU))
 
     def setting(self, budget: float) -> Setting:
         probe = (lambda: self._probed) if self.policy.probes else None
@@ -147,7 +146,7 @@ class _Check:
         rows = np.arange(len(self.clients))[::-1]
         turned = _Check(self.policy, self.fleet, self.clients.subset(rows))
         turned._scores = self._scores[rows]
-        turned._probed = _Probed(self._probed.utility[rows], self._probed.loss[rows])
+        turned._probed = _Probed(self._probed.utility[rows])
         if not np.allclose(turned.asked(turned.setting(0.5)), widths[rows], atol=1e-6):
             self.complain(0.5, "gives other widths where the clients stand in another order")
 

@@ -281,11 +281,6 @@ def test_without_an_allocation_the_command_fails(run, clients: Path, monkeypatch
         (("study", "--task", "digits", "--learning-rate", "0"), 2, "learning_rate"),
         (("study", "--task", "digits", "--aggregation", "magic"), 2, "magic"),
         (("study", "--task", "digits", "--clients-per-round", "9"), 2, "from 1 to the 7 clients"),
-        (
-            ("study", "--task", "digits", "--policies", "recommended", "--pilot-repeats", "1"),
-            2,
-            "pilot_repeats 1 must be 0 or from 2",
-        ),
         (("allocate", "CLIENTS", "--magic"), 2, "No such option"),
     ],
 )

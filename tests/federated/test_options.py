@@ -172,15 +172,13 @@ def test_what_is_executed_is_written_in_one_table():
     assert tuple(executed) == EXECUTED
 
 
-def test_a_policy_or_a_pilot_cannot_smuggle_attributes_in(mlp):
+def test_a_policy_cannot_smuggle_attributes_in(mlp):
     found = allocation(
         {"width": [0.5, 0.5, 1], "rank": [1, 2, 4]}, {"a": "wide", "b": "skip", "c": "narrow"}
     )
     own = Policy("own", lambda setting: found)
     with pytest.raises(InputError, match="policy 'own' gives an Allocation, of which all but"):
         hasa.Study(make_task(), mlp, policies=[own], seeds=[0]).subnets(own)
-    with pytest.raises(InputError, match="would ignore the attribute 'rank'"):
-        hasa.pilot(mlp, make_task(), {"uniform": [0.5] * 3, "own": found}, rounds=1, seed=0)
 
 
 def test_bare_widths_of_0_say_nothing_of_what_is_deployed(mlp):

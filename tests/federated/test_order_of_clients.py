@@ -28,11 +28,11 @@ from hasa_opt.federated import (
     run,
 )
 from hasa_opt.federated.participation import draw_clients
+from hasa_opt.forecast.warm_up import halves
 from hasa_opt.models import MLP, fresh
 from hasa_opt.policies import POLICIES, Setting
 from hasa_opt.policies.setting import MENU
 from hasa_opt.tasks import Split, Task, digits, images
-from hasa_opt.tasks.task import folds
 
 torch.set_num_threads(1)
 NAMES = ("ada", "bob", "cyd", "dan", "eve")
@@ -154,10 +154,10 @@ def test_who_joins_moves_one_client_past_each_end_of_a_tier_at_most(names: list[
 @settings(max_examples=10 * TIMES, deadline=None)
 @given(order=st.permutations(NAMES), seed=st.integers(0, 99))
 def test_halves_of_a_probe_hang_on_names(order: list[str], seed: int) -> None:
-    plain, moved = folds(task_of(NAMES), seed, 2), folds(task_of(tuple(order)), seed, 2)
+    plain, moved = halves(task_of(NAMES), seed), halves(task_of(tuple(order)), seed)
     for here, there in zip(plain, moved, strict=True):
         for row, name in enumerate(NAMES):
-            assert torch.equal(here.held[row].inputs, there.held[order.index(name)].inputs)
+            assert torch.equal(here[row].inputs, there[order.index(name)].inputs)
 
 
 @settings(

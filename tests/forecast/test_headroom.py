@@ -401,6 +401,7 @@ def test_command_prints_the_verdict(files) -> None:
     assert done.exit_code == 0, done.output
     assert "allocation is worth +7.5" in done.output
     assert "measured optimum" in done.output
+    assert "no groups of alike clients by the counts of labels" in done.output
 
 
 def test_command_prints_json(files) -> None:
@@ -410,6 +411,8 @@ def test_command_prints_json(files) -> None:
     assert record["worthwhile"] is True
     assert record["widths"] == [0.2, 0.8, 0.2, 0.8]
     assert set(record["rules"]) == {"hasa"}
+    assert record["groups"] == [0, 0, 0, 0]
+    assert record["foretold"].startswith("no groups")
 
 
 @pytest.mark.parametrize(
@@ -455,3 +458,33 @@ def test_tables_are_shown() -> None:
     text = console.export_text()
     assert "[mine]" in text
     assert "use uniform" in text
+
+
+# ------------------------------------------------------------------------------------------ groups
+
+
+def foretold(counts: list[list[int]] | None) -> hasa.Headroom:
+    clients = hasa.Clients([100] * 6, counts=counts)
+    return hasa.headroom(np.full((6, 2), 50.0), clients, 0.5, widths=(0.2, 0.8), noise=0.5)
+
+
+def test_groups_are_foretold_where_counts_show_them() -> None:
+    two = foretold([[90, 10], [80, 9], [85, 5], [8, 92], [1, 70], [3, 60]])
+    assert two.groups.tolist() == two.record()["groups"] == [0, 0, 0, 1, 1, 1]
+    assert two.foretold.startswith(
+        "2 groups of 3 and 3 alike clients by the counts of labels: give"
+    )
+    assert "policy recommended" in two.record()["foretold"]
+    assert two.foretold in " ".join(str(two).split())
+
+
+def test_without_groups_nothing_is_promised() -> None:
+    none = foretold([[50, 50]] * 6)
+    assert not none.groups.any()
+    assert none.foretold.startswith("no groups of alike clients by the counts of labels: do not")
+    unknown = foretold(None)
+    assert unknown.groups is None
+    assert unknown.record()["groups"] is None
+    assert "do not bother" not in unknown.foretold
+    for found in (none, unknown):
+        assert "differ in inputs alone show after three rounds of training" in found.foretold

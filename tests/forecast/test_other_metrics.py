@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.probes import CLIENTS, DIVERSE, hard_and_easy, tried, written
+from support.probes import CLIENTS, DIVERSE, written
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,7 +18,6 @@ from hasa_opt._utils.scale import Scale
 from hasa_opt.errors import InputError
 from hasa_opt.forecast.gains import Gain
 from hasa_opt.forecast.probing import Probe
-from hasa_opt.forecast.recommendation import recommend
 from hasa_opt.forecast.warm_up import halves, judged
 from hasa_opt.tasks import Task
 
@@ -28,19 +27,11 @@ MENU = (0.25, 0.5, 1.0)
 
 def mirrored(probe: Probe) -> Probe:
     """Its accuracies in percent, below zero, as errors; gains stay gains."""
-    control = probe.control
-    assert control is not None
-    gains = ("gain", "error", "personal", "personal_error", "local_bias", "local_bias_error")
     return replace(
         probe,
         reached=-100 * probe.reached,
         halves=-100 * probe.halves,
         covariance=1e4 * probe.covariance,
-        control=replace(
-            control,
-            reached=-100 * control.reached,
-            **{name: 100 * getattr(control, name) for name in gains},
-        ),
         scale=ERROR,
     )
 
@@ -56,23 +47,6 @@ def test_headroom_of_a_mirrored_probe_is_the_same_gain_in_another_unit() -> None
     assert "points" not in other.sentence + str(other)
     assert other.record()["metric"] == {"name": "error", "higher_is_better": False}
     assert other.record()["rules"] == pytest.approx(plain.record()["rules"])
-
-
-@pytest.mark.parametrize("deploy", [None, 0.8])
-def test_a_mirrored_probe_and_pilot_recommend_the_same(deploy: float | None) -> None:
-    probe = hard_and_easy(written(DIVERSE, uniform=0.4, personal=-0.01))
-    pilot = tried({"measured_covered": 2.0, "by_difficulty": 1.0})
-    other = replace(pilot, reached=-100 * pilot.reached, scale=ERROR)
-    name = "by_difficulty+personal"
-    assert other.gain(name).value == pytest.approx(pilot.gain(name).value)
-    for tried_by in (None, "pilot"):
-        given = {"deploy": deploy}
-        plain = recommend(probe, CLIENTS, 0.5, pilot=pilot if tried_by else None, **given)
-        found = recommend(mirrored(probe), CLIENTS, 0.5, pilot=other if tried_by else None, **given)
-        assert found.policy == plain.policy
-        np.testing.assert_array_equal(found.subnets.widths, plain.subnets.widths)
-        assert "points" not in found.reason
-        assert " in error" in found.reason
 
 
 def test_a_gain_shows_two_digits_of_its_interval() -> None:
@@ -115,10 +89,6 @@ def test_a_probe_of_a_regression_measures_its_metric(probed: Probe) -> None:
     np.testing.assert_allclose(probed.reached, probed.loss)
     assert (np.diff(probed.utility) >= -1e-12).all(), "more is better, and wider is not worse"
     assert probed.utility.sum(axis=0).mean() == pytest.approx(-probed.reached.mean())
-    control = probed.control
-    assert control is not None
-    np.testing.assert_allclose(control.gain, control.reached[:, None] - probed.reached)
-    assert control.personal[0] > 0, "the one whose prices lie higher gains by a model of its own"
     with pytest.raises(InputError, match="the metric is mse, no accuracy"):
         _ = probed.accuracy
     text = str(probed)
@@ -139,19 +109,10 @@ def test_each_sample_adds_its_squared_error(probed: Probe) -> None:
 
 
 @pytest.mark.slow
-def test_headroom_recommendation_and_pilot_of_a_regression(probed: Probe) -> None:
-    task = regression()
-    room = hasa.headroom(probed, task.clients(), 0.5)
+def test_headroom_of_a_regression(probed: Probe) -> None:
+    room = hasa.headroom(probed, regression().clients(), 0.5)
     assert " in mse here" in room.sentence
     assert sorted(room.rules) == ["hasa", "reverse"]
-    advice = recommend(probed, task.clients(), 0.5, deploy=1.0)
-    assert " in mse" in advice.reason
-    ways = {"uniform": [0.5] * 3, "narrow": [0.25] * 3}
-    trial = hasa.pilot(network(), task, ways, 3, 0, repeats=2)
-    assert trial.scale.name == "mse"
-    gains = trial.reached[:, 0, 0] - trial.reached[:, 1, 0]
-    assert trial.gain("narrow", "uniform").value == pytest.approx(gains.mean())
-    assert "mse on held-back" in str(trial)
 
 
 def quantile(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -164,13 +125,11 @@ def rmse(outputs: Tensor, targets: Tensor) -> float:
 
 
 @pytest.mark.slow
-def test_a_metric_of_whole_splits_is_probed_by_the_loss_and_piloted_as_it_is() -> None:
+def test_a_metric_of_whole_splits_is_probed_by_the_loss() -> None:
     task = regression(loss=quantile, metric=rmse, higher_is_better=False)
     found = hasa.probe(network(), task, MENU, 2, 0)
     assert found.scale == Scale("loss", higher_is_better=False)
     np.testing.assert_allclose(found.reached, found.loss)
-    trial = hasa.pilot(network(), task, {"a": [0.5] * 3, "b": [0.25] * 3}, 2, 0, repeats=2)
-    assert trial.scale.name == "rmse"
 
 
 @pytest.mark.slow
@@ -178,7 +137,3 @@ def test_what_diverges_is_refused_with_a_remedy() -> None:
     wild = federated.LocalTraining(optimizer="sgd", learning_rate=1e22, batch_size=99)
     with pytest.raises(InputError, match=r"client 'ann' is not finite .*: lower the learning"):
         hasa.probe(network(), regression(), MENU, 1, 0, training=wild)
-    server = federated.Server(max_update_norm=None)
-    ways = {"a": [0.5] * 3, "b": [0.25] * 3}
-    with pytest.raises(InputError, match=r"no client has a finite mse .*: lower the learning"):
-        hasa.pilot(network(), regression(), ways, 1, 0, training=wild, server=server)

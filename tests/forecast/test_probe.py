@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.cli import app
-from hasa_opt.federated import Evaluation, Faults, LocalTraining, Participation
+from hasa_opt.federated import Faults, LocalTraining, Participation
 from hasa_opt.forecast.probing import Probe, _between_runs, _shares
 from hasa_opt.forecast.warm_up import Judged, Plan, halves, judged, measure, menu_draw
 from hasa_opt.tasks import Split, Task
@@ -50,7 +50,7 @@ def small_model(seed: int = 0) -> models.SupernetModel:
     return models.fresh(models.MLP(3, 3, hidden=(8,)), seed)
 
 
-def plan_of(rounds: int, budget: float | None) -> Plan:
+def plan_of(rounds: int) -> Plan:
     return Plan(
         np.array(MENU),
         np.full(3, 1 / 3),
@@ -58,8 +58,6 @@ def plan_of(rounds: int, budget: float | None) -> Plan:
         training=SMALL,
         participation=Participation(),
         seed=0,
-        budget=budget,
-        interpolation=0.75,
     )
 
 
@@ -112,7 +110,7 @@ def test_halves_are_disjoint_and_together_everything() -> None:
 
 def test_nothing_of_the_held_back_half_is_trained_on() -> None:
     task = small_task()
-    plan = plan_of(2, None)
+    plan = plan_of(2)
     _, second = halves(task, 0)
     changed = list(task.train)
     rows = torch.tensor(np.isin(task.train[0].inputs[:, 0], second[0].inputs[:, 0]))
@@ -172,66 +170,8 @@ def test_cost_is_that_of_what_was_done() -> None:
     assert 3 * samples * one[1] <= trained + 4 <= 3 * samples * one[2] + 8
     assert found.round_flops.tolist() == [samples * one[1], samples * one[2]]
     assert found.cost(10, 0.5) == pytest.approx(found.flops / (10 * samples * one[1]))
-    budgeted = hasa.probe(model, task, (0.5, 1.0), 3, 0, training=SMALL, budget=0.5)
-    assert budgeted.flops > samples * one[1] * 3 * 2
-
-
-def test_control_is_a_run_at_the_budget(probed: Probe) -> None:
-    control = probed.control
-    assert control is not None
-    assert control.gain == pytest.approx(probed.accuracy - control.reached[:, None])
-    assert (control.error >= 0).all()
-    assert np.isfinite(control.personal).all()
-    assert np.isfinite(control.local_bias).all()
-    assert hasa.probe(small_model(), small_task(), MENU, 1, 0).control is None
-
-
-def test_personal_deployment_without_a_local_share_gains_nothing() -> None:
-    found = hasa.probe(
-        small_model(),
-        small_task(),
-        MENU,
-        2,
-        0,
-        budget=0.5,
-        evaluation=Evaluation(interpolation=0.0),
-    )
-    assert found.control is not None
-    assert (found.control.personal == 0).all()
-    one = Participation(clients_per_round=1)
-    sampled = hasa.probe(small_model(), small_task(), MENU, 2, 0, budget=0.5, participation=one)
-    assert sampled.control is not None
-    assert np.isfinite(sampled.control.personal).sum() <= 1
-
-
-def test_personal_models_are_those_of_a_federated_run() -> None:
-    task = small_task()
-    plan = plan_of(3, 0.5)
-    found = measure(small_model(), task, plan).personal[0]
-    train, held = halves(task, 0)
-    part = replace(task, train=train, validation=held, test=held)
-    for column, bias in ((1, "shared"), (2, "local")):
-        history = federated.run(
-            small_model(),
-            part,
-            [0.5] * 3,
-            rounds=3,
-            training=replace(SMALL, output_bias=bias),
-            evaluation=Evaluation(on="personal", interpolation=0.75),
-        )
-        reached = [own.score[:, column].sum() / own.targets.sum() for own in found.values()]
-        assert reached == pytest.approx(history.test_accuracy[-1].tolist())
-
-
-def test_without_an_output_bias_there_is_none_of_its_own() -> None:
-    network = torch.nn.Sequential(
-        torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3, bias=False)
-    )
-    model = models.Supernet(network, torch.zeros(4, 3))
-    control = hasa.probe(model, small_task(), MENU, 1, 0, budget=0.5).control
-    assert control is not None
-    assert np.isnan(control.local_bias).all()
-    assert np.isfinite(control.personal).all()
+    narrow = hasa.probe(model, task, (0.5, 1.0), 3, 0, training=SMALL, budget=0.5)
+    assert narrow.flops - samples * (one[1] + one[2]) // 3 == pytest.approx(3 * samples * one[1])
 
 
 @pytest.mark.parametrize("budget", [0.25, 0.3, 0.5, 0.9, 1.0])
@@ -288,8 +228,6 @@ def test_it_shows_a_table(probed: Probe) -> None:
         ({"seed": -1}, "seed"),
         ({"budget": 0.1}, "outside the menu"),
         ({"budget": "a"}, "budget"),
-        ({"evaluation": Evaluation(interpolation="validation")}, "give a number"),
-        ({"evaluation": Evaluation(on="supernet")}, 'use on="subnet"'),
         ({"participation": Participation(clients_per_round=4)}, "clients_per_round"),
         ({"participation": Participation(faults=Faults(dropout=0.1))}, "knows no faults"),
         ({"task": small_task((1, 9, 9))}, "1 training sample"),

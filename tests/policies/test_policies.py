@@ -11,21 +11,21 @@ import pytest
 
 from hasa_opt import AllocationProblem, Clients, rules, utility
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.policies import POLICIES, RECOMMENDED, Policy, Setting, read_policy
+from hasa_opt.policies import POLICIES, Policy, Setting, read_policy
 from hasa_opt.policies.whole_units import Meter, subnets_of
 
 MENU = (0.2, 0.35, 0.5, 0.65, 0.8)
 SAMPLES = [400, 100, 250, 50, 200]
 SCORES = np.array([0.31, 0.05, 0.22, 0.11, 0.47])
 CAPS = [0.5, 1.0, 0.8, 0.35, 0.7]
-CHOOSING = [name for name in POLICIES if name != RECOMMENDED]
+CHOOSING = list(POLICIES)
 COUNTS = [[90, 5, 0], [40, 2, 1], [0, 9, 200], [1, 4, 80], [0, 8, 150]]
 NEEDS = np.array([[1.0], [3.0], [0.5], [0.1], [2.0]])
 
 
 def setting(caps=None, **more) -> Setting:
     arguments = {"scores": SCORES, "budget": 0.45, "widths": MENU, "seed": 3} | more
-    probed = SimpleNamespace(utility=NEEDS * np.log(MENU), loss=NEEDS - np.log(MENU))
+    probed = SimpleNamespace(utility=NEEDS * np.log(MENU))
     arguments |= {"probe": lambda: probed}
     clients = Clients(SAMPLES, counts=COUNTS, max_width=caps)
     return Setting(clients, **arguments)
@@ -296,11 +296,6 @@ def test_the_rule_of_a_policy_of_your_own_is_a_plain_name() -> None:
     assert everybody.having("personal").name == "half+personal"
     with pytest.raises(InputError, match="a name without"):
         Policy("half+personal", everybody.choose)
-
-
-def test_a_recommendation_needs_a_forecast() -> None:
-    with pytest.raises(InputError, match="needs a forecast"):
-        POLICIES[RECOMMENDED](setting())
 
 
 def squared(*groups: int):

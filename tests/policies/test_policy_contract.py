@@ -7,11 +7,11 @@ import pytest
 
 from hasa_opt import rules
 from hasa_opt.errors import CheckError, InputError
-from hasa_opt.policies import POLICIES, RECOMMENDED, Policy, Setting
+from hasa_opt.policies import POLICIES, Policy, Setting
 from hasa_opt.testing import check_policy
 
 
-@pytest.mark.parametrize("name", [name for name in POLICIES if name != RECOMMENDED])
+@pytest.mark.parametrize("name", list(POLICIES))
 def test_it_keeps_its_contract(name: str) -> None:
     check_policy(name)
 

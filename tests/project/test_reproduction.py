@@ -21,7 +21,7 @@ from hasa_opt.study.summary import summarise
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parents[2] / "docs" / "reproduction"
-EARLIER_RULE = "probe_alone"  # what was recommended before pilots: no policy of today
+EARLIER_RULE = "probe_alone"  # the first rule of what to recommend: no policy of today
 
 
 def load(name: str) -> ModuleType:
@@ -181,7 +181,7 @@ def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
 def test_what_is_recommended_is_kept_beside_the_results(tmp_path):
     records = load("records")
     records.keep_choices("a-1-0.5", {1: "uniform+personal: why", 0: "fjord: why, too"}, tmp_path)
-    records.keep_choices("b-1-0.5", {1: "uniform: b"}, tmp_path)
+    records.keep_choices("b-1-0.5", {1: "uniform: b", 2: "round 3: 2 groups"}, tmp_path)
     records.keep_choices("a-1-0.5", {1: "fjord: again"}, tmp_path)
     assert records.chosen(tmp_path / "a-1-0.5.csv") == {"fjord": 2}
     assert records.chosen(tmp_path / "b-1-0.5.csv") == {"uniform": 1}

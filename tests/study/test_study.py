@@ -24,7 +24,7 @@ import hasa_opt as hasa
 from hasa_opt import federated
 from hasa_opt.federated.rounds import Round
 from hasa_opt.models import MLP, LSTMLanguageModel, Supernet, units
-from hasa_opt.policies import POLICIES, Policy, Setting
+from hasa_opt.policies import POLICIES, Policy, Setting, Subnets
 from hasa_opt.study import Study
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
@@ -123,21 +123,28 @@ def test_seeds_are_matched_and_differ(done: Study) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_meets_the_realised_budget(policy: str, budget: float) -> None:
     study = small_study(budget=budget, policies=(policy,), seeds=(0,))
-    subnets = study.subnets(policy)
-    trained = subnets.widths if subnets.mean_widths is None else subnets.mean_widths
-    costs = [size * units(study.model, own) for size, own in zip(SIZES, trained, strict=True)]
-    full = sum(SIZES) * units(study.model, 1.0)
-    assert subnets.share == pytest.approx(sum(costs) / full)
-    assert sum(costs) <= budget * full
-    largest_step = max(SIZES) * 2 / full
-    assert subnets.share > budget - largest_step
+    subnets, full = study.subnets(policy), sum(SIZES) * units(study.model, 1.0)
+    costs = [
+        sum(size * units(study.model, own) for size, own in zip(SIZES, trained, strict=True))
+        for trained in (_trained(subnets.during(number, 2)) for number in range(2))
+    ]
+    assert subnets.share == pytest.approx(np.mean(costs) / full)
     (outcome,) = study.run(compare_solvers=False).outcomes
-    assert outcome.realised == pytest.approx(subnets.share)
+    if POLICIES[policy].allocator is None:
+        assert outcome.realised == pytest.approx(subnets.share)
+    everybody_a_unit_wider_in_a_round = 2 / 32 / 2
+    for spent in (subnets.share, outcome.realised):
+        assert budget - everybody_a_unit_wider_in_a_round < spent <= budget + 1e-9
+
+
+def _trained(subnets: Subnets) -> np.ndarray:
+    return subnets.widths if subnets.mean_widths is None else subnets.mean_widths
 
 
 def test_who_is_left_out_of_training_is_tested_counted_and_named(tmp_path: Path) -> None:
     caps = [1.0, 0.3, 1.0, 1.0]
-    study = small_study(policies=("uniform", "exclude", "smallest"), seeds=(0,), max_width=caps)
+    policies = ("uniform", "exclude", "smallest")
+    study = small_study(policies=policies, seeds=(0,), max_width=caps, rounds=20)
     done = study.run(compare_solvers=False)
     own = next(each for each in done.outcomes if each.policy == "exclude")
     assert own.history.widths[1] == own.history.flops[:, 1].max() == 0
@@ -200,7 +207,7 @@ def test_a_policy_of_your_own_is_compared_like_the_others(tmp_path: Path) -> Non
         return np.where(setting.clients.samples > 30, 0.5, 0.2)
 
     widest = Policy("largest_first", choose)
-    study = small_study(policies=[widest, "uniform", widest.having("personal")], budget=0.4)
+    study = small_study(policies=[widest, "uniform", widest.having("personal")], budget=0.42)
     assert list(study.compared) == ["largest_first", "uniform", "largest_first+personal"]
     assert np.array_equal(study.allocate(widest), study.allocate("largest_first"))
     done = study.run(directory=tmp_path, compare_solvers=False)
@@ -480,7 +487,7 @@ def test_the_summary_is_rebuilt_from_a_file(done: Study, tmp_path: Path) -> None
     again = read_results(tmp_path / "clients.csv")
     assert str(summarise(again, done.budget)) == str(done.summary())
     assert np.array_equal(again.own[1, 0], done.outcomes[2].own)
-    assert again.trained[1, 1] == pytest.approx(done.outcomes[3].widths)
+    assert again.trained[1, 1] == pytest.approx(done.outcomes[3].history.mean_width.mean(axis=0))
     assert again.flops.sum() == sum(own.history.flops.sum() for own in done.outcomes)
     wider = again.peak.max(axis=(1, 2))
     assert (np.diff(again.memory[:, 0]) > 0) == (np.diff(wider) > 0), "wider takes more memory"

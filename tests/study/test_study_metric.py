@@ -226,11 +226,11 @@ def test_a_regression_study_runs_and_reports(tmp_path: Path) -> None:
     study = study_of(regression(), rounds=4, rounds_by="validation")
     done = study.run(directory=tmp_path, compare_solvers=False)
     assert done.results.scale == Scale("mse", higher_is_better=False)
+    first = [outcome.history.test_metric[0].mean() for outcome in done.outcomes]
+    assert done.results.own.mean() < np.mean(first), "they learn"
     for row, outcome in enumerate(done.outcomes):
         judged = outcome.history.test_metric[outcome.rounds - 1]
         np.testing.assert_array_equal(done.results.own[row // 2, row % 2], judged)
-        first = outcome.history.test_metric[0].mean()
-        assert judged.mean() < first, "it learns"
     assert done.summary()[0].worst == pytest.approx(done.results.own[0].max(axis=1).mean())
     text = done.report(tmp_path / "r.html").read_text(encoding="utf-8")
     for words in (
@@ -249,12 +249,9 @@ def test_a_regression_study_runs_and_reports(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_recommended_for_a_regression_is_trained() -> None:
-    policies = ("uniform", "recommended", "measured", "by_difficulty", "uniform+personal")
-    study = study_of(regression(), policies=policies, seeds=(0,), probe_rounds=1, pilot_repeats=2)
+    study = study_of(regression(), policies=("uniform", "recommended"), seeds=(0,), rounds=12)
     done = study.run(compare_solvers=False)
-    reason = done.outcomes[1].reason
-    assert " in mse " in reason
-    assert "points" not in reason
+    assert "more than together" in done.outcomes[1].reason
     assert np.isfinite(done.results.own).all()
 
 

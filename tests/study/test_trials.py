@@ -28,7 +28,7 @@ def trial() -> Trial:
     return Trial(
         task=task,
         model=MLP(3, 2, hidden=(4,)),
-        subnets=Subnets(np.array([1.0, 0.0]), deployed=np.array([1.0, 0.5])),
+        allocation=Subnets(np.array([1.0, 0.0]), deployed=np.array([1.0, 0.5])),
         seed=0,
         rounds=1,
         training=LocalTraining(),
@@ -49,6 +49,6 @@ def test_subnets_that_differ_beside_their_widths_are_another_trial(
 ) -> None:
     trial.run(tmp_path / "kept")
     assert trial.stored(tmp_path / "kept") is not None
-    changed = replace(trial, subnets=replace(trial.subnets, **other))
+    changed = replace(trial, allocation=replace(trial.allocation, **other))
     assert changed.digest != trial.digest
     assert changed.stored(tmp_path / "kept") is None

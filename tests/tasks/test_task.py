@@ -230,7 +230,6 @@ ENTRIES = {
     "run": lambda task: federated.run(MLP(3, 4), task, [0.5, 0.5], rounds=1),
     "study": lambda task: hasa.Study(task, MLP(3, 4)),
     "probe": lambda task: hasa.probe(MLP(3, 4), task, [0.5, 1.0], 2, 0),
-    "pilot": lambda task: hasa.pilot(MLP(3, 4), task, {"a": [0.5] * 2, "b": [0.2, 0.8]}, 2, 0),
 }
 
 

@@ -39,7 +39,6 @@ tries = {
     "hasa.models": lambda: hasa.models,
     "hasa.Study": lambda: hasa.Study,
     "hasa.probe": lambda: hasa.probe(None, None, (0.5, 1.0), rounds=1, seed=0),
-    "hasa.pilot": lambda: hasa.pilot(None, None, {"a": [1.0], "b": [0.5]}, rounds=1, seed=0),
     "hasa-opt study": require_learning_side,
     "flower": lambda: flower.serve,
 }

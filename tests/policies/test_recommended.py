@@ -1,0 +1,223 @@
+"""The policy recommended, asked by hand: groups, the budget, and the trial of going alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hasa_opt import Clients
+from hasa_opt.policies import Setting, Subnets
+from hasa_opt.policies.recommended import Recommended, spaced
+from hasa_opt.policies.whole_units import Charges, Meter
+
+SAMPLES = np.array([40, 100, 60, 80, 120, 50])
+GROUPS = [0, 0, 0, 1, 1, 1]
+LOSS = np.array([0.2, 0.3, 0.25, 2.0, 1.8, 2.2])
+ALIKE = np.tile([30, 30, 30], (6, 1))
+APART = np.array([[90, 5, 1], [80, 9, 2], [70, 4, 0], [1, 3, 90], [0, 8, 60], [2, 5, 80]])
+TOGETHER = np.full((6, 6), 0.5) + 0.5 * np.eye(6)
+SPLIT = np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.2 * np.eye(6)
+ROUNDS = 30
+
+
+def meter(power: int = 1, units: int = 40) -> Meter:
+    return Meter.of({"hidden": units}, lambda width: round((width * units) ** power))
+
+
+def policy(
+    counts: np.ndarray | None = None,
+    budget: float = 0.5,
+    rounds: int = ROUNDS,
+    caps: list[float] | None = None,
+    power: int = 1,
+    **options: object,
+) -> Recommended:
+    clients = Clients(SAMPLES, counts=counts, max_width=caps)
+    setting = Setting(clients, np.zeros(len(SAMPLES)), budget)
+    return Recommended(setting, meter(power), rounds, **options)
+
+
+def seen(number: int, subnets: Subnets | None, **more: object) -> SimpleNamespace:
+    known = {"train_loss": LOSS, "update_similarity": TOGETHER, "judged": {}}
+    return SimpleNamespace(round=number, subnets=subnets, **(known | more))
+
+
+def first(own: Recommended) -> Subnets:
+    found = own(seen(0, None))
+    assert found is not None
+    return found
+
+
+def test_blocks_are_spaced_evenly_over_the_supernet() -> None:
+    widths = np.full(6, 0.25)
+    three = np.array([0, 1, 2, 2, 1, 0])
+    np.testing.assert_allclose(spaced(three, widths), [0, 0.375, 0.75, 0.75, 0.375, 0])
+    assert not spaced(np.zeros(6, dtype=int), widths).any()
+    mixed = np.array([0.5, 0.5, 0.5, 0.2, 0.4, 0.4])
+    np.testing.assert_allclose(spaced(np.array(GROUPS), mixed), [0, 0, 0, 0.6, 0.6, 0.6])
+
+
+def test_at_first_all_share_one_width() -> None:
+    found = first(policy())
+    assert np.ptp(found.widths) == 0
+    assert found.share == pytest.approx(0.5)
+    assert not found.has_blocks
+    assert found.models is None
+
+
+def test_counts_show_groups_at_the_first_look() -> None:
+    own = policy(APART)
+    found = own(seen(3, first(own)))
+    assert found is not None
+    assert found.reason == "2 groups by the counts of labels"
+    assert np.unique(found.starts[:3]).size == np.unique(found.starts[3:]).size == 1
+    assert found.starts[0] == 0 < found.starts[3]
+    assert own(seen(6, found)) is None, "what was found stays"
+    blind = replace(own, counts=False)
+    assert not blind(seen(3, first(blind))).has_blocks
+    late = own(seen(6, first(own)))
+    assert not late.has_blocks, "counts do not change: they are looked at once"
+
+
+def test_updates_show_groups_at_every_look_up_to_half_of_the_run() -> None:
+    own = policy(ALIKE)
+    for number in (3, 6, 9, 12, 15):
+        found = own(seen(number, first(own), update_similarity=SPLIT))
+        assert "2 groups of 3 and 3 clients" in found.reason
+        assert found.starts.astype(bool).tolist() == [bool(group) for group in GROUPS]
+    long = policy(ALIKE, rounds=60)
+    assert long(seen(18, first(long), update_similarity=SPLIT)) is None, "five looks, no more"
+
+
+def test_each_look_spends_its_part_of_the_level() -> None:
+    """These groups have a p of 0.01 to 0.02: one look alone would take them, five do not."""
+    rng = np.random.default_rng(5)
+    means = np.repeat(rng.standard_normal((2, 12)), 3, axis=0)
+    updates = means + rng.standard_normal((6, 12))
+    lengths = np.linalg.norm(updates, axis=1)
+    noisy = updates @ updates.T / np.outer(lengths, lengths)
+    one, five = policy(rounds=6), policy()
+    assert one(seen(3, first(one), update_similarity=noisy)).has_blocks
+    assert "above the level of 0.01" in five(seen(3, first(five), update_similarity=noisy)).reason
+
+
+def test_no_groups_say_so_and_change_nothing() -> None:
+    own = policy(ALIKE)
+    plan = first(own)
+    found = own(seen(3, plan))
+    assert found.reason.startswith("no groups")
+    np.testing.assert_array_equal(found.wanted, plan.wanted)
+    assert not found.has_blocks
+
+
+def test_the_group_with_the_larger_loss_gets_the_wider_units() -> None:
+    own = policy(APART, budget=0.35)
+    found = own(seen(3, first(own)))
+    narrow, wide = found.wanted[:3], found.wanted[3:]
+    assert np.ptp(narrow) < 1e-9 > np.ptp(wide), "one width for a group"
+    assert narrow[0] < wide[0]
+    turned = own(seen(3, first(own), train_loss=LOSS[::-1].copy()))
+    assert turned.wanted[0] > turned.wanted[3]
+    even = replace(own, power=0.0)
+    assert np.ptp(even(seen(3, first(even))).wanted) < 1e-9
+    unknown = np.where(np.arange(6) == 4, np.nan, LOSS)
+    again = own(seen(3, first(own), train_loss=unknown)).wanted
+    assert again[3] == again[4], "who sent nothing counts as its group"
+
+
+@pytest.mark.parametrize("look", [3, 6, 12])
+@pytest.mark.parametrize("budget", [0.3, 0.35, 0.5])
+@pytest.mark.parametrize(("caps", "power"), [(None, 1), (None, 2), ([0.5, 1, 0.6, 1, 1, 0.7], 1)])
+def test_the_budget_of_the_run_is_kept_where_plans_change(
+    look: int, budget: float, caps: list[float] | None, power: int
+) -> None:
+    own = policy(ALIKE, budget, caps=caps, power=power)
+    charges = Charges(own.setting, own.meter)
+    plan, spent = first(own), []
+    for number in range(ROUNDS):
+        if number and number % own.every == 0:
+            similarity = SPLIT if number >= look else TOGETHER
+            plan = own(seen(number, plan, update_similarity=similarity)) or plan
+        spent.append(charges.share(plan.during(number, ROUNDS).widths))
+    assert plan.has_blocks
+    step = own.setting.clients.weights.max() * (own.meter.cost(1.0) - own.meter.cost(0.975))
+    left = budget * ROUNDS - sum(spent)
+    assert -1e-9 < left <= step / own.meter.cost(1.0), "what is left is below a client's round"
+
+
+def judged(own: Recommended, gains: list[float]) -> dict[int, np.ndarray]:
+    """Validation results around the trial: sharing gains 1, going alone what is given."""
+    sign = 1 if own.higher_is_better else -1
+    start = np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.6])
+    then = start + 1 * sign
+    return {12: start, 15: then, 18: then + sign * np.array(gains)}
+
+
+def alone(own: Recommended) -> Subnets:
+    found = own(seen(15, first(own), judged=judged(own, [0] * 6)))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_all_go_on_alone_on_trial_and_stay_if_it_pays(better: bool) -> None:
+    own = policy(ALIKE, higher_is_better=better)
+    trial = alone(own)
+    assert trial.models.tolist() == list(range(6))
+    assert trial.reason == "alone, on trial"
+    np.testing.assert_array_equal(trial.wanted, first(own).wanted)
+    pays = own(seen(18, trial, judged=judged(own, [2.0, 2.1, 1.9, 2.2, 1.8, 2.0])))
+    assert pays.models.tolist() == list(range(6))
+    assert pays.reason.startswith("alone: alone they gain 1 more than together")
+    assert own(seen(21, pays, judged=judged(own, [0] * 6))) is None, "it is tried once"
+
+
+@pytest.mark.parametrize(
+    "gains",
+    [[1.0] * 6, [0.5] * 6, [3.0, -1.0, 2.0, 0.0, 1.5, 0.9], [np.nan] * 6, [2.0, *[np.nan] * 5]],
+    ids=["as much", "less", "noise", "nobody judged", "one judged"],
+)
+def test_all_share_again_if_going_alone_does_not_pay(gains: list[float]) -> None:
+    own = policy(ALIKE)
+    found = own(seen(18, alone(own), judged=judged(own, gains)))
+    assert found.models is None
+    assert found.reason.startswith("together again: ")
+
+
+def test_without_validation_data_nobody_goes_alone() -> None:
+    own = policy(ALIKE)
+    nothing = {12: np.full(6, np.nan), 15: np.full(6, np.nan)}
+    found = own(seen(15, first(own), judged=nothing))
+    assert found is None or found.models is None
+    assert own(seen(18, first(own), judged=nothing)) is None
+
+
+def test_clients_judge_around_the_trial_alone() -> None:
+    own = policy(ALIKE)
+    plan = first(own)
+    assert [number for number in range(ROUNDS) if own.judges(number, plan)] == [12, 15, 18]
+    blocks = replace(plan, starts=np.array(GROUPS) / 2)
+    for other, what in (
+        (own, blocks), (replace(own, alone=False), plan), (replace(own, rounds=10), plan),
+    ):  # fmt: skip
+        assert not any(other.judges(number, what) for number in range(ROUNDS))
+
+
+def test_a_short_run_or_one_without_trial_stays_together() -> None:
+    for own in (policy(ALIKE, rounds=10), policy(ALIKE, alone=False)):
+        plan = first(own)
+        for number in range(3, own.rounds, 3):
+            plan = own(seen(number, plan, judged={})) or plan
+        assert plan.models is None
+
+
+def test_it_says_what_tells_it_from_others() -> None:
+    own = policy(ALIKE)
+    changes = {"every": 2, "level": 0.01, "power": 0.0, "counts": False, "alone": False}
+    others = [replace(own, **{name: value}) for name, value in changes.items()]
+    others += [policy(ALIKE, 0.4), replace(own, setting=replace(own.setting, seed=7))]
+    assert policy(ALIKE).describe() == own.describe()
+    assert all(other.describe() != own.describe() for other in others)
