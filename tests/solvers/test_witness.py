@@ -98,6 +98,7 @@ def test_limits_that_are_left_out_may_be_broken() -> None:
 def test_too_many_states_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of the states still finds allocations, and never one that breaks a limit."""
     monkeypatch.setattr(module, "_STATES", 3)
+    monkeypatch.setattr(module, "_PART", 3)
     ends = set()
     for seed in range(60):
         problem = narrow(seed)
@@ -115,7 +116,7 @@ def test_too_many_states_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_clients_than_a_search_can_look_at_are_left_to_others() -> None:
     problem = hasa.AllocationProblem.build(
-        hasa.Clients([1] * 201), widths=(0.5, 1.0), budget=1, utility=hasa.utility.alpha_fair()
+        hasa.Clients([1] * 101), widths=(0.5, 1.0), budget=1, utility=hasa.utility.alpha_fair()
     )
     with pytest.raises(Unsolved, match="too many clients"):
         witness(problem)

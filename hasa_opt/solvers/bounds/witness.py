@@ -21,8 +21,10 @@ from hasa_opt.solvers.bounds.programs import Unsolved
 
 __all__ = ["witness"]
 
-_CLIENTS, _STATES = 200, 20_000
-"""The most clients, and states after each: a step then takes some milliseconds."""
+_CLIENTS, _STATES = 100, 20_000
+"""The most clients, and states after each: a step takes some ten milliseconds."""
+_PART = 1000
+"""How many states go on where there were more."""
 
 
 def witness(
@@ -71,7 +73,7 @@ def witness(
         under = reached + most[:, others].sum(axis=1)[:, None] < lowest[:, None]
         kept = _different(reached, np.flatnonzero(~(over | under).any(axis=0)))
         if kept.size > _STATES:
-            whole, kept = False, kept[np.linspace(0, kept.size - 1, _STATES).astype(np.int64)]
+            whole, kept = False, kept[np.linspace(0, kept.size - 1, _PART).astype(np.int64)]
         if not kept.size:
             if whole:
                 return None
