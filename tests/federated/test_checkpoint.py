@@ -369,8 +369,9 @@ LITTER = st.sampled_from(
 )
 
 
+@pytest.mark.fuzz
 @settings(
-    max_examples=8 * TIMES,
+    max_examples=3 * TIMES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

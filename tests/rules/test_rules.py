@@ -123,9 +123,9 @@ def test_two_passes_miss_a_budget_that_the_exact_scale_meets():
             continue
         two = rules.hasa(scores, samples, budget=budget, caps=caps, passes=2)
         worst = max(worst, abs(rules.budget_miss(two, samples, budget=budget)))
-        many = rules.hasa(scores, samples, budget=budget, caps=caps, passes=300)
+        repeated = rules.hasa(scores, samples, budget=budget, caps=caps, passes=300)
         exact = rules.hasa(scores, samples, budget=budget, caps=caps)
-        assert many @ samples == pytest.approx(exact @ samples, rel=1e-3)
+        assert repeated @ samples == pytest.approx(exact @ samples, rel=1e-3)
     assert worst > 0.05
 
 
