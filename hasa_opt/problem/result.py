@@ -83,7 +83,8 @@ class Allocation(Archived, Framed, Shown):
         Solvers that were tried before this one, each with the reason why it did not do.
     incumbent_from : str
         Who found the allocation that is held: a solver, or ``"warm start"``, ``"greedy"``,
-        ``"repair"``, ``"even shares"``, which every call knows before its solver runs.
+        ``"repair"``, ``"even shares"``, which every call knows before its solver runs, or
+        ``"search"``, which disproved a solver's claim that there is none.
     own_objective : float or None
         Objective of what the solver found itself, or proved; None where it found nothing, or
         nothing better than what it was given to start from.

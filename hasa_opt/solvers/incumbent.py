@@ -63,7 +63,8 @@ class Incumbent:
     totals : Totals or None
         What the choice costs and is worth.
     source : str
-        Who found it: a solver, or ``"warm start"``, ``"greedy"``, ``"repair"``, ``"even shares"``.
+        Who found it: a solver, or ``"warm start"``, ``"greedy"``, ``"repair"``, ``"even shares"``,
+        ``"search"``.
     interrupted : bool
         Whether somebody has asked to stop.
     error : Exception or None

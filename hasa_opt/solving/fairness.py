@@ -4,14 +4,15 @@
 allocation within all limits, found by bisection over the utilities; then the problem without the
 preference, under that mask. Under the budget alone a level is decided by the cheapest widths in
 exact integers. With further rows the backend decides it: a feasible answer is evaluated, and a
-claim that there is none must hold for an integer program of our own. A stage that ends without a
-proof leaves the whole result without one.
+claim that there is none must hold for a search of our own. A stage that ends without a proof leaves
+the whole result without one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -20,11 +21,12 @@ import numpy as np
 
 from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.deadline import Deadline, OutOfTime
-from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
+from hasa_opt.errors import InputError, UnsupportedConstraintError
 from hasa_opt.problem.limits import Fairness
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.solvers.base import Request
+from hasa_opt.solvers.bounds.programs import Unsolved
 from hasa_opt.solvers.bounds.relaxation import relax
 from hasa_opt.solvers.incumbent import Incumbent
 from hasa_opt.solvers.registry import ask, find_solver
@@ -239,32 +241,29 @@ class _Stages:
             self.ended = verdict.termination
             self._notes.append(f"open level: {verdict.message}")
             return False
-        return self._take(self._counterexample(worthless), "highs")
+        return self._take(self._counterexample(worthless), "search")
 
     def _counterexample(self, problem: AllocationProblem) -> IntArray | None:
         """Allocation in spite of a claim that there is none; None if the claim holds."""
-        from hasa_opt.problem.linear import LinearModel
-        from hasa_opt.solvers.bounds.programs import integer_program
+        from hasa_opt.solving.infeasible import within_all
 
-        model = LinearModel.of(problem)
-        point = integer_program(model, time_limit_s=self._deadline.remaining_s)
-        if point.infeasible:
+        try:
+            found = within_all(problem, self._deadline)
+        except Unsolved as error:
+            self.ended = self._late if self._deadline.passed else Termination.FAILED
+            self._notes.append(f"open level: {error}")
             return None
-        if point.x is not None and problem.evaluate(model.choice(point.x)).feasible:
+        if found is not None:
             self._notes.append(f"{self._name} claims infeasible, but an allocation exists")
             self._honest &= self._deadline.limited  # CBC says so where its time is up
-            return model.choice(point.x)
-        self.ended = self._late if self._deadline.passed else Termination.FAILED
-        self._notes.append("open level: the claim that it is infeasible could not be checked")
-        return None
+        return found
 
     def _refuse(self) -> None:
         """Raise, since not even the lowest level is within the limits."""
-        from hasa_opt.solving.infeasible import explain_infeasible
+        from hasa_opt.solving.infeasible import counterexample
 
-        conflict = explain_infeasible(self.plain)
-        if conflict is not None:
-            raise InfeasibleError(conflict.message, limits=conflict.limits)
+        with suppress(Unsolved):
+            self._take(counterexample(self.plain), "search")
         self.ended = Termination.FAILED
 
     def _take(self, choice: IntArray | None, source: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
 from hasa_opt._utils.rational import INT64_ROOM, decimal_above, written
-from hasa_opt.errors import HasaError
+from hasa_opt.errors import InfeasibleError
 from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.groups import SameRow
 from hasa_opt.problem.limits import RobustRow, Row
@@ -24,8 +24,9 @@ from hasa_opt.solvers.bounds.dual import Prices, priced
 from hasa_opt.solvers.bounds.feasibility import Excess, Feasibility, of_costs, reach
 from hasa_opt.solvers.bounds.programs import Unsolved, least_excess
 from hasa_opt.solvers.bounds.repair import repaired
+from hasa_opt.solvers.bounds.witness import witness
 
-__all__ = ["Conflict", "explain_infeasible", "in_groups"]
+__all__ = ["Conflict", "counterexample", "explain_infeasible", "in_groups", "within_all"]
 
 _FEW, _MANY = 300, 20_000
 """Admissible widths up to which branch and bound explains best, and those up to which it can."""
@@ -56,13 +57,15 @@ def explain_infeasible(
 ) -> Conflict | None:
     """Return a minimal conflict among the limits, or None if there is none.
 
-    Where all limits are on the cost, the cheapest widths tell. Else, for a handful of clients,
-    branch and bound and a deletion filter: a limit whose removal leaves the rest infeasible does
-    not belong to the conflict. For more clients the linear relaxation, and branch and bound where
-    that has no conflict and the problem is not too large.
+    Where all limits are on the cost, the cheapest widths tell. Else, for a handful of clients, a
+    search (see :func:`within_all`) and a deletion filter: a limit whose removal leaves the rest
+    infeasible does not belong to the conflict. For more clients the linear relaxation, and the
+    search where that has no conflict and the problem is not too large.
 
     Raises
     ------
+    Unsolved
+        If neither a conflict is found nor that there is none.
     OutOfTime
         If the deadline passes before the answer is known.
     """
@@ -89,6 +92,48 @@ def explain_infeasible(
     return found
 
 
+def counterexample(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> IntArray | None:
+    """An allocation in spite of a claim that there is none, ``(n_clients,)``.
+
+    None where the limits can hold together, but which allocation does that takes too long to find.
+
+    Raises
+    ------
+    InfeasibleError
+        If the claim holds.
+    Unsolved
+        If that could not be found out.
+    OutOfTime
+        If the deadline passes before the answer is known.
+    """
+    conflict = explain_infeasible(problem, deadline)
+    if conflict is not None:
+        raise InfeasibleError(conflict.message, limits=conflict.limits)
+    try:
+        return witness(problem, deadline=deadline)
+    except Unsolved:
+        return None
+
+
+def within_all(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> IntArray | None:
+    """An allocation within all limits, ``(n_clients,)``; None if there is none.
+
+    By a search in whole numbers; where that has too much to look at, HiGHS is believed.
+
+    Raises
+    ------
+    Unsolved
+        If HiGHS finds neither an allocation nor that there is none.
+    OutOfTime
+        If the deadline passes before the answer is known.
+    """
+    every = list(range(len(problem.limits)))
+    choice = _within(problem, LinearModel.of(problem), every, deadline)
+    if choice is not None and not problem.evaluate(choice).feasible:
+        raise Unsolved("whether the limits can hold together was lost in rounding")
+    return choice
+
+
 def in_groups(problem: AllocationProblem, found: Conflict, deadline: Deadline) -> Conflict:
     """A conflict of a condensed problem as one of the problem with limits on groups.
 
@@ -100,7 +145,7 @@ def in_groups(problem: AllocationProblem, found: Conflict, deadline: Deadline) -
     others = tuple(row for row in problem.rows if not isinstance(row, SameRow))
     try:
         without = explain_infeasible(replace(problem, rows=others), deadline)
-    except (HasaError, OutOfTime):
+    except (Unsolved, OutOfTime):
         without = None
     if without is not None:
         return without
@@ -207,17 +252,13 @@ def _alone(problem: AllocationProblem, row: Row) -> bool:
 def _integer_conflict(
     problem: AllocationProblem, limits: list[int], deadline: Deadline
 ) -> Conflict | None:
-    """Conflict among limits by branch and bound, if there is one."""
-    model = LinearModel.of(problem)
-    choice = _relaxed(model, limits, [], deadline)
-    if choice is not None:
-        if any(_excesses(problem, limits, choice).values()):
-            raise HasaError("the infeasibility could not be explained within rounding")
+    """Conflict among limits, if there is one, by a search in whole numbers or by HiGHS."""
+    if within_all(problem, deadline) is not None:
         return None
-    conflict = limits
+    model, conflict = LinearModel.of(problem), limits
     for limit in limits:
         rest = [other for other in conflict if other != limit]
-        if _relaxed(model, rest, [], deadline) is None:
+        if _within(problem, model, rest, deadline) is None:
             conflict = rest
     remedies = []
     for limit in conflict:
@@ -229,6 +270,16 @@ def _integer_conflict(
     if remedies:
         return _worded(problem, conflict, min(remedies)[1])
     return _worded(problem, conflict, _joint_remedy(problem, model, conflict, limits, deadline))
+
+
+def _within(
+    problem: AllocationProblem, model: LinearModel, limits: list[int], deadline: Deadline
+) -> IntArray | None:
+    """Allocation within some limits; None if there is none: by HiGHS only where many are open."""
+    try:
+        return witness(problem, limits, deadline)
+    except Unsolved:
+        return _relaxed(model, limits, [], deadline)
 
 
 def _worded(problem: AllocationProblem, conflict: list[int], remedy: str) -> Conflict:
@@ -295,9 +346,8 @@ def _joint_remedy(
 ) -> str:
     """The changes of several limits that together cost least, each relative to its limit."""
     choice = _relaxed(model, [], limits, deadline)
-    if choice is None:
-        raise HasaError("the infeasibility could not be explained: no allocation was found")
-    return _changes(problem, conflict, _excesses(problem, limits, choice))
+    excesses = {} if choice is None else _excesses(problem, limits, choice)
+    return _changes(problem, conflict, excesses) or "ease one of them"
 
 
 def _excesses(
@@ -330,7 +380,7 @@ def _relaxed(
     deadline.check()
     if soft:
         return None
-    raise HasaError(f"the infeasibility could not be explained: HiGHS ends {found.status}")
+    raise Unsolved(f"HiGHS, asked whether the limits can hold together, ends {found.status}")
 
 
 def _remedy(problem: AllocationProblem, limit: Row, excess: int) -> str:

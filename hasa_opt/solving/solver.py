@@ -26,6 +26,7 @@ from hasa_opt.rules.widths import hasa as hasa_rule
 from hasa_opt.rules.widths import preliminary_widths
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
+from hasa_opt.solvers.bounds.programs import Unsolved
 from hasa_opt.solvers.incumbent import Incumbent, OnProgress
 from hasa_opt.solving.even import even_shares
 from hasa_opt.solving.fairness import fairness_of, solve_fairly
@@ -371,23 +372,22 @@ def _explained(request: Request, name: str, answer: Answer) -> Answer:
 
     CBC calls a model infeasible where its time was up before it found a solution.
     """
-    from hasa_opt.solving.infeasible import explain_infeasible
+    from hasa_opt.solving.infeasible import counterexample
 
     deadline = request.deadline
+    if request.best.choice is None:
+        try:
+            found = deadline.wait_for(lambda: counterexample(request.problem, deadline))
+        except OutOfTime:
+            ended = Termination.at(deadline)
+            native = f"{answer.native}; stopped ({ended}) before it was confirmed to be infeasible"
+            return Answer(ended, native=native)
+        except Unsolved as error:
+            return Answer(Termination.FAILED, native=f"{answer.native}; not confirmed: {error}")
+        request.offer(found, "search")
     native = f"{answer.native}; {name} claims infeasible, but a feasible allocation exists"
     limited = request.time_limit_s is not None
-    wrong = Answer(Termination.TIME_LIMIT if limited else Termination.OPTIMAL, native=native)
-    if request.best.choice is not None:
-        return wrong
-    try:
-        conflict = deadline.wait_for(lambda: explain_infeasible(request.problem, deadline))
-    except OutOfTime:
-        ended = Termination.at(deadline)
-        native = f"{answer.native}; stopped ({ended}) before it was confirmed to be infeasible"
-        return Answer(ended, native=native)
-    if conflict is not None:
-        raise InfeasibleError(conflict.message, limits=conflict.limits)
-    return wrong
+    return Answer(Termination.TIME_LIMIT if limited else Termination.OPTIMAL, native=native)
 
 
 def _in_groups(problem: AllocationProblem, error: InfeasibleError) -> InfeasibleError:

@@ -98,7 +98,8 @@ def assert_as_if_absent(found: History, model: SupernetModel, task: Task, client
 
 
 @ENGINE
-@settings(max_examples=6 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=2 * TIMES, deadline=None)
 @given(
     kind=st.sampled_from(["mlp", "cnn"]),
     client=st.integers(0, 4),
@@ -118,7 +119,8 @@ def test_a_sample_that_is_not_finite_rejects_its_client_alone(
 
 
 @ENGINE
-@settings(max_examples=6 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=2 * TIMES, deadline=None)
 @given(client=st.integers(0, 4), place=st.integers(5, 10**4), token=TOKENS)
 def test_a_training_that_raises_an_exception_is_a_client_that_dropped_out(
     engine: str, client: int, place: int, token: int
@@ -193,7 +195,8 @@ def unloadable(task: Task, client: int, parts: Collection[str], error: Exception
 
 
 @ENGINE
-@settings(max_examples=6 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=2 * TIMES, deadline=None)
 @given(kind=st.sampled_from(["mlp", "batch norm"]), client=st.integers(0, 4), error=FAILURES)
 def test_a_client_whose_samples_cannot_be_loaded_has_dropped_out(
     engine: str, kind: str, client: int, error: Exception
@@ -212,7 +215,8 @@ def test_a_client_whose_samples_cannot_be_loaded_has_dropped_out(
         assert_as_if_absent(found, model, task, client)
 
 
-@settings(max_examples=6 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=2 * TIMES, deadline=None)
 @given(client=st.integers(0, 4), part=st.sampled_from(["validation", "test"]), error=FAILURES)
 def test_a_client_whose_held_back_samples_cannot_be_loaded_is_trained_and_not_tested(
     client: int, part: str, error: Exception

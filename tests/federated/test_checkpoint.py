@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import TIMES, killed_runs
+from support import TIMES, environment, killed_runs
 from support.killed_runs import digest, split, stored, task, train
 from torch import nn
 
@@ -88,22 +88,25 @@ def killed() -> Iterator[dict]:
 
 def found_in(place: str) -> dict:
     command = [sys.executable, killed_runs.__file__, place]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment())
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
 
 @pytest.mark.slow
-def test_kill_9_at_20_random_instants_changes_no_bit(killed: dict) -> None:
+@pytest.mark.fuzz
+def test_kill_9_at_random_instants_changes_no_bit(killed: dict) -> None:
     found = killed["random_instants"]
-    assert found["equal"] == [True] * 20
-    assert len(set(found["reached"])) >= 3, "the instants are spread over the run"
+    assert found["equal"] == [True] * killed_runs.INSTANTS
+    assert len(set(found["reached"])) >= 2, "the instants are spread over the run"
 
 
 @pytest.mark.slow
-def test_kill_9_at_every_operation_on_files_changes_no_bit(killed: dict) -> None:
+@pytest.mark.fuzz
+def test_kill_9_at_operations_on_files_changes_no_bit(killed: dict) -> None:
+    """At every one of them in the nightly tests, at every fourth else."""
     found = killed["every_operation"]
-    assert min(found["kills"].values()) >= 10
+    assert min(found["kills"].values()) * killed_runs.STEP >= 10
     assert found["equal"] == [True] * (sum(found["kills"].values()) + 2)
 
 
@@ -366,8 +369,9 @@ LITTER = st.sampled_from(
 )
 
 
+@pytest.mark.fuzz
 @settings(
-    max_examples=8 * TIMES,
+    max_examples=3 * TIMES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

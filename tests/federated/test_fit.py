@@ -70,7 +70,8 @@ def test_classes_after_the_samples_are_refused_though_all_sizes_are_equal() -> N
     assert np.isfinite(done.train_loss).all()
 
 
-@settings(max_examples=40 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=15 * TIMES, deadline=None)
 @given(
     height=st.integers(2, 4),
     width=st.integers(2, 4),

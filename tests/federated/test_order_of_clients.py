@@ -77,7 +77,8 @@ def test_a_client_stands_in_keys_by_63_bits_of_a_digest_of_its_name() -> None:
     assert client_number("caf\u00e9") == client_number("cafe\u0301 ")
 
 
-@settings(max_examples=6 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=3 * TIMES, deadline=None)
 @given(
     order=st.permutations(NAMES),
     scheme=st.sampled_from(["prefix", "random", "ordered_dropout"]),
@@ -103,7 +104,8 @@ def test_the_order_of_clients_changes_nothing(
         torch.testing.assert_close(moved.weights[name], tensor, rtol=0, atol=1e-6)
 
 
-@settings(max_examples=6 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=3 * TIMES, deadline=None)
 @given(stay=st.sets(st.sampled_from(NAMES), min_size=1, max_size=4))
 def test_who_joins_moves_nobodys_batches(stay: set[str]) -> None:
     """In the first round all start from the same weights, so that losses are alike to the bit."""
@@ -133,13 +135,15 @@ def drawn_widths(policy: str, names: Sequence[str], seed: int) -> dict[str, floa
 
 
 @pytest.mark.parametrize("policy", ["random", "heterofl"])
-@settings(max_examples=20 * TIMES)
+@pytest.mark.fuzz
+@settings(max_examples=8 * TIMES)
 @given(order=st.permutations(NAMES), seed=st.integers(0, 10**6))
 def test_widths_that_a_policy_draws_hang_on_names(policy: str, order: list[str], seed: int) -> None:
     assert drawn_widths(policy, order, seed) == pytest.approx(drawn_widths(policy, NAMES, seed))
 
 
-@settings(max_examples=50 * TIMES)
+@pytest.mark.fuzz
+@settings(max_examples=20 * TIMES)
 @given(names=MANY_NAMES)
 def test_who_joins_moves_one_client_past_each_end_of_a_tier_at_most(names: list[str]) -> None:
     def tiers(part: list[str]) -> dict[str, int]:
@@ -151,7 +155,8 @@ def test_who_joins_moves_one_client_past_each_end_of_a_tier_at_most(names: list[
     assert sum(few[name] != together[name] for name in few) < len(MENU)
 
 
-@settings(max_examples=10 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=5 * TIMES, deadline=None)
 @given(order=st.permutations(NAMES), seed=st.integers(0, 99))
 def test_halves_of_a_probe_hang_on_names(order: list[str], seed: int) -> None:
     plain, moved = halves(task_of(NAMES), seed), halves(task_of(tuple(order)), seed)
@@ -160,8 +165,9 @@ def test_halves_of_a_probe_hang_on_names(order: list[str], seed: int) -> None:
             assert torch.equal(here[row].inputs, there[order.index(name)].inputs)
 
 
+@pytest.mark.fuzz
 @settings(
-    max_examples=10 * TIMES,
+    max_examples=5 * TIMES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

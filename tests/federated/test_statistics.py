@@ -484,7 +484,8 @@ def test_a_client_of_one_sample_has_a_remedy_that_helps():
     assert history.flops[0].tolist() == [0, 20 * rows, 8 * rows]
 
 
-@settings(max_examples=25 * TIMES, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=10 * TIMES, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 13), min_size=2, max_size=4),
     batch_size=st.integers(1, 6),

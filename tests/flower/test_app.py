@@ -100,8 +100,9 @@ NAMES = st.text(st.sampled_from("ab ü'\"$`;&()*[]!#~\\"), min_size=1, max_size=
 )
 
 
+@pytest.mark.fuzz
 @settings(
-    max_examples=4 * TIMES,
+    max_examples=2 * TIMES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

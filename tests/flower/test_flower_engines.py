@@ -167,6 +167,7 @@ def running(
                 process.kill()
 
 
+@pytest.mark.nightly
 def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
     tmp_path: Path, certificates: dict[str, Path]
 ) -> None:

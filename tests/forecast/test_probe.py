@@ -125,7 +125,7 @@ def test_nothing_of_the_held_back_half_is_trained_on() -> None:
 
 
 def test_outcomes_of_samples_add_up_to_the_evaluation() -> None:
-    task = tasks.load("docstrings", seed=0)
+    task = tasks.load("docstrings", seed=0, n_texts=400)
     model = models.fresh(models.GRULanguageModel(task.n_outputs, embedding=8, hidden=8), 0)
     subnet = models.extract(model, 0.5)
     own = judged([subnet], task.test[0])

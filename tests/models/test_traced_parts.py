@@ -24,7 +24,7 @@ from hasa_opt.tasks import Split, Task
 
 torch.set_num_threads(1)
 FEATURES = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
-FEW = settings(max_examples=6 * TIMES, deadline=None)
+FEW = settings(max_examples=3 * TIMES, deadline=None)
 
 
 class Chain(nn.Module):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from support import many
+from support.limited_problems import exact_limits
 
 import hasa_opt as hasa
 from hasa_opt.problem.digits import in_digits
-from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear import LinearModel
 from hasa_opt.solvers import registry
 from hasa_opt.testing.problems import best_objective, knapsack
@@ -51,34 +50,6 @@ def test_digits_admit_what_the_row_admits() -> None:
     assert seen == {(places, held) for places in (1, 2, 3) for held in (False, True)}
 
 
-def random_limits(seed: int, bits: int, robust: bool = False) -> hasa.AllocationProblem:
-    """A few clients under rows of either side or both, met exactly by some allocation."""
-    rng = np.random.default_rng([seed, bits])
-    n_clients, n_widths = int(rng.integers(2, 7)), int(rng.integers(2, 5))
-    shape, at = (n_clients, n_widths), np.arange(n_clients)
-    costs, more, third = rng.integers(0, 2**bits // n_clients, (3, *shape))
-    met = rng.integers(0, n_widths, n_clients)
-    totals = [int(table[at, met].sum()) for table in (costs, more, third)]
-    rows: list[Row] = [
-        Row("both", more, lower=totals[1] - int(rng.integers(0, 2**bits)), upper=totals[1]),
-        Row("lower", third, lower=totals[2]),
-    ]
-    if robust:
-        worst = rng.integers(0, 2**bits // n_clients, shape)
-        gamma = int(rng.integers(0, n_clients))
-        row = RobustRow("robust", costs, gamma=gamma, deviation=worst)
-        rows = [replace(row, upper=row.total(met) + int(rng.integers(1, 2**bits)))]
-        totals[0] = rows[0].upper
-    plain = hasa.AllocationProblem.build(
-        hasa.Clients(np.ones(n_clients, dtype=int)),
-        widths=np.arange(1, n_widths + 1) / n_widths,
-        utility=hasa.utility.measured(rng.random(shape)),
-        cost=hasa.cost.table(costs, full=max(1, int(costs.max(axis=1).sum()))),
-        budget=1,
-    )
-    return replace(plain, limit=totals[0], rows=tuple(rows))
-
-
 @pytest.mark.slow
 @pytest.mark.fuzz
 @pytest.mark.parametrize("solver", ["highs", "cpsat", "scip", "cvxpy", "pulp"])
@@ -88,7 +59,7 @@ def test_one_unit_too_much_is_told(bits: int, solver: str) -> None:
     if not registry.find_solver(solver).available:
         pytest.skip(registry.find_solver(solver).install)
     for seed in many(6):
-        problem = random_limits(seed, bits)
+        problem = exact_limits(seed, bits)
         result = hasa.solve(problem, solver)
         assert result.claim_held, result.message
         assert result.termination is hasa.Termination.OPTIMAL
@@ -100,7 +71,7 @@ def test_one_unit_too_much_is_told(bits: int, solver: str) -> None:
 @pytest.mark.parametrize("solver", ["highs", "cpsat"])
 def test_large_robust_limits_have_true_bounds(solver: str) -> None:
     for seed in many(12):
-        problem = random_limits(seed, 45, robust=True)
+        problem = exact_limits(seed, 45, robust=True)
         best = best_objective(problem)
         result = hasa.solve(problem, solver)
         assert result.objective == pytest.approx(best, abs=1e-9)
@@ -126,7 +97,7 @@ def test_the_relaxation_takes_rows_as_given() -> None:
 
 
 def test_rows_that_fit_are_left_as_they_are() -> None:
-    problem = random_limits(0, 30)
+    problem = exact_limits(0, 30)
     model = LinearModel.of(problem)
     assert model.matrix.shape == LinearModel.relaxation(problem).matrix.shape
     assert not model.carries.any()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support import many
 
 import hasa_opt as hasa
 from hasa_opt.errors import InfeasibleError, InputError, UnsupportedConstraintError
@@ -163,9 +164,10 @@ def check(seed, solver):
     assert found.prices.shape == (len(problem.limits),)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("solver", ["auto", *BACKENDS])
 def test_against_every_combination(solver):
-    for seed in range(60 if solver in ("auto", "highs", "exact") else 25):
+    for seed in many(24 if solver in ("auto", "highs", "exact") else 10):
         check(seed, solver)
 
 

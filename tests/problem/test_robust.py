@@ -92,7 +92,7 @@ def worst_case(problem: AllocationProblem, choice: np.ndarray) -> int:
 @pytest.mark.fuzz
 def test_agrees_with_brute_force_and_holds_in_the_worst_case(brute) -> None:
     infeasible = binding = 0
-    for seed in many(400):
+    for seed in many(150):
         problem = draw(seed)
         best = brute(problem)
         if best is None:
@@ -108,13 +108,13 @@ def test_agrees_with_brute_force_and_holds_in_the_worst_case(brute) -> None:
         assert result.claim_held
         assert worst_case(problem, result.choice) <= problem.limit
         binding += best < brute(replace(problem, rows=())) - 1e-9
-    assert infeasible < 180 * TIMES
-    assert binding > 50
+    assert infeasible < 75 * TIMES
+    assert binding > 15 * TIMES
 
 
 @pytest.mark.fuzz
 def test_the_least_worst_case_is_exact() -> None:
-    for seed in many(200):
+    for seed in many(80):
         problem = draw(seed)
         thresholds = Thresholds.of(problem, problem.rows[0])
         options = [np.flatnonzero(row) for row in problem.admissible]
@@ -217,7 +217,7 @@ STOPS = ({"time_limit_s": 0.0}, {"gap": 1e-2}, {"max_states": 1}, {"max_states":
 def test_an_early_stop_keeps_a_true_bound(monkeypatch, stop, deviation) -> None:
     monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", 0.0)
     rng = np.random.default_rng(3)
-    for seed in range(6):
+    for seed in range(3):
         table = 0.2 if deviation == "share" else rng.integers(0, 3000, (40, 8))
         problem = middle(5, table, 40, seed)
         best = hasa.solve(problem, "exact")
@@ -406,7 +406,7 @@ def test_a_false_claim_is_caught_by_the_second_opinion(monkeypatch) -> None:
 @pytest.mark.fuzz
 def test_the_remedies_of_an_infeasible_budget_suffice() -> None:
     raised = lowered = 0
-    for seed in many(300):
+    for seed in many(100):
         problem = draw(seed)
         try:
             hasa.solve(problem, "exact", time_limit_s=0)
@@ -431,8 +431,8 @@ def test_the_remedies_of_an_infeasible_budget_suffice() -> None:
                 assert (thresholds.least().min() <= problem.limit) == suffices
         else:
             assert problem.cheapest.sum() > problem.limit
-    assert raised > 30
-    assert lowered > 20
+    assert raised > 10 * TIMES
+    assert lowered > 5 * TIMES
 
 
 def test_a_conflict_with_another_limit_names_the_share() -> None:

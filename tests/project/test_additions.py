@@ -201,8 +201,8 @@ assert hasa.__file__.startswith({place!r})
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with all changes."""
     copy = tmp_path_factory.mktemp("changed")
-    shutil.copytree(
-        ROOT / "hasa_opt", copy / "hasa_opt", ignore=shutil.ignore_patterns("__pycache__")
+    shutil.copytree(  # with what numba has compiled, without what is just being written
+        ROOT / "hasa_opt", copy / "hasa_opt", ignore=shutil.ignore_patterns("*.pyc*", "*.tmp.*")
     )
     for kind, change in changes().items():
         done = subprocess.run(

@@ -13,9 +13,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from support.marks import some_nightly
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+DAILY = [
+    EXAMPLES / f"{name}.ipynb"
+    for name in ("01_allocate", "03_constraints", "09_what_a_width_costs")
+]
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?")
 TOLERANCES = {
     "trained": {"abs": 3.0, "rel": 0.1},
@@ -86,6 +91,7 @@ def test_what_is_not_compared_shows_clock_times() -> None:
 
 def test_there_are_notebooks() -> None:
     assert len(NOTEBOOKS) >= 4
+    assert set(DAILY) < set(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -100,7 +106,7 @@ def test_notebook_is_committed_as_it_ran_from_a_clean_kernel(path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", some_nightly(NOTEBOOKS, DAILY), ids=lambda path: path.stem)
 def test_notebook_prints_what_is_committed(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     committed = [shown(cell) for cell in code_cells(notebook)]

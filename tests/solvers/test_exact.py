@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
 from support import many
 
 import hasa_opt as hasa
+from hasa_opt._utils.deadline import Background, Deadline
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Termination
 from hasa_opt.solvers.base import Answer, Request
@@ -18,7 +20,7 @@ from hasa_opt.solvers.bounds.relaxation import relax
 
 pytest.importorskip("numba")
 
-from hasa_opt.solvers.exact import ExactBackend
+from hasa_opt.solvers.exact import ExactBackend, backend
 from hasa_opt.solvers.exact import run as exact_run
 from hasa_opt.solvers.exact.kernels import multiplier
 
@@ -224,7 +226,7 @@ def test_branching_on_counts_keeps_the_optimum(kind, monkeypatch):
 
     monkeypatch.setattr(exact_run.Run, "_fixed", noted)
     rng = np.random.default_rng(CORRELATED.index(kind))
-    for _ in many(150):
+    for _ in many(50):
         problem = correlated_problem(rng, int(rng.integers(2, 25)), 60, kind)
         optimum = best_by_budget(problem)
         check(problem, solved(problem), optimum)
@@ -602,7 +604,27 @@ assert limited - started < (compiled - started) / 3, (limited - started, compile
 """
 
 
-@pytest.mark.slow
+def test_a_limited_call_does_not_wait_for_the_kernels(monkeypatch):
+    """Whatever compiles them: here an event that nobody sets before the call has ended."""
+    compiled = Event()
+    task = Background(lambda: compiled.wait(60))
+    monkeypatch.setattr(backend, "_compiling", lambda: task)
+    problem = middle_problem("log", 300)
+    started = time.perf_counter()
+    first = hasa.solve(problem, "exact", time_limit_s=0.3)
+    waited = time.perf_counter() - started
+    compiled.set()
+    assert task.ended_by(Deadline.after(10))
+    later = hasa.solve(problem, "exact")
+    assert waited < 10
+    assert first.termination is Termination.TIME_LIMIT
+    assert "compiled" in first.message
+    assert first.gap < 1e-3
+    assert first.bound >= later.objective >= first.objective
+    assert later.termination is Termination.OPTIMAL
+
+
+@pytest.mark.nightly
 def test_a_first_call_keeps_its_time_limit_while_the_kernels_are_compiled(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", FIRST_CALL], env=environment, check=True, timeout=600)

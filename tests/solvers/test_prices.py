@@ -27,9 +27,7 @@ from hasa_opt.testing import best_objective
 
 pytestmark = pytest.mark.slow
 
-LAW = settings(
-    max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+LAW = settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def feasible_problems(kinds: tuple[str, ...], count: int, **sizes: tuple[int, int]):
@@ -130,7 +128,7 @@ def test_inadmissible_widths_do_not_blur_the_bound() -> None:
 def sited() -> list[tuple[AllocationProblem, float | None, float | None]]:
     """Problems with limits of sites, their linear optima, and those of HiGHS on the same rows."""
     found = []
-    for seed in range(500):
+    for seed in range(150):
         problem = limited_problem("sites", 20_000 + seed)
         best, value = relaxed(problem), None
         if best is not None:
@@ -164,7 +162,7 @@ def test_a_tree_gives_the_prices_of_the_linear_program(
         if value is not None:
             assert bound == pytest.approx(value, rel=1e-9, abs=tolerance(problem))
         compared += 1
-    assert compared >= 300
+    assert compared >= 90
 
 
 def test_deep_trees() -> None:
@@ -223,7 +221,7 @@ def _without(problem: AllocationProblem, client: int, choice: np.ndarray) -> np.
 def test_some_optimum_is_among_the_promising(kind: str) -> None:
     kept_all = removed = 0
     sizes = {"n_clients": (2, 7), "n_widths": (2, 4)}
-    for problem, best in feasible_problems((kind,), 20, **sizes):
+    for problem, best in feasible_problems((kind,), 10, **sizes):
         prices = best_prices(problem)
         assert prices is not None
         known = hasa.solve(problem, "exact").choice

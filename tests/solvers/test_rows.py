@@ -12,6 +12,7 @@ from statistics import median
 import networkx as nx
 import numpy as np
 import pytest
+from support import TIMES, many
 from support.limited_problems import KINDS, limited_problem, optimum, tolerance
 
 import hasa_opt as hasa
@@ -26,7 +27,6 @@ from hasa_opt.solvers.exact import ExactBackend
 
 pytestmark = pytest.mark.slow
 
-INSTANCES = 300
 OWN = ("exact", "greedy")
 
 
@@ -61,11 +61,12 @@ def holds(result: Allocation, best: float) -> None:
         assert best - result.objective <= result.gap * abs(result.objective) + room
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_the_optimum_lies_between_allocation_and_bound(kind: str) -> None:
     infeasible = 0
-    for seed in range(INSTANCES):
+    for seed in many(80):
         problem = limited_problem(kind, seed)
         best = optimum(problem)
         infeasible += best is None
@@ -74,13 +75,13 @@ def test_the_optimum_lies_between_allocation_and_bound(kind: str) -> None:
                 continue
             if best is not None:
                 holds(hasa.solve(problem, solver), best)
-            elif infeasible > 10:
+            elif infeasible > 5:
                 answer = registry.load(solver).solve(problem, Request(problem))
                 assert answer.termination is Termination.INFEASIBLE, seed
             else:
                 with pytest.raises(hasa.InfeasibleError):
                     hasa.solve(problem, solver)
-    assert 10 < infeasible < INSTANCES / 2
+    assert 0 < infeasible < 40 * TIMES
 
 
 def test_what_is_not_understood_is_refused_before_any_work(
@@ -150,21 +151,21 @@ def test_twenty_budgets_at_once() -> None:
             holds(hasa.solve(problem, solver), optimum(problem))
 
 
-@pytest.mark.parametrize("room", [30_000, 50_000])
-def test_five_hundred_sites_of_three(room: int) -> None:
+@pytest.mark.parametrize("room", [6_000, 10_000])
+def test_a_hundred_sites_of_three(room: int) -> None:
     """With the budget between all sites, and without: then each site is solved alone."""
     rng = np.random.default_rng(0)
-    costs = np.sort(rng.integers(1, 100, (1500, 5)), axis=1)
-    names = [f"s{at % 500}" for at in range(1500)]
-    tree = nx.DiGraph([("root", f"s{at}") for at in range(500)])
-    least = np.bincount(np.arange(1500) % 500, costs[:, 0]).astype(int)
-    limits = {f"s{at}": int(least[at] + rng.integers(0, 150)) for at in range(500)}
-    table = np.cumsum(rng.random((1500, 5)), axis=1)
+    costs = np.sort(rng.integers(1, 100, (300, 5)), axis=1)
+    names = [f"s{at % 100}" for at in range(300)]
+    tree = nx.DiGraph([("root", f"s{at}") for at in range(100)])
+    least = np.bincount(np.arange(300) % 100, costs[:, 0]).astype(int)
+    limits = {f"s{at}": int(least[at] + rng.integers(0, 150)) for at in range(100)}
+    table = np.cumsum(rng.random((300, 5)), axis=1)
     sites = SiteBudgets(tree, limits)
     problem = built(costs, table, int(costs[:, 0].sum()) + room, [sites], site=names)
     result = hasa.solve(problem, "exact")
     best = hasa.solve(problem, "highs", gap=1e-6)
-    assert result.gap < (1e-7 if room == 50_000 else 2e-2)
+    assert result.gap < (1e-7 if room == 10_000 else 2e-2)
     assert result.bound >= best.objective - tolerance(problem)
     assert best.bound >= result.objective - tolerance(problem)
 

@@ -651,7 +651,7 @@ def test_a_solver_named_twice_does_not_cut_the_chain(liar):
 
 def test_auto_chooses_by_size_and_constraints(monkeypatch):
     few = Clients([1, 1])
-    many = Clients(np.ones(5000, dtype=int))
+    crowd = Clients(np.ones(5000, dtype=int))
     arguments = {"widths": np.arange(1, 6) / 5, "budget": 0.5, "utility": hasa.utility.alpha_fair()}
     assert solve(AllocationProblem.build(few, **arguments)).solver == "exact"
     covered = AllocationProblem.build(few, **arguments, constraints=[Quota({1.0: 1})])
@@ -659,7 +659,7 @@ def test_auto_chooses_by_size_and_constraints(monkeypatch):
     without = replace(registry.find_solver("exact"), requires=("no_such_module",))
     monkeypatch.setitem(registry.SOLVERS, "exact", without)
     assert solve(AllocationProblem.build(few, **arguments)).solver == "highs"
-    assert solve(AllocationProblem.build(many, **arguments)).solver == "greedy"
+    assert solve(AllocationProblem.build(crowd, **arguments)).solver == "greedy"
     result = solve(trap(), "highs", fallback="auto")
     assert result.solver == "highs"
 

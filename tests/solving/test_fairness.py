@@ -108,11 +108,11 @@ def assert_best(problem: AllocationProblem, mode: str, solver: str) -> bool:
 @pytest.mark.fuzz
 @pytest.mark.parametrize("mode", MODES)
 def test_exact_agrees_with_brute_force(mode: str) -> None:
-    right = sum(assert_best(draw(seed, Fairness(mode)), mode, "exact") for seed in many(300))
-    assert right > 225 * TIMES
+    right = sum(assert_best(draw(seed, Fairness(mode)), mode, "exact") for seed in many(100))
+    assert right > 70 * TIMES
 
 
-@pytest.mark.parametrize(("solver", "count"), [("highs", 80), ("pulp", 10), ("cvxpy", 10)])
+@pytest.mark.parametrize(("solver", "count"), [("highs", 30), ("pulp", 10), ("cvxpy", 10)])
 def test_maxmin_agrees_with_brute_force(solver: str, count: int) -> None:
     problems = [draw(seed, Fairness("maxmin")) for seed in range(count)]
     assert sum(assert_best(problem, "maxmin", solver) for problem in problems) > count / 2
@@ -128,7 +128,7 @@ ROWS: dict[str, Callable[[int], list[object]]] = {
 
 
 @pytest.mark.parametrize("case", ROWS)
-@pytest.mark.parametrize(("solver", "count"), [("highs", 25), ("pulp", 4)])
+@pytest.mark.parametrize(("solver", "count"), [("highs", 10), ("pulp", 4)])
 def test_maxmin_with_further_limits(case: str, solver: str, count: int) -> None:
     feasible = 0
     for seed in range(count):
@@ -143,7 +143,7 @@ def test_maxmin_with_further_limits(case: str, solver: str, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("clients", "levels", "seed"),
-    [*((40, 4, seed) for seed in range(6)), *((11, 6, seed) for seed in range(30))],
+    [*((40, 4, seed) for seed in range(2)), *((11, 6, seed) for seed in range(12))],
 )
 def test_leximin_with_heavy_ties_against_a_dynamic_program(
     clients: int, levels: int, seed: int

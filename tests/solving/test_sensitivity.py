@@ -61,7 +61,7 @@ def moved(problem: hasa.AllocationProblem, at: int, by: int) -> hasa.AllocationP
 @pytest.mark.parametrize("kind", ["budget", "sites", "coverage", "uplink", "quota"])
 def test_a_price_is_the_slope_of_the_bound(kind: str) -> None:
     priced = 0
-    for seed in range(12):
+    for seed in range(4):
         problem = fleet(seed, kind)
         result = hasa.solve(problem, "exact")
         assert result.price == result.prices[0]
@@ -72,7 +72,7 @@ def test_a_price_is_the_slope_of_the_bound(kind: str) -> None:
             less = bound(problem) - bound(moved(problem, at, -1))
             assert more - room <= price <= less + room, (seed, at)
             priced += bool(at) and abs(price) > room
-    assert kind == "budget" or priced >= 4
+    assert kind == "budget" or priced >= 2
 
 
 def test_prices_in_words() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from support.marks import some_nightly
 from torch import nn
 
 import hasa_opt as hasa
@@ -119,7 +120,7 @@ def test_seeds_are_matched_and_differ(done: Study) -> None:
     )
 
 
-@pytest.mark.parametrize("budget", [0.35, 0.5, 0.7])
+@pytest.mark.parametrize("budget", some_nightly([0.35, 0.5, 0.7], [0.5]))
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_meets_the_realised_budget(policy: str, budget: float) -> None:
     study = small_study(budget=budget, policies=(policy,), seeds=(0,))
@@ -355,7 +356,7 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
         )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", some_nightly([1, 2], [2]))
 def test_ctrl_c_in_the_command_line_says_how_to_go_on(tmp_path: Path, workers: int) -> None:
     with (tmp_path / "texts.csv").open("w", encoding="utf-8") as file:
         file.write("text,client\n")

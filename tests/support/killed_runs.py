@@ -35,8 +35,11 @@ from hasa_opt.federated import (
     run,
 )
 from hasa_opt.tasks import Lazy, Split, Task
+from support import TIMES
 
 ROUNDS = 6
+INSTANTS = min(5 * TIMES, 20)
+STEP = 4 if TIMES == 1 else 1
 SIZES = (30, 20, 40, 25)
 REPEATED = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
@@ -134,7 +137,7 @@ def stored(directory: Path) -> list[str]:
 
 
 def random_instants(directory: Path) -> dict[str, object]:
-    """Kill 20 runs, each at a random instant, and let each go on to its end."""
+    """Kill runs, each at a random instant, and let each go on to its end."""
     expected = outcome(lambda: stepped(None), directory / "digest")
     began = time.perf_counter()
     assert outcome(lambda: stepped(directory / "kept"), directory / "digest") == expected
@@ -142,7 +145,7 @@ def random_instants(directory: Path) -> dict[str, object]:
     rng = np.random.default_rng(0)
     equal: list[bool] = []
     reached: list[int] = []
-    while len(equal) < 20:
+    while len(equal) < INSTANTS:
         place = directory / f"killed-{len(equal)}-{rng.integers(2**32)}"
         child = fork(lambda place=place: stepped(place))
         time.sleep(rng.uniform(0, seconds))
@@ -155,7 +158,7 @@ def random_instants(directory: Path) -> dict[str, object]:
 
 
 def every_operation(directory: Path) -> dict[str, object]:
-    """Kill the first and the third round at their 1st, 2nd, ... operation on files."""
+    """Kill the first and the third round at their operations on files, every ``STEP``-th."""
     two = directory / "two"
     with suppress(ZeroDivisionError):
         train(two, rounds=3, on_round=lambda number, row: 1 // (1 - number))
@@ -165,10 +168,11 @@ def every_operation(directory: Path) -> dict[str, object]:
         expected = digest(train(None, rounds=rounds))
         died = True
         while died:
-            place = directory / f"{which}-{kills[which]}"
+            at = kills[which] * STEP
+            place = directory / f"{which}-{at}"
             if which == "third":
                 shutil.copytree(two, place)
-            child = fork(lambda place=place, at=kills[which], n=rounds: dying(place, at, n))
+            child = fork(lambda place=place, at=at, n=rounds: dying(place, at, n))
             died = os.WIFSIGNALED(os.waitpid(child, 0)[1])
             equal.append(digest(train(place, rounds=rounds)) == expected)
             assert not list(place.glob(".round-*")), "an unfinished checkpoint is left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 from zlib import crc32
@@ -13,8 +14,17 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from hasa_opt import AllocationProblem, Clients, cost, utility
 from hasa_opt.problem.budgets import Budget, SiteBudgets
 from hasa_opt.problem.choices import Coverage, Fixed, Forbidden, MinWidth, Quota, Switches
+from hasa_opt.problem.limits import RobustRow, Row
 
-__all__ = ["KINDS", "limited_problem", "optimum", "relaxed", "site_tree", "tolerance"]
+__all__ = [
+    "KINDS",
+    "exact_limits",
+    "limited_problem",
+    "optimum",
+    "relaxed",
+    "site_tree",
+    "tolerance",
+]
 
 _COMBINATIONS = 150_000
 _ANY = 2**62
@@ -195,6 +205,34 @@ def limited_problem(
     clients = low + int((high - low + 1) * rng.random() ** 1.5)
     widths = int(rng.integers(n_widths[0], n_widths[1] + 1))
     return Draft(rng, clients, widths).finished(kind)
+
+
+def exact_limits(seed: int, bits: int, robust: bool = False) -> AllocationProblem:
+    """A few clients under rows of either side or both, met exactly by some allocation."""
+    rng = np.random.default_rng([seed, bits])
+    n_clients, n_widths = int(rng.integers(2, 7)), int(rng.integers(2, 5))
+    shape, at = (n_clients, n_widths), np.arange(n_clients)
+    costs, more, third = rng.integers(0, 2**bits // n_clients, (3, *shape))
+    met = rng.integers(0, n_widths, n_clients)
+    totals = [int(table[at, met].sum()) for table in (costs, more, third)]
+    rows: list[Row] = [
+        Row("both", more, lower=totals[1] - int(rng.integers(0, 2**bits)), upper=totals[1]),
+        Row("lower", third, lower=totals[2]),
+    ]
+    if robust:
+        worst = rng.integers(0, 2**bits // n_clients, shape)
+        gamma = int(rng.integers(0, n_clients))
+        row = RobustRow("robust", costs, gamma=gamma, deviation=worst)
+        rows = [replace(row, upper=row.total(met) + int(rng.integers(1, 2**bits)))]
+        totals[0] = rows[0].upper
+    plain = AllocationProblem.build(
+        Clients(np.ones(n_clients, dtype=int)),
+        widths=np.arange(1, n_widths + 1) / n_widths,
+        utility=utility.measured(rng.random(shape)),
+        cost=cost.table(costs, full=max(1, int(costs.max(axis=1).sum()))),
+        budget=1,
+    )
+    return replace(plain, limit=totals[0], rows=tuple(rows))
 
 
 def tolerance(problem: AllocationProblem) -> float:

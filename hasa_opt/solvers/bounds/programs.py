@@ -47,7 +47,7 @@ _EXCESS_GAP = 1e-4
 
 
 class Unsolved(Exception):
-    """HiGHS ended with neither an optimum nor a proof that there is none."""
+    """Neither an answer nor a proof that there is none was found."""
 
 
 @dataclass(frozen=True, eq=False)
