@@ -19,7 +19,7 @@ from hasa_opt.solvers.bounds.relaxation import relax
 
 pytest.importorskip("numba")
 
-from hasa_opt.solvers.exact import ExactBackend
+from hasa_opt.solvers.exact import ExactBackend, stages
 from hasa_opt.solvers.exact import run as exact_run
 from hasa_opt.solvers.exact.kernels import multiplier
 
@@ -127,7 +127,8 @@ def test_every_path_gives_the_same_optimum(monkeypatch):
                                                 (50, 1, large, 1.5)):  # fmt: skip
         monkeypatch.setattr(multiplier, "_SAMPLE_FROM", sample_from)
         monkeypatch.setattr(exact_run, "_FIRST_CAP", first_cap)
-        monkeypatch.setattr(exact_run, "_CAPS", caps)
+        monkeypatch.setattr(stages, "CAPS", caps)
+        monkeypatch.setattr(exact_run, "CAPS", caps)
         monkeypatch.setattr(exact_run, "_GIANT", giant)
         monkeypatch.setattr(exact_run, "_GIANT_MOVES", 0)
         for _ in range(15):
@@ -577,6 +578,47 @@ def test_auto_takes_what_proves_the_optimum_within_seconds():
     )
     assert hasa.solve(limited).solver == "highs"
     assert hasa.solve(problem).solver == "exact"
+
+
+@pytest.mark.parametrize("unit", [1.0, 3.0, 0.375, 1e6])
+@pytest.mark.parametrize("seed", range(6))
+def test_multiples_of_one_number_against_brute_force(unit: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    costs = rng.integers(1, 60, (25, 5))
+    table = (costs + rng.integers(-4, 5, (25, 5))) * unit
+    limit = int(rng.integers(costs.min(axis=1).sum(), costs.max(axis=1).sum()))
+    problem = problem_of(costs, table, limit)
+    result = hasa.solve(problem, "exact")
+    assert result.termination == "optimal"
+    assert result.objective == result.bound == best_by_budget(problem)
+
+
+@pytest.mark.parametrize(
+    ("table", "unit"),
+    [
+        ([[3, -6], [0, 9]], 3.0),
+        ([[0, 0.75], [1.5, -2.25]], 0.75),
+        ([[0.1, 0.2], [0.3, 0.4]], 0.0),
+        ([[0, 0], [0, 0]], 0.0),
+        ([[2.0**60, 3 * 2.0**60], [0, 2.0**61]], 2.0**60),
+    ],
+)
+def test_the_number_that_all_utilities_are_multiples_of(table: list, unit: float) -> None:
+    utilities = np.array(table, dtype=np.float64)
+    everywhere = np.ones(utilities.shape, dtype=bool)
+    assert multiplier.lattice(utilities, everywhere, 1e-9) == unit
+
+
+def test_whole_numbers_need_no_search_below_one() -> None:
+    """Profits on a circle: a gap of 1e-8 stayed open whatever the number of states."""
+    rng = np.random.default_rng(0)
+    costs = rng.integers(1, 1001, (20_000, 10))
+    table = np.rint(2 / 3 * np.sqrt(4e6 - (costs - 2000.0) ** 2))
+    limit = int(costs.min(axis=1).sum() + costs.max(axis=1).sum()) // 2
+    answer = ExactBackend().solve(problem := problem_of(costs, table, limit),
+                                  Request(problem, options={"max_states": 1000}))  # fmt: skip
+    assert answer.termination is Termination.OPTIMAL
+    assert answer.bound == problem.evaluate(answer.choice).objective
 
 
 LARGE = """

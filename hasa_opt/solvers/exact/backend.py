@@ -31,7 +31,8 @@ from hasa_opt.solvers.exact.kernels.multiplier import Table, relax
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import steps_within
 from hasa_opt.solvers.exact.limits import solve_robust, solve_rows, solve_sites
-from hasa_opt.solvers.exact.run import run_for, stage_caps
+from hasa_opt.solvers.exact.run import run_for
+from hasa_opt.solvers.exact.stages import stage_caps
 
 __all__ = ["ExactBackend", "compile_all", "hull_steps", "ready"]
 
