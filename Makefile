@@ -53,6 +53,7 @@ lint: $(VENV)/installed  ## format, lint and type-check
 	$(BIN)/mypy
 
 bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, at a million clients; federated rounds
+	$(BIN)/python benchmarks/bench_first_use.py
 	$(BIN)/python benchmarks/bench_exact.py
 	$(BIN)/python benchmarks/bench_scale.py
 	$(BIN)/python benchmarks/bench_rounds.py

@@ -13,6 +13,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import geometric_mean, median
 
 import numpy as np
@@ -108,6 +109,40 @@ def correlated_tight(n: int, seed: int) -> AllocationProblem:
     table = costs + 10**5
     costs[:, 0], table[:, 0] = 0, 0.0
     return _priced(costs, table, 0.05)
+
+
+def _midway(costs: IntArray, table: FloatArray) -> AllocationProblem:
+    """Budget midway between the least cost and that of the best options."""
+    best = np.where(table == table.max(axis=1, keepdims=True), costs, costs.max())
+    limit = int(costs.min(axis=1).sum() + best.min(axis=1).sum()) // 2
+    return AllocationProblem.build(
+        hasa.Clients(np.ones(costs.shape[0], dtype=np.int64)),
+        menu=hasa.Menu([f"option {at}" for at in range(costs.shape[1])], costs={"cost": costs}),
+        utility=hasa.utility.measured(table),
+        constraints=[hasa.Budget("cost", limit)],
+    )
+
+
+def circle(n: int, seed: int, largest: int) -> AllocationProblem:
+    """Whole profits on an arc of a circle (Pisinger, 2005), ten options."""
+    costs = np.random.default_rng(seed).integers(1, largest + 1, (n, 10))
+    arc = np.sqrt(4.0 * largest**2 - (costs - 2.0 * largest) ** 2)
+    return _midway(costs, np.rint(2 / 3 * arc))
+
+
+def uncorrelated(n: int, seed: int, largest: int = 1000) -> AllocationProblem:
+    """Whole profits, whatever the costs."""
+    rng = np.random.default_rng(seed)
+    costs = rng.integers(1, largest + 1, (n, 10))
+    return _midway(costs, rng.integers(1, largest + 1, (n, 10)).astype(np.float64))
+
+
+def weakly_correlated(n: int, seed: int, largest: int = 1000) -> AllocationProblem:
+    """Whole profits within a tenth of the largest cost of the costs."""
+    rng = np.random.default_rng(seed)
+    costs = rng.integers(1, largest + 1, (n, 10))
+    off = rng.integers(-largest // 10, largest // 10 + 1, (n, 10))
+    return _midway(costs, np.maximum(1.0, costs + off))
 
 
 class Plain(Request):
@@ -266,6 +301,11 @@ def main() -> None:
         alone("correlated free", correlated_free, n, 5, 5.0)
         alone("correlated tight", correlated_tight, n, 3 if full else 1, 5.0)
         alone("heavy tail", heavy_tail, n, 5, 5.0)
+        alone("uncorrelated", uncorrelated, n, 5, 5.0)
+        alone("weakly correl.", weakly_correlated, n, 5, 5.0)
+    for largest in (1_000, 100_000):
+        family = partial(circle, largest=largest)
+        alone(f"circle {largest}", family, 100_000, 5, 20.0)
     alone("three kinds", identical, 100_000, 5, 5.0)
     print("\nCPU seconds by size: solver, build + solve + verification, passes of numpy's row max")
     sizes = [10_000, 100_000, 1_000_000, *([10_000_000] if full else [])]

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import scipy.sparse as sp
 import typer
 from rich.console import Console
 
 from hasa_opt._utils.cells import numbers, refuse_repeats
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import writing
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.cli.options import (
     AsJson,

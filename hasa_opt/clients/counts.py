@@ -6,10 +6,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import IntArray, whole_numbers
 from hasa_opt._utils.checks import array as any_array
+from hasa_opt._utils.sparse import is_sparse
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.errors import InputError
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "validate_counts",
 ]
 
-Counts: TypeAlias = npt.NDArray[np.int64] | sp.csr_array
+Counts: TypeAlias = "npt.NDArray[np.int64] | sp.csr_array"
 
 NEGATIVE = "is negative: counts start at 0"
 
@@ -51,12 +52,12 @@ def validate_counts(values: npt.ArrayLike | Any) -> Counts:
 
 def dense(counts: Counts) -> IntArray:
     """Return counts as a dense array; the same array if they are dense already."""
-    return counts.toarray() if isinstance(counts, sp.csr_array) else counts
+    return counts if isinstance(counts, np.ndarray) else counts.toarray()
 
 
 def checked_counts(values: Any, label: Rows, length: int | None = None) -> Counts:
     """Checked, frozen counts; messages name rows by ``label``, and refuse another ``length``."""
-    if sp.issparse(values):
+    if is_sparse(values):
         result: Counts = _sparse_counts(values, label)
     else:
         table = array(values, "counts", 2)

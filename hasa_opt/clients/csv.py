@@ -36,12 +36,12 @@ from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.cells import numbers, refuse_repeats, whole_numbers
 from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.files import writing
 from hasa_opt._utils.names import tidy
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt._utils.tables import Source, Table, read_table
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError

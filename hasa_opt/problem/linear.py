@@ -16,9 +16,9 @@ from math import inf
 from typing import Protocol
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.problem.limits import RobustRow, Row
 from hasa_opt.problem.linear_rows import Columns, Rows
 

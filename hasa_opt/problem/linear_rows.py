@@ -9,9 +9,9 @@ from math import inf
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.problem.digits import in_digits
 from hasa_opt.problem.groups import GroupRow
 from hasa_opt.problem.limits import RobustRow, Row

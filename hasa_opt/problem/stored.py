@@ -9,11 +9,12 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.archive import Archive, damage
 from hasa_opt._utils.checks import BoolArray
 from hasa_opt._utils.rational import refuse_overflow
+from hasa_opt._utils.sparse import is_sparse
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.groups import refuse_groups
@@ -166,7 +167,7 @@ def _costs(kept: Archive, name: str, shape: tuple[int, int]) -> Any:
 
 def _pack_clients(clients: Clients, kept: Archive) -> dict[str, Any]:
     counts = clients.counts
-    table: Any = kept.add("clients/counts", None if sp.issparse(counts) else counts)
+    table: Any = kept.add("clients/counts", None if is_sparse(counts) else counts)
     if isinstance(counts, sp.csr_array):
         table = {
             part: kept.add(f"clients/counts/{part}", getattr(counts, part))

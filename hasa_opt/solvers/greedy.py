@@ -16,7 +16,7 @@ class GreedyBackend:
     """Take upgrades in order of gain per cost while they fit, then fill what is left.
 
     The allocation after the last whole upgrade is within one upgrade of the bound, so the gap
-    shrinks as 1 / n_clients. Time grows as ``n log n``; it needs numpy alone. Nested site budgets
+    shrinks as 1 / n_clients. Time grows with the size; it needs numpy alone. Nested site budgets
     are filled in the same order. Further budgets have prices of their own, found by HiGHS; the
     order of net gains is then repaired by pairwise exchange.
     """

@@ -135,6 +135,8 @@ class SolverRecord:
                 return self.target()
             module, _, attribute = self.target.partition(":")
             backend: Backend = getattr(import_module(module), attribute)()
+            if Capability.PARTITION in self.capabilities:
+                import_module("scipy.sparse")  # of which linear models are made: not in its time
         except (ImportError, AttributeError, RuntimeError) as error:
             command = f": {self.install}" if self.install else ""
             raise SolverNotInstalledError(

@@ -18,8 +18,8 @@ import hasa_opt
 
 ROOT = Path(hasa_opt.__file__).parents[1]
 HEAVY = ("torch", "cvxpy", "pulp", "highspy", "matplotlib", "pandas", "sklearn", "mlxtend",
-         "ortools", "pyscipopt", "networkx", "numba", "scipy.optimize",
-         "scipy.special")  # fmt: skip
+         "ortools", "pyscipopt", "networkx", "numba", "scipy",
+         )  # fmt: skip
 BACKENDS = [line.target.partition(":")[0] for line in hasa_opt.solvers()]
 
 

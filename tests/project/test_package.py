@@ -53,7 +53,8 @@ def raised(tree: ast.AST) -> list[tuple[int, str]]:
 # AttributeError is the protocol of module __getattr__, KeyError that of mappings;
 # AssertionError marks the unreachable;
 # KeyboardInterrupt is a Ctrl-C that waited for the end of a round;
-# OutOfTime and Unsolved never leave solve(), which makes them a termination; MismatchError never
+# OutOfTime and Unsolved never leave solve(), which makes them a termination; TooMuch never leaves
+# the exact solver, which then compiles its loops; MismatchError never
 # leaves Supernet(), which makes it a refusal;
 # `table.fail(...)` and names in lower case are instances of errors made elsewhere.
 ALLOWED = {
@@ -65,6 +66,7 @@ ALLOWED = {
     "KeyboardInterrupt",
     "MismatchError",
     "OutOfTime",
+    "TooMuch",
     "Unsolved",
     "CannotStackError",
     "typer.Exit",

@@ -122,6 +122,7 @@ def test_halves_alone_tell_the_truth(
     kind: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closing, "_FEW_COLUMNS", -1)
+    monkeypatch.setattr(closing, "_MORE_COLUMNS", -1)
     monkeypatch.setattr(halves, "_SIZES", sizes)
     proven = solved = 0
     for seed in range(16 * TIMES):
@@ -141,6 +142,24 @@ def test_halves_alone_tell_the_truth(
         solved += 1
     assert solved
     assert proven >= 0.9 * solved or len(sizes) > 1
+
+
+@pytest.mark.slow
+def test_what_halves_leave_open_is_proven_by_branch_and_bound() -> None:
+    rng = np.random.default_rng(0)
+    problem = AllocationProblem.build(
+        hasa.Clients(rng.integers(20, 2000, 200)),
+        widths=np.linspace(0.3, 1, 8).round(2),
+        budget=0.5,
+        utility=hasa.utility.hasa(rng.random(200)),
+        constraints=[hasa.Coverage({1.0: 0.1, 0.7: 0.3})],
+    )
+    request = Request(problem)
+    answer = ExactBackend().solve(problem, request)
+    assert answer.termination is Termination.OPTIMAL
+    assert request.dual is not None
+    *_, left = halves.met_in_the_middle(request, request.dual)
+    assert left > answer.bound
 
 
 @pytest.fixture(scope="module")

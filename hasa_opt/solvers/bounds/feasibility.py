@@ -16,10 +16,10 @@ from math import inf
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline, OutOfTime
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.problem.limits import Row
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.solvers.bounds.programs import Unsolved, maximise

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.deadline import Deadline
 from hasa_opt._utils.native import stdout_lost
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.errors import InputError
 from hasa_opt.problem.linear import LinearModel
 

@@ -19,13 +19,12 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt.problem.problem import AllocationProblem
+from hasa_opt.solvers.bounds.filling import Rooms, fill
 
 __all__ = [
     "Lagrangian",
     "Relaxation",
-    "Rooms",
     "Steps",
-    "fill",
     "hull_steps",
     "lagrangian",
     "lagrangian_bound",
@@ -38,10 +37,13 @@ _HULL_BLOCK = 1 << 14
 """Clients of which hulls are found between two looks at the clock."""
 _ROUNDING = 2.0**-50
 """Relative difference of net utilities that are taken for equal: four times that of a float."""
-_PASSES = 10
-"""Passes in which what is left is spent; after the first few hardly anything is left."""
-_CANDIDATES = 100_000
-"""Upgrades that a pass looks at, the best first: it is a loop of Python."""
+_MANY = 20_000
+"""Clients from which on the price is bracketed first."""
+_DEVIATIONS, _MARGIN = 4.0, 1e-9
+"""Standard deviations of a sample on either side of its price, and relative room for rounding."""
+_OPEN, _SPLITS = 2_000, 40
+"""Clients between whose choices at two prices the budget is filled step by step, and splits of the
+interval until so few are left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +76,6 @@ class Relaxation:
     Attributes
     ----------
     problem : AllocationProblem
-    steps : Steps
-    taken : int
-        Number of whole steps that fit.
     choice : (n_clients,) int64
         Allocation after the whole steps: feasible for the budget.
     slack : int
@@ -87,22 +86,23 @@ class Relaxation:
         Marginal gain at the budget: utility per unit of cost; 0 if the budget does not bind.
     deadline : Deadline
         When to stop filling what the whole steps leave.
+    near : (n_near,) int64 or None
+        Clients whose steps are nearest to the price, where only these are looked at for that.
     """
 
     problem: AllocationProblem
-    steps: Steps
-    taken: int
     choice: IntArray
     slack: int
     bound: float
     price: float
     deadline: Deadline = UNLIMITED
+    near: IntArray | None = None
 
     @cached_property
     def incumbent(self) -> IntArray:
         """The whole steps and then single upgrades until none fits, ``(n_clients,)``."""
         rooms = Rooms.single(self.slack, len(self.problem))
-        return fill(self.problem, self.choice, rooms, self.deadline)
+        return fill(self.problem, self.choice, rooms, self.deadline, self.near)
 
 
 def relax(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Relaxation:
@@ -113,18 +113,90 @@ def relax(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> Relaxat
     OutOfTime
         If the deadline passes before it is solved.
     """
-    steps = hull_steps(problem, deadline)
-    rows = np.arange(len(problem))
-    room = problem.limit - int(problem.costs[rows, steps.base].sum())
+    near = _bracketed(problem, deadline) if len(problem) >= _MANY else None
+    if near is None:
+        steps, rows, others = hull_steps(problem, deadline), np.arange(len(problem)), 0
+        choice = steps.base.copy()
+    else:
+        rows, choice = near
+        steps = _best_first(_hull_of(problem, rows))
+        others = int(_chosen(problem.costs, choice).sum())
+        others -= int(problem.costs[rows, choice[rows]].sum())
+        choice[rows] = steps.base
+    room = problem.limit - others - int(problem.costs[rows, steps.base].sum())
     filled = np.cumsum(steps.cost)
     taken = int(np.searchsorted(filled, room, side="right"))
-    choice = steps.base.copy()
     # Later steps of a client come later in the order, so the last assignment is its widest.
     choice[steps.client[:taken]] = steps.choice[:taken]
     slack = room - (int(filled[taken - 1]) if taken else 0)
     price = float(steps.gain[taken] / steps.cost[taken]) if taken < steps.cost.size else 0.0
     bound = lagrangian_bound(problem, price)
-    return Relaxation(problem, steps, taken, choice, slack, bound, price, deadline)
+    looked_at = None if near is None else rows
+    return Relaxation(problem, choice, slack, bound, price, deadline, looked_at)
+
+
+def _bracketed(problem: AllocationProblem, deadline: Deadline) -> tuple[IntArray, IntArray] | None:
+    """Clients whose choice is open near the price, and everybody's at a higher price.
+
+    A sample gives an interval of prices; who chooses the same at both ends is settled, and the
+    interval is split until few are open. None if the sample misled.
+    """
+    low, high = _interval(problem)
+    ends, spent = [], []
+    for price in (high, low):
+        deadline.check()
+        ends.append(lagrangian(problem, price).choice)
+        spent.append(int(_chosen(problem.costs, ends[-1]).sum()))
+    choice, wide = ends
+    if not spent[0] <= problem.limit < spent[1]:
+        return None
+    rows = np.flatnonzero(choice != wide)
+    tables: list[Any] = [
+        table[rows] for table in (problem.costs, problem.utilities, problem.admissible)
+    ]
+    narrow, wide = choice[rows], wide[rows]
+    most, room = spent[1] - spent[0], problem.limit - spent[0]
+    for split in range(_SPLITS):
+        if rows.size <= _OPEN or not low < high:
+            break
+        deadline.check()
+        share = room / most if split % 3 else 0.5
+        price = high + (low - high) * min(max(share, 0.05), 0.95)
+        costs, utilities, admissible = tables
+        middle = _best(costs, utilities, admissible, price).astype(np.int64)
+        extra = int((_chosen(costs, middle) - _chosen(costs, narrow)).sum())
+        if extra <= room:
+            high, room, most = price, room - extra, most - extra
+            narrow = choice[rows] = middle
+        else:
+            low, most, wide = price, extra, middle
+        left = narrow != wide
+        rows, narrow, wide, *tables = (own[left] for own in (rows, narrow, wide, *tables))
+    return rows, choice
+
+
+def _interval(problem: AllocationProblem) -> tuple[float, float]:
+    """Interval that holds the price of the budget, most likely, from a sample of the clients."""
+    n_clients = len(problem)
+    size = int(n_clients ** (2 / 3))
+    rows = np.sort(np.random.default_rng(n_clients).choice(n_clients, size, replace=False))
+    steps = _best_first(_hull_of(problem, rows))
+    filled = np.cumsum(steps.cost)
+    target = problem.limit / n_clients * size - int(problem.costs[rows, steps.base].sum())
+    choice = np.empty(n_clients, dtype=np.int64)
+    choice[rows] = steps.base
+    taken = int(np.searchsorted(filled, target))
+    choice[steps.client[:taken]] = steps.choice[:taken]
+    spread = float(problem.costs[rows, choice[rows]].std()) * size**0.5
+    reach = max(_DEVIATIONS * spread, float(steps.cost.max(initial=1)))
+    slope = np.append(steps.gain / steps.cost, 0.0)
+    high, low = slope[np.searchsorted(filled, [target - reach, target + reach])]
+    return float(low) * (1 - _MARGIN), float(high) * (1 + _MARGIN)
+
+
+def _chosen(table: npt.NDArray[Any], choice: IntArray) -> npt.NDArray[Any]:
+    """Entry of each client's choice."""
+    return np.asarray(table.reshape(-1)[np.arange(0, table.size, table.shape[1]) + choice])
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +228,7 @@ def lagrangian(problem: AllocationProblem, price: float) -> Lagrangian:
     total = 0.0
     for block, net, shift in _net_utilities(problem, price):
         best = net.max(axis=0)
-        # Among equal ones, as far as rounding tells, the first of the menu.
-        choice[block] = _first(net >= best - _ROUNDING * np.abs(best))
+        choice[block] = _first_best(net, best)
         total += float(best.sum()) - price * shift
     return Lagrangian(price, choice, total + price * problem.limit)
 
@@ -176,18 +247,41 @@ def _net_utilities(
 ) -> Iterator[tuple[slice, FloatArray, int]]:
     """Utilities less price x costs, by blocks of clients, ``(n_widths, n_block)``.
 
-    Costs count from each client's first one, which keeps the digits; the third entry is the sum
-    of those. Columns of clients are several times as fast as rows of widths.
+    The third entry is the sum of the clients' first costs, from which all count.
     """
     for start in range(0, len(problem), _BLOCK):
         block = slice(start, start + _BLOCK)
-        costs = problem.costs[block]
-        net = (costs - costs[:, :1]) * -price
-        net += problem.utilities[block]
-        admissible = problem.admissible[block]
-        if not admissible.all():
-            net[~admissible] = -np.inf
-        yield block, np.array(net.T, order="C"), int(costs[:, 0].sum())
+        costs, utilities = problem.costs[block], problem.utilities[block]
+        net = _net(costs, utilities, problem.admissible[block], price)
+        yield block, net, int(costs[:, 0].sum())
+
+
+def _net(
+    costs: IntArray, utilities: FloatArray, admissible: npt.NDArray[np.bool_], price: float
+) -> FloatArray:
+    """Utilities less price x costs, ``(n_widths, n_clients)``.
+
+    Costs count from each client's first one, which keeps the digits. Columns of clients are several
+    times as fast as rows of widths.
+    """
+    net = (costs - costs[:, :1]) * -price
+    net += utilities
+    if not admissible.all():
+        net[~admissible] = -np.inf
+    return np.array(net.T, order="C")
+
+
+def _best(
+    costs: IntArray, utilities: FloatArray, admissible: npt.NDArray[np.bool_], price: float
+) -> npt.NDArray[np.unsignedinteger]:
+    """Best width of each client at a price; among equal ones the first of the menu."""
+    net = _net(costs, utilities, admissible, price)
+    return _first_best(net, net.max(axis=0))
+
+
+def _first_best(net: FloatArray, best: FloatArray) -> npt.NDArray[np.unsignedinteger]:
+    """Index of the first entry in each column that is its best, as far as rounding tells."""
+    return _first(net >= best - _ROUNDING * np.abs(best))
 
 
 def _first(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.unsignedinteger]:
@@ -205,17 +299,23 @@ def hull_steps(problem: AllocationProblem, deadline: Deadline = UNLIMITED) -> St
     parts = []
     for start in range(0, len(problem), _HULL_BLOCK):
         deadline.check()
-        parts.append(_hull_of(problem, start))
-    base, client, choice, cost, gain, slope = map(np.concatenate, zip(*parts, strict=True))
+        parts.append(_hull_of(problem, np.arange(start, min(start + _HULL_BLOCK, len(problem)))))
     deadline.check()
-    best_first = np.argsort(-slope, kind="stable")
+    steps = _best_first(tuple(map(np.concatenate, zip(*parts, strict=True))))
     deadline.check()
-    return Steps(base, client[best_first], choice[best_first], cost[best_first], gain[best_first])
+    return steps
 
 
-def _hull_of(problem: AllocationProblem, start: int) -> tuple[npt.NDArray[Any], ...]:
-    """Base, then client, choice, cost, gain and slope of the steps, of one block of clients."""
-    order, costs, utilities, admissible = _by_cost(problem, slice(start, start + _HULL_BLOCK))
+def _best_first(parts: tuple[npt.NDArray[Any], ...]) -> Steps:
+    """Steps of :func:`_hull_of` in the order of their slopes."""
+    base, client, choice, cost, gain, slope = parts
+    order = np.argsort(-slope, kind="stable")
+    return Steps(base, client[order], choice[order], cost[order], gain[order])
+
+
+def _hull_of(problem: AllocationProblem, rows: IntArray) -> tuple[npt.NDArray[Any], ...]:
+    """Base, then client, choice, cost, gain and slope of the steps, of some clients."""
+    order, costs, utilities, admissible = _by_cost(problem, rows)
     on_hull = _upper_hull(costs, utilities, admissible)
     row, column = np.nonzero(on_hull)
     first = np.concatenate([[True], row[1:] != row[:-1]])
@@ -226,11 +326,11 @@ def _hull_of(problem: AllocationProblem, start: int) -> tuple[npt.NDArray[Any], 
     gain = at_utility[inner] - at_utility[inner - 1]
     # Rounding may make two slopes of one client tie or swap: its steps stay in order all the same.
     slope = _non_increasing(gain / cost, row[inner])
-    return chosen[first], start + row[inner], chosen[inner], cost, gain, slope
+    return chosen[first], rows[row[inner]], chosen[inner], cost, gain, slope
 
 
 def _by_cost(
-    problem: AllocationProblem, block: slice
+    problem: AllocationProblem, block: IntArray
 ) -> tuple[IntArray, IntArray, FloatArray, npt.NDArray[np.bool_]]:
     """Columns of each client sorted by cost, inadmissible ones last."""
     highest = np.iinfo(np.int64).max
@@ -289,75 +389,3 @@ def _non_increasing(slope: FloatArray, row: IntArray) -> FloatArray:
             break
         capped[higher] = capped[higher - 1]
     return capped
-
-
-@dataclass(frozen=True, eq=False)
-class Rooms:
-    """What nested limits on the cost leave.
-
-    Attributes
-    ----------
-    left : (n_limits,) int64
-        At least 0.
-    parent : (n_limits,) int64
-        The limit around each one; -1 for the outermost, which comes first in ``outermost_first``.
-    deepest : (n_clients,) int64
-        Smallest limit around each client.
-    outermost_first : (n_limits,) int64
-    """
-
-    left: IntArray
-    parent: IntArray
-    deepest: IntArray
-    outermost_first: IntArray
-
-    @classmethod
-    def single(cls, left: int, n_clients: int) -> Rooms:
-        """One limit around all clients."""
-        none = np.zeros(1, dtype=np.int64)
-        return cls(np.array([left]), none - 1, np.zeros(n_clients, dtype=np.int64), none)
-
-    def of_clients(self) -> IntArray:
-        """What each client may spend more, ``(n_clients,)``."""
-        least = self.left.copy()
-        for limit in self.outermost_first[1:]:
-            least[limit] = min(least[limit], least[self.parent[limit]])
-        return least[self.deepest]
-
-    def take(self, client: int, extra: int) -> bool:
-        """Spend within all limits around a client; False, and nothing is spent, if one is short."""
-        around = []
-        limit = int(self.deepest[client])
-        while limit >= 0:
-            if extra > self.left[limit]:
-                return False
-            around.append(limit)
-            limit = int(self.parent[limit])
-        self.left[around] -= extra
-        return True
-
-
-def fill(
-    problem: AllocationProblem, choice: IntArray, rooms: Rooms, deadline: Deadline = UNLIMITED
-) -> IntArray:
-    """Spend what is left on single upgrades, best gain per cost first, until none fits."""
-    filled = choice.copy()
-    rows = np.arange(len(problem))
-    for _ in range(_PASSES):
-        if deadline.passed:
-            break
-        extra = problem.costs - problem.costs[rows, filled][:, None]
-        gain = problem.utilities - problem.utilities[rows, filled][:, None]
-        useful = problem.admissible & (extra <= rooms.of_clients()[:, None]) & (gain > 0)
-        client, width = np.nonzero(useful)
-        if client.size == 0:
-            break
-        more = extra[client, width]
-        rate = gain[client, width] / np.maximum(more, 1e-9)
-        upgraded: set[int] = set()
-        for at in np.argsort(-rate, kind="stable")[:_CANDIDATES]:
-            own = int(client[at])
-            if own not in upgraded and rooms.take(own, int(more[at])):
-                upgraded.add(own)
-                filled[own] = width[at]
-    return filled

@@ -19,7 +19,8 @@ from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt.problem.budgets import SiteBudgets
 from hasa_opt.problem.limits import Row, RowConstraint, is_a
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.solvers.bounds.relaxation import Rooms, Steps, fill, hull_steps
+from hasa_opt.solvers.bounds.filling import Rooms, fill
+from hasa_opt.solvers.bounds.relaxation import Steps, hull_steps
 
 __all__ = ["SiteTree"]
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -17,14 +24,15 @@ from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.bounds.relaxation import Steps
 from hasa_opt.solvers.bounds.site_tree import SiteTree
 from hasa_opt.solvers.exact.certificate import certified
-from hasa_opt.solvers.exact.kernels import read_only
+from hasa_opt.solvers.exact.kernels import Kernel, TooMuch, interpreted, little, read_only
 from hasa_opt.solvers.exact.kernels.core import collect
 from hasa_opt.solvers.exact.kernels.meeting import Moves, least_lossy, met
 from hasa_opt.solvers.exact.kernels.multiplier import Table, relax
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import steps_within
 from hasa_opt.solvers.exact.limits import solve_robust, solve_rows, solve_sites
-from hasa_opt.solvers.exact.run import run_for, stage_caps
+from hasa_opt.solvers.exact.run import run_for
+from hasa_opt.solvers.exact.stages import stage_caps
 
 __all__ = ["ExactBackend", "compile_all", "hull_steps", "ready"]
 
@@ -64,11 +72,38 @@ def ready(deadline: Deadline) -> bool:
 
 @cache
 def _compiling() -> Background:
+    Kernel.wanted = True
+    atexit.register(_leave_to_another)
     return Background(compile_all)
+
+
+def _leave_to_another() -> None:
+    """Have a process of its own finish, and store, what the end of this one cuts off."""
+    if Kernel.stored and not _compiling().ended_by(Deadline.after(0.0)):
+        root = str(Path(__file__).parents[3])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        nowhere = subprocess.DEVNULL
+        with suppress(OSError):
+            subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import compile_all; compile_all()"],
+                env=os.environ | {"PYTHONPATH": path},
+                stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True,
+            )  # fmt: skip
+
+
+@cache
+def _say_that_nothing_is_stored() -> None:
+    warnings.warn(
+        "exact is compiled anew in each process, which takes seconds: what is compiled can be "
+        "stored neither beside the package nor in your home; set NUMBA_CACHE_DIR to a folder that "
+        "can be written to",
+        stacklevel=2,
+    )
 
 
 def compile_all() -> None:
     """Run every kernel once, on a problem of a few clients."""
+    Kernel.wanted = True
     samples = np.random.default_rng(0).integers(20, 2000, 30)
     problem = AllocationProblem.build(
         Clients(samples), widths=(0.2, 0.5, 1.0), budget=0.5, utility=alpha_fair()
@@ -119,6 +154,8 @@ _PATIENCE = 0.5
 class ExactBackend:
     """Proven optima for one budget, from ten clients to ten million; true gaps beyond.
 
+    Small problems are solved in Python alone; what takes longer is compiled first.
+
     One budget is solved by :mod:`hasa_opt.solvers.exact.run`, in time that grows linearly where
     many clients differ. A robust budget is the best of many plain ones
     (:mod:`hasa_opt.solvers.exact.limits`), nested site budgets are solved site by site
@@ -133,23 +170,33 @@ class ExactBackend:
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
         stage_caps(request)
+        if little(problem.costs.size) and not problem.rows:
+            with suppress(TooMuch), interpreted():
+                return _solve_one(problem, request)
         if not ready(request.deadline.part(_PATIENCE)):
             answer = _without_kernels(request)
             if not ready(request.deadline):
                 return answer
+        if not Kernel.stored:
+            _say_that_nothing_is_stored()
         if any(isinstance(row, RobustRow) for row in problem.rows):
             return solve_robust(problem, request)
         if problem.rows:
             tree = SiteTree.of(problem, request.deadline, hull_steps)
             return solve_rows(request) if tree is None else solve_sites(tree, request)
-        run = run_for(problem.costs, problem.utilities, problem.admissible, problem.limit, request)
-        run.whole = True
-        try:
-            run.relax(learnt=problem.learnt)
-            run.search()
-        except KeyboardInterrupt:
-            run.ended = Termination.INTERRUPTED
-        return run.answer()
+        return _solve_one(problem, request)
+
+
+def _solve_one(problem: AllocationProblem, request: Request) -> Answer:
+    """Solve a problem whose only limit is the budget."""
+    run = run_for(problem.costs, problem.utilities, problem.admissible, problem.limit, request)
+    run.whole = True
+    try:
+        run.relax(learnt=problem.learnt)
+        run.search()
+    except KeyboardInterrupt:
+        run.ended = Termination.INTERRUPTED
+    return run.answer()
 
 
 def _without_kernels(request: Request) -> Answer:

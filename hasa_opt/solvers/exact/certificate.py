@@ -1,4 +1,4 @@
-"""What an allocation is worth and a bound on all others, in one compiled pass over the tables.
+"""What an allocation is worth and a bound on all others, in one pass over the tables.
 
 It takes a price and nothing else from a backend, and shares no code with any:
 :mod:`~hasa_opt.solving.verdict` holds a million clients against it in the time of reading them
@@ -7,12 +7,15 @@ twice.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from math import inf
+
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.problem.problem import AllocationProblem, Totals
-from hasa_opt.solvers.exact.kernels import kernel
+from hasa_opt.solvers.exact.kernels import interpreted, kernel, little
 
 __all__ = ["certified"]
 
@@ -40,7 +43,8 @@ def certified(
     utilities = np.empty(len(problem))
     tables = (problem.costs, problem.utilities, problem.admissible)
     rows = (np.ascontiguousarray(array) for array in (*tables, chosen))
-    spent, banned, best, first = _pass(*rows, price, utilities)
+    with interpreted(inf) if little(problem.costs.size) else nullcontext():
+        spent, banned, best, first = _pass(*rows, price, utilities)
     bound = float(best + price * (problem.limit - first))
     if banned or spent > problem.limit:
         return problem.evaluate(chosen), bound

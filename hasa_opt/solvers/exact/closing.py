@@ -23,6 +23,8 @@ __all__ = ["finished"]
 _FEW_COLUMNS, _FEW_NODES = 400, 500
 """Open options up to which branch and bound is asked to close the gap, and nodes that it is given
 for that: it mostly can."""
+_FEW_LIMITS, _MORE_COLUMNS, _MORE_NODES = 5, 1_500, 10_000
+"""The same under so few limits: some seconds."""
 _COLUMNS, _SHARE, _HOPE = 10_000, 0.5, 0.5
 """The same where halves that met have closed this share of the gap, and there is a time limit: open
 options up to which HiGHS looks at the clock, and the share of the time that it is given."""
@@ -63,7 +65,8 @@ def _bounds(request: Request, dual: Dual, compiled: bool) -> Iterator[float]:
         closed = dual.bound - bound >= _HOPE * (dual.bound - request.best.objective)
         if at == ALL_SIZES and closed and _proven(request, dual, request.deadline.part(_SHARE)):
             yield request.best.objective
-    if closed and _proven(request, dual, UNLIMITED):
+    few = len(request.problem.limits) <= _FEW_LIMITS
+    if (closed or few) and _proven(request, dual, UNLIMITED):
         yield request.best.objective
 
 
@@ -75,14 +78,17 @@ def _proven(request: Request, dual: Dual, deadline: Deadline) -> bool:
     problem, known = request.problem, request.best.choice
     assert known is not None
     kept = promising(problem, dual, known)
-    if kept[kept.sum(axis=1) > 1].sum() > (_COLUMNS if deadline.limited else _FEW_COLUMNS):
+    columns, nodes = _FEW_COLUMNS, _FEW_NODES
+    if len(problem.limits) <= _FEW_LIMITS:
+        columns, nodes = _MORE_COLUMNS, _MORE_NODES
+    if kept[kept.sum(axis=1) > 1].sum() > (_COLUMNS if deadline.limited else columns):
         return False
     model = LinearModel.of(problem, kept)
     try:
         found = integer_program(
             model,
             absolute_gap=least_gain(problem) / model.scale,
-            node_limit=None if deadline.limited else _FEW_NODES,
+            node_limit=None if deadline.limited else nodes,
             deadline=min(request.deadline, deadline, key=lambda own: own.at),
         )
     except OutOfTime:

@@ -81,13 +81,14 @@ class _RobustRun:
 
     def search(self) -> None:
         """Close thresholds until none could be better, or the time is up."""
-        if self._open.max() > self._enough:
-            self._step(self._first)
-        while self._open.max() > self._enough:
-            if self._request.deadline.passed:
-                self.ended = Termination.at(self._request.deadline)
-                return
-            self._step(int(self._open.argmax()))
+        try:
+            if self._open.max() > self._enough:
+                self._step(self._first)
+            while self._open.max() > self._enough:
+                self._request.deadline.check()
+                self._step(int(self._open.argmax()))
+        except OutOfTime:
+            self.ended = Termination.at(self._request.deadline)
 
     def answer(self) -> Answer:
         """What was found, and what is proven about it."""

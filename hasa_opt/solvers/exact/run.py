@@ -4,7 +4,8 @@ The linear relaxation gives a multiplier and a base allocation; every width of t
 fixed; dynamic programming over what is left runs in stages, each of longer lists of states than the
 one before, until one of them drops no state that matters. A client whose cost dwarfs the others' is
 branched on, and so is the count of constants where utilities are strongly correlated with costs.
-Identical clients count once.
+Identical clients count once. Where all utilities are multiples of one number, as integers are, so
+are all gaps, and what is smaller is none.
 """
 
 from __future__ import annotations
@@ -18,29 +19,37 @@ import numpy.typing as npt
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.deadline import OutOfTime
 from hasa_opt._utils.rational import INT64_ROOM
-from hasa_opt.errors import InputError
 from hasa_opt.problem.result import Termination, absolute_gap
 from hasa_opt.solvers.base import Answer, Request
 from hasa_opt.solvers.exact.counts import Counted, Counter, constants, fill, toll
 from hasa_opt.solvers.exact.kernels import read_only
-from hasa_opt.solvers.exact.kernels.core import Core, collect
-from hasa_opt.solvers.exact.kernels.multiplier import Base, Start, Table, cost_of, relax, worth
+from hasa_opt.solvers.exact.kernels.core import Core, collect, moved
+from hasa_opt.solvers.exact.kernels.multiplier import (
+    Base,
+    Start,
+    Table,
+    cost_of,
+    lattice,
+    relax,
+    worth,
+)
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import within
+from hasa_opt.solvers.exact.stages import CAPS, stage_caps
 
-__all__ = ["Part", "Run", "run_for", "stage_caps"]
+__all__ = ["Part", "Run", "run_for"]
 
 
 _LEARNT = "exact"
 """Under which name a problem keeps what a run has learnt, for the next budget."""
 _FIRST_CLASSES, _FIRST_CAP = 256, 256
 """Clients and states of the first search, which looks for an incumbent and proves nothing."""
-_CAPS = (1 << 12, 1 << 16, 1 << 20)
-"""States of the stages that follow, each sixteen times the last: what few can do costs little."""
 _FILLS = (1 << 15, 1 << 18)
 """Sums of moves that fill the slack, and more where most moves are free."""
 _ROUNDING = 2.0**-50
 """Relative rounding of the sums of utilities: four times that of a float."""
+_DISTINCT = 4.0
+"""Times the rounding that differences of utilities must be to be told apart."""
 _GAIN, _COUNT_MOVES = 0.5, 500
 """Share of the gap that a split by counts must close, and the open moves from which it is tried."""
 _GIANT, _GIANT_MOVES, _DEEPEST = 10.0, 5000, 8
@@ -96,7 +105,7 @@ class Run:
         self._base: Base | None = None
         self._choice: IntArray | None = None
         self._loss = self._least = self._excess = 0.0
-        self._top = self._base_objective = self._rounding = 0.0
+        self._top = self._base_objective = self._rounding = self._unit = 0.0
         self._charges: IntArray | None = None
         self._toll = 0
         self._counted = depth > 0
@@ -121,6 +130,8 @@ class Run:
         self._loss = base.price * base.slack
         self._top = self._base_objective + self._loss
         self._rounding = _ROUNDING * (size + self._loss)
+        distinct = _DISTINCT * self._rounding
+        self._unit = lattice(self._table.utilities, self._table.admissible, distinct)
         self._consider(start)
         if self._top - self._loss <= floor:
             self._loss, self._choice = max(self._top - floor, 0.0), None
@@ -147,12 +158,12 @@ class Run:
                     self._fill(base, core)
                     if self._closed:
                         break
-                large = cap > _CAPS[0] or core.width.size > _GIANT_MOVES
+                large = cap > CAPS[0] or core.width.size > _GIANT_MOVES
                 giant = self._giant(core) if large else None
                 if giant is not None:
                     self._branch(giant)
                     return
-                if not self._counted and (cap > _CAPS[0] or many):
+                if not self._counted and (cap > CAPS[0] or many):
                     self._counted = self._count()
                     if self._closed:
                         break
@@ -248,7 +259,7 @@ class Run:
         child._charges, child._toll = unit * part.weights, abs(unit)
         child._top, child._choice = part.top, part.base.choice
         child._loss = max(part.top - (self._top - self._loss), 0.0)
-        child._rounding = self._rounding
+        child._rounding, child._unit = self._rounding, self._unit
         return child
 
     def _follow(self, child: Run) -> None:
@@ -266,7 +277,7 @@ class Run:
         table = self._table.utilities[moved]
         gains = _chosen(table, self._choice[moved]) - _chosen(table, self._base.choice[moved])
         objective = self._base_objective + float(gains.sum())
-        gap = max(self._loss - self._least, 0.0) + self._excess
+        gap = self._gap
         if gap <= self._rounding:
             gap, self.ended = 0.0, Termination.OPTIMAL
         elif gap <= self._precision:
@@ -279,19 +290,32 @@ class Run:
         """Hand over what is known, where somebody listens."""
         if self.whole and self._request.best.watched:
             self._request.offer(self._choice)
-            self._request.lower(self._top - self._least + self._excess)
+            self._request.lower(self._top - self._loss + self._gap)
 
     def part(self) -> Part:
         """What is known after :meth:`relax`, and better after :meth:`search`."""
         assert self._base is not None
-        bound = self._top - self._least + self._excess
+        bound = self._top - self._loss + self._gap
         return Part(self._choice, self._top, bound, self._base.price, self._rounding)
+
+    @property
+    def _gap(self) -> float:
+        """By how much more than the incumbent some allocation may be worth."""
+        gap = max(self._loss - self._least, 0.0) + self._excess
+        if self._unit:
+            gap = min(gap, self._unit * floor((gap + self._rounding) / self._unit))
+        return gap
+
+    @property
+    def _nothing(self) -> float:
+        """Gap that is none: rounding, or less than two utilities differ by."""
+        return max(self._rounding, self._unit - 2 * self._rounding)
 
     @property
     def _precision(self) -> float:
         """Gap that may be left."""
         ends = self._top - self._loss, self._top - self._least
-        return max(self._rounding, absolute_gap(self._request.gap, *ends))
+        return max(self._nothing, absolute_gap(self._request.gap, *ends))
 
     @property
     def _enough(self) -> float:
@@ -304,7 +328,8 @@ class Run:
 
     def _collect(self, base: Base, rows: IntArray) -> tuple[Core, float]:
         self._request.deadline.check()
-        return collect(self._table, base, rows, self._loss, self._charges)
+        gap = self._loss - max(0.0, self._nothing - self._rounding)
+        return collect(self._table, base, rows, gap, self._charges)
 
     def _fill(self, base: Base, core: Core) -> None:
         """Spend the slack by moves of a few clients; what the divisor of all costs leaves is lost.
@@ -320,7 +345,7 @@ class Run:
                 break
             loss, moves = fill(core, base.price, base.slack, n_sums)
             if loss < self._loss:
-                self._loss, self._choice = loss, _moved(base.choice, core, moves)
+                self._loss, self._choice = loss, moved(base.choice, core, moves)
 
     def _stage(
         self, base: Base, core: Core, cap: int, n_classes: int, partial: bool = False
@@ -335,7 +360,7 @@ class Run:
             base.price,
             base.slack - idle,
             self._loss - wasted,
-            precision=self._precision / 2,
+            precision=max(self._precision / 2, self._unit - 3 * self._rounding),
             rounding=self._rounding / (2 * core.member.size + 2),
             cap=cap,
             n_classes=n_classes,
@@ -347,7 +372,7 @@ class Run:
         finally:
             if search.improved:
                 self._loss = search.loss + wasted
-                self._choice = _moved(base.choice, core, search.moves())
+                self._choice = moved(base.choice, core, search.moves())
             if not partial:
                 self._least = max(self._least, min(search.bound + wasted, self._loss))
             self._tell()
@@ -392,25 +417,3 @@ def run_for(
     """Run over some clients under one budget; all three tables are ``(n_clients, n_widths)``."""
     table = Table(*map(read_only, (costs, utilities, admissible)))
     return Run(table, min(limit, INT64_ROOM), request)
-
-
-def _moved(choice: IntArray, core: Core, moves: list[int]) -> IntArray:
-    """Allocation after some moves of a core; each takes another member of its class."""
-    moved = choice.copy()
-    used: dict[int, int] = {}
-    for move in moves:
-        label = int(np.searchsorted(core.first, move, side="right")) - 1
-        used[label] = used.get(label, 0) + 1
-        moved[core.member[core.start[label + 1] - used[label]]] = core.width[move]
-    return moved
-
-
-def stage_caps(request: Request) -> list[int]:
-    """Longest list of states in each stage, from the option ``max_states``."""
-    options = dict(request.options)
-    largest = options.pop("max_states", _CAPS[-1])
-    if options:
-        raise InputError(f"exact takes the option max_states, not {', '.join(options)}")
-    if not (isinstance(largest, int) and largest >= 1):
-        raise InputError(f"max_states {largest!r} must be a whole number of at least 1")
-    return [*(cap for cap in _CAPS if cap < largest), largest]

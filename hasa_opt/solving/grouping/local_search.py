@@ -14,11 +14,11 @@ from collections.abc import Callable
 from itertools import count
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import Deadline, OutOfTime
 from hasa_opt._utils.groups import numbered
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.solving.grouping.problem import PartitionProblem
 
 __all__ = ["LocalSearch"]

@@ -9,11 +9,12 @@ from math import fsum
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, whole
 from hasa_opt._utils.groups import expect_square, expect_symmetric, refuse_pair
 from hasa_opt._utils.names import distinct
+from hasa_opt._utils.sparse import is_sparse
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.totals import Totals
 
@@ -134,7 +135,7 @@ class PartitionProblem:
 
 def _upper_half(similarity: Any) -> sp.coo_array:
     """Entries above the diagonal that are not 0, sorted."""
-    if sp.issparse(similarity):
+    if is_sparse(similarity):
         return _upper_half_of_sparse(sp.csr_array(similarity))
     table = float_array(similarity, "similarities")
     expect_square(table.shape)

@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
 from hasa_opt._utils.frames import frame_of
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, new_table
+from hasa_opt._utils.sparse import is_sparse
 from hasa_opt.problem.result import Termination, relative_gap
 from hasa_opt.solving.grouping.problem import PartitionProblem
 
@@ -186,5 +186,5 @@ class Partition(Shown):
 
 
 def _dense(similarity: Any, n_clients: int) -> FloatArray:
-    given = similarity.toarray() if sp.issparse(similarity) else similarity
+    given = similarity.toarray() if is_sparse(similarity) else similarity
     return float_array(given, "similarities", (n_clients, n_clients)).copy()

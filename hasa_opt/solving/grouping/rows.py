@@ -8,9 +8,9 @@ from math import fsum, inf
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.solving.grouping.problem import PartitionProblem
 
 __all__ = ["Pairs", "Row", "Rows"]

@@ -17,7 +17,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.solvers.exact.kernels import helper, kernel
 from hasa_opt.solvers.exact.kernels.multiplier import Base, Table
 
-__all__ = ["Core", "collect"]
+__all__ = ["Core", "collect", "moved"]
 
 _ROUNDING = 2.0**-50
 """Relative difference of utilities that may be rounding: four times that of a float."""
@@ -97,6 +97,17 @@ def collect(
     mixed = _shuffled(rate.size)
     order = mixed[np.argsort(rate[mixed], kind="stable")]
     return Core(*_arrange(order, model, label, client, stop, width, cost, regret)), excess
+
+
+def moved(choice: IntArray, core: Core, moves: list[int]) -> IntArray:
+    """Allocation after some moves of a core; each takes another member of its class."""
+    moved = choice.copy()
+    used: dict[int, int] = {}
+    for move in moves:
+        label = int(np.searchsorted(core.first, move, side="right")) - 1
+        used[label] = used.get(label, 0) + 1
+        moved[core.member[core.start[label + 1] - used[label]]] = core.width[move]
+    return moved
 
 
 @kernel

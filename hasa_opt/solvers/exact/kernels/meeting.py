@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
-from hasa_opt.solvers.exact.kernels import concurrent, helper
+from hasa_opt.solvers.exact.kernels import helper, kernel
 
 __all__ = ["Listed", "Moves", "least_lossy", "met"]
 
@@ -68,7 +68,7 @@ class Listed(NamedTuple):
     rest: float
 
 
-@concurrent
+@kernel
 def _list(first, regret, table, size, ceiling, halt):
     """Smallest sums of one option each: every combination has one predecessor that loses less.
 
@@ -131,7 +131,7 @@ def _halve(own, keys, middle):
             low = left
 
 
-@concurrent
+@kernel
 def _divide(loss, taken, price, halt):
     """Order of a list as a k-d tree, and of each branch its range, box and least loss."""
     size, n_limits = taken.shape
@@ -168,7 +168,7 @@ def _divide(loss, taken, price, halt):
     return order, start, stop, low, high, least
 
 
-@concurrent
+@kernel
 def _match(loss, taken, others, others_taken, tree, room, price, ceiling, halt):
     """The pair within the room that loses least below the ceiling: its entries, or -1."""
     start, stop, low, high, least = tree

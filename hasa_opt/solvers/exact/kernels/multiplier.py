@@ -20,9 +20,9 @@ from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt.solvers.exact.kernels import kernel
 from hasa_opt.solvers.exact.kernels.steps import Known, nothing, scan, steps_within
 
-__all__ = ["Base", "Start", "Table", "cost_of", "relax", "worth"]
+__all__ = ["Base", "Start", "Table", "cost_of", "lattice", "relax", "worth"]
 
-_SAMPLE_FROM = 20_000
+_SAMPLE_FROM = 5_000
 """Clients from which on the multiplier is first bracketed by a sample: below, a scan is as fast."""
 _SAMPLE, _SAMPLE_WITH_START = 4.0, 1.0
 """Size of the sample, in units of n^(2/3): that balances the sample and what it leaves open."""
@@ -195,7 +195,6 @@ def _scanned(
         slope, cost, client, width, more, more_at_most = scan(*columns, low, high)
         parts.append((slope, cost, client + first, width))
         spent, most = spent + more, most + more_at_most
-    deadline.check()
     slope, cost, client, width = map(np.concatenate, zip(*parts, strict=True))
     return _Scan(choice, known, _Steps(slope, cost, client, width, spent), most)
 
@@ -309,3 +308,22 @@ def _worth(utilities, choice):
             lost += (value - larger) + total
         total = larger
     return total + lost, size
+
+
+@kernel
+def lattice(utilities, admissible, least):
+    """Greatest number that divides all utilities, such as 1 for integers; 0 if below ``least``.
+
+    By Euclid's algorithm, which is exact in floating point; so 0 comes early where there is none.
+    """
+    unit = 0.0
+    for i in range(utilities.shape[0]):
+        for k in range(utilities.shape[1]):
+            value = abs(utilities[i, k])
+            if admissible[i, k] and value > 0.0 and value != np.rint(value / unit) * unit:
+                unit, rest = value, unit
+                while rest > 0.0:
+                    unit, rest = rest, unit % rest
+                if unit < least:
+                    return 0.0
+    return unit

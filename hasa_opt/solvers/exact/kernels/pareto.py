@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
-from hasa_opt.solvers.exact.kernels import helper, kernel
+from hasa_opt.solvers.exact.kernels import helper, interpreting, kernel
 from hasa_opt.solvers.exact.kernels.core import Core
 
 __all__ = ["Search"]
 
-_CHUNK = 2_000_000
-"""States between two looks at the clock: some milliseconds of compiled code."""
+_CHUNK, _SHORT_CHUNK = 2_000_000, 10_000
+"""States between two looks at the clock: some milliseconds of compiled, or interpreted, code."""
 _NONE = -1
 """No node."""
 _FREE = 1e-9
@@ -120,11 +120,11 @@ class Search:
 
     def advance(self) -> bool:
         """Work through some more classes; True while there are any."""
-        core = self._core
+        core, chunk = self._core, _SHORT_CHUNK if interpreting() else _CHUNK
         needed = _advance(
             core.first, core.cost, core.regret, core.up, core.down, self._copies,
             self._price, self._limits, self._cap, self._toll, self._n_classes,
-            *self._lists, self._nodes, self._whole, self._real, _CHUNK,
+            *self._lists, self._nodes, self._whole, self._real, chunk,
         )  # fmt: skip
         if needed:
             self.make_room(needed)
