@@ -29,12 +29,13 @@ from rich.table import Table
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
-from hasa_opt.federated import LocalTraining
+from hasa_opt.federated import Execution, LocalTraining
 from hasa_opt.policies import POLICIES, Policy, Setting, Subnets
 from hasa_opt.policies.whole_units import Meter, subnets_of
 from hasa_opt.study.inference import paired
 from hasa_opt.study.outcome import gather
 from hasa_opt.study.trials import follow
+from hasa_opt.tasks.docstrings import docstrings
 
 RESULTS = Path(__file__).parent / "results" / "groups"
 WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
@@ -117,7 +118,11 @@ class Cell:
     policies : tuple
         The first is what the others are compared with.
     seeds : range
+        Each draws the data, the initial weights and the batches.
     rounds : int
+    more : int
+        Rounds that all but ``recommended`` train beyond these: for the operations that judging
+        cost it on exploratory seeds.
     """
 
     task: str
@@ -125,22 +130,34 @@ class Cell:
     policies: tuple[str | Policy, ...]
     seeds: range
     rounds: int = ROUNDS
+    more: int = 0
 
     def __str__(self) -> str:
         return f"{self.task}-{self.budget:g}"
 
-    def study(self, seed: int, data: Path | None) -> hasa.Study:
-        """The study of one seed."""
+    def studies(self, seed: int, data: Path | None) -> list[hasa.Study]:
+        """The studies of one seed: of ``recommended``, and of the others."""
+        others = [policy for policy in self.policies if policy != "recommended"]
+        longer = self.rounds + self.more
+        return [
+            self._study(seed, data, ["recommended"], self.rounds),
+            self._study(seed, data, others, longer),
+        ]
+
+    def _study(
+        self, seed: int, data: Path | None, policies: list[str | Policy], rounds: int
+    ) -> hasa.Study:
         if self.task in ("titles", "docstrings"):
-            task = tasks.titles(data, seed=seed) if self.task == "titles" else tasks.load(self.task)
+            own = partial(tasks.titles, data) if self.task == "titles" else docstrings
+            task = own(seed=seed)
             model: Any = models.GRULanguageModel(task.n_outputs, embedding=32, hidden=64)
             training = TEXTS
         else:
-            task, model, training = tasks.load(self.task), network(), IMAGES
+            task, model, training = tasks.load(self.task, seed=seed), network(), IMAGES
         return hasa.Study(
-            task, model, policies=self.policies, seeds=(seed,), budget=self.budget, widths=WIDTHS,
-            rounds=self.rounds, training=training,
-            execution=hasa.federated.Execution(engine="batched", workers=1),
+            task, model, policies=policies, seeds=(seed,), budget=self.budget, widths=WIDTHS,
+            rounds=rounds, training=training,
+            execution=Execution(engine="batched", workers=1),
         )  # fmt: skip
 
 
@@ -154,7 +171,8 @@ INPUTS_ALONE = tuple(
     for name in ("rotated", "fonts") for twin in ("", "_twin")
 )  # fmt: skip
 WITHOUT_GROUPS = tuple(
-    Cell(name, 0.5, ON_TEXTS, range(300, 310), rounds=10) for name in ("docstrings", "titles")
+    Cell(name, 0.5, ON_TEXTS, range(300, 310), rounds=10, more=2)
+    for name in ("docstrings", "titles")
 )
 CELLS = (*PRIMARY, *INPUTS_ALONE, *WITHOUT_GROUPS)
 
@@ -162,10 +180,14 @@ CELLS = (*PRIMARY, *INPUTS_ALONE, *WITHOUT_GROUPS)
 def measured(cell: Cell, seed: int, directory: Path, data: Path | None, parent: int) -> Any:
     """Results of one seed, what was decided in it, and what it cost, policy by policy."""
     follow(parent)
-    done = cell.study(seed, data).run(directory=directory / str(cell), compare_solvers=False)
-    results = gather(done.outcomes, done.task.client_names, done.task.samples)
-    why = {outcome.policy: outcome.reason for outcome in done.outcomes}
-    return rounded(results), why
+    outcomes = []
+    for study in cell.studies(seed, data):
+        done = study.run(directory=directory / str(cell), compare_solvers=False)
+        outcomes += done.outcomes
+    why = {outcome.policy: outcome.reason for outcome in outcomes}
+    names = [str(policy) for policy in cell.policies]
+    outcomes.sort(key=lambda outcome: names.index(outcome.policy))
+    return rounded(gather(outcomes, study.task.client_names, study.task.samples)), why
 
 
 def table(results: hasa.study.Results, cell: Cell) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 import numpy as np
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hasa_opt.federated.client_tests import ClientTests
     from hasa_opt.federated.federation import Federation
     from hasa_opt.federated.rounds import Round
+    from hasa_opt.federated.settings import Server
 
 _ROUNDING = 1e-9
 
@@ -125,6 +126,14 @@ class Allocating:
         """Whether clients keep the model that they trained last, to judge it."""
         return hasattr(self._allocator, "judges")
 
+    def describe(self) -> dict[str, Any]:
+        """What tells the allocator from others."""
+        return describe_allocator(self._allocator)
+
+    def fitting(self, server: Server) -> Server:
+        """A server that averages blocks over those who hold them."""
+        return server.fitting(self.first)
+
     def join(self, federation: Federation) -> None:
         """Watch a federation from its first round on."""
         samples = np.array(federation.samples)
@@ -194,6 +203,42 @@ class Allocating:
             return self._budget
         spent = float(self._spent[:number].sum())
         return (self._budget * self._rounds - spent) / (self._rounds - number)
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """Stands for an allocator where all is decided beforehand.
+
+    Attributes
+    ----------
+    first : Subnets
+        What the clients train.
+    keeps_models : bool
+        Whether clients keep the model that they trained last: nobody asks for it.
+    """
+
+    first: Subnets
+    keeps_models: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing more than the subnets."""
+        return {}
+
+    def fitting(self, server: Server) -> Server:
+        """The server as it is given: blocks that it cannot average are refused."""
+        return server
+
+    def join(self, federation: Federation) -> None:
+        """Watch nothing."""
+
+    def watch(self, now: Round, tests: ClientTests) -> None:
+        """Judge nothing."""
+
+    def decide(self, number: int, federation: Federation, record: Record) -> None:
+        """Leave all as it is."""
+
+    def go_on(self, federation: Federation, past: History) -> None:
+        """Nothing was decided."""
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.showing import in_a_word
 from hasa_opt.errors import InputError
-from hasa_opt.federated.allocating import Allocating, Allocator, describe_allocator, is_allocator
+from hasa_opt.federated.allocating import Allocating, Allocator, Decided, is_allocator
 from hasa_opt.federated.checkpoint import Checkpoints, deferred_interrupt
 from hasa_opt.federated.client_tests import ClientTests
 from hasa_opt.federated.execution import Execution, check_groups
@@ -68,8 +68,8 @@ def run(
     """Train one supernet across all clients, each at its own width.
 
     Each round, every client trains the subnet of its width from the server's weights, and the
-    server averages the subnets by training samples (HASA, arXiv:2606.07621). The result depends
-    on the arguments alone; the number of torch threads may change its last digits.
+    server averages the subnets by training samples (HASA, arXiv:2606.07621). The result depends on
+    the arguments alone; torch's threads may change its last digits.
 
     With a ``checkpoint``, the first Ctrl-C lets the round end, and raises KeyboardInterrupt once
     it is stored; the second raises at once. A run that ended in any way, kill -9 included, goes on
@@ -81,9 +81,8 @@ def run(
         Architecture and initial weights; it is not changed.
     task : Task
     allocation : (n_clients,) floats in (0, 1], mapping, Allocation, Subnets or Allocator
-        Widths in the order of the clients; by name, a mapping to widths or an allocation;
-        subnets, which also say which units they take; or an :class:`Allocator`, which is asked
-        again while the clients train.
+        Widths in the order of the clients, or by name; subnets, which also say which units they
+        take; or an :class:`Allocator`, which is asked again while the clients train.
     rounds : int
     training, server, evaluation, participation, execution : settings objects
         How clients train, how the server averages, which model each client is tested on, who
@@ -104,46 +103,46 @@ def run(
         If a checkpoint cannot be written; the one before it is intact.
     """
     check_run(model, task, rounds, seed)
-    groups = {
-        "training": training, "server": server, "evaluation": evaluation,
-        "participation": participation,
-    }  # fmt: skip
+    groups: dict[str, Any] = {"training": training, "server": server}
+    groups |= {"evaluation": evaluation, "participation": participation}
     check_groups(**groups, execution=execution)
     execution.check_single()
-    place, allocating = Checkpoint.read(checkpoint), None
-    if is_allocator(allocation):
-        allocating = Allocating(allocation, partial(read_subnets, task=task), task.samples, rounds)
-    subnets = read_subnets(allocation, task) if allocating is None else allocating.first
+    place, deciding = Checkpoint.read(checkpoint), _deciding(allocation, task, rounds)
     federation = Federation.begin(
-        model, task, subnets, rounds, training,
-        server if allocating is None else server.fitting(subnets),
-        participation, seed,
-        evaluation.keeps_models or (allocating is not None and allocating.keeps_models),
+        model, task, deciding.first, rounds, training, deciding.fitting(server), participation,
+        seed, evaluation.keeps_models or deciding.keeps_models,
     )  # fmt: skip
     tests, engine = ClientTests(task, federation, evaluation), execution.start(federation.model)
     described = {"rounds": rounds, "seed": seed, "engine": execution.engine}
-    described |= describe_run(model, task, subnets, **groups)
-    if allocating is not None:
-        allocating.join(federation)
-        described |= describe_allocator(allocation)
-    record = Record(subnets.last_of(rounds).widths, described)
-    with _storage(place, federation, record, allocating) as (store, stop_if_interrupted):
+    described |= describe_run(model, task, deciding.first, **groups) | deciding.describe()
+    deciding.join(federation)
+    record = Record(deciding.first.last_of(rounds).widths, described)
+    with _storage(place, federation, record, deciding) as (store, stop_if_interrupted):
         for number in range(len(record.rows), rounds):
-            if allocating is not None:
-                allocating.decide(number, federation, record)
+            deciding.decide(number, federation, record)
             now = Round(federation, number)
             now.train(engine, task.train)
             now.close()
             tests.measure(now, last=number == rounds - 1)
-            if allocating is not None:
-                allocating.watch(now, tests)
+            deciding.watch(now, tests)
             record.add(now.row, now.events)
             store()
-            if on_round is not None:
-                metric = task.problem.metric_name
-                on_round(number, {titled(name, metric): now.row[name] for name in now.row})
+            _tell(on_round, now, task)
             stop_if_interrupted(number, rounds)
     return federation.history(record)
+
+
+def _tell(on_round: OnRound | None, now: Round, task: Task) -> None:
+    if on_round is not None:
+        metric = task.problem.metric_name
+        on_round(now.number, {titled(name, metric): now.row[name] for name in now.row})
+
+
+def _deciding(allocation: Any, task: Task, rounds: int) -> Allocating | Decided:
+    """What says what clients train: an allocator that is asked again, or once and for all."""
+    if is_allocator(allocation):
+        return Allocating(allocation, partial(read_subnets, task=task), task.samples, rounds)
+    return Decided(read_subnets(allocation, task))
 
 
 def read_subnets(
@@ -199,7 +198,7 @@ def _storage(
     place: Checkpoint | None,
     federation: Federation,
     record: Record,
-    allocating: Allocating | None,
+    deciding: Allocating | Decided,
 ) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
     """Go on from a checkpoint, if there is one; while rounds are stored, Ctrl-C waits for the end.
 
@@ -217,8 +216,7 @@ def _storage(
         past = store.newest(record.metadata, record.widths)
         if past is not None:
             federation.go_on(record, past, place.directory)
-            if allocating is not None:
-                allocating.go_on(federation, past)
+            deciding.go_on(federation, past)
 
         def stop_if_interrupted(number: int, rounds: int) -> None:
             if interrupted():

@@ -114,7 +114,7 @@ def test_no_groups_say_so_and_change_nothing() -> None:
 
 
 def test_the_group_with_the_larger_loss_gets_the_wider_units() -> None:
-    own = policy(APART, budget=0.35)
+    own = replace(policy(APART, budget=0.35), power=0.5)
     found = own(seen(3, first(own)))
     narrow, wide = found.wanted[:3], found.wanted[3:]
     assert np.ptp(narrow) < 1e-9 > np.ptp(wide), "one width for a group"
@@ -143,16 +143,16 @@ def test_the_budget_of_the_run_is_kept_where_plans_change(
             plan = own(seen(number, plan, update_similarity=similarity)) or plan
         spent.append(charges.share(plan.during(number, ROUNDS).widths))
     assert plan.has_blocks
-    step = own.setting.clients.weights.max() * (own.meter.cost(1.0) - own.meter.cost(0.975))
+    step = own.meter.cost(1.0) - own.meter.cost(0.975)
     left = budget * ROUNDS - sum(spent)
-    assert -1e-9 < left <= step / own.meter.cost(1.0), "what is left is below a client's round"
+    assert -1e-9 < left <= step / own.meter.cost(1.0), "what is left is below a round's step"
 
 
 def judged(own: Recommended, gains: list[float]) -> dict[int, np.ndarray]:
-    """Validation results around the trial: sharing gains 1, going alone what is given."""
+    """Validation results around the trial: sharing gains 1.5, and would gain 1; alone: given."""
     sign = 1 if own.higher_is_better else -1
     start = np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.6])
-    then = start + 1 * sign
+    then = start + 1.5 * sign
     return {12: start, 15: then, 18: then + sign * np.array(gains)}
 
 
@@ -201,22 +201,28 @@ def test_clients_judge_around_the_trial_alone() -> None:
     assert [number for number in range(ROUNDS) if own.judges(number, plan)] == [12, 15, 18]
     blocks = replace(plan, starts=np.array(GROUPS) / 2)
     for other, what in (
-        (own, blocks), (replace(own, alone=False), plan), (replace(own, rounds=10), plan),
+        (own, blocks), (replace(own, alone=False), plan), (replace(own, rounds=3), plan),
     ):  # fmt: skip
         assert not any(other.judges(number, what) for number in range(ROUNDS))
 
 
+def test_a_short_run_looks_more_often() -> None:
+    assert [policy(rounds=rounds).every for rounds in (1, 4, 10, 15, 30)] == [1, 1, 2, 3, 3]
+    own = policy(rounds=10)
+    assert [number for number in range(10) if own.judges(number, first(own))] == [2, 4, 6]
+
+
 def test_a_short_run_or_one_without_trial_stays_together() -> None:
-    for own in (policy(ALIKE, rounds=10), policy(ALIKE, alone=False)):
+    for own in (policy(ALIKE, rounds=3), policy(ALIKE, alone=False)):
         plan = first(own)
-        for number in range(3, own.rounds, 3):
+        for number in range(own.every, own.rounds, own.every):
             plan = own(seen(number, plan, judged={})) or plan
         assert plan.models is None
 
 
 def test_it_says_what_tells_it_from_others() -> None:
     own = policy(ALIKE)
-    changes = {"every": 2, "level": 0.01, "power": 0.0, "counts": False, "alone": False}
+    changes = {"level": 0.01, "power": 0.5, "counts": False, "alone": False}
     others = [replace(own, **{name: value}) for name, value in changes.items()]
     others += [policy(ALIKE, 0.4), replace(own, setting=replace(own.setting, seed=7))]
     assert policy(ALIKE).describe() == own.describe()
