@@ -93,15 +93,16 @@ def test_updates_show_groups_at_every_look_up_to_half_of_the_run() -> None:
 
 
 def test_each_look_spends_its_part_of_the_level() -> None:
-    """These groups have a p of 0.01 to 0.02: one look alone would take them, five do not."""
+    """These groups have a p of 0.02: a level of 5 % in each of five looks takes them."""
     rng = np.random.default_rng(5)
     means = np.repeat(rng.standard_normal((2, 12)), 3, axis=0)
     updates = means + rng.standard_normal((6, 12))
     lengths = np.linalg.norm(updates, axis=1)
     noisy = updates @ updates.T / np.outer(lengths, lengths)
-    one, five = policy(rounds=6), policy()
-    assert one(seen(3, first(one), update_similarity=noisy)).has_blocks
-    assert "above the level of 0.01" in five(seen(3, first(five), update_similarity=noisy)).reason
+    loose, strict = policy(level=0.25), policy()
+    assert loose(seen(3, first(loose), update_similarity=noisy)).has_blocks
+    found = strict(seen(3, first(strict), update_similarity=noisy))
+    assert "above the level of 0.01" in found.reason
 
 
 def test_no_groups_say_so_and_change_nothing() -> None:
@@ -185,6 +186,11 @@ def test_all_share_again_if_going_alone_does_not_pay(gains: list[float]) -> None
     found = own(seen(18, alone(own), judged=judged(own, gains)))
     assert found.models is None
     assert found.reason.startswith("together again: ")
+
+
+@pytest.mark.parametrize(("rounds", "every"), [(1, 1), (6, 1), (10, 2), (15, 3), (100, 3)])
+def test_a_short_run_looks_more_often(rounds: int, every: int) -> None:
+    assert policy(rounds=rounds).every == every
 
 
 def test_without_validation_data_nobody_goes_alone() -> None:

@@ -16,7 +16,7 @@ from hasa_opt.tasks import Split, Task
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 12
+ROUNDS = 15
 POLICIES = ("uniform", "recommended", "heterofl_dynamic", "fedrolex_dynamic", "clustered", "local")
 
 
