@@ -188,11 +188,6 @@ def test_all_share_again_if_going_alone_does_not_pay(gains: list[float]) -> None
     assert found.reason.startswith("together again: ")
 
 
-@pytest.mark.parametrize(("rounds", "every"), [(1, 1), (6, 1), (10, 2), (15, 3), (100, 3)])
-def test_a_short_run_looks_more_often(rounds: int, every: int) -> None:
-    assert policy(rounds=rounds).every == every
-
-
 def test_without_validation_data_nobody_goes_alone() -> None:
     own = policy(ALIKE)
     nothing = {12: np.full(6, np.nan), 15: np.full(6, np.nan)}
