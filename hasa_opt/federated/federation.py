@@ -210,11 +210,15 @@ class Federation:
 
     @property
     def narrowest(self) -> float:
-        """Width of the units that all clients train; 0 where they do not hold the first ones."""
-        subnets = self.subnets
-        if subnets.scheme != "prefix" or subnets.has_blocks or subnets.models is not None:
+        """Width of the units that all clients train, in all rounds of the plan.
+
+        0 where they do not hold the first ones.
+        """
+        plan = self.plan
+        if plan.scheme != "prefix" or plan.has_blocks or plan.models is not None:
             return 0.0
-        return float(subnets.widths[subnets.widths > 0].min(initial=1.0))
+        widths = plan.widths if plan.later is None else np.minimum(plan.widths, plan.later.widths)
+        return float(widths[widths > 0].min(initial=1.0))
 
     def width(self, client: int) -> float:
         """Width of a client's subnet."""

@@ -246,3 +246,13 @@ def test_what_is_no_allocator_is_refused():
         run(mlp(), task_of(), Scripted({0: WIDTHS}, every=0), rounds=2)
     with pytest.raises(InputError, match="4 clients"):
         run(mlp(), task_of(), Scripted({0: WIDTHS, 1: np.ones(3)}), rounds=2)
+
+
+def test_updates_of_rounds_at_two_widths_are_summed():
+    """The wider one comes in the second of three rounds: coordinates are those of the narrower."""
+    later = Subnets(np.full(4, 0.75))
+    plan = Subnets(WIDTHS, later=later, later_share=np.full(4, 0.75))
+    scripted = Scripted({0: plan}, every=3)
+    run(mlp(), task_of(), scripted, rounds=4)
+    np.testing.assert_allclose(np.diag(scripted.seen[1].update_similarity), 1)
+    assert np.isfinite(scripted.seen[1].update_similarity).all()
