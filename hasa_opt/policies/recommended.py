@@ -95,8 +95,9 @@ class Recommended:
     level of the test is shared out over these looks. Each group gets a block of units, as a copy of
     what all had until then: on ``domains`` that was 2 points better than blocks from the first
     round on.
-    One width per group solves an integer program: least sum over the clients of loss times width to
-    the power of ``-power``, within what is left of the budget of the run.
+    All keep one width, or, with a ``power``, the groups' widths solve an integer program: least sum
+    over the clients of loss times width to the power of ``-power``, within what is left of the
+    budget of the run.
 
     *Alone*: without groups, from half of the run on every client trains a model of its own for
     ``every`` rounds, on trial. They stay alone if what they gain on validation data is above what
@@ -139,7 +140,8 @@ class Recommended:
             name: getattr(self, name) for name in ("every", "level", "power", "counts", "alone")
         }
         told |= {"budget": setting.budget, "widths": list(setting.widths), "seed": setting.seed}
-        return told
+        costs = [self.meter.cost(width) for width in (*setting.widths, 1.0)]
+        return told | {"caps": setting.caps.tolist(), "costs": costs}
 
     def __call__(self, seen: Seen) -> Subnets | None:
         """What clients train from now on; None: what they have trained."""

@@ -23,7 +23,7 @@ _DRAWS = 199
 """Tables that are drawn without groups: the least number with several beyond the level is 99."""
 
 _MOST = 32
-"""Groups that are looked for, at most: a choice, so that a thousand clients take seconds."""
+"""Groups that are looked for, at most: a choice, so that a hundred clients take seconds."""
 
 
 def by_counts(
