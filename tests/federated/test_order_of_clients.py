@@ -32,7 +32,7 @@ from hasa_opt.forecast.warm_up import halves
 from hasa_opt.models import MLP, fresh
 from hasa_opt.policies import POLICIES, Setting
 from hasa_opt.policies.setting import MENU
-from hasa_opt.tasks import Split, Task, digits, images
+from hasa_opt.tasks import Split, Task, digits, domains
 
 torch.set_num_threads(1)
 NAMES = ("ada", "bob", "cyd", "dan", "eve")
@@ -203,7 +203,7 @@ def test_the_images_of_a_client_hang_on_its_name(monkeypatch: pytest.MonkeyPatch
 
     before = both()
     monkeypatch.setattr(digits, "_CLIENTS", digits._CLIENTS[5:] + digits._CLIENTS[:5])
-    monkeypatch.setattr(images, "_TRAIN", dict(reversed(images._TRAIN.items())))
+    monkeypatch.setattr(domains, "_TRAIN", dict(reversed(domains._TRAIN.items())))
     for plain, moved in zip(before, both(), strict=True):
         assert list(plain) != list(moved)
         for name, split in plain.items():

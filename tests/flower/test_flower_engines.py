@@ -31,6 +31,7 @@ from support.flower_app import model, task
 from hasa_opt import Study
 from hasa_opt.federated import Execution, Faults, History, LocalTraining, Participation, run
 from hasa_opt.flower.settings import AppData, write_app
+from hasa_opt.policies.subnets import read_subnets
 
 pytestmark = [pytest.mark.slow, pytest.mark.flower]
 
@@ -67,7 +68,7 @@ def test_simulation_ends_with_the_bits_of_the_loop(
     own = run(
         model(),
         task(),
-        found.widths,
+        read_subnets(found.metadata["roster"], found.widths),
         rounds=5,
         training=LocalTraining(batch_size=8),
         participation=Participation(faults=faults),
@@ -217,7 +218,7 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
         whole, client_names=whole.client_names[:NODES], counts=whole.counts[:NODES], **parts
     )
     torch.set_num_threads(1)
-    own = run(model(), few, found.widths, rounds=3)
+    own = run(model(), few, read_subnets(found.metadata["roster"], found.widths), rounds=3)
     assert equal(found, own)
     assert (found.test_accuracy[-1] == own.test_accuracy[-1]).all()
 

@@ -15,6 +15,7 @@ from hasa_opt import tasks
 from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
 from hasa_opt.study.claims import against
+from hasa_opt.study.inference import paired
 from hasa_opt.study.results import read_results
 from hasa_opt.study.summary import summarise
 
@@ -240,3 +241,24 @@ def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypat
     later = read_results(tmp_path / "docstrings-16-0.5.csv")
     assert later.policies == ("uniform", "uniform+personal", "reverse"), "others stay in the file"
     assert np.array_equal(later.own[:2], results.own)
+
+
+@pytest.mark.parametrize(("budget", "column"), [("0.5", 0), ("0.35", 2)])
+def test_the_page_of_worth_shows_what_groups_gain(budget, column):
+    groups = load("groups")
+    cell = next(each for each in groups.PRIMARY if str(each) == f"domains-{budget}")
+    results = read_results(HERE / "results" / "groups" / f"{cell}.csv")
+    assert results.seeds == tuple(cell.seeds)
+    assert results.policies == tuple(map(str, cell.policies))
+    assert (results.rounds == cell.rounds).all()
+    worth = " ".join((HERE.parent / "worth.rst").read_text(encoding="utf-8").split())
+    means, worst = results.measure("mean"), results.measure("worst")
+    found = [paired(measure[1], measure[0]) for measure in (means, worst)]
+    told = [f"{own.mean:+.2f} ({own.low:.2f} to {own.high:.2f})" for own in found]
+    row = worth.partition("* - recommended - ")[2].split(" * - ")[0].split(" - ")
+    assert row[column : column + 2] == told
+    beside = paired(means[1], means[results.row("clustered_by_kind")])
+    assert f"{beside.mean:+.2f}, {beside.low:.2f} to {beside.high:.2f}" in worth
+    readme = " ".join((HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    for own in found:
+        assert f"{own.mean:.1f}" in readme.partition("units of their own")[2][:160]

@@ -97,19 +97,42 @@ def on_the_edge(seed: int) -> tuple[hasa.AllocationProblem, object]:
     return problem, relax(problem)
 
 
+def steps_around(
+    problem: hasa.AllocationProblem, choice: np.ndarray
+) -> tuple[list[tuple[float, int, int]], list[tuple[float, int, int]]]:
+    """Gain by cost of each client's steps on its concave hull: after its option, and before it."""
+    ahead, behind = [], []
+    for client, (costs, worth) in enumerate(zip(problem.costs, problem.utilities, strict=True)):
+        at = int(np.lexsort((-worth, costs))[0])
+        while True:
+            dearer = np.flatnonzero(costs > costs[at])
+            if not dearer.size:
+                break
+            slopes = (worth[dearer] - worth[at]) / (costs[dearer] - costs[at])
+            then = int(dearer[slopes.argmax()])
+            if slopes.max() <= 0:
+                break
+            side = behind if costs[then] <= costs[choice[client]] else ahead
+            side.append((float(slopes.max()), client, then))
+            at = then
+    return ahead, behind
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_next_step_of_the_relaxation_is_the_first_to_change(seed: int) -> None:
     problem, relaxation = on_the_edge(seed)
     result = hasa.solve(problem, "exact")
     np.testing.assert_array_equal(result.choice, relaxation.choice)
     found = hasa.sensitivity(result, n_samples=1)
-    steps, taken = relaxation.steps, relaxation.taken
+    ahead, behind = steps_around(problem, result.choice)
+    price, client, option = max(ahead)
     widened, narrowed = found.first_to_widen(1)[0], found.first_to_narrow(1)[0]
-    assert widened.client == problem.clients.name(int(steps.client[taken]))
-    assert widened.then == problem.widths[steps.choice[taken]]
-    assert widened.price == pytest.approx(steps.gain[taken] / steps.cost[taken])
-    assert narrowed.client == problem.clients.name(int(steps.client[taken - 1]))
-    assert narrowed.price == pytest.approx(steps.gain[taken - 1] / steps.cost[taken - 1])
+    assert widened.client == problem.clients.name(client)
+    assert widened.then == problem.widths[option]
+    assert widened.price == pytest.approx(price)
+    price, client, _ = min(behind)
+    assert narrowed.client == problem.clients.name(client)
+    assert narrowed.price == pytest.approx(price)
     assert widened.price <= narrowed.price
 
 
