@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from support import environment
 from support.marks import some_nightly
 from torch import nn
 
@@ -313,7 +314,8 @@ def test_killed_study_repeats_nothing_and_gives_the_same_numbers(
         f"    directory={str(tmp_path)!r}, compare_solvers=False\n"
         ")\n"
     )
-    started = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent)
+    command = [sys.executable, "-c", program]
+    started = subprocess.Popen(command, cwd=Path(__file__).parent, env=environment())
 
     def results() -> set[str]:
         return {index.parent.name for index in tmp_path.glob("*/history.json")}
