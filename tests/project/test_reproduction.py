@@ -262,3 +262,17 @@ def test_the_page_of_worth_shows_what_groups_gain(budget, column):
     readme = " ".join((HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
     for own in found:
         assert f"{own.mean:.1f}" in readme.partition("units of their own")[2][:160]
+
+
+@pytest.mark.parametrize("task", ["rotated", "rotated_twin"])
+def test_the_page_of_worth_shows_groups_that_differ_in_inputs_alone(task):
+    groups = load("groups")
+    cell = next(each for each in groups.INPUTS_ALONE if str(each) == f"{task}-0.5")
+    results = read_results(HERE / "results" / "groups" / f"{cell}.csv")
+    assert results.seeds == tuple(cell.seeds)
+    assert results.policies == tuple(map(str, cell.policies))
+    worth = " ".join((HERE.parent / "worth.rst").read_text(encoding="utf-8").split())
+    means = results.measure("mean")
+    for row in (1, 2):
+        own = paired(means[row], means[0])
+        assert f"{own.mean:+.2f} ({own.low:.2f} to {own.high:.2f})" in worth
