@@ -143,10 +143,11 @@ class Allocation(Archived, Framed, Shown):
             name = f"{self.solver}: "
             last = name + self.message.removeprefix(name)
             tried = listed([*self.fallback_from, last], separator="; ")
+            other = "highs" if "exact" in tried else "exact"
             raise NoSolutionError(
                 f"nobody found an allocation within the limits ({self.termination}), nor a proof "
                 f"that there is none; none is worth more than {self.bound:.9g}; tried: {tried}; "
-                "raise time_limit_s, or name a fallback such as fallback='greedy'"
+                f"raise time_limit_s, or name a fallback such as fallback='{other}'"
             )
         return self.held
 

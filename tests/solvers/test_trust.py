@@ -103,8 +103,10 @@ def test_where_nothing_is_known_reading_an_allocation_raises():
     result = solve(hard(), "highs", time_limit_s=0)
     assert not result.has_solution
     assert result.gap == float("inf")
-    with pytest.raises(NoSolutionError):
+    with pytest.raises(NoSolutionError, match="fallback='exact'"):
         _ = result.widths
+    with pytest.raises(NoSolutionError, match="fallback='highs'"):
+        _ = solve(hard(), "highs", time_limit_s=0, fallback="exact").widths
 
 
 def test_an_inadmissible_width_is_dropped(liar):
