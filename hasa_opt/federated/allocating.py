@@ -144,7 +144,7 @@ class Allocating:
         federation = now.federation
         assert federation.watch is not None, "join() comes first"
         if self._judges(now.number + 1, federation.plan):
-            federation.watch.judged[now.number + 1] = tests.judge(now)
+            federation.watch.judge(now.number + 1, tests.judge(now))
 
     def decide(self, number: int, federation: Federation, record: Record) -> None:
         """Ask, where it is time to, and let a federation follow.
@@ -251,9 +251,12 @@ def follow(federation: Federation, subnets: Subnets, number: int) -> None:
 
     Whose block of units begins elsewhere takes along, as a copy, what it held: units that several
     clients come to hold begin as the mean of their copies, weighted by samples. From then on units
-    are averaged over those who hold them.
+    are averaged over those who hold them. Where clients share the supernet again, it begins as the
+    mean of the models that they had.
     """
     before, after = federation.subnets, subnets.during(number, federation.rounds)
+    if before.models is not None and after.models is None:
+        federation.join_models()
     federation.plan, federation.server = subnets, federation.server.fitting(after)
     if not (before.has_blocks or after.has_blocks):
         return

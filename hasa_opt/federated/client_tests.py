@@ -25,6 +25,7 @@ from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.participation import draw_clients
 from hasa_opt.federated.personal import SHARES
 from hasa_opt.federated.rounds import Round
+from hasa_opt.federated.seen import Verdicts
 from hasa_opt.federated.settings import Evaluation
 from hasa_opt.federated.units import identity
 from hasa_opt.models.cuts import Kept
@@ -196,16 +197,19 @@ class ClientTests:
             return self.evaluation.interpolation
         return SHARES[_best(self._judged(clients, now), self.task.problem)]
 
-    def judge(self, now: Round) -> FloatArray:
-        """The metric of the round's clients on validation data, of what they would deploy.
+    def judge(self, now: Round) -> Verdicts:
+        """What the round's clients say of their models, by their validation data.
 
-        The share of the local models is the one that is best for all together. What it costs
-        counts as operations of the round.
+        They would deploy the mixture whose share of the local model is best for all together. What
+        this costs counts as operations of the round.
         """
-        judged, found = self._judged(now.clients.tolist(), now), np.full(len(self.task), np.nan)
-        best = _best(judged, self.task.problem)
+        problem, unknown = self.task.problem, np.full(len(self.task), np.nan)
+        judged, found = self._judged(now.clients.tolist(), now), Verdicts(unknown, unknown.copy())
+        best, sign = _best(judged, problem), 1 if problem.higher_is_better else -1
         for client, each in judged.items():
-            found[client] = each.totals[best] / each.targets
+            means = each.totals / each.targets
+            found.judged[client] = means[best]
+            found.local_gain[client] = sign * (means[-1] - means[0])
             now.row["flops"][client] += each.flops
         return found
 

@@ -104,6 +104,7 @@ class Federation:
         self._weights: list[float] = [size**server.weight_power for size in self.samples]
         self._draw, self.problem = draw, problem
         self.watch: Watch | None = None
+        self._returning: dict[int, int] = {}
         self.has_trained = False
 
     @classmethod
@@ -207,6 +208,24 @@ class Federation:
         """Let what the clients train be that of a round, from 0."""
         self.subnets = self.plan.during(number, self.rounds)
         self.own.assign(self.subnets)
+
+    def join_models(self) -> None:
+        """Let clients share the supernet again: it becomes the mean of their models.
+
+        Who kept its own to itself has to send it.
+        """
+        training = np.flatnonzero(self.subnets.widths).tolist()
+        self._returning = {
+            row: self.costs.transfer(self.width(row))
+            for row in training
+            if not self.own.receives(row)
+        }
+        self.own.join(self.samples)
+
+    def handed_over(self) -> dict[int, int]:
+        """Bytes of the models that clients have sent beside their training since the last call."""
+        returning, self._returning = self._returning, {}
+        return returning
 
     @property
     def narrowest(self) -> float:

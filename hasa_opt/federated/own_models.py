@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from hasa_opt.errors import InputError
+from hasa_opt.federated.aggregation import aggregate
 from hasa_opt.federated.batch_norm import running_statistics
+from hasa_opt.federated.jobs import Update
 from hasa_opt.federated.settings import Server
+from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 
@@ -57,6 +60,21 @@ class OwnModels:
         self.model(number).load_state_dict(averaged)
         if number is not None:
             self._trained.add(number)
+
+    def join(self, samples: Sequence[int]) -> None:
+        """Make the supernet the mean of the models, each weighted by its clients' samples."""
+        assert self._numbers is not None, "clients have models of their own"
+        weights: Counter[int] = Counter()
+        for number, size in zip(self._numbers, samples, strict=True):
+            weights[number] += size
+        everything = prefix(self._model, 1.0)
+        updates = [
+            Update(1.0, weight, self.model(number).state_dict(), everything)
+            for number, weight in weights.items()
+        ]
+        self._model.load_state_dict(aggregate(self._model, updates, "full"))
+        self._models.clear()
+        self._trained.clear()
 
     def sends(self, client: int) -> bool:
         """Whether what a client trains is of use to others."""

@@ -58,6 +58,7 @@ class Round:
         self._units: dict[int, Kept] = {}
         self._opened: dict[int | None, tuple[Screen, Average]] = {}
         federation.statistics.begin()
+        self._handed_over = federation.handed_over()
 
     def note(self, client: int | None, kind: EventKind, reason: str) -> None:
         """Record what went wrong with a client, or, without one, with the whole round."""
@@ -235,6 +236,8 @@ class Round:
 
     def close(self) -> None:
         """Average what arrived into the supernet, or keep it, with a warning, without any."""
+        for client, sent in self._handed_over.items():
+            self.row["bytes_up"][client] += sent
         arrived = [(number, each) for number, (_, each) in self._opened.items() if not each.empty]
         if not arrived:
             self.note(None, "empty", "no update was left: the model stays as it was")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from hasa_opt.policies.subnets import Subnets
 
 _SEEN = "seen/"
 _UPDATE, _ROUNDS, _LOSS = "update", "rounds", "loss"
-_JUDGED = "judged/"
+_JUDGED, _GAIN = "judged/", "local_gain/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,8 @@ class Seen:
         each client's validation data on the model that it would deploy. That is its own, or the
         mixture of the common and its last local model that is best for all clients together. See
         :class:`Allocator`.
+    local_gain : dict of int to (n_clients,) floats
+        By the same numbers: how far each client's last local model is above the common one.
     budget_left : float, optional
         What each of the rounds left may spend on average, as a share of everybody at width 1.
         None: the allocator has no budget.
@@ -69,6 +72,7 @@ class Seen:
     update_similarity: FloatArray
     samples: IntArray
     judged: Mapping[int, FloatArray]
+    local_gain: Mapping[int, FloatArray] = field(default_factory=dict)
     subnets: Subnets | None = None
     budget_left: float | None = None
 
@@ -81,6 +85,13 @@ class Seen:
             0, rounds, nobody, unknown, unknown, unknown, apart, samples, {},
             budget_left=budget,
         )  # fmt: skip
+
+
+class Verdicts(NamedTuple):
+    """What clients say of their models, by their validation data: see :class:`Seen`."""
+
+    judged: FloatArray
+    local_gain: FloatArray
 
 
 class Watch:
@@ -103,11 +114,16 @@ class Watch:
         self._updates: dict[int, Tensor] = {}
         self._rounds: dict[int, int] = {}
         self._losses: dict[int, float] = {}
-        self.judged: dict[int, FloatArray] = {}
+        self._judged: dict[int, FloatArray] = {}
+        self._gain: dict[int, FloatArray] = {}
 
     def begin(self) -> None:
         """Forget what was seen: the allocator has been asked."""
         self._updates, self._rounds, self._losses = {}, {}, {}
+
+    def judge(self, number: int, verdicts: Verdicts) -> None:
+        """See what the clients say of their models after so many rounds."""
+        self._judged[number], self._gain[number] = verdicts
 
     @torch.no_grad()
     def learn(self, client: int, update: Update, result: LocalResult, least: float) -> None:
@@ -170,7 +186,7 @@ class Watch:
         clients = np.array(sorted(self._rounds), dtype=np.int64)
         return Seen(
             number, rounds, clients, now.widths, losses, norms, cosines, self._samples,
-            dict(self.judged), plan,
+            dict(self._judged), dict(self._gain), plan,
         )  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:
@@ -181,16 +197,16 @@ class Watch:
                 f"{_SEEN}{row}/{name}": torch.tensor(value, dtype=torch.float64)
                 for row, value in values.items()
             }
-        return found | {
-            f"{_JUDGED}{number}": torch.from_numpy(values) for number, values in self.judged.items()
-        }
+        for begin, known in ((_JUDGED, self._judged), (_GAIN, self._gain)):
+            found |= {f"{begin}{each}": torch.from_numpy(own) for each, own in known.items()}
+        return found
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what :meth:`state` gave; other names are left alone."""
         for key, tensor in state.items():
-            if key.startswith(_JUDGED):
-                self.judged[int(key.removeprefix(_JUDGED))] = tensor.numpy()
-                continue
+            for begin, known in ((_JUDGED, self._judged), (_GAIN, self._gain)):
+                if key.startswith(begin):
+                    known[int(key.removeprefix(begin))] = tensor.numpy()
             if not key.startswith(_SEEN):
                 continue
             row, _, name = key.removeprefix(_SEEN).partition("/")

@@ -59,6 +59,10 @@ class Seen(Protocol):
         """What each client's model reached on its validation data, by rounds that had ended."""
 
     @property
+    def local_gain(self) -> Mapping[int, FloatArray]:
+        """How far each client's local model is above the common one, by the same rounds."""
+
+    @property
     def subnets(self) -> Subnets | None:
         """What the clients train by the last decision."""
 
@@ -100,10 +104,12 @@ class Recommended:
     budget of the run.
 
     *Alone*: without groups, from half of the run on every client trains a model of its own for
-    ``every`` rounds, on trial. They stay alone if what they gain on validation data is above what
-    sharing would gain, by a standard error over the clients; else they share the supernet again as
-    they left it. What sharing would gain follows from what it gained in as many rounds before, on a
-    learning curve whose distance to its limit falls as one over the rounds.
+    ``every`` rounds, on trial, unless what a client has trained is below the common model on
+    validation data, by a standard error over the clients. They stay alone if what they gain is
+    above what sharing would gain, by a standard error; else they share the supernet again, which
+    begins as the mean of their models. What sharing would gain follows from what it gained in as
+    many rounds before, on a learning curve whose distance to its limit falls as one over the
+    rounds.
 
     Attributes
     ----------
@@ -161,8 +167,10 @@ class Recommended:
 
     def judges(self, number: int, subnets: Subnets) -> bool:
         """Whether clients judge what they would deploy: around the trial of going on alone."""
-        near = number in (self._half - self.every, self._half, self._half + self.every)
-        return self._tries and near and not subnets.has_blocks
+        looks = [self._half - self.every, self._half]
+        if subnets.models is not None:
+            looks.append(self._half + self.every)
+        return self._tries and number in looks and not subnets.has_blocks
 
     @property
     def every(self) -> int:
@@ -201,24 +209,31 @@ class Recommended:
         if not self._tries:
             return None
         if seen.round == self._half:
-            if not _any_judged(seen, self._half):
-                return None
-            return _with_models(
-                seen.subnets, np.arange(len(self.setting.clients)), "alone, on trial"
-            )
+            return self._trial(seen, seen.subnets)
         if seen.round != self._half + self.every or seen.subnets.models is None:
             return None
         before, then, now = (seen.judged[self._half + step * self.every] for step in (-1, 0, 1))
         sign = 1 if self.higher_is_better else -1
         lasting = (self._half - self.every) / (self._half + self.every)
-        more = sign * ((now - then) - lasting * (then - before))
-        more = more[np.isfinite(more)]
-        error = more.std(ddof=1) / np.sqrt(more.size) if more.size > 1 else np.inf
-        mean = more.mean() if more.size else 0.0
+        mean, error = _estimate(sign * ((now - then) - lasting * (then - before)))
         told = f"alone they gain {mean:.3g} more than together (standard error {error:.2g})"
         if mean > error:
             return replace(seen.subnets, reason=f"alone: {told}")
         return _with_models(seen.subnets, None, f"together again: {told}")
+
+    def _trial(self, seen: Seen, shared: Subnets) -> Subnets | None:
+        """Going on alone on trial, unless local models are worse than the common one."""
+        looks = [seen.local_gain.get(self._half - step * self.every) for step in (1, 0)]
+        known = [each for each in looks if each is not None]
+        gain = np.mean(known, axis=0) if known else np.array([])
+        if not np.isfinite(gain).any():
+            return None
+        mean, error = _estimate(gain)
+        told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
+        if mean < -error:
+            return replace(shared, reason=f"together: {told}")
+        alone = np.arange(len(self.setting.clients))
+        return _with_models(shared, alone, f"alone, on trial: {told}")
 
     def _plan(
         self, groups: IntArray, loss: FloatArray | None, number: int, past: Subnets | None
@@ -251,9 +266,12 @@ class Recommended:
         return replace(found, later_share=found.later_share * left / self.rounds)
 
 
-def _any_judged(seen: Seen, number: int) -> bool:
-    """Whether some client has judged its model after so many rounds."""
-    return number in seen.judged and bool(np.isfinite(seen.judged[number]).any())
+def _estimate(gains: FloatArray) -> tuple[float, float]:
+    """Mean over the clients of whom anything is known, and its standard error."""
+    known = gains[np.isfinite(gains)]
+    if known.size < 2:
+        return (float(known[0]) if known.size else 0.0), np.inf
+    return float(known.mean()), float(known.std(ddof=1) / np.sqrt(known.size))
 
 
 def _by_loss(

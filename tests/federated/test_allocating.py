@@ -184,12 +184,13 @@ CHANGING = {
     2: Subnets(WIDTHS, later=Subnets(WIDTHS + 0.25), later_share=np.full(4, 0.5)),
     4: Subnets(WIDTHS, starts=[0, 0.5, 0, 0.5], reason="alike"),
     6: Subnets(WIDTHS, models=[0, 1, 2, 2]),
+    8: Subnets(WIDTHS, reason="together"),
 }
 
 
-@pytest.mark.parametrize("stop", [0, 1, 2, 4, 5, 6])
+@pytest.mark.parametrize("stop", [0, 1, 2, 4, 5, 6, 7, 8])
 def test_a_run_goes_on_to_the_same_bits(tmp_path, stop):
-    how = {"rounds": 8, "seed": 3, "participation": Participation(clients_per_round=3)}
+    how = {"rounds": 10, "seed": 3, "participation": Participation(clients_per_round=3)}
     whole = Scripted(CHANGING, every=2)
     expected = run(mlp(), task_of(), whole, **how)
 
@@ -207,7 +208,7 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, stop):
     for name, tensor in expected.weights.items():
         assert torch.equal(found.weights[name], tensor)
     told = [(decision.round, decision.reason) for decision in found.decisions]
-    assert told == [(0, ""), (2, ""), (4, "alike"), (6, "")]
+    assert told == [(0, ""), (2, ""), (4, "alike"), (6, ""), (8, "together")]
     assert found.widths.tolist() == expected.widths.tolist()
     later = {seen.round: seen for seen in second.seen[1:]}
     for seen in whole.seen[1:]:
@@ -218,11 +219,33 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, stop):
     found.save(tmp_path / "kept")
     loaded = History.load(tmp_path / "kept")
     assert [decision.subnets.starts is not None for decision in loaded.decisions] == [
-        False, False, True, False,
+        False, False, True, False, False,
     ]  # fmt: skip
     other = Scripted(CHANGING, every=1)
     with pytest.raises(InputError, match="allocator"):
         run(mlp(), task_of(), other, checkpoint=place, **how)
+
+
+def test_who_shares_the_supernet_again_brings_along_what_it_has_learned():
+    apart, standing = Subnets(WIDTHS, models=[0, 1, 2, 2]), LocalTraining(schedule=lambda n: n < 2)
+    alone = run(mlp(), task_of(), apart, rounds=2, training=standing)
+    back = Scripted({0: apart, 2: Subnets(np.full(4, 0.25))})
+    found = run(mlp(), task_of(), back, rounds=3, training=standing)
+    weights = {0: SAMPLES[0], 1: SAMPLES[1], 2: SAMPLES[2:].sum()}
+    for name, tensor in found.weights.items():
+        models = [weight * alone.clients[f"own/{each}/{name}"] for each, weight in weights.items()]
+        torch.testing.assert_close(tensor, sum(models) / SAMPLES.sum())
+    assert not any(name.startswith("own/") for name in found.clients)
+    half = run(mlp(), task_of(), WIDTHS, rounds=1).bytes_up[0]
+    narrow = run(mlp(), task_of(), np.full(4, 0.25), rounds=1).bytes_up[0]
+    sent = np.where([True, True, False, False], half + narrow, narrow)
+    np.testing.assert_array_equal(found.bytes_up[2], sent, "the server has the model of two")
+    once = LocalTraining(schedule=lambda n: n < 1)
+    again = run(
+        mlp(), task_of(), Scripted({0: apart, 1: WIDTHS, 2: apart}), rounds=3, training=once
+    )
+    for name, tensor in again.weights.items():
+        torch.testing.assert_close(again.clients[f"own/0/{name}"], tensor, msg="begun anew")
 
 
 def test_the_budget_of_a_run_is_what_is_left_of_it():

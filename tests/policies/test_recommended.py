@@ -21,6 +21,7 @@ APART = np.array([[90, 5, 1], [80, 9, 2], [70, 4, 0], [1, 3, 90], [0, 8, 60], [2
 TOGETHER = np.full((6, 6), 0.5) + 0.5 * np.eye(6)
 SPLIT = np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.2 * np.eye(6)
 ROUNDS = 30
+BETTER = {12: np.full(6, 0.2), 15: np.full(6, 0.4)}
 
 
 def meter(power: int = 1, units: int = 40) -> Meter:
@@ -41,7 +42,7 @@ def policy(
 
 
 def seen(number: int, subnets: Subnets | None, **more: object) -> SimpleNamespace:
-    known = {"train_loss": LOSS, "update_similarity": TOGETHER, "judged": {}}
+    known = {"train_loss": LOSS, "update_similarity": TOGETHER, "judged": {}, "local_gain": BETTER}
     return SimpleNamespace(round=number, subnets=subnets, **(known | more))
 
 
@@ -168,7 +169,8 @@ def test_all_go_on_alone_on_trial_and_stay_if_it_pays(better: bool) -> None:
     own = policy(ALIKE, higher_is_better=better)
     trial = alone(own)
     assert trial.models.tolist() == list(range(6))
-    assert trial.reason == "alone, on trial"
+    told = "local models are 0.3 above the common one (standard error 0)"
+    assert trial.reason == f"alone, on trial: {told}"
     np.testing.assert_array_equal(trial.wanted, first(own).wanted)
     pays = own(seen(18, trial, judged=judged(own, [2.0, 2.1, 1.9, 2.2, 1.8, 2.0])))
     assert pays.models.tolist() == list(range(6))
@@ -191,15 +193,37 @@ def test_all_share_again_if_going_alone_does_not_pay(gains: list[float]) -> None
 def test_without_validation_data_nobody_goes_alone() -> None:
     own = policy(ALIKE)
     nothing = {12: np.full(6, np.nan), 15: np.full(6, np.nan)}
-    found = own(seen(15, first(own), judged=nothing))
+    found = own(seen(15, first(own), judged=nothing, local_gain=nothing))
     assert found is None or found.models is None
     assert own(seen(18, first(own), judged=nothing)) is None
+
+
+@pytest.mark.parametrize(
+    ("then", "tried"),
+    [
+        ([-0.3] * 6, False),
+        ([-0.1] * 6, True),
+        ([-0.4, -0.2, -0.5, -0.1, -0.6, -0.3], False),
+        ([-1.5, 0.9, -1.2, 0.8, -0.9, 0.3], True),
+        ([-0.3, *[np.nan] * 5], True),
+    ],
+    ids=["worse", "as good", "worse, it seems", "noise", "one judged"],
+)
+def test_nobody_goes_alone_where_local_models_are_worse(then: list[float], tried: bool) -> None:
+    own = policy(ALIKE)
+    gain = {12: np.full(6, 0.1), 15: np.array(then)}
+    found = own(seen(15, first(own), judged=judged(own, [0] * 6), local_gain=gain))
+    assert (found.models is not None) == tried
+    assert found.reason.startswith("alone, on trial: " if tried else "together: local models are -")
+    if not tried:
+        assert own(seen(18, found, judged=judged(own, [9] * 6))) is None, "asked once"
 
 
 def test_clients_judge_around_the_trial_alone() -> None:
     own = policy(ALIKE)
     plan = first(own)
-    assert [number for number in range(ROUNDS) if own.judges(number, plan)] == [12, 15, 18]
+    assert [number for number in range(ROUNDS) if own.judges(number, plan)] == [12, 15]
+    assert [number for number in range(ROUNDS) if own.judges(number, alone(own))] == [12, 15, 18]
     blocks = replace(plan, starts=np.array(GROUPS) / 2)
     for other, what in (
         (own, blocks), (replace(own, alone=False), plan), (replace(own, rounds=3), plan),
@@ -210,7 +234,7 @@ def test_clients_judge_around_the_trial_alone() -> None:
 def test_a_short_run_looks_more_often() -> None:
     assert [policy(rounds=rounds).every for rounds in (1, 4, 10, 15, 30)] == [1, 1, 2, 3, 3]
     own = policy(rounds=10)
-    assert [number for number in range(10) if own.judges(number, first(own))] == [2, 4, 6]
+    assert [number for number in range(10) if own.judges(number, first(own))] == [2, 4]
 
 
 def test_a_short_run_or_one_without_trial_stays_together() -> None:
