@@ -105,9 +105,9 @@ class Recommended:
 
     *Alone*: without groups, from half of the run on every client trains a model of its own for
     ``every`` rounds, on trial, unless what a client has trained is below the common model on
-    validation data, by a standard error over the clients. They stay alone if what they gain is
-    above what sharing would gain, by a standard error; else they share the supernet again, which
-    begins as the mean of their models. What sharing would gain follows from what it gained in as
+    validation data, by a standard error over the clients. They stay alone if they gain more
+    than sharing would gain; else they share the supernet again, which begins as the mean of their
+    models. What sharing would gain follows from what it gained in as
     many rounds before, on a learning curve whose distance to its limit falls as one over the
     rounds.
 
@@ -217,7 +217,7 @@ class Recommended:
         lasting = (self._half - self.every) / (self._half + self.every)
         mean, error = _estimate(sign * ((now - then) - lasting * (then - before)))
         told = f"alone they gain {mean:.3g} more than together (standard error {error:.2g})"
-        if mean > error:
+        if mean > 0:
             return replace(seen.subnets, reason=f"alone: {told}")
         return _with_models(seen.subnets, None, f"together again: {told}")
 
