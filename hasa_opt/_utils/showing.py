@@ -76,7 +76,7 @@ def new_table(*columns: str, title: str | None = None) -> Table:
 
     table = Table(title=title, box=SIMPLE_HEAD, caption_justify="left")
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     return table
 
 

@@ -9,11 +9,12 @@ import csv
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+import click
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from hasa_opt._utils.checks import FloatArray
@@ -45,11 +46,18 @@ from hasa_opt.cli.options import (
     busy,
     check_output,
     print_json,
+    printing,
     reading,
+    say,
+    show,
+    solver_name,
+    solver_names,
     solving,
+    source_of,
 )
 from hasa_opt.cli.partition import partition
 from hasa_opt.cli.problems import Asked, counts_of, scores_of
+from hasa_opt.cli.sample import sample
 from hasa_opt.cli.study import flower, study
 from hasa_opt.cli.verify import verify
 from hasa_opt.clients.clients import Clients
@@ -73,11 +81,11 @@ from hasa_opt.solving.solver import solve
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Decide which subnet width each federated client trains, and measure what it is worth.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     suggest_commands=False,  # click does so by itself
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 _MUCH = 0.5
 """Share of a ranking that sample size explains, above which the user is warned: the larger half."""
@@ -91,28 +99,64 @@ _FAILURES = (
 
 
 def main() -> None:
-    """Run the command line; a user's mistake gives one line on stderr, never a traceback."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    """Run the command line; a user's mistake gives one line on stderr, never a traceback.
 
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        errors.print(f"[bold yellow]warning:[/] {escape(as_options(message))}")
+    With ``--json`` a failure is also printed as JSON, on standard output.
+    """
+    as_json = "--json" in sys.argv
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        _notice("[bold yellow]warning:[/]", message)
 
     try:
         with own_stdout(), warnings.catch_warnings():
-            warnings.showwarning = show
-            app()
-    except _FAILURES as error:
-        errors.print(f"[bold red]failed:[/] {escape(as_options(error))}")
-        sys.exit(1)
+            warnings.showwarning = tell
+            sys.exit(app(standalone_mode=not as_json) or 0)
+    except (*_FAILURES, OSError) as error:
+        _notice("[bold red]failed:[/]", error)
+        _end(1, error, as_json)
     except HasaError as error:
-        errors.print(f"[bold red]error:[/] {escape(as_options(error))}")
-        sys.exit(2)
-    except OSError as error:
-        errors.print(f"[bold red]failed:[/] {escape(as_options(error))}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted; a study goes on where it was if the same command is given again")
-        sys.exit(130)
+        _notice("[bold red]error:[/]", error)
+        _end(2, error, as_json)
+    except click.ClickException as error:
+        _notice("[bold red]error:[/]", error.format_message())
+        _end(error.exit_code, error, as_json)
+    except KeyboardInterrupt as error:
+        goes_on = "interrupted; a study goes on where it was if the same command is given again"
+        say(goes_on, stderr=True)
+        _end(130, error, as_json)
+
+
+def _notice(kind: str, message: object) -> None:
+    """One line on standard error."""
+    words = f"{kind} {escape(as_options(message))}"
+    printing(stderr=True).print(words, soft_wrap=True)
+
+
+def _end(code: int, error: BaseException, as_json: bool) -> NoReturn:
+    """Leave with an exit code, and with what went wrong where JSON is wanted."""
+    if as_json:
+        message = error.format_message() if isinstance(error, click.ClickException) else error
+        print_json({"error": {"kind": type(error).__name__, "message": as_options(message)}})
+    sys.exit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"hasa-opt {version('hasa_opt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Decide which subnet width each federated client trains, and measure what it is worth."""
 
 
 @app.command()
@@ -120,7 +164,7 @@ def solvers(as_json: AsJson = False) -> None:
     """List the solvers: what each is for, whether it is installed, how to install it."""
     known = registry.solvers()
     if not as_json:
-        Console().print(known)
+        show(known)
         return
     print_json(
         [
@@ -150,7 +194,7 @@ def score(
 
     The excess is what is beyond chance at this sample size, in units of its spread.
     """
-    read = Clients.read_csv(clients, **reading(encoding, delimiter))
+    read = Clients.read_csv(source_of(clients), **reading(encoding, delimiter))
     chosen, counts = scores_of(read, score, clients), counts_of(read, clients)
     beyond, share = SCORES["excess"](counts), explained_by_size(chosen, counts.sum(axis=1))
     if as_json:
@@ -169,7 +213,7 @@ def score(
     else:
         columns = {score: lambda row: f"{chosen[row]:.6f}"}
         columns["excess"] = lambda row: f"{beyond[row]:.2f}"
-        Console().print(read.table(columns))
+        show(read.table(columns))
     if share > _MUCH and len(read) > 2:
         _warn_of_size(score, share)
 
@@ -193,7 +237,9 @@ def allocate(
     fairness: Fair = None,
     time_limit_s: TimeLimit = None,
     gap: Gap = 0.0,
-    fallback: Annotated[str | None, typer.Option(help="Solver to try if the first fails.")] = None,
+    fallback: Annotated[
+        str | None, typer.Option(help="Solver to try if the first fails; several by commas.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write.")] = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -222,10 +268,10 @@ def allocate(
     with solving(f"solving {problem!r}") as on_progress:
         result = solve(
             problem,
-            solver,
+            solver_name(solver),
             time_limit_s=time_limit_s,
             gap=gap,
-            fallback=fallback,
+            fallback=None if fallback is None else solver_names(fallback),
             on_progress=on_progress,
         )
     columns = _columns(result, everything=options is not None)
@@ -235,17 +281,16 @@ def allocate(
         print_json(_record(result, columns))
         return
     rule = _rule(problem, asked.scores) if asked.is_paper else None
-    console = Console()
-    console.print(result.table({"HASA rule": rule.widths} if rule else {}))
+    show(result.table({"HASA rule": rule.widths} if rule else {}))
     for line in (result.summary, str(rule or result.message)):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(line)
 
 
 @app.command()
 def compare(
     clients: ClientsFile,
     solver: Annotated[
-        list[str] | None, typer.Option(help="Repeat for several; default: all installed.")
+        list[str] | None, typer.Option(help="One or several, by commas; default: all installed.")
     ] = None,
     options: OptionsFile = None,
     full: Full = None,
@@ -284,17 +329,19 @@ def compare(
         fairness=fairness,
         reading=reading(encoding, delimiter),
     ).problem
+    chosen = None if solver is None else [own for each in solver for own in solver_names(each)]
     with busy(f"comparing solvers on {problem!r}"):
-        table = compare_solvers(problem, solver, time_limit_s=time_limit_s, gap=gap)
+        table = compare_solvers(problem, chosen, time_limit_s=time_limit_s, gap=gap)
     if as_json:
         print_json({"verdict": table.verdict, "rows": table.records()})
     else:
-        Console().print(table)
+        show(table)
 
 
 app.command()(explain)
 app.command()(headroom)
 app.command()(partition)
+app.command()(sample)
 app.command()(study)
 app.command()(verify)
 app.add_typer(flower, name="flower")
@@ -307,9 +354,10 @@ def _warn_of_size(score: str, share: float) -> None:
         reason = "a larger sample makes the same difference surer"
     else:
         remedy = f"--score excess ranks by how surely a client differs, {remedy}"
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"[bold yellow]warning:[/] sample size explains {share:.0%} of the ranking by {score} "
-        f"(squared rank correlation); {reason}: {remedy}"
+    _notice(
+        "[bold yellow]warning:[/]",
+        f"sample size explains {share:.0%} of the ranking by {score} "
+        f"(squared rank correlation); {reason}: {remedy}",
     )
 
 

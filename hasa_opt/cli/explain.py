@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from hasa_opt.cli.options import (
     AsJson,
@@ -28,7 +27,9 @@ from hasa_opt.cli.options import (
     WidthsOrNone,
     busy,
     print_json,
+    printing,
     reading,
+    solver_name,
 )
 from hasa_opt.cli.problems import Asked
 from hasa_opt.solving.explanation import Explanation
@@ -77,13 +78,14 @@ def explain(
         fairness=None,
         reading=reading(encoding, delimiter),
     ).problem
+    name = solver_name(solver)
     with busy(f"explaining {client!r} in {problem!r}"):
-        result = solve(problem, solver, time_limit_s=time_limit_s)
-        found = explained(result, client, solver=solver, time_limit_s=time_limit_s)
+        result = solve(problem, name, time_limit_s=time_limit_s)
+        found = explained(result, client, solver=name, time_limit_s=time_limit_s)
     if as_json:
         print_json(_record(found))
     else:
-        Console().print(found, soft_wrap=True, highlight=False)
+        printing().print(found, soft_wrap=True)
 
 
 def _record(found: Explanation) -> dict[str, Any]:

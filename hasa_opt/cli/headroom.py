@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt.cli.options import (
@@ -27,6 +26,9 @@ from hasa_opt.cli.options import (
     busy,
     print_json,
     reading,
+    say,
+    show,
+    source_of,
     split_names,
     split_numbers,
 )
@@ -119,7 +121,7 @@ def headroom(
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
         if widths is not None:
             raise InputError("a table of --utilities has its own widths: leave --widths out")
-        read = Clients.read_csv(clients, **written)
+        read = Clients.read_csv(source_of(clients), **written)
         menu, values = _tables(utilities, read, written)
         found = _Forecast(predict(values, read, widths=menu, noise=noise, **options))
     else:
@@ -173,15 +175,14 @@ def _show(found: _Forecast, run_rounds: int, as_json: bool) -> None:
     if as_json:
         print_json(room.record() | ({} if probed is None else {"probe": _record(probed, cost)}))
         return
-    console = Console()
     if probed is not None:
-        console.print(probed)
-    console.print(room.table())
+        show(probed)
+    show(room.table())
     for sentence in (room.sentence, room.foretold):
-        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        say(sentence)
     if cost is not None:
         note = f"the probe cost {cost:.1%} of the training of {run_rounds} rounds at this budget"
-        console.print(note, highlight=False, soft_wrap=True)
+        say(note)
 
 
 def _record(probed: Probe, cost: float | None) -> dict[str, Any]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from threading import Event, Thread
+from typing import Annotated, Any, BinaryIO, TypedDict
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
+from rich.table import Table
 
 from hasa_opt import policies
 from hasa_opt._utils.files import file_target
@@ -22,11 +26,14 @@ from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
 from hasa_opt.solvers.incumbent import Progress
+from hasa_opt.solvers.registry import SOLVERS
 
 MENU = ",".join(map(str, policies.MENU))
 """Widths where none are given, as an option takes them."""
 
-ClientsFile = Annotated[Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client.")]
+ClientsFile = Annotated[
+    Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client; - is standard input.")
+]
 Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]
 Widths = Annotated[str, typer.Option(help="Menu of widths, comma-separated.")]
 WidthsOrNone = Annotated[
@@ -124,6 +131,13 @@ Fair = Annotated[
 ]
 
 
+_ANY_WIDTH = 10_000
+"""Characters of a line where nobody sees its edge."""
+
+_FIRST_LINE_S, _NEXT_LINE_S = 2.0, 10.0
+"""Seconds until a line says what is done, without a terminal, and until the next: choices."""
+
+
 class Reading(TypedDict):
     """How files are written, as their readers take it; None: it is detected."""
 
@@ -152,6 +166,22 @@ def as_options(message: object) -> str:
 def split_names(text: str) -> list[str]:
     """Split at commas, without blanks and empty parts."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def solver_name(text: str) -> str:
+    """A solver's name, however it is capitalised."""
+    known = {name.lower(): name for name in (*SOLVERS, "auto")}
+    return known.get(text.strip().lower(), text.strip())
+
+
+def solver_names(text: str) -> list[str]:
+    """Names of solvers, separated by commas."""
+    return [solver_name(name) for name in split_names(text)]
+
+
+def source_of(path: Path) -> Path | BinaryIO:
+    """What a file argument names: ``-`` is standard input."""
+    return sys.stdin.buffer if str(path) == "-" else path
 
 
 def split_numbers(text: str, option: str) -> list[float]:
@@ -192,6 +222,43 @@ def check_output(path: Path | None, sources: Sequence[Path]) -> None:
         raise InputError(f"{path} is the input: give another name, so that nothing is lost")
 
 
+def printing(*, stderr: bool = False) -> Console:
+    """A console: on a terminal as wide as that, elsewhere as wide as what is printed."""
+    found = Console(stderr=stderr, highlight=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = _ANY_WIDTH
+    return found
+
+
+def show(noun: Any, console: Console | None = None) -> None:
+    """Print a table, or what shows itself as one; row by row if it is wider than the terminal."""
+    console = console or printing()
+    page = console.options.update(max_width=_ANY_WIDTH)
+    shown = noun.__rich__() if hasattr(noun, "__rich__") else noun
+    for part in shown.renderables if isinstance(shown, Group) else [shown]:
+        if isinstance(part, Table) and Measurement.get(console, page, part).minimum > console.width:
+            part = Group(*_row_by_row(part))
+        console.print(part)
+
+
+def _row_by_row(table: Table) -> Iterator[RenderableType]:
+    """Each row of a table as lines of heading and cell."""
+    yield table.title or ""
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        row = Table.grid(padding=(0, 2))
+        for column, cell in zip(table.columns, cells, strict=True):
+            row.add_row(column.header, cell)
+        yield row
+        yield ""
+    if table.caption is not None:
+        yield table.caption
+
+
+def say(words: object, *, stderr: bool = False) -> None:
+    """Print a line as it is, broken nowhere but at the edge of the terminal."""
+    printing(stderr=stderr).print(words, soft_wrap=True, markup=False)
+
+
 def print_json(value: Any) -> None:
     """Write a value as strict JSON to standard output."""
     json.dump(value, sys.stdout, indent=2, allow_nan=False)
@@ -199,20 +266,44 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
+def _status(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is done: by a spinner, or by a line now and then where there is no terminal."""
+    console, newest, ended = printing(stderr=True), [what], Event()
+    if console.is_terminal:
+        with console.status(what) as status:
+            yield status.update
+        return
+
+    def tell() -> None:
+        wait = _FIRST_LINE_S
+        while not ended.wait(wait):
+            say(newest[-1], stderr=True)
+            wait = _NEXT_LINE_S
+
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield newest.append
+    finally:
+        ended.set()
+        teller.join()
+
+
+@contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Show a spinner on standard error."""
-    with Console(stderr=True).status(what):
+    """Say on standard error what takes so long."""
+    with _status(what):
         yield
 
 
 @contextmanager
 def solving(what: str) -> Iterator[Callable[[Progress], None]]:
     """Show on standard error how far a solve is; yields what its ``on_progress`` takes."""
-    with Console(stderr=True).status(what) as status:
+    with _status(what) as update:
 
         def show(news: Progress) -> None:
             known = "nothing found yet" if news.incumbent is None else f"best {news.incumbent:.7g}"
-            status.update(
+            update(
                 f"{what}: {news.solver}: {known}, "
                 f"at most {news.bound:.7g}, gap {news.gap:.2g}; Ctrl-C keeps the best"
             )

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from hasa_opt._utils.cells import numbers, refuse_repeats
 from hasa_opt._utils.checks import FloatArray
@@ -25,7 +24,10 @@ from hasa_opt.cli.options import (
     busy,
     check_output,
     print_json,
+    printing,
     reading,
+    solver_name,
+    source_of,
 )
 from hasa_opt.errors import InputError
 from hasa_opt.solving.grouping.result import Partition
@@ -70,7 +72,7 @@ def partition(
     with busy(f"grouping {len(names)} clients"):
         found = solve_partition(
             table,
-            solver,
+            solver_name(solver),
             names=names,
             max_groups=max_groups,
             max_size=max_size,
@@ -86,7 +88,7 @@ def partition(
     if as_json:
         print_json(_record(found))
     else:
-        Console().print(found, highlight=False, soft_wrap=True)
+        printing().print(found, soft_wrap=True)
 
 
 def read_similarity(path: Path, how: Reading) -> tuple[list[str], FloatArray | sp.csr_array]:
@@ -97,7 +99,7 @@ def read_similarity(path: Path, how: Reading) -> tuple[list[str], FloatArray | s
     InputError
         Naming line and column.
     """
-    table = read_table(path, needed=(), **how)
+    table = read_table(source_of(path), needed=(), **how)
     return _pairs(table) if set(_PAIRS) <= set(table.header) else _square(table)
 
 

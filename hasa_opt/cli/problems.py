@@ -14,7 +14,7 @@ from hasa_opt._utils.checks import FloatArray, listed
 from hasa_opt._utils.names import tidy
 from hasa_opt._utils.rational import written
 from hasa_opt._utils.tables import read_table
-from hasa_opt.cli.options import MENU, Reading, split_numbers
+from hasa_opt.cli.options import MENU, Reading, source_of, split_numbers
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.clients.csv import read
@@ -139,7 +139,7 @@ class Asked:
 
     def _menu(self, clients: Clients) -> Menu:
         if self.options is not None:
-            return Menu.read_csv(self.options, clients, full=self.full, **self.reading)
+            return Menu.read_csv(source_of(self.options), clients, full=self.full, **self.reading)
         widths = split_numbers(self.widths or MENU, "--widths")
         return Menu.of_widths(widths, cost=cost.named(self.cost_name or "width"))
 
@@ -204,7 +204,7 @@ class Asked:
         """The clients, and the columns that group them."""
         grouped = [self.same_option, None if self._room is None else self._room[0]]
         others = [tidy(name) for name in grouped if name is not None]
-        columns, groups = read(self.clients, others=others, **self.reading)
+        columns, groups = read(source_of(self.clients), others=others, **self.reading)
         return Clients(columns.pop("samples"), **columns), groups
 
     @cached_property
@@ -345,7 +345,7 @@ def read_values(
     InputError
         Naming the line, or the client that is missing.
     """
-    table = read_table(path, needed=("name",), **reading)
+    table = read_table(source_of(path), needed=("name",), **reading)
     first, columns = table.header[0], table.header[1:]
     names = table.names(first)
     refuse_repeats(table, first, names)

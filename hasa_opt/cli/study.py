@@ -29,7 +29,10 @@ from hasa_opt.cli.options import (
     busy,
     check_reachable,
     print_json,
+    printing,
     reading,
+    say,
+    source_of,
     split_names,
     split_numbers,
     training_bar,
@@ -164,11 +167,7 @@ def _check_policies(names: list[str]) -> None:
 
 def _run(prepared: Study, output: Path, as_json: bool) -> None:
     """Train, and write and print what was measured."""
-    from hasa_opt.study.tables import COLUMNS
-
-    console = Console(stderr=as_json)
-    if not console.is_terminal:
-        console.width = COLUMNS
+    console = printing(stderr=as_json)
     made_directory(output)
     for name in _OUTPUTS:
         if (output / name).is_dir():
@@ -183,7 +182,7 @@ def _run(prepared: Study, output: Path, as_json: bool) -> None:
             done = prepared.run(directory=runs, **callbacks)
     except KeyboardInterrupt:
         notice = f"interrupted; the same command goes on where it was, from {runs}"
-        Console(stderr=True, soft_wrap=True, highlight=False).print(notice, markup=False)
+        say(notice, stderr=True)
         raise typer.Exit(130) from None
     _finish(done, output, console, as_json)
 
@@ -223,7 +222,7 @@ def load_task(data: Path | None, text: str, client: str, name: str, written: Rea
 
     if data is None:
         return tasks.load(name)
-    return tasks.text_csv(data, text=text, client=client, **written)
+    return tasks.text_csv(source_of(data), text=text, client=client, **written)
 
 
 def build_model(task: Task, name: str | None, hidden: int, embedding: int) -> SupernetModel:
@@ -289,4 +288,4 @@ def new(
         f"  {directory / 'pyproject.toml'}: the settings",
         f"simulate it: cd {shlex.quote(str(directory))} && make simulate",
     )
-    Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
+    say("\n".join(lines))

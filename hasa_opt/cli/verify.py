@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hasa_opt._utils.archive import Archive
-from hasa_opt.cli.options import AsJson, busy, print_json
+from hasa_opt.cli.options import AsJson, busy, print_json, say
 from hasa_opt.problem import certificate
 
 __all__ = ["verify"]
@@ -28,6 +27,6 @@ def verify(
     if as_json:
         print_json({"proven": proven, "verdict": words})
     else:
-        Console().print(words, soft_wrap=True, highlight=False, markup=False)
+        say(words)
     if not proven:
         raise typer.Exit(1)

@@ -289,7 +289,7 @@ class Clients(Framed, Shown):
 
         table = new_table("client")
         for heading in ("samples", *columns):
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", overflow="fold")
         for row in range(min(len(self), SHOWN_ROWS)):
             texts = [str(self.samples[row]), *(text(row) for text in columns.values())]
             table.add_row(Text(self.name(row)), *map(Text, texts))

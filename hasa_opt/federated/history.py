@@ -267,12 +267,12 @@ class History(Framed, Shown):
         from rich.markup import escape
 
         table = new_table(title=f"After {self.rounds} rounds")
-        table.add_column("client", no_wrap=True)
+        table.add_column("client", overflow="fold")
         is_share, measured = self.metric == "accuracy", self.final_metric
         judged = "test accuracy, %" if is_share else f"test {self.metric}"
         form, factor = ("{:.2f}", 100) if is_share else ("{:.4g}", 1)
         for column in ("width", "loss in training", judged, "MB down and up"):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", overflow="fold")
         names = self.metadata.get("client_names", range(len(self.widths)))
         moved = (self.bytes_down + self.bytes_up).sum(axis=0) / 1e6
         columns = self.widths, self._last("train_loss"), factor * measured, moved

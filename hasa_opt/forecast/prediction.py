@@ -181,9 +181,9 @@ class Headroom(Shown):
             title=f"Predicted gain over uniform in the client mean, {unit}, at budget "
             f"{self.budget:g}; {self.confidence:.0%} intervals",
         )
-        table.add_column("rule", no_wrap=True)
+        table.add_column("rule", overflow="fold")
         for name in ("gain", "interval", "captures", "spends"):
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(name, justify="right", overflow="fold")
         optimum = {OPTIMUM: self._optimum}
         for name, gain in (optimum | dict(self.rules)).items():
             share = self.shares.get(name)

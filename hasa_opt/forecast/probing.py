@@ -121,10 +121,10 @@ class Probe(Shown):
             title=f"{escape(scale.title)} on held-back training samples after {self.rounds} "
             f"rounds, {unit}, smoothed and shrunk",
         )
-        table.add_column("client", no_wrap=True, max_width=24)
+        table.add_column("client", overflow="fold")
         for width in self.widths:
-            table.add_column(f"{width:g}", justify="right")
-        table.add_column("noise of a difference", justify="right")
+            table.add_column(f"{width:g}", justify="right", overflow="fold")
+        table.add_column("noise of a difference", justify="right", overflow="fold")
         values = scale.sign * self.utility * len(self.names)
         wide, narrow = self.covariance[:, -1], self.covariance[:, 0]
         noise = scale.factor * np.sqrt(np.maximum(wide[:, -1] + narrow[:, 0] - 2 * wide[:, 0], 0))

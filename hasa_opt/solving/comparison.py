@@ -132,11 +132,11 @@ class Comparison(Framed, Shown):
         given = any(row.own_objective != row.objective for row in self.rows)
         table = new_table(title="Backends on the same problem")
         for name in ("solver", "termination"):
-            table.add_column(name, no_wrap=True)
+            table.add_column(name, overflow="fold")
         for name in ("objective", *["own"][:given], "bound", "gap", "CPU s"):
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(name, justify="right", overflow="fold")
         for name in ("claim", *["found by"][:given]):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for row in self.rows:
             numbers = (
                 _text(row.objective, ".7g"),

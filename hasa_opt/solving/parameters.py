@@ -73,8 +73,8 @@ class Sweep(Framed, Shown):
     def __rich__(self) -> Table:
         table = new_table()
         for heading in (*self.names, "utility", "gap", "spent"):
-            table.add_column(heading, justify="right")
-        table.add_column("termination")
+            table.add_column(heading, justify="right", overflow="fold")
+        table.add_column("termination", overflow="fold")
         for point in self.points:
             own, values = point.allocation, [f"{value:g}" for value in point.values]
             if own is None or not own.has_solution:

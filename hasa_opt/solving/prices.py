@@ -275,8 +275,8 @@ class Frontier(Framed, Shown):
     def __rich__(self) -> Table:
         table = new_table()
         for heading in (self.over, "utility", "bound", "gap", "price"):
-            table.add_column(heading, justify="right")
-        table.add_column("termination")
+            table.add_column(heading, justify="right", overflow="fold")
+        table.add_column("termination", overflow="fold")
         for budget, found, price in zip(self.budgets, self.allocations, self.prices, strict=True):
             worth = f"{found.objective:.7g}" if found.has_solution else "-"
             numbers = (f"{budget:g}", worth, f"{found.bound:.7g}", f"{found.gap:.1e}")

@@ -60,7 +60,7 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
         + (_PARTIAL if partial else ""),
         caption_justify="left",
     )
-    table.add_column("policy", no_wrap=True, overflow="fold", max_width=_MAX_NAME)
+    table.add_column("policy", overflow="fold", max_width=_MAX_NAME)
     for name in (
         "client mean",
         f"{scale.minus} {REFERENCE}",
@@ -69,7 +69,7 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
         "full\nsupernet",
         "realised\nbudget",
     ):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     differences = {contrast.policy: contrast.difference for contrast in against(results)}
     for row in summarise(results, budget):
         table.add_row(
@@ -107,10 +107,10 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         + (_EXCLUDED if excluding else ""),
         caption_justify="left",
     )
-    table.add_column("policy", no_wrap=True, overflow="fold", max_width=_MAX_NAME)
+    table.add_column("policy", overflow="fold", max_width=_MAX_NAME)
     columns = ["trained", "peak", "deployed", "operations", "sent", "memory"]
     for name in columns + ["before"] * bool(measuring) + ["out"] * excluding:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     for row in summarise(results, budget):
         costs = row.costs
         before = [f"{measuring.get(row.policy, 0):.2f}"] * bool(measuring)
@@ -172,9 +172,9 @@ def allocation_table(
     outer = Table(title=title, box=None, show_header=False, padding=0)
     for block in blocks:
         table = Table(box=SIMPLE_HEAD)
-        table.add_column("client", no_wrap=True, max_width=_MAX_NAME)
+        table.add_column("client", overflow="fold")
         for name in ("samples", "score", *map(escape, block)):
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(name, justify="right", overflow="fold")
         for row, name in enumerate(names):
             known = (str(clients.samples[row]), f"{scores[row]:.4f}")
             given = (float(widths[policy][row]) for policy in block)

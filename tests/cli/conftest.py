@@ -18,9 +18,9 @@ class Ran:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> Ran:
+    def call(*arguments: object, columns: int = 140) -> Ran:
         monkeypatch.setattr(sys, "argv", ["hasa-opt", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "140")
+        monkeypatch.setenv("COLUMNS", str(columns))
         try:
             cli.main()
         except SystemExit as stop:

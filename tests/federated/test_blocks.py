@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import key_of
+from torch import nn
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
@@ -26,7 +27,19 @@ from hasa_opt.federated import (
     run,
 )
 from hasa_opt.federated.settings import Checkpoint
-from hasa_opt.models import CNN, MLP, LSTMLanguageModel, block, extract, fresh, prefix
+from hasa_opt.models import (
+    CNN,
+    MLP,
+    GRULanguageModel,
+    LSTMLanguageModel,
+    ResNet,
+    TransformerLanguageModel,
+    block,
+    extract,
+    fresh,
+    prefix,
+)
+from hasa_opt.models.traced import Supernet
 from hasa_opt.tasks import Split, Task
 
 torch.set_num_threads(1)
@@ -64,10 +77,22 @@ def mlp() -> MLP:
     return fresh(MLP(6, 3, hidden=(10, 7)), 1)
 
 
+def plain() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
 FAMILIES = {
     "mlp": (features, mlp),
     "cnn": (images, lambda: fresh(CNN(3, channels=(4, 8), image_size=4), 0)),
     "lstm": (sentences, lambda: fresh(LSTMLanguageModel(11, embedding=6, hidden=8), 0)),
+    "gru": (sentences, lambda: fresh(GRULanguageModel(11, embedding=6, hidden=8), 0)),
+    "transformer": (
+        sentences,
+        lambda: fresh(TransformerLanguageModel(11, embedding=8, heads=2, hidden=8, layers=1), 0),
+    ),
+    "resnet": (images, lambda: fresh(ResNet(3, channels=(4, 8), blocks=1), 0)),
+    "traced": (features, lambda: Supernet(plain(), torch.randn(2, 6))),
 }
 
 

@@ -175,8 +175,8 @@ class Partition(Shown):
         from rich.text import Text
 
         table = new_table("group")
-        table.add_column("clients", justify="right")
-        table.add_column("members")
+        table.add_column("clients", justify="right", overflow="fold")
+        table.add_column("members", overflow="fold")
         for group, members in enumerate(self.members[:SHOWN_ROWS]):
             names = Text(listed(members, most=_NAMED))
             table.add_row(str(group), str(len(members)), names)

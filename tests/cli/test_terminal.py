@@ -1,0 +1,140 @@
+"""The command on terminals of any width and in pipes, its version, its sample, its failures."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from hasa_opt.cli import options
+from hasa_opt.cli.sample import _FILES as FILES
+
+LONG = "phone in the kitchen of the second floor, left of the door"
+CLIENTS = f'name,samples,count:a,count:b\n"{LONG}",100,90,10\ncamera,123456,3456,120000\n'
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Path:
+    path = tmp_path / "clients.csv"
+    path.write_text(CLIENTS, encoding="utf-8")
+    return path
+
+
+def table(out: str) -> str:
+    """What is printed before the sentences about the result."""
+    return re.split(r"^exact[: ]", out, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def words(text: str) -> set[str]:
+    """All but lines and seconds."""
+    return {word for word in text.split() if not re.fullmatch(r"\u2500+|0\.0\d\d", word)}
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+@pytest.mark.parametrize("command", ["score", "allocate", "compare"])
+def test_nothing_is_cut_on_a_narrow_terminal(run, clients, columns, command) -> None:
+    call = [command, clients, *["--solver", "exact,greedy"][: 2 * (command == "compare")]]
+    wide, narrow = (table(run(*call, columns=room).out) for room in (140, columns))
+    assert max(map(len, narrow.splitlines())) <= columns
+    assert words(wide) <= words(narrow)
+
+
+@pytest.mark.slow
+def test_names_stay_whole_in_a_pipe(clients: Path) -> None:
+    call = [sys.executable, "-m", "hasa_opt", "allocate", "-"]
+    with clients.open("rb") as file:
+        ran = subprocess.run(call, stdin=file, capture_output=True, text=True, check=True)
+    assert LONG in ran.stdout
+
+
+def test_standard_input_is_a_file(run, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CLIENTS.encode())))
+    ran = run("allocate", "-", "--json")
+    assert list(json.loads(ran.out)["widths"]) == [LONG, "camera"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    ran = run("allocate", "-")
+    assert ran.code == 2
+    assert "is empty" in ran.err
+
+
+def test_it_says_its_version_and_helps_shortly(run) -> None:
+    ran = run("--version")
+    assert (ran.code, ran.out) == (0, f"hasa-opt {version('hasa_opt')}\n")
+    assert run("-h").out == run("--help").out
+    assert "Give each client a width" in run("allocate", "-h").out
+
+
+def test_solvers_are_named_in_any_case_and_by_commas(run, clients: Path) -> None:
+    assert json.loads(run("allocate", clients, "--solver", "HiGHS", "--json").out)["solver"] == (
+        "highs"
+    )
+    ran = run("compare", clients, "--solver", "Exact, greedy", "--solver", "HIGHS", "--json")
+    names = [row["solver"] for row in json.loads(ran.out)["rows"]]
+    assert names == ["exact", "greedy", "highs"]
+    ran = run("allocate", clients, "--solver", "hihgs")
+    assert ran.code == 2
+    assert "'hihgs' is not known" in ran.err
+    ran = run("allocate", clients, "--fallback", "GREEDY,highs", "--json")
+    assert ran.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind", "words"),
+    [
+        (["--budget", "0.01"], 1, "InfeasibleError", "below the narrowest possible"),
+        (["--budget", "half"], 2, "InputError", "--budget half"),
+        (["--nonsense"], 2, "NoSuchOption", "--nonsense"),
+        (["--time-limit-s", "soon"], 2, "BadParameter", "soon"),
+    ],
+)
+def test_failures_are_json_too(run, clients, arguments, code, kind, words) -> None:
+    ran = run("allocate", clients, *arguments, "--json")
+    told = json.loads(ran.out)["error"]
+    assert (ran.code, told["kind"]) == (code, kind)
+    assert words in told["message"]
+    assert words in ran.err
+    plain = run("allocate", clients, *arguments)
+    assert (plain.code, plain.out) == (code, "")
+
+
+def test_a_sample_is_written_and_read(run, tmp_path: Path, monkeypatch) -> None:
+    ran = run("sample", tmp_path / "new")
+    assert ran.code == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == set(FILES)
+    commands = [line.split()[1:] for line in ran.out.splitlines() if line.startswith("  hasa-opt")]
+    monkeypatch.chdir(tmp_path / "new")
+    assert len(commands) == 4
+    for command in commands:
+        if command[0] == "compare":
+            command += ["--solver", "exact"]
+        assert run(*command).code == 0, command
+    again = run("sample", tmp_path / "new")
+    assert again.code == 2
+    assert "so that nothing is lost" in again.err
+
+
+def test_the_sample_is_what_the_page_shows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command_line.rst").read_text(encoding="utf-8")
+    plain = re.sub(r"^ {3}", "", page, flags=re.MULTILINE)
+    for name in ("clients.csv", "options.csv", "worth.csv"):
+        assert FILES[name] in plain
+
+
+def test_a_line_says_what_takes_long_where_there_is_no_terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(options, "_FIRST_LINE_S", 0.0)
+    with options.busy("thinking"):
+        end = time.monotonic() + 5
+        while "thinking" not in (err := capsys.readouterr().err) and time.monotonic() < end:
+            time.sleep(0.01)
+    assert err == "thinking\n"
+    monkeypatch.setattr(options, "_FIRST_LINE_S", 60.0)
+    with options.busy("quick"):
+        pass
+    assert capsys.readouterr().err == ""
