@@ -35,6 +35,7 @@ __all__ = [
     "checked_choice",
     "known_constraints",
     "masked",
+    "not_allowed",
     "one_menu",
     "over_limit",
     "over_share",
@@ -168,6 +169,15 @@ def masked(constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
             )
         admissible = narrowed
     return admissible
+
+
+def not_allowed(banned: IntArray, choice: IntArray, clients: Clients, menu: Menu) -> str:
+    """What is wrong with clients at options that they cannot take, in words."""
+    row = int(banned[0])
+    return (
+        f"{clients.name(row)} cannot train {menu.label(int(choice[row]))} "
+        f"({banned.size} client(s) at an inadmissible {menu.noun})"
+    )
 
 
 def over_limit(least: int, limit: int, resource: str) -> InfeasibleError:

@@ -22,6 +22,7 @@ from hasa_opt.problem.checks import (
     checked_choice,
     known_constraints,
     masked,
+    not_allowed,
     one_menu,
     over_limit,
     over_share,
@@ -32,21 +33,24 @@ from hasa_opt.problem.columns import option_columns
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import (
     Constraint,
-    RobustRow,
     Row,
     RowConstraint,
     Terms,
     constraint_name,
     told_apart,
+    under_budget,
 )
 from hasa_opt.problem.menu import COST, Menu
 from hasa_opt.problem.model_file import write_model
+from hasa_opt.problem.plots import plot_worth
 from hasa_opt.problem.pricing import fold, priced
 from hasa_opt.problem.stored import pack, unpack
 from hasa_opt.problem.totals import Totals
 from hasa_opt.problem.utility import Utility
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from rich.table import Table
 
 __all__ = ["AllocationProblem", "Totals"]
@@ -187,11 +191,8 @@ class AllocationProblem(Archived, Framed, Shown):
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
         share = share_of_full(budget_share(budget), self.full_cost, self.resource)
-        limit = share.most
-        rows = tuple(
-            replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
-        )
-        other = replace(self, budget=float(share.value), limit=limit, rows=rows)
+        rows = under_budget(self.rows, share.most)
+        other = replace(self, budget=float(share.value), limit=share.most, rows=rows)
         shared = {key: vars(self)[key] for key in _SHARED if key in vars(self)}
         vars(other).update(shared, learnt=self.learnt)
         return other
@@ -213,6 +214,24 @@ class AllocationProblem(Archived, Framed, Shown):
         taken = option_columns(self.menu, self.resources, self.utilities, rows, options)
         return {"client": names, **taken}
 
+    def plot(self, *, ax: Axes | None = None) -> Figure | SubFigure:
+        """Draw utility against cost: a line for each client, of more than 30 quantiles over them.
+
+        An option is dominated where another of the client costs no more and is worth no less;
+        limits beside the budget do not count.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        return plot_worth(ax, self).figure
+
     def packed(self) -> Archive:
         """What the file of :meth:`save` keeps."""
         return pack({item.name: getattr(self, item.name) for item in fields(self)})
@@ -227,9 +246,9 @@ class AllocationProblem(Archived, Framed, Shown):
 
     def __repr__(self) -> str:
         clients, size = self.costs.shape
-        extra = "".join(f", {constraint_name(item)}" for item in self.constraints)
-        what = f"{self.menu.noun}s"
-        return f"AllocationProblem({clients} clients x {size} {what}, {self.budget_words}{extra})"
+        words = [f"{size} {self.menu.noun}s", self.budget_words]
+        words += map(constraint_name, self.constraints)
+        return f"AllocationProblem({clients} clients x {', '.join(words)})"
 
     @property
     def share(self) -> float:
@@ -364,27 +383,14 @@ class AllocationProblem(Archived, Framed, Shown):
         """
         chosen = self.checked(choice)
         entries = np.arange(0, self.costs.size, len(self.menu)) + chosen
-        violations = []
         banned = np.flatnonzero(~self.admissible.reshape(-1)[entries])
-        if banned.size:
-            row = int(banned[0])
-            violations.append(
-                f"{self.clients.name(row)} cannot train {self.menu.label(int(chosen[row]))} "
-                f"({banned.size} client(s) at an inadmissible {self.menu.noun})"
-            )
+        violations = [not_allowed(banned, chosen, self.clients, self.menu)] if banned.size else []
         spent = int(self.costs.reshape(-1)[entries].sum())
-        if spent > self.limit:
-            violations.append(f"budget is broken by {spent - self.limit}")
-        for limit in self.rows:
-            excess = limit.excess(chosen)
-            if excess:
-                violations.append(f"{limit.label} is broken by {excess}")
-        return Totals(
-            objective=float(self.utilities.reshape(-1)[entries].sum()),
-            spent=spent,
-            limit=self.limit,
-            violations=tuple(violations),
-        )
+        excesses = [("budget", max(spent - self.limit, 0))]
+        excesses += [(row.label, row.excess(chosen)) for row in self.rows]
+        violations += [f"{label} is broken by {by}" for label, by in excesses if by]
+        objective = float(self.utilities.reshape(-1)[entries].sum())
+        return Totals(objective, spent, self.limit, tuple(violations))
 
     def check_budget(self) -> None:
         """Raise if even the cheapest admissible allocation is over the budget.

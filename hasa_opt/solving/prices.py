@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, number
+from hasa_opt._utils.drawing import FEW
 from hasa_opt._utils.frames import Framed
-from hasa_opt._utils.installing import needing
-from hasa_opt._utils.showing import Shown, new_table
+from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError
-from hasa_opt.problem.changes import limit_at, with_limit
 from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
 from hasa_opt.solvers.bounds.dual import Prices, priced
 from hasa_opt.solvers.bounds.relaxation import relax
-from hasa_opt.solving.parameters import facts, numbers_of
-from hasa_opt.solving.solver import solve
+from hasa_opt.solving.plots import plot_kept, plot_prices
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.table import Table
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from rich.text import Text
 
-__all__ = ["Change", "Frontier", "Sensitivity", "frontier", "sensitivity"]
+__all__ = ["Change", "Sensitivity", "sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +98,36 @@ class Sensitivity(Framed, Shown):
         """Clients whose width depends most on the noise, with the share that kept it."""
         rows = np.argsort(self.kept, kind="stable")[:n]
         return [(self.result.problem.clients.name(int(row)), float(self.kept[row])) for row in rows]
+
+    def plot(self, of: str = "price", *, ax: Axes | None = None) -> Figure | SubFigure:
+        """Draw at which prices of the budget clients change, or how sure their widths are.
+
+        Up to 30 clients have a bar each; of more it is counted how many change up to a price, or
+        keep their width in at most a share of the samples.
+
+        Parameters
+        ----------
+        of : {"price", "noise"}
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Raises
+        ------
+        InputError
+            For another ``of``.
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        if of not in ("price", "noise"):
+            raise InputError(f'of={of!r} is not known: give "price" or "noise"')
+        problem = self.result.problem
+        noun, n_clients = problem.menu.noun, len(problem)
+        names = problem.clients.all_names if n_clients <= FEW else None
+        if of == "noise":
+            return plot_kept(ax, names, self.kept, noun).figure
+        return plot_prices(
+            ax, names, self.widen_price, self.narrow_price, self.result.price, noun
+        ).figure
 
     def __repr__(self) -> str:
         return f"Sensitivity({self.result!r})"
@@ -230,135 +256,6 @@ def _next(small: Condensed, result: Allocation, costlier: bool) -> tuple[FloatAr
     then = small.expanded(rate.argmax(axis=1))
     stays = then == result.choice
     return np.where(stays, -np.inf, small.spread(rate.max(axis=1))), then
-
-
-@dataclass(frozen=True, eq=False)
-class Frontier(Framed, Shown):
-    """Best allocations at increasing budgets, or values of another limit.
-
-    Attributes
-    ----------
-    budgets : (n_budgets,) numbers
-        Values of the limit, increasing, as it was given: shares of a total, or whole units.
-    allocations : tuple of Allocation
-        One per budget.
-    over : str
-        The limit.
-    at : int
-        Its place among ``problem.limits``.
-    """
-
-    budgets: FloatArray
-    allocations: tuple[Allocation, ...]
-    over: str = "budget"
-    at: int = 0
-
-    @property
-    def objectives(self) -> FloatArray:
-        """Utility of each allocation, ``(n_budgets,)``."""
-        return np.array([allocation.objective for allocation in self.allocations])
-
-    @property
-    def bounds(self) -> FloatArray:
-        """Upper bound at each budget, ``(n_budgets,)``."""
-        return np.array([allocation.bound for allocation in self.allocations])
-
-    @property
-    def prices(self) -> FloatArray:
-        """Shadow price of the limit at each budget: utility per unit, ``(n_budgets,)``."""
-        return np.array([allocation.prices[self.at] for allocation in self.allocations])
-
-    def in_columns(self) -> dict[str, Any]:
-        """A row for each budget: its value, then what :class:`Allocation` says of it."""
-        return {self.over: self.budgets, **facts(self.allocations), "price": self.prices}
-
-    def __rich__(self) -> Table:
-        table = new_table()
-        for heading in (self.over, "utility", "bound", "gap", "price"):
-            table.add_column(heading, justify="right", overflow="fold")
-        table.add_column("termination", overflow="fold")
-        for budget, found, price in zip(self.budgets, self.allocations, self.prices, strict=True):
-            worth = f"{found.objective:.7g}" if found.has_solution else "-"
-            numbers = (f"{budget:g}", worth, f"{found.bound:.7g}", f"{found.gap:.1e}")
-            table.add_row(*numbers, f"{price:.4g}", str(found.termination))
-        return table
-
-    def __repr__(self) -> str:
-        ends = f"{self.budgets[0]:g} to {self.budgets[-1]:g}"
-        what = "budgets" if self.over == "budget" else f"values of {self.over}"
-        return f"Frontier({len(self.allocations)} {what} from {ends})"
-
-    def plot(self) -> Figure:
-        """Draw utility, with its bound, against the budget.
-
-        Returns
-        -------
-        matplotlib Figure
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is absent, with the command that installs it.
-        """
-        with needing("Frontier.plot()"):
-            from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        axes.fill_between(self.budgets, self.objectives, self.bounds, alpha=0.3, label="gap")
-        axes.plot(self.budgets, self.objectives, marker="o", markersize=4, label="utility")
-        share = self.over == "budget" and self.allocations[0].problem.budget is not None
-        axes.set_xlabel("Budget (share of the full width's cost)" if share else self.over)
-        axes.set_ylabel("Utility")
-        axes.legend(frameon=False)
-        return figure
-
-
-def frontier(
-    problem: AllocationProblem,
-    budgets: Sequence[float],
-    solver: str = "auto",
-    *,
-    over: str = "budget",
-    **options: Any,
-) -> Frontier:
-    """Solve a problem at several budgets, each from the allocation of the one before.
-
-    Parameters
-    ----------
-    problem : AllocationProblem
-        Its own budget is replaced.
-    budgets : increasing numbers
-        As the limit was given: shares of a total, or whole units.
-    solver : str
-    over : str
-        Another limit in the place of the budget: its label, the beginning of its label, or the
-        resource that it limits.
-    **options : Any
-        As for :func:`hasa_opt.solve`.
-
-    Returns
-    -------
-    Frontier
-
-    Raises
-    ------
-    InputError
-        If the budgets do not increase, or no limit is meant.
-    InfeasibleError
-        If a budget admits no allocation, as one below the narrowest; see
-        :func:`hasa_opt.sweep`, which goes on.
-    """
-    expect(problem, AllocationProblem, "problem")
-    at, values = limit_at(problem, over), numbers_of(budgets, "budgets")
-    if any(after <= before for before, after in pairwise(values)):
-        raise InputError(f"budgets {budgets!r} must increase")
-    allocations: list[Allocation] = []
-    for value in values:
-        start = allocations[-1] if allocations and allocations[-1].has_solution else None
-        own = with_limit(at, problem, value)
-        allocations.append(solve(own, solver, warm_start=start, **options))
-    return Frontier(np.array(values), tuple(allocations), over, at)
 
 
 def _named(problem: AllocationProblem, option: int) -> float | str:
