@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
+from math import ceil
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +19,11 @@ from hasa_opt._utils.checks import FloatArray, expect
 from hasa_opt._utils.drawing import FEW, axes_on, finish
 from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.showing import Shown, new_table
-from hasa_opt.errors import InputError
-from hasa_opt.problem.changes import limit_at, with_limit
+from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.problem.changes import limit_at, with_bound, with_limit
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
+from hasa_opt.solving.page import write_page
 from hasa_opt.solving.parameters import facts, numbers_of
 from hasa_opt.solving.solver import solve
 
@@ -26,6 +33,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["Frontier", "frontier"]
+
+_PARTS = 10**6
+"""Shares that are found here, not given, are multiples of a millionth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +118,39 @@ class Frontier(Framed, Shown):
         finish(axes, "")
         return axes.figure
 
+    def explore(self, path: str | PathLike[str]) -> Path:
+        """Write a page to play with: who gets what at each budget, moved through by a slider.
+
+        One HTML file below 6 MB that needs nothing else: who has which width, the utility, the
+        price, which limit binds and, over the budget, who changes next. Up to 30 clients have a bar
+        each; of more the page counts, and finds single ones by name as long as all fit in.
+        Budgets without an allocation in hand are left out.
+
+        Parameters
+        ----------
+        path : path of the file to write
+            Its folder must exist; a file that is there is replaced.
+
+        Returns
+        -------
+        Path
+            Of the written file.
+
+        Raises
+        ------
+        InputError
+            If the folder does not exist, or so many budgets do not fit.
+        NoSolutionError
+            If no allocation is held at any budget.
+        """
+        held = [row for row, own in enumerate(self.allocations) if own.has_solution] or [0]
+        allocations = [self.allocations[row] for row in held]
+        return write_page(path, self.budgets[held], allocations, self.over, self.at)
+
 
 def frontier(
     problem: AllocationProblem,
-    budgets: Sequence[float],
+    budgets: Sequence[float] | int,
     solver: str = "auto",
     *,
     over: str = "budget",
@@ -123,8 +162,9 @@ def frontier(
     ----------
     problem : AllocationProblem
         Its own budget is replaced.
-    budgets : increasing numbers
-        As the limit was given: shares of a total, or whole units.
+    budgets : increasing numbers, or how many of them
+        As the limit was given: shares of a total, or whole units. So many budgets are evenly spread
+        from the least with an allocation to what the costliest options take.
     solver : str
     over : str
         Another limit in the place of the budget: its label, the beginning of its label, or the
@@ -139,13 +179,18 @@ def frontier(
     Raises
     ------
     InputError
-        If the budgets do not increase, or no limit is meant.
+        If the budgets do not increase, no limit is meant, or a number of values is asked for of
+        another limit than the budget.
     InfeasibleError
         If a budget admits no allocation, as one below the narrowest; see
         :func:`hasa_opt.sweep`, which goes on.
     """
     expect(problem, AllocationProblem, "problem")
-    at, values = limit_at(problem, over), numbers_of(budgets, "budgets")
+    at = limit_at(problem, over)
+    if isinstance(budgets, Integral):
+        values = _spread(problem, at, int(budgets), solver, options)
+    else:
+        values = numbers_of(budgets, "budgets")
     if any(after <= before for before, after in pairwise(values)):
         raise InputError(f"budgets {budgets!r} must increase")
     allocations: list[Allocation] = []
@@ -154,3 +199,38 @@ def frontier(
         own = with_limit(at, problem, value)
         allocations.append(solve(own, solver, warm_start=start, **options))
     return Frontier(np.array(values), tuple(allocations), over, at)
+
+
+def _spread(
+    problem: AllocationProblem, at: int, n: int, solver: str, options: dict[str, Any]
+) -> list[float]:
+    """Budgets, evenly from the least with an allocation to one that does not bind."""
+    if at != 0 or n < 2:
+        raise InputError(
+            f"budgets {n}: a number of budgets is 2 or more, and of the budget alone; give the "
+            "values themselves"
+        )
+    units = _evenly(int(problem.cheapest.sum()), problem.dearest, n)
+    if problem.rows:
+        first = bisect_left(
+            units[:-1],
+            True,
+            key=lambda bound: _feasible(with_bound(problem, 0, bound), solver, options),
+        )
+        units = _evenly(units[first], units[-1], n)
+    full = problem.full_cost
+    if problem.budget is None or full is None:
+        return [*units]
+    return sorted({ceil(Fraction(bound * _PARTS, full)) / _PARTS for bound in units})
+
+
+def _evenly(least: int, most: int, n: int) -> list[int]:
+    return sorted({least + (most - least) * step // (n - 1) for step in range(n)})
+
+
+def _feasible(problem: AllocationProblem, solver: str, options: dict[str, Any]) -> bool:
+    try:
+        solve(problem, solver, **options)
+    except InfeasibleError:
+        return False
+    return True

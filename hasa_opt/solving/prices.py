@@ -88,11 +88,11 @@ class Sensitivity(Framed, Shown):
 
     def first_to_widen(self, n: int = 5) -> list[Change]:
         """Clients that more budget would reach first."""
-        return self._changes(-self.widen_price, self.widen_price, self.wider, n)
+        return _first(self.result, self.widen_price, self.wider, n, costlier=True)
 
     def first_to_narrow(self, n: int = 5) -> list[Change]:
         """Clients that less budget would cost their width first."""
-        return self._changes(self.narrow_price, self.narrow_price, self.narrower, n)
+        return _first(self.result, self.narrow_price, self.narrower, n, costlier=False)
 
     def least_certain(self, n: int = 5) -> list[tuple[str, float]]:
         """Clients whose width depends most on the noise, with the share that kept it."""
@@ -146,22 +146,6 @@ class Sensitivity(Framed, Shown):
         lines.append(f"least certain under noise: {', '.join(named)}")
         return Text("\n".join(lines))
 
-    def _changes(
-        self, order: FloatArray, prices: FloatArray, then: IntArray, n: int
-    ) -> list[Change]:
-        problem, choice = self.result.problem, self.result.choice
-        rows = np.argsort(order, kind="stable")[:n]
-        return [
-            Change(
-                problem.clients.name(int(row)),
-                _named(problem, int(choice[row])),
-                _named(problem, int(then[row])),
-                float(prices[row]),
-            )
-            for row in rows
-            if np.isfinite(prices[row])
-        ]
-
 
 def sensitivity(
     result: Allocation,
@@ -209,7 +193,7 @@ def sensitivity(
     'c'
     """
     expect(result, Allocation, "result")
-    problem, choice = result.problem, result.choice
+    problem = result.problem
     deviation = float_array(noise, "noise")
     if deviation.shape not in ((), (len(problem),)) or (deviation < 0).any():
         raise InputError(f"noise {noise!r} must be one number of at least 0, or one per client")
@@ -225,14 +209,41 @@ def sensitivity(
         factor = np.exp(deviation * rng.standard_normal(len(problem)))
         noisy = replace(problem, utilities=problem.utilities * factor[:, None])
         same += _best(Condensed.of(noisy), result) == usual
-    return Sensitivity(
-        result,
-        widen,
-        -narrow,
-        np.where(np.isfinite(widen), wider, choice),
-        np.where(np.isfinite(narrow), narrower, choice),
-        same / int(n_samples),
+    return Sensitivity(result, widen, narrow, wider, narrower, same / int(n_samples))
+
+
+def next_changes(result: Allocation, n: int) -> tuple[list[Change], list[Change]]:
+    """Clients that more of the budget, and less of it, would reach first; see :class:`Sensitivity`.
+
+    Parameters
+    ----------
+    result : Allocation
+    n : int
+        Of each.
+    """
+    small = Condensed.of(result.problem)
+    more, less = (
+        _first(result, *_next(small, result, costlier), n, costlier) for costlier in (True, False)
     )
+    return more, less
+
+
+def _first(
+    result: Allocation, prices: FloatArray, then: IntArray, n: int, costlier: bool
+) -> list[Change]:
+    """The first changes as the price falls, or rises."""
+    problem, choice = result.problem, result.choice
+    rows = np.argsort(-prices if costlier else prices, kind="stable")[:n]
+    return [
+        Change(
+            problem.clients.name(int(row)),
+            _named(problem, int(choice[row])),
+            _named(problem, int(then[row])),
+            float(prices[row]),
+        )
+        for row in rows
+        if np.isfinite(prices[row])
+    ]
 
 
 def _best(small: Condensed, result: Allocation) -> IntArray:
@@ -243,7 +254,7 @@ def _best(small: Condensed, result: Allocation) -> IntArray:
 
 
 def _next(small: Condensed, result: Allocation, costlier: bool) -> tuple[FloatArray, IntArray]:
-    """Best rate of gain per unit of cost among the costlier widths, or less loss the cheaper."""
+    """Price at which each client takes a costlier width, or a cheaper one, and which that is."""
     problem, choice = small.problem, small.condensed(result.choice)
     prices = small.prices(result.prices)
     prices[0] = 0.0
@@ -255,7 +266,9 @@ def _next(small: Condensed, result: Allocation, costlier: bool) -> tuple[FloatAr
     rate = np.divide(gain, np.abs(more), out=np.full(net.shape, -np.inf), where=other)
     then = small.expanded(rate.argmax(axis=1))
     stays = then == result.choice
-    return np.where(stays, -np.inf, small.spread(rate.max(axis=1))), then
+    price = np.where(stays, -np.inf, small.spread(rate.max(axis=1)))
+    then = np.where(np.isfinite(price), then, result.choice)
+    return price if costlier else -price, then
 
 
 def _named(problem: AllocationProblem, option: int) -> float | str:

@@ -89,6 +89,7 @@ def test_of_many_clients_those_at_each_width_are_counted(n_clients: int) -> None
     assert [text.split()[0] for text in texts(axes.texts)] == [f"{count:,}" for count in counts]
 
 
+@pytest.mark.slow
 def test_a_million_clients_have_few_labels_and_right_counts() -> None:
     rng = np.random.default_rng(0)
     menu = hasa.Menu.of_widths(np.arange(1, 65) / 64)

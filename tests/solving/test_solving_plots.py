@@ -49,7 +49,7 @@ def test_few_clients_have_a_bar_over_the_prices_that_change_nothing() -> None:
     assert len(axes.get_yticks()) == 10
 
 
-@pytest.mark.parametrize("n_clients", [1000, 3000])
+@pytest.mark.parametrize("n_clients", [1000, pytest.param(3000, marks=pytest.mark.slow)])
 def test_many_clients_are_counted_where_they_change(n_clients: int) -> None:
     found = sensitivity(n_clients)
     wider, narrower = found.plot().axes[0].lines[:2]
