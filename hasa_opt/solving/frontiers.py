@@ -36,6 +36,8 @@ __all__ = ["Frontier", "frontier"]
 
 _PARTS = 10**6
 """Shares that are found here, not given, are multiples of a millionth."""
+_TRIED = 1_000
+"""Budgets among which the least with an allocation is looked for: ten solves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,8 @@ def frontier(
         Its own budget is replaced.
     budgets : increasing numbers, or how many of them
         As the limit was given: shares of a total, or whole units. So many budgets are evenly spread
-        from the least with an allocation to what the costliest options take.
+        from the least with an allocation, to a thousandth of the range, to what the costliest
+        options take.
     solver : str
     over : str
         Another limit in the place of the budget: its label, the beginning of its label, or the
@@ -210,14 +213,16 @@ def _spread(
             f"budgets {n}: a number of budgets is 2 or more, and of the budget alone; give the "
             "values themselves"
         )
-    units = _evenly(int(problem.cheapest.sum()), problem.dearest, n)
+    least, most = int(problem.cheapest.sum()), problem.dearest
     if problem.rows:
+        tried = _evenly(least, most, _TRIED)
         first = bisect_left(
-            units[:-1],
+            tried[:-1],
             True,
             key=lambda bound: _feasible(with_bound(problem, 0, bound), solver, options),
         )
-        units = _evenly(units[first], units[-1], n)
+        least = tried[first]
+    units = _evenly(least, most, n)
     full = problem.full_cost
     if problem.budget is None or full is None:
         return [*units]

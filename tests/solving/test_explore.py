@@ -190,13 +190,13 @@ def test_so_many_budgets_go_from_the_cheapest_to_the_dearest() -> None:
 
 
 def test_so_many_budgets_begin_where_the_limits_can_be_met() -> None:
-    problem = fleet(20, constraints=[hasa.Coverage({0.75: 0.5})])
+    problem = fleet(6, constraints=[hasa.Coverage({0.75: 0.5})])
     found = hasa.frontier(problem, 8)
-    cheapest = float(problem.cheapest.sum() / problem.full_cost)
-    step = (1 - cheapest) / 7
     assert len(found.budgets) == 8
+    step = (problem.dearest - int(problem.cheapest.sum())) // 999 + 1
+    less = found.allocations[0].problem.limit - step
     with pytest.raises(hasa.InfeasibleError):
-        hasa.solve(problem.with_budget(float(found.budgets[0]) - 1.01 * step))
+        hasa.solve(problem.with_budget(less / problem.full_cost))
 
 
 def test_so_many_budgets_of_whole_units() -> None:
