@@ -185,7 +185,7 @@ def plot_worth(ax: Axes | None, problem: Drawn) -> Axes:
     else:
         _bands(axes, problem, beaten)
         axes.set_xlabel(f"{cost}, as a share of the client's costliest on the menu")
-        axes.set_ylabel("Utility, from the client's least (0) to its best (1)")
+        axes.set_ylabel("Utility (0: the client's least, 1: its best)")
     share = np.count_nonzero(beaten) / np.count_nonzero(problem.admissible)
     finish(axes, f"{counted(len(problem.clients))}: {share:.1%} of their {problem.menu.noun}s "
                  "are dominated")  # fmt: skip
@@ -256,8 +256,7 @@ def _bands(axes: Axes, problem: Drawn, beaten: BoolArray) -> None:
     axes.plot(across, bands[2], color=_BLUE, lw=1.2, label="median")
     shown = axes.scatter(across, bands[2], c=np.array(lost)[order], vmin=0, vmax=1, s=36,
                          cmap="Oranges", edgecolors="black", zorder=3)  # fmt: skip
-    noun = problem.menu.noun
-    axes.figure.colorbar(shown, ax=axes, label=f"Share to whom the {noun} is dominated")
+    axes.figure.colorbar(shown, ax=axes, label="Dominated for (share of the clients)")
     axes.legend(frameon=False, loc="lower right")
 
 

@@ -17,15 +17,14 @@ from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.rational import INT64_ROOM, written
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
-from hasa_opt.problem.budgets import Budgets, budget_share, no_full, share_of_full
+from hasa_opt.problem.budgets import Budgets, budget_share, in_units, no_full, share_of_full
 from hasa_opt.problem.checks import (
     checked_choice,
     known_constraints,
     masked,
     not_allowed,
     one_menu,
-    over_limit,
-    over_share,
+    over_budget,
     utility_table,
     within_caps,
 )
@@ -225,6 +224,11 @@ class AllocationProblem(Archived, Framed, Shown):
         ax : matplotlib Axes, optional
             Where to draw. Default: a figure of its own.
 
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
         Raises
         ------
         MissingExtraError
@@ -288,21 +292,17 @@ class AllocationProblem(Archived, Framed, Shown):
         table.add_row("clients", f"{len(self):,}, with {total:,} samples")
         table.add_row(f"{self.menu.noun}s", listed(self.menu.names))
         table.add_row("choices", f"{np.count_nonzero(self.admissible):,} of {self.costs.size:,}")
-        table.add_row("budget", self._budget_cell())
+        words = self.budget_words
+        if self.budget is not None and self.full_cost is not None:
+            units = in_units(self.limit, self.full_cost, self.resource)
+            words = f"{written(self.budget)}: {units}"
+        others = (
+            f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
+        )
+        table.add_row("budget", "\n".join([words, *others]))
         if self.constraints:
             table.add_row("constraints", listed(self.constraints, constraint_name))
         return table
-
-    def _budget_cell(self) -> str:
-        """The budget, and the limits of further resources, one a line."""
-        words = self.budget_words
-        if self.budget is not None and self.full_cost is not None:
-            units = f"{COST} units" if self.resource == COST else self.resource
-            words = f"{written(self.budget)}: {self.limit:,} of {self.full_cost:,} {units}"
-        others = [
-            f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
-        ]
-        return "\n".join([words, *others])
 
     @property
     def poorest(self) -> FloatArray:
@@ -405,9 +405,7 @@ class AllocationProblem(Archived, Framed, Shown):
         least = int(self.cheapest.sum())
         if least <= self.limit:
             return
-        if self.budget is None or self.full_cost is None:
-            raise over_limit(least, self.limit, self.resource)
-        raise over_share(least, self.limit, self.budget, self.full_cost, self.menu)
+        raise over_budget(least, self.limit, self.resource, self.budget, self.full_cost, self.menu)
 
     def checked(self, choice: npt.ArrayLike) -> IntArray:
         """Indices into the menu as int64, one per client.

@@ -161,6 +161,11 @@ class Comparison(Framed, Shown):
         ax : matplotlib Axes, optional
             Where to draw. Default: a figure of its own.
 
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
         Raises
         ------
         MissingExtraError

@@ -18,7 +18,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray, expect
 from hasa_opt._utils.drawing import FEW, axes_on, finish
 from hasa_opt._utils.frames import Framed
-from hasa_opt._utils.showing import Shown, new_table
+from hasa_opt._utils.showing import SHOWN_ROWS, Shown, new_table
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.changes import limit_at, with_bound, with_limit
 from hasa_opt.problem.problem import AllocationProblem
@@ -85,7 +85,12 @@ class Frontier(Framed, Shown):
         for heading in (self.over, "utility", "bound", "gap", "price"):
             table.add_column(heading, justify="right", overflow="fold")
         table.add_column("termination", overflow="fold")
-        for budget, found, price in zip(self.budgets, self.allocations, self.prices, strict=True):
+        n_budgets, prices = len(self.allocations), self.prices
+        shown = np.unique(np.linspace(0, n_budgets - 1, SHOWN_ROWS).astype(int)).tolist()
+        if len(shown) < n_budgets:
+            table.caption = f"{len(shown)} of {n_budgets} budgets, evenly"
+        for at in shown:
+            budget, found, price = self.budgets[at], self.allocations[at], prices[at]
             worth = f"{found.objective:.7g}" if found.has_solution else "-"
             numbers = (f"{budget:g}", worth, f"{found.bound:.7g}", f"{found.gap:.1e}")
             table.add_row(*numbers, f"{price:.4g}", str(found.termination))
@@ -103,6 +108,11 @@ class Frontier(Framed, Shown):
         ----------
         ax : matplotlib Axes, optional
             Where to draw. Default: a figure of its own.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
 
         Raises
         ------

@@ -54,10 +54,11 @@ def plot_prices(
         left, until = np.clip(low, *near), np.clip(high, *near)
         axes.barh(np.arange(len(names)), until - left, left=left, height=0.6, color=_BLUE)
         name_rows(axes, names)
-        finish(axes, f"Prices at which each client keeps its {noun}")
+        finish(axes, f"Prices at which each client keeps its {noun} (dashed: now)")
     axes.axvline(price, color="black", lw=1, ls="--", label=f"price now: {price:.4g}")
     axes.set_xlabel("Price of the budget (utility per unit of cost)")
-    axes.legend(frameon=False, loc="best" if names is None else "lower right", fontsize=8)
+    if names is None:
+        axes.legend(frameon=False, fontsize=8)
     return axes
 
 

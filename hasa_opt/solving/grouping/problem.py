@@ -119,6 +119,11 @@ class PartitionProblem(Shown):
         ax : matplotlib Axes, optional
             Where to draw. Default: a figure of its own.
 
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
         Raises
         ------
         MissingExtraError
