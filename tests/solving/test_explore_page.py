@@ -170,6 +170,51 @@ def test_a_client_is_found_and_followed(opened, many: hasa.Frontier, width: int)
 
 
 @SIZES
+def test_who_does_not_fit_in_is_counted(
+    opened, many: hasa.Frontier, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hasa_opt.solving.page.MOST_BYTES", 500_000)
+    page = opened(many, width)
+    assert "too many to be named" in page.text("#about")[0]
+    assert not page.get("document.getElementById('find').checkVisibility()")
+    page.press("Tab")
+    page.press("Home")
+    page.press("ArrowRight", 3)
+    check(page, many, 3)
+
+
+@SIZES
+def test_another_limit_and_options_without_widths(opened, width: int) -> None:
+    menu = hasa.Menu(["skip", "light", "full"], costs={"joules": [0, 3, 7]}, per="client")
+    worth = np.sort(np.random.default_rng(0).random((6, 3)), axis=1)
+    problem = hasa.AllocationProblem.build(
+        hasa.Clients(np.arange(1, 7)), menu=menu, utility=hasa.utility.measured(worth),
+        constraints=[hasa.Budget("joules", 30), hasa.Quota({"full": 3})],
+    )  # fmt: skip
+    found = hasa.frontier(problem, [1, 2, 3], over="Quota")
+    page = opened(found, width)
+    page.press("Tab")
+    for at, key in ((0, "Home"), (2, "End")):
+        page.press(key)
+        own = found.allocations[at]
+        shown = page.text("label[for=slider], #value")
+        assert [text.strip() for text in shown] == ["Quota:", str(at + 1)]
+        assert page.text("#bars .value") == own.options.tolist()
+        assert number(page.text("#price")[0]) == pytest.approx(found.prices[at], rel=1e-3)
+        assert page.text("#limits td")[6] == str(at + 1)
+    assert not page.get("document.getElementById('next').checkVisibility()")
+
+
+def test_a_single_budget(opened, few: hasa.Frontier) -> None:
+    problem = few.allocations[0].problem
+    page = opened(hasa.frontier(problem, [0.5]), 1280)
+    page.press("Tab")
+    page.press("ArrowRight")
+    assert page.text("#value") == ["0.5"]
+    assert page.text("#changed") == ["-"]
+
+
+@SIZES
 def test_it_is_dark_where_that_is_asked_for(opened, few: hasa.Frontier, width: int) -> None:
     page = opened(few, width)
     colour = "getComputedStyle(document.body).backgroundColor"
