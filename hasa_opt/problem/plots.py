@@ -101,12 +101,13 @@ def plot_choice(
     ax: Axes | None, clients: Clients, menu: Menu, admissible: BoolArray, choice: IntArray
 ) -> Axes:
     """Each client's option: its width, and the widest that it can have; or a point on its name."""
-    axes = axes_on(ax, "Allocation.plot()", (5.2, 1.0 + _ROW_IN * len(clients)))
+    axes = axes_on(ax, "Allocation.plot()", (6.4, max(1.8, 1.0 + _ROW_IN * len(clients))))
     rows = np.arange(len(clients))
     if WIDTH in menu.attributes:
         widest = np.where(admissible, menu.widths, 0.0).max(axis=1)
         axes.barh(rows, widest, color=_PALE, label="widest that it can have")
         axes.barh(rows, menu.widths[choice], height=0.5, color=_BLUE, label="has")
+        axes.set_xlim(0, 1.02 if menu.only_widths else 1.4)
         axes.set_xlabel("Width (share of the supernet)")
         if not menu.only_widths:
             for row, option in enumerate(choice.tolist()):
@@ -118,8 +119,7 @@ def plot_choice(
         axes.scatter(choice, rows, s=40, color=_BLUE, label="has")
         _name_options(axes, menu)
     name_rows(axes, clients.all_names)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.7 / len(clients) - 0.12),
-                ncols=2)  # fmt: skip
+    _legend_beside(axes)
     finish(axes, f"Who has which {menu.noun}")
     return axes
 
@@ -128,7 +128,7 @@ def plot_options(ax: Axes | None, menu: Menu, choice: IntArray) -> Axes:
     """How many clients have each option."""
     counts = np.bincount(choice, minlength=len(menu))
     rows = np.arange(len(menu))
-    axes = axes_on(ax, "Allocation.plot()", (5.2, 1.2 + _ROW_IN * min(len(menu), 2 * FEW)))
+    axes = axes_on(ax, "Allocation.plot()", (5.2, 1.2 + _ROW_IN * min(len(menu), FEW)))
     axes.barh(rows, counts, color=_BLUE)
     if len(menu) <= FEW:
         for row, count in enumerate(counts.tolist()):
@@ -141,7 +141,7 @@ def plot_options(ax: Axes | None, menu: Menu, choice: IntArray) -> Axes:
     axes.locator_params(axis="x", nbins=4)
     axes.set_ylabel(menu.noun.capitalize())
     axes.set_xlabel("Clients")
-    finish(axes, f"How many of {counted(choice.size)} have which {menu.noun}")
+    finish(axes, f"{menu.noun.capitalize()}s of {counted(choice.size)}")
     return axes
 
 

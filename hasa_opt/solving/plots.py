@@ -33,7 +33,7 @@ def plot_prices(
     noun: str,
 ) -> Axes:
     """Prices between which each client keeps its option; without names, how many change where."""
-    size = (5.6, 3.8) if names is None else (5.6, 1.2 + _ROW_IN * len(names))
+    size = (5.6, 3.8) if names is None else (5.6, max(1.7, 1.2 + _ROW_IN * len(names)))
     axes = axes_on(ax, "Sensitivity.plot()", size)
     ends = np.concatenate([low, high])
     ends = ends[np.isfinite(ends)]
@@ -54,9 +54,9 @@ def plot_prices(
         left, until = np.clip(low, *near), np.clip(high, *near)
         axes.barh(np.arange(len(names)), until - left, left=left, height=0.6, color=_BLUE)
         name_rows(axes, names)
-        finish(axes, f"Prices at which each client keeps its {noun} (dashed: now)")
+        finish(axes, f"Prices that keep each client's {noun}")
     axes.axvline(price, color="black", lw=1, ls="--", label=f"price now: {price:.4g}")
-    axes.set_xlabel("Price of the budget (utility per unit of cost)")
+    axes.set_xlabel("Price of the budget, utility per unit of cost (dashed: now)")
     if names is None:
         axes.legend(frameon=False, fontsize=8)
     return axes
@@ -64,7 +64,7 @@ def plot_prices(
 
 def plot_kept(ax: Axes | None, names: Sequence[str] | None, kept: FloatArray, noun: str) -> Axes:
     """Share of the noisy samples in which each client keeps its option; without names, sorted."""
-    size = (5.2, 3.6) if names is None else (5.2, 1.0 + _ROW_IN * len(names))
+    size = (5.2, 3.6) if names is None else (5.2, max(1.7, 1.0 + _ROW_IN * len(names)))
     axes = axes_on(ax, "Sensitivity.plot()", size)
     if names is None:
         share, count = steps(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import numpy as np
@@ -194,6 +195,19 @@ def test_of_many_clients_the_quantiles_of_each_width_are_drawn() -> None:
         assert points.get_array()[option] == pytest.approx(beaten[own, option].mean())
     share = beaten.sum() / problem.admissible.sum()
     assert f"{share:.1%} of their widths are dominated" in figure.axes[0].get_title(loc="left")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_clients", [1, 30])
+def test_pictures_have_room_for_what_they_show(n_clients: int) -> None:
+    problem = fleet(n_clients)
+    result = hasa.solve(problem.with_budget(0.9), "greedy")
+    sure = hasa.sensitivity(result, n_samples=2)
+    for figure in (
+        result.plot(), result.plot(by="site"), problem.plot(), sure.plot(), sure.plot("noise"),
+        hasa.frontier(problem, [0.8, 0.9]).plot(), hasa.compare(problem, "greedy").plot(),
+    ):  # fmt: skip
+        figure.savefig(io.BytesIO())  # a warning, where the axes have none, is an error
 
 
 def test_pictures_are_drawn_where_they_are_asked_for() -> None:
