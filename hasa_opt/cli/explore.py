@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hasa_opt.cli.options import (
+    AsJson,
     ClientsFile,
     CostName,
     CoverageShare,
@@ -29,7 +29,10 @@ from hasa_opt.cli.options import (
     WidthsOrNone,
     busy,
     check_output,
+    print_json,
     reading,
+    say,
+    solver_name,
 )
 from hasa_opt.cli.problems import Asked
 from hasa_opt.solving.frontiers import frontier
@@ -64,6 +67,7 @@ def explore(
     gap: Gap = 0.0,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a page to play with: who gets what at each budget, moved through by a slider.
 
@@ -89,8 +93,10 @@ def explore(
     check_output(output, asked.files)
     problem = asked.problem
     with busy(f"solving {len(problem)} clients at {steps} budgets"):
-        found = frontier(problem, steps, solver, time_limit_s=time_limit_s, gap=gap)
+        found = frontier(problem, steps, solver_name(solver), time_limit_s=time_limit_s, gap=gap)
         page = found.explore(output)
-    size = page.stat().st_size / 1e6
-    Console().print(f"{page}: {found!r}, {size:.2f} MB", highlight=False, soft_wrap=True,
-                    markup=False)  # fmt: skip
+    size = page.stat().st_size
+    if as_json:
+        print_json({"page": str(page), "bytes": size, "budgets": found.budgets.tolist()})
+    else:
+        say(f"{page}: {found!r}, {size / 1e6:.2f} MB")

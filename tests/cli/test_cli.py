@@ -258,8 +258,15 @@ def test_explore_writes_a_page_of_the_allocations(run, clients: Path) -> None:
 def test_explore_moves_an_absolute_budget_of_options(run, clients: Path) -> None:
     page, options = clients.with_name("explore.html"), clients.with_name("options.csv")
     options.write_text("option,width,per_client:joules\nhalf,0.5,3\nmore,0.6,7\n", encoding="utf-8")
-    ran = run("explore", clients, "-o", page, "--options", options, "--limit", "joules=10")
+    ran = run(
+        "explore", clients, "-o", page, "--options", options, "--limit", "joules=10", "--json"
+    )
     assert ran.code == 0
+    assert json.loads(ran.out) == {
+        "page": str(page),
+        "bytes": page.stat().st_size,
+        "budgets": list(range(9, 18)),
+    }
     content = json.loads(
         re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1]
     )
