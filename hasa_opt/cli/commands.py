@@ -21,6 +21,7 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import writing
 from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.explain import explain
+from hasa_opt.cli.explore import explore
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     AsJson,
@@ -339,6 +340,7 @@ def compare(
 
 
 app.command()(explain)
+app.command()(explore)
 app.command()(headroom)
 app.command()(partition)
 app.command()(sample)

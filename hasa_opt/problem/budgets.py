@@ -17,13 +17,22 @@ from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost, evaluated, whole_costs
 from hasa_opt.problem.limits import Constraint, RobustRow, Row, Share, Terms, items, whole
-from hasa_opt.problem.menu import Menu
+from hasa_opt.problem.menu import COST, Menu
 from hasa_opt.problem.pricing import Priced
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Budget", "Budgets", "Robust", "SiteBudgets", "budget_share", "no_full", "share_of_full"]
+__all__ = [
+    "Budget",
+    "Budgets",
+    "Robust",
+    "SiteBudgets",
+    "budget_share",
+    "in_units",
+    "no_full",
+    "share_of_full",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +242,11 @@ def share_of_full(share: Fraction, full: int | None, resource: str) -> Share:
     if full is None:
         raise no_full(resource)
     return Share(share, full)
+
+
+def in_units(limit: int, full: int, resource: str) -> str:
+    """A share of what everybody costs, in the unit of the costs."""
+    return f"{limit:,} of {full:,} {f'{COST} units' if resource == COST else resource}"
 
 
 def no_full(resource: str) -> InputError:

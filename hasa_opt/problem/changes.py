@@ -13,7 +13,7 @@ from hasa_opt._utils.checks import listed, number
 from hasa_opt._utils.rational import rational
 from hasa_opt.errors import InputError
 from hasa_opt.problem.groups import SameRow
-from hasa_opt.problem.limits import RobustRow, Row, Share, Terms, whole
+from hasa_opt.problem.limits import RobustRow, Row, Share, Terms, under_budget, whole
 from hasa_opt.problem.problem import AllocationProblem
 
 __all__ = ["client_row", "limit_at", "with_bound", "with_limit", "with_scale"]
@@ -91,9 +91,7 @@ def with_bound(problem: AllocationProblem, at: int, bound: int) -> AllocationPro
         Whole units.
     """
     if at == 0:
-        rows = tuple(
-            replace(row, upper=bound) if isinstance(row, RobustRow) else row for row in problem.rows
-        )
+        rows = under_budget(problem.rows, bound)
         return replace(problem, limit=bound, budget=None, rows=rows)
     return _with_row(problem, at, _bounded(problem.limits[at], bound))
 

@@ -35,9 +35,9 @@ __all__ = [
     "checked_choice",
     "known_constraints",
     "masked",
+    "not_allowed",
     "one_menu",
-    "over_limit",
-    "over_share",
+    "over_budget",
     "utility_table",
     "within_caps",
 ]
@@ -170,19 +170,25 @@ def masked(constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
     return admissible
 
 
-def over_limit(least: int, limit: int, resource: str) -> InfeasibleError:
-    """The error for an absolute budget that even the cheapest allocation exceeds."""
-    return InfeasibleError(
-        f"{limit} {resource} are below the cheapest possible allocation ({least}), short by "
-        f"{least - limit}: raise the limit to at least {least} or add a cheaper option",
-        limits=("budget",),
+def not_allowed(banned: IntArray, choice: IntArray, clients: Clients, menu: Menu) -> str:
+    """What is wrong with clients at options that they cannot take, in words."""
+    row = int(banned[0])
+    return (
+        f"{clients.name(row)} cannot train {menu.label(int(choice[row]))} "
+        f"({banned.size} client(s) at an inadmissible {menu.noun})"
     )
 
 
-def over_share(
-    least: int, limit: int, budget: float, full_cost: int, menu: Menu
+def over_budget(
+    least: int, limit: int, resource: str, budget: float | None, full_cost: int | None, menu: Menu
 ) -> InfeasibleError:
-    """The error for a share that even the cheapest allocation exceeds."""
+    """The error for a budget that even the cheapest allocation exceeds, as it was given."""
+    if budget is None or full_cost is None:
+        return InfeasibleError(
+            f"{limit} {resource} are below the cheapest possible allocation ({least}), short by "
+            f"{least - limit}: raise the limit to at least {least} or add a cheaper option",
+            limits=("budget",),
+        )
     share = Fraction(least, full_cost)
     needed = told_from(float(share), budget)
     kinds = ("cheapest", "cheaper option")

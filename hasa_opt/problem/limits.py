@@ -35,6 +35,7 @@ __all__ = [
     "is_a",
     "items",
     "told_apart",
+    "under_budget",
     "whole",
 ]
 
@@ -282,6 +283,11 @@ class RobustRow(Row):
         chosen = choice[self.at]
         worst = np.sort(self.deviation[np.arange(chosen.size), chosen])[::-1]
         return super().total(choice) + int(worst[: self.gamma].sum())
+
+
+def under_budget(rows: Sequence[Row], bound: int) -> tuple[Row, ...]:
+    """Rows under another budget, which robust limits are limits on as well."""
+    return tuple(replace(row, upper=bound) if isinstance(row, RobustRow) else row for row in rows)
 
 
 @runtime_checkable

@@ -17,14 +17,14 @@ from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.rational import INT64_ROOM, written
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
-from hasa_opt.problem.budgets import Budgets, budget_share, no_full, share_of_full
+from hasa_opt.problem.budgets import Budgets, budget_share, in_units, no_full, share_of_full
 from hasa_opt.problem.checks import (
     checked_choice,
     known_constraints,
     masked,
+    not_allowed,
     one_menu,
-    over_limit,
-    over_share,
+    over_budget,
     utility_table,
     within_caps,
 )
@@ -32,21 +32,24 @@ from hasa_opt.problem.columns import option_columns
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import (
     Constraint,
-    RobustRow,
     Row,
     RowConstraint,
     Terms,
     constraint_name,
     told_apart,
+    under_budget,
 )
 from hasa_opt.problem.menu import COST, Menu
 from hasa_opt.problem.model_file import write_model
+from hasa_opt.problem.plots import plot_worth
 from hasa_opt.problem.pricing import fold, priced
 from hasa_opt.problem.stored import pack, unpack
 from hasa_opt.problem.totals import Totals
 from hasa_opt.problem.utility import Utility
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from rich.table import Table
 
 __all__ = ["AllocationProblem", "Totals"]
@@ -187,11 +190,8 @@ class AllocationProblem(Archived, Framed, Shown):
     def with_budget(self, budget: float) -> AllocationProblem:
         """Return the same problem under another budget, a share of ``full_cost``."""
         share = share_of_full(budget_share(budget), self.full_cost, self.resource)
-        limit = share.most
-        rows = tuple(
-            replace(row, upper=limit) if isinstance(row, RobustRow) else row for row in self.rows
-        )
-        other = replace(self, budget=float(share.value), limit=limit, rows=rows)
+        rows = under_budget(self.rows, share.most)
+        other = replace(self, budget=float(share.value), limit=share.most, rows=rows)
         shared = {key: vars(self)[key] for key in _SHARED if key in vars(self)}
         vars(other).update(shared, learnt=self.learnt)
         return other
@@ -213,6 +213,29 @@ class AllocationProblem(Archived, Framed, Shown):
         taken = option_columns(self.menu, self.resources, self.utilities, rows, options)
         return {"client": names, **taken}
 
+    def plot(self, *, ax: Axes | None = None) -> Figure | SubFigure:
+        """Draw utility against cost: a line for each client, of more than 30 quantiles over them.
+
+        An option is dominated where another of the client costs no more and is worth no less;
+        limits beside the budget do not count.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        return plot_worth(ax, self).figure
+
     def packed(self) -> Archive:
         """What the file of :meth:`save` keeps."""
         return pack({item.name: getattr(self, item.name) for item in fields(self)})
@@ -227,9 +250,9 @@ class AllocationProblem(Archived, Framed, Shown):
 
     def __repr__(self) -> str:
         clients, size = self.costs.shape
-        extra = "".join(f", {constraint_name(item)}" for item in self.constraints)
-        what = f"{self.menu.noun}s"
-        return f"AllocationProblem({clients} clients x {size} {what}, {self.budget_words}{extra})"
+        words = [f"{size} {self.menu.noun}s", self.budget_words]
+        words += map(constraint_name, self.constraints)
+        return f"AllocationProblem({clients} clients x {', '.join(words)})"
 
     @property
     def share(self) -> float:
@@ -269,21 +292,17 @@ class AllocationProblem(Archived, Framed, Shown):
         table.add_row("clients", f"{len(self):,}, with {total:,} samples")
         table.add_row(f"{self.menu.noun}s", listed(self.menu.names))
         table.add_row("choices", f"{np.count_nonzero(self.admissible):,} of {self.costs.size:,}")
-        table.add_row("budget", self._budget_cell())
+        words = self.budget_words
+        if self.budget is not None and self.full_cost is not None:
+            units = in_units(self.limit, self.full_cost, self.resource)
+            words = f"{written(self.budget)}: {units}"
+        others = (
+            f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
+        )
+        table.add_row("budget", "\n".join([words, *others]))
         if self.constraints:
             table.add_row("constraints", listed(self.constraints, constraint_name))
         return table
-
-    def _budget_cell(self) -> str:
-        """The budget, and the limits of further resources, one a line."""
-        words = self.budget_words
-        if self.budget is not None and self.full_cost is not None:
-            units = f"{COST} units" if self.resource == COST else self.resource
-            words = f"{written(self.budget)}: {self.limit:,} of {self.full_cost:,} {units}"
-        others = [
-            f"{most:,} {name}" for name, most in self.budgets.items() if name != self.resource
-        ]
-        return "\n".join([words, *others])
 
     @property
     def poorest(self) -> FloatArray:
@@ -364,27 +383,14 @@ class AllocationProblem(Archived, Framed, Shown):
         """
         chosen = self.checked(choice)
         entries = np.arange(0, self.costs.size, len(self.menu)) + chosen
-        violations = []
         banned = np.flatnonzero(~self.admissible.reshape(-1)[entries])
-        if banned.size:
-            row = int(banned[0])
-            violations.append(
-                f"{self.clients.name(row)} cannot train {self.menu.label(int(chosen[row]))} "
-                f"({banned.size} client(s) at an inadmissible {self.menu.noun})"
-            )
+        violations = [not_allowed(banned, chosen, self.clients, self.menu)] if banned.size else []
         spent = int(self.costs.reshape(-1)[entries].sum())
-        if spent > self.limit:
-            violations.append(f"budget is broken by {spent - self.limit}")
-        for limit in self.rows:
-            excess = limit.excess(chosen)
-            if excess:
-                violations.append(f"{limit.label} is broken by {excess}")
-        return Totals(
-            objective=float(self.utilities.reshape(-1)[entries].sum()),
-            spent=spent,
-            limit=self.limit,
-            violations=tuple(violations),
-        )
+        excesses = [("budget", max(spent - self.limit, 0))]
+        excesses += [(row.label, row.excess(chosen)) for row in self.rows]
+        violations += [f"{label} is broken by {by}" for label, by in excesses if by]
+        objective = float(self.utilities.reshape(-1)[entries].sum())
+        return Totals(objective, spent, self.limit, tuple(violations))
 
     def check_budget(self) -> None:
         """Raise if even the cheapest admissible allocation is over the budget.
@@ -399,9 +405,7 @@ class AllocationProblem(Archived, Framed, Shown):
         least = int(self.cheapest.sum())
         if least <= self.limit:
             return
-        if self.budget is None or self.full_cost is None:
-            raise over_limit(least, self.limit, self.resource)
-        raise over_share(least, self.limit, self.budget, self.full_cost, self.menu)
+        raise over_budget(least, self.limit, self.resource, self.budget, self.full_cost, self.menu)
 
     def checked(self, choice: npt.ArrayLike) -> IntArray:
         """Indices into the menu as int64, one per client.

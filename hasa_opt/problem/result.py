@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, partial
@@ -13,16 +13,20 @@ import numpy.typing as npt
 
 from hasa_opt._utils.archive import Archive, Archived
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
+from hasa_opt._utils.drawing import FEW
 from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError, NoSolutionError
 from hasa_opt.problem.columns import option_columns
 from hasa_opt.problem.menu import WIDTH
+from hasa_opt.problem.plots import groups_of, plot_choice, plot_groups, plot_options
 from hasa_opt.problem.problem import AllocationProblem, Totals
 from hasa_opt.problem.stored_result import pack_result, recomputed, unpack_result
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from rich.console import RenderableType
     from rich.table import Table
 
@@ -263,6 +267,43 @@ class Allocation(Archived, Framed, Shown):
         problem, choice = self.problem, self.choice
         rows = np.arange(choice.size)
         return option_columns(problem.menu, problem.resources, problem.utilities, rows, choice)
+
+    def plot(
+        self, *, by: str | Sequence[object] | None = None, ax: Axes | None = None
+    ) -> Figure | SubFigure:
+        """Draw who has which width, or option.
+
+        Up to 30 clients have a bar each; of more it is counted how many have which.
+
+        Parameters
+        ----------
+        by : {"site", "device"}, or one label for each client, optional
+            The shares within each group instead; of more than 30 groups, the largest 29 and the
+            others as one.
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
+        Raises
+        ------
+        InputError
+            If the clients have no such column, or there is not one label for each.
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        NoSolutionError
+            If no allocation is held.
+        """
+        problem, choice = self.problem, self.choice
+        clients, menu = problem.clients, problem.menu
+        if by is not None:
+            return plot_groups(ax, menu, choice, groups_of(clients, by)).figure
+        if len(clients) > FEW:
+            return plot_options(ax, menu, choice).figure
+        return plot_choice(ax, clients, menu, problem.admissible, choice).figure
 
     @property
     def summary(self) -> str:

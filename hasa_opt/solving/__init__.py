@@ -7,8 +7,9 @@ backend works does not belong here (:mod:`hasa_opt.solvers`).
 
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.solving.explanation import Explanation, explain
+from hasa_opt.solving.frontiers import Frontier, frontier
 from hasa_opt.solving.parameters import Sweep, sweep
-from hasa_opt.solving.prices import Frontier, Sensitivity, frontier, sensitivity
+from hasa_opt.solving.prices import Sensitivity, sensitivity
 from hasa_opt.solving.solver import solve, solve_continuous
 
 __all__ = [

@@ -20,9 +20,12 @@ from hasa_opt.solving.fairness import fairness_of
 from hasa_opt.solving.grouping.problem import PartitionProblem
 from hasa_opt.solving.grouping.result import Partition
 from hasa_opt.solving.grouping.solver import partition_solvers, solve_partition
+from hasa_opt.solving.plots import plot_seconds
 from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from rich.console import RenderableType
     from rich.table import Table
 
@@ -150,6 +153,28 @@ class Comparison(Framed, Shown):
             table.add_row(row.solver, row.termination, *numbers, claim, *found_by)
         return table
 
+    def plot(self, *, ax: Axes | None = None) -> Figure | SubFigure:
+        """Draw the CPU seconds of each solver, and why it stopped with which gap.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        names = [row.solver for row in self.rows]
+        seconds = [row.cpu_seconds for row in self.rows]
+        return plot_seconds(ax, names, seconds, *zip(*map(_ended, self.rows), strict=True)).figure
+
     def __rich__(self) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
@@ -248,6 +273,14 @@ def _poorest(result: Allocation | Partition) -> float | None:
     if isinstance(result, Partition) or not result.has_solution:
         return None
     return None if fairness_of(result.problem) is None else result.poorest
+
+
+def _ended(row: ComparisonRow) -> tuple[str, bool | None]:
+    """How a solver ended, in words; True for a proof, False for a false claim."""
+    if row.claim_held is False:
+        return f"{row.termination}, FALSE claim", False
+    gap = "" if row.gap is None else f", gap {row.gap:.1e}"
+    return f"{row.termination}{gap}", True if row.termination == Termination.OPTIMAL else None
 
 
 def _cpu_seconds() -> float:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray, expect, float_array, number
+from hasa_opt._utils.drawing import FEW
 from hasa_opt._utils.frames import Framed
-from hasa_opt._utils.installing import needing
-from hasa_opt._utils.showing import Shown, new_table
+from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError
-from hasa_opt.problem.changes import limit_at, with_limit
 from hasa_opt.problem.condensed import Condensed
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.problem.result import Allocation
 from hasa_opt.solvers.bounds.dual import Prices, priced
 from hasa_opt.solvers.bounds.relaxation import relax
-from hasa_opt.solving.parameters import facts, numbers_of
-from hasa_opt.solving.solver import solve
+from hasa_opt.solving.plots import plot_kept, plot_prices
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.table import Table
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from rich.text import Text
 
-__all__ = ["Change", "Frontier", "Sensitivity", "frontier", "sensitivity"]
+__all__ = ["Change", "Sensitivity", "sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -92,16 +88,51 @@ class Sensitivity(Framed, Shown):
 
     def first_to_widen(self, n: int = 5) -> list[Change]:
         """Clients that more budget would reach first."""
-        return self._changes(-self.widen_price, self.widen_price, self.wider, n)
+        return _first(self.result, self.widen_price, self.wider, n, costlier=True)
 
     def first_to_narrow(self, n: int = 5) -> list[Change]:
         """Clients that less budget would cost their width first."""
-        return self._changes(self.narrow_price, self.narrow_price, self.narrower, n)
+        return _first(self.result, self.narrow_price, self.narrower, n, costlier=False)
 
     def least_certain(self, n: int = 5) -> list[tuple[str, float]]:
         """Clients whose width depends most on the noise, with the share that kept it."""
         rows = np.argsort(self.kept, kind="stable")[:n]
         return [(self.result.problem.clients.name(int(row)), float(self.kept[row])) for row in rows]
+
+    def plot(self, of: str = "price", *, ax: Axes | None = None) -> Figure | SubFigure:
+        """Draw at which prices of the budget clients change, or how sure their widths are.
+
+        Up to 30 clients have a bar each; of more it is counted how many change up to a price, or
+        keep their width in at most a share of the samples.
+
+        Parameters
+        ----------
+        of : {"price", "noise"}
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
+        Raises
+        ------
+        InputError
+            For another ``of``.
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        if of not in ("price", "noise"):
+            raise InputError(f'of={of!r} is not known: give "price" or "noise"')
+        problem = self.result.problem
+        noun, n_clients = problem.menu.noun, len(problem)
+        names = problem.clients.all_names if n_clients <= FEW else None
+        if of == "noise":
+            return plot_kept(ax, names, self.kept, noun).figure
+        return plot_prices(
+            ax, names, self.widen_price, self.narrow_price, self.result.price, noun
+        ).figure
 
     def __repr__(self) -> str:
         return f"Sensitivity({self.result!r})"
@@ -119,22 +150,6 @@ class Sensitivity(Framed, Shown):
         named = (f"{name} (kept in {share:.0%})" for name, share in self.least_certain(3))
         lines.append(f"least certain under noise: {', '.join(named)}")
         return Text("\n".join(lines))
-
-    def _changes(
-        self, order: FloatArray, prices: FloatArray, then: IntArray, n: int
-    ) -> list[Change]:
-        problem, choice = self.result.problem, self.result.choice
-        rows = np.argsort(order, kind="stable")[:n]
-        return [
-            Change(
-                problem.clients.name(int(row)),
-                _named(problem, int(choice[row])),
-                _named(problem, int(then[row])),
-                float(prices[row]),
-            )
-            for row in rows
-            if np.isfinite(prices[row])
-        ]
 
 
 def sensitivity(
@@ -183,7 +198,7 @@ def sensitivity(
     'c'
     """
     expect(result, Allocation, "result")
-    problem, choice = result.problem, result.choice
+    problem = result.problem
     deviation = float_array(noise, "noise")
     if deviation.shape not in ((), (len(problem),)) or (deviation < 0).any():
         raise InputError(f"noise {noise!r} must be one number of at least 0, or one per client")
@@ -199,14 +214,41 @@ def sensitivity(
         factor = np.exp(deviation * rng.standard_normal(len(problem)))
         noisy = replace(problem, utilities=problem.utilities * factor[:, None])
         same += _best(Condensed.of(noisy), result) == usual
-    return Sensitivity(
-        result,
-        widen,
-        -narrow,
-        np.where(np.isfinite(widen), wider, choice),
-        np.where(np.isfinite(narrow), narrower, choice),
-        same / int(n_samples),
+    return Sensitivity(result, widen, narrow, wider, narrower, same / int(n_samples))
+
+
+def next_changes(result: Allocation, n: int) -> tuple[list[Change], list[Change]]:
+    """Clients that more of the budget, and less of it, would reach first; see :class:`Sensitivity`.
+
+    Parameters
+    ----------
+    result : Allocation
+    n : int
+        Of each.
+    """
+    small = Condensed.of(result.problem)
+    more, less = (
+        _first(result, *_next(small, result, costlier), n, costlier) for costlier in (True, False)
     )
+    return more, less
+
+
+def _first(
+    result: Allocation, prices: FloatArray, then: IntArray, n: int, costlier: bool
+) -> list[Change]:
+    """The first changes as the price falls, or rises."""
+    problem, choice = result.problem, result.choice
+    rows = np.argsort(-prices if costlier else prices, kind="stable")[:n]
+    return [
+        Change(
+            problem.clients.name(int(row)),
+            _named(problem, int(choice[row])),
+            _named(problem, int(then[row])),
+            float(prices[row]),
+        )
+        for row in rows
+        if np.isfinite(prices[row])
+    ]
 
 
 def _best(small: Condensed, result: Allocation) -> IntArray:
@@ -217,7 +259,7 @@ def _best(small: Condensed, result: Allocation) -> IntArray:
 
 
 def _next(small: Condensed, result: Allocation, costlier: bool) -> tuple[FloatArray, IntArray]:
-    """Best rate of gain per unit of cost among the costlier widths, or less loss the cheaper."""
+    """Price at which each client takes a costlier width, or a cheaper one, and which that is."""
     problem, choice = small.problem, small.condensed(result.choice)
     prices = small.prices(result.prices)
     prices[0] = 0.0
@@ -229,136 +271,9 @@ def _next(small: Condensed, result: Allocation, costlier: bool) -> tuple[FloatAr
     rate = np.divide(gain, np.abs(more), out=np.full(net.shape, -np.inf), where=other)
     then = small.expanded(rate.argmax(axis=1))
     stays = then == result.choice
-    return np.where(stays, -np.inf, small.spread(rate.max(axis=1))), then
-
-
-@dataclass(frozen=True, eq=False)
-class Frontier(Framed, Shown):
-    """Best allocations at increasing budgets, or values of another limit.
-
-    Attributes
-    ----------
-    budgets : (n_budgets,) numbers
-        Values of the limit, increasing, as it was given: shares of a total, or whole units.
-    allocations : tuple of Allocation
-        One per budget.
-    over : str
-        The limit.
-    at : int
-        Its place among ``problem.limits``.
-    """
-
-    budgets: FloatArray
-    allocations: tuple[Allocation, ...]
-    over: str = "budget"
-    at: int = 0
-
-    @property
-    def objectives(self) -> FloatArray:
-        """Utility of each allocation, ``(n_budgets,)``."""
-        return np.array([allocation.objective for allocation in self.allocations])
-
-    @property
-    def bounds(self) -> FloatArray:
-        """Upper bound at each budget, ``(n_budgets,)``."""
-        return np.array([allocation.bound for allocation in self.allocations])
-
-    @property
-    def prices(self) -> FloatArray:
-        """Shadow price of the limit at each budget: utility per unit, ``(n_budgets,)``."""
-        return np.array([allocation.prices[self.at] for allocation in self.allocations])
-
-    def in_columns(self) -> dict[str, Any]:
-        """A row for each budget: its value, then what :class:`Allocation` says of it."""
-        return {self.over: self.budgets, **facts(self.allocations), "price": self.prices}
-
-    def __rich__(self) -> Table:
-        table = new_table()
-        for heading in (self.over, "utility", "bound", "gap", "price"):
-            table.add_column(heading, justify="right", overflow="fold")
-        table.add_column("termination", overflow="fold")
-        for budget, found, price in zip(self.budgets, self.allocations, self.prices, strict=True):
-            worth = f"{found.objective:.7g}" if found.has_solution else "-"
-            numbers = (f"{budget:g}", worth, f"{found.bound:.7g}", f"{found.gap:.1e}")
-            table.add_row(*numbers, f"{price:.4g}", str(found.termination))
-        return table
-
-    def __repr__(self) -> str:
-        ends = f"{self.budgets[0]:g} to {self.budgets[-1]:g}"
-        what = "budgets" if self.over == "budget" else f"values of {self.over}"
-        return f"Frontier({len(self.allocations)} {what} from {ends})"
-
-    def plot(self) -> Figure:
-        """Draw utility, with its bound, against the budget.
-
-        Returns
-        -------
-        matplotlib Figure
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is absent, with the command that installs it.
-        """
-        with needing("Frontier.plot()"):
-            from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        axes.fill_between(self.budgets, self.objectives, self.bounds, alpha=0.3, label="gap")
-        axes.plot(self.budgets, self.objectives, marker="o", markersize=4, label="utility")
-        share = self.over == "budget" and self.allocations[0].problem.budget is not None
-        axes.set_xlabel("Budget (share of the full width's cost)" if share else self.over)
-        axes.set_ylabel("Utility")
-        axes.legend(frameon=False)
-        return figure
-
-
-def frontier(
-    problem: AllocationProblem,
-    budgets: Sequence[float],
-    solver: str = "auto",
-    *,
-    over: str = "budget",
-    **options: Any,
-) -> Frontier:
-    """Solve a problem at several budgets, each from the allocation of the one before.
-
-    Parameters
-    ----------
-    problem : AllocationProblem
-        Its own budget is replaced.
-    budgets : increasing numbers
-        As the limit was given: shares of a total, or whole units.
-    solver : str
-    over : str
-        Another limit in the place of the budget: its label, the beginning of its label, or the
-        resource that it limits.
-    **options : Any
-        As for :func:`hasa_opt.solve`.
-
-    Returns
-    -------
-    Frontier
-
-    Raises
-    ------
-    InputError
-        If the budgets do not increase, or no limit is meant.
-    InfeasibleError
-        If a budget admits no allocation, as one below the narrowest; see
-        :func:`hasa_opt.sweep`, which goes on.
-    """
-    expect(problem, AllocationProblem, "problem")
-    at, values = limit_at(problem, over), numbers_of(budgets, "budgets")
-    if any(after <= before for before, after in pairwise(values)):
-        raise InputError(f"budgets {budgets!r} must increase")
-    allocations: list[Allocation] = []
-    for value in values:
-        start = allocations[-1] if allocations and allocations[-1].has_solution else None
-        own = with_limit(at, problem, value)
-        allocations.append(solve(own, solver, warm_start=start, **options))
-    return Frontier(np.array(values), tuple(allocations), over, at)
+    price = np.where(stays, -np.inf, small.spread(rate.max(axis=1)))
+    then = np.where(np.isfinite(price), then, result.choice)
+    return price if costlier else -price, then
 
 
 def _named(problem: AllocationProblem, option: int) -> float | str:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.drawing import COLOURS, FEW, finish, short
 from hasa_opt._utils.scale import Scale
 from hasa_opt.policies.policy import split_name
 from hasa_opt.study.claims import REFERENCE, Contrast, against
@@ -36,20 +37,12 @@ __all__ = [
 MANY = 6
 """With more policies than this, curves have no bands, and clients are drawn as a matrix."""
 
-# Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 _DASHES = ("-", "--", ":", "-.")
 _FILLINGS = ("full", "none", "left", "bottom")
 
-_MAX_CLIENTS = 30
-"""Clients that are drawn: as many as have room for their names."""
-
 _MAX_NUMBERS = 12
 """Clients up to which the cells of a matrix have room for a number."""
-
-_MAX_NAME = 26
-"""Characters of a name on an axis."""
 
 _WIDTH_IN = 5.2
 """Inches that one panel is wide."""
@@ -141,9 +134,9 @@ def by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -
     scale = results.scale
     _draw_curves(above, outcomes, pooled, "Pooled validation", scale)
     above.set_xlabel("")
-    _finish(above, f"{scale.title} during training")
+    finish(above, f"{scale.title} during training")
     _draw_by_round(below, results, outcomes)
-    _finish(below, "")
+    finish(below, "")
     _legend(figure, below)
     return figure
 
@@ -167,7 +160,7 @@ def overview(results: Results, outcomes: Sequence[Outcome]) -> Figure:
     _draw_by_client(middle, results)
     middle.tick_params(labelleft=False)
     _draw_by_round(right, results, outcomes)
-    _finish(right, f"{results.scale.title} during training")
+    finish(right, f"{results.scale.title} during training")
     _legend(figure, right, middle)
     return figure
 
@@ -258,13 +251,13 @@ def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str, sca
     """Draw one row per policy: mean gain, its t interval, and the corrected one."""
     for row, contrast in enumerate(contrasts):
         gap = contrast.difference
-        colour = _COLOURS[1] if gap.clear else "0.35"
+        colour = COLOURS[1] if gap.clear else "0.35"
         axes.plot([gap.holm_low, gap.holm_high], [row, row], color=colour, lw=1)
         axes.plot([gap.low, gap.high], [row, row], color=colour, lw=3.5, solid_capstyle="butt")
         face = colour if gap.clear else "white"
         axes.plot(gap.mean, row, marker="o", color=colour, markerfacecolor=face, markersize=6)
     axes.axvline(0, color="0.6", lw=1, zorder=0)
-    names = [_short(contrast.policy) for contrast in contrasts]
+    names = [short(contrast.policy) for contrast in contrasts]
     axes.set_yticks(range(len(contrasts)), names, parse_math=False)
     axes.set_ylim(len(contrasts) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -272,7 +265,7 @@ def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str, sca
     axes.set_xlabel(
         label if scale.is_share else f"Gain over {REFERENCE}, {MEASURES['mean']} of {scale.name}"
     )
-    _finish(axes, title)
+    finish(axes, title)
     axes.grid(axis="x", color="0.9")
 
 
@@ -292,7 +285,7 @@ def _draw_per_client(
 ) -> None:
     """Draw one row per client; each value array is ``(n_seeds, n_clients)``."""
     shown = _shown(results.samples)
-    names = [_short(results.clients[row]) for row in shown]
+    names = [short(results.clients[row]) for row in shown]
     offsets = np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else np.zeros(1)
     for index, (policy, seeds) in enumerate(values.items()):
         drawn = seeds[:, shown]
@@ -312,7 +305,7 @@ def _draw_per_client(
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.85")
     axes.set_xlabel(label)
-    _finish(axes, title + _left_away(results, shown))
+    finish(axes, title + _left_away(results, shown))
 
 
 def _draw_matrix(
@@ -337,14 +330,14 @@ def _draw_matrix(
     if len(shown) <= _MAX_NUMBERS:
         for (row, column), value in np.ndenumerate(means):
             axes.text(column, row, _in_a_cell(value), ha="center", va="center", fontsize=7.5)
-    names = [_short(results.clients[row]) for row in shown]
+    names = [short(results.clients[row]) for row in shown]
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(np.arange(len(shown)), names, parse_math=False, fontsize=8, **turned)
-    policies = [_short(policy) for policy in results.policies]
+    policies = [short(policy) for policy in results.policies]
     axes.set_yticks(np.arange(len(means)), policies, parse_math=False, fontsize=8.5)
     axes.tick_params(length=0)
     axes.set_xlabel(label)
-    _finish(axes, title + _left_away(results, shown))
+    finish(axes, title + _left_away(results, shown))
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
@@ -361,13 +354,8 @@ def _left_away(results: Results, shown: IntArray) -> str:
 
 def _shown(samples: IntArray) -> IntArray:
     """Rows of the clients to draw, in the order of the task."""
-    largest = np.argsort(-samples, kind="stable")[:_MAX_CLIENTS]
+    largest = np.argsort(-samples, kind="stable")[:FEW]
     return np.sort(largest)
-
-
-def _short(name: str) -> str:
-    plain = " ".join(name.split())
-    return plain if len(plain) <= _MAX_NAME else plain[: _MAX_NAME - 1] + "\u2026"
 
 
 def _spread(values: FloatArray) -> FloatArray:
@@ -386,17 +374,11 @@ def _style(policy: str, policies: Sequence[str]) -> dict[str, Any]:
     rule, changes = split_name(policy)
     index, dash = rules.index(rule), options.index(changes) % len(_DASHES)
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
+        "color": COLOURS[index % len(COLOURS)],
         "marker": _MARKERS[index % len(_MARKERS)],
         "linestyle": _DASHES[dash],
         "fillstyle": _FILLINGS[dash],
     }
-
-
-def _finish(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _legend(figure: Figure, *axes: Axes) -> None:

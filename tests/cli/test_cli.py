@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -238,6 +239,42 @@ def test_explain_says_what_is_in_the_way(run, clients: Path) -> None:
         assert name in ("phone", "laptop")
 
 
+def test_explore_writes_a_page_of_the_allocations(run, clients: Path) -> None:
+    page = clients.with_name("explore.html")
+    ran = run("explore", clients, "-o", page, "--steps", "12", "--coverage", "0.5=0.9")
+    assert ran.code == 0
+    assert ran.out.startswith(f"{page}: Frontier(12 budgets from 0.5")
+    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    content = json.loads(found[1])
+    assert content["names"] == ["phone", "laptop", "[tablet]"]
+    for at in (0, 11):
+        budget = f"{content['values'][at]!r}"
+        alone = json.loads(
+            run("allocate", clients, "--budget", budget, "--coverage", "0.5=0.9", "--json").out
+        )
+        assert content["utility"][at] == pytest.approx(alone["objective"])
+
+
+def test_explore_moves_an_absolute_budget_of_options(run, clients: Path) -> None:
+    page, options = clients.with_name("explore.html"), clients.with_name("options.csv")
+    options.write_text("option,width,per_client:joules\nhalf,0.5,3\nmore,0.6,7\n", encoding="utf-8")
+    ran = run(
+        "explore", clients, "-o", page, "--options", options, "--limit", "joules=10", "--json"
+    )
+    assert ran.code == 0
+    assert json.loads(ran.out) == {
+        "page": str(page),
+        "bytes": page.stat().st_size,
+        "budgets": list(range(9, 18)),
+    }
+    content = json.loads(
+        re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1]
+    )
+    assert content["values"] == list(range(9, 18))
+    assert content["options"] == ["half", "more"]
+    assert content["resource"] == "joules"
+
+
 def test_without_an_allocation_the_command_fails(run, clients: Path, monkeypatch) -> None:
     monkeypatch.setattr("hasa_opt._utils.deadline._GRACE_S", -1e-9)
     ran = run("allocate", clients, "--solver", "pulp", "--time-limit-s", "0")
@@ -251,6 +288,9 @@ def test_without_an_allocation_the_command_fails(run, clients: Path, monkeypatch
         (("allocate", "CLIENTS", "--budget", "0.1"), 1, "raise the budget to at least 0.2"),
         (("allocate", "CLIENTS", "--solver", "magic"), 2, "solver 'magic' is not known"),
         (("explain", "CLIENTS", "--client", "watch"), 2, "names client 'watch': give a name"),
+        (("explore", "CLIENTS", "--steps", "1"), 2, "--steps"),
+        (("explore", "CLIENTS", "-o", "CLIENTS"), 2, "is the input"),
+        (("explore", "CLIENTS", "--coverage", "0.8=0.99"), 1, "lower the share of"),
         (("allocate", "CLIENTS", "--widths", "a,b"), 2, "--widths 'a,b'"),
         (
             ("allocate", "CLIENTS", "--cost", "cubic"),

@@ -173,6 +173,15 @@ SIGNATURES = {
     "AllocationProblem.load": (["path"], {}),
     "Allocation.save": (["self", "path"], {}),
     "Allocation.load": (["path"], {}),
+    "Allocation.plot": (["self"], {"by": None, "ax": None}),
+    "AllocationProblem.plot": (["self"], {"ax": None}),
+    "Comparison.plot": (["self"], {"ax": None}),
+    "Frontier.explore": (["self", "path"], {}),
+    "Frontier.plot": (["self"], {"ax": None}),
+    "Partition.plot": (["self", "similarity"], {"ax": None}),
+    "PartitionProblem.plot": (["self"], {"ax": None}),
+    "Sensitivity.plot": (["self", "of"], {"ax": None}),
+    "frontier": (["problem", "budgets", "solver"], {"over": "budget"}),
     "partition": (
         ["similarity", "solver"],
         {

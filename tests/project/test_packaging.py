@@ -43,9 +43,10 @@ def test_code_is_shipped_once(built: dict[str, list[str]], kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_type_marker_and_template_are_shipped(built: dict[str, list[str]], kind: str) -> None:
+def test_type_marker_and_templates_are_shipped(built: dict[str, list[str]], kind: str) -> None:
     assert "hasa_opt/py.typed" in built[kind]
     assert "hasa_opt/study/templates/report.html.jinja" in built[kind]
+    assert "hasa_opt/solving/templates/explore.html" in built[kind]
 
 
 def test_licence_is_shipped(built: dict[str, list[str]]) -> None:

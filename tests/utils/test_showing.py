@@ -53,6 +53,14 @@ NOUNS = {
         lambda: hasa.frontier(trap(), [0.5, 1.0]),
         ["budget", "utility", "0.5", "17", "optimal"],
     ),
+    "Partition": (
+        lambda: hasa.partition([[0, 1, -1], [1, 0, -1], [-1, -1, 0]], "greedy", names=list("abc")),
+        ["group", "members", "a, b", "2 groups, objective 1"],
+    ),
+    "PartitionProblem": (
+        lambda: hasa.PartitionProblem.of([[0, 1, 0], [1, 0, -1], [0, -1, 0]], max_size=2),
+        ["clients", "2 of 3 pairs are not 0", "groups any", "group size at most 2"],
+    ),
     "Sensitivity": (
         lambda: hasa.sensitivity(hasa.solve(trap(), "highs")),
         ["price of the budget", "more budget first widens: client-0"],
@@ -102,6 +110,16 @@ def test_of_many_clients_the_first_twenty_are_shown() -> None:
     assert "client-20" not in shown
     assert "the first 20 of 21 clients" in shown
     assert "of 20 clients" not in str(many(20))
+
+
+@pytest.mark.parametrize(("n_budgets", "rows"), [(20, 20), (21, 20), (300, 20)])
+def test_of_many_budgets_twenty_are_shown_from_end_to_end(n_budgets: int, rows: int) -> None:
+    budgets = np.linspace(0.5, 1.0, n_budgets)
+    lines = str(hasa.frontier(trap(), budgets, "greedy")).splitlines()
+    shown = [line.split()[0] for line in lines if line.split()[-1:] in (["optimal"], ["reached"])]
+    assert len(shown) == rows
+    assert (shown[0], shown[-1]) == ("0.5", "1")
+    assert (f"20 of {n_budgets} budgets" in lines[-1]) == (n_budgets > 20)
 
 
 def test_names_are_no_markup() -> None:

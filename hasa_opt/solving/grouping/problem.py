@@ -6,17 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import fsum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray, float_array, whole
 from hasa_opt._utils.groups import expect_square, expect_symmetric, refuse_pair
 from hasa_opt._utils.names import distinct
+from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt._utils.sparse import is_sparse
 from hasa_opt._utils.sparse import scipy_sparse as sp
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.totals import Totals
+from hasa_opt.solving.grouping.plots import plot_similarity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from rich.table import Table
 
 __all__ = ["PartitionProblem"]
 
@@ -25,7 +32,7 @@ _SYMMETRY = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class PartitionProblem:
+class PartitionProblem(Shown):
     """Clients, their similarities, and limits on the groups.
 
     Attributes
@@ -103,6 +110,38 @@ class PartitionProblem:
 
     def __len__(self) -> int:
         return self.n_clients
+
+    def plot(self, *, ax: Axes | None = None) -> Figure | SubFigure:
+        """Draw the similarities, the clients in their order; see :meth:`hasa_opt.Partition.plot`.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw. Default: a figure of its own.
+
+        Returns
+        -------
+        matplotlib Figure or SubFigure
+            The one that was drawn in.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is absent, with the command that installs it.
+        """
+        return plot_similarity(ax, "PartitionProblem.plot()", self.neighbours, self.names).figure
+
+    def __repr__(self) -> str:
+        return f"PartitionProblem({self.n_clients} clients, {self.first.size} pairs)"
+
+    def __rich__(self) -> Table:
+        table = new_table("", "partition problem")
+        table.add_row("clients", f"{self.n_clients:,}")
+        pairs = self.n_clients * (self.n_clients - 1) // 2
+        table.add_row("similarities", f"{self.first.size:,} of {pairs:,} pairs are not 0")
+        for name, most in (("groups", self.max_groups), ("group size", self.max_size)):
+            table.add_row(name, "any" if most == self.n_clients else f"at most {most:,}")
+        return table
 
     @cached_property
     def magnitude(self) -> float:

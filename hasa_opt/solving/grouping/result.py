@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
+from hasa_opt._utils.checks import IntArray, listed
 from hasa_opt._utils.frames import frame_of
-from hasa_opt._utils.installing import needing
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, new_table
-from hasa_opt._utils.sparse import is_sparse
 from hasa_opt.problem.result import Termination, relative_gap
+from hasa_opt.solving.grouping.plots import plot_similarity
 from hasa_opt.solving.grouping.problem import PartitionProblem
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ __all__ = ["Partition"]
 
 _NAMED = 8
 """Members that a line of the table names."""
-_LABELLED = 30
-"""Clients of which a picture names each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +114,9 @@ class Partition(Shown):
     def plot(self, similarity: Any = None, *, ax: Axes | None = None) -> Figure | SubFigure:
         """Draw a matrix of similarities with the clients in the order of their groups.
 
+        Up to 30 clients are named and as many groups marked off; beyond 400 clients a pixel is the
+        mean over a block of pairs, those without a similarity counting as 0.
+
         Parameters
         ----------
         similarity : (n_clients, n_clients) floats, dense or sparse, optional
@@ -136,26 +136,10 @@ class Partition(Shown):
         MissingExtraError
             If matplotlib is absent, with the command that installs it.
         """
-        with needing("Partition.plot()"):
-            from matplotlib.figure import Figure
-
         given = self.problem.neighbours if similarity is None else similarity
-        table = _dense(given, len(self.groups))
-        np.fill_diagonal(table, np.nan)
         order = np.argsort(self.groups, kind="stable")
-        largest = float(np.nanmax(np.abs(table), initial=0.0)) or 1.0
-        axes = Figure(figsize=(4.8, 4.0), layout="constrained").add_subplot() if ax is None else ax
-        image = axes.imshow(table[np.ix_(order, order)], cmap="RdBu", vmin=-largest, vmax=largest)
-        for edge in np.cumsum(self.sizes)[:-1] - 0.5:
-            axes.axhline(edge, color="black", linewidth=0.8)
-            axes.axvline(edge, color="black", linewidth=0.8)
-        names = [self.names[row] for row in order] if order.size <= _LABELLED else []
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
-        axes.set_xlabel("Client, by group")
-        axes.set_ylabel("Client, by group")
-        axes.figure.colorbar(image, ax=axes, label="Similarity")
-        return axes.figure
+        what = "Partition.plot()"
+        return plot_similarity(ax, what, given, self.names, order, self.sizes).figure
 
     @property
     def summary(self) -> str:
@@ -183,8 +167,3 @@ class Partition(Shown):
         if self.n_groups > SHOWN_ROWS:
             table.caption = f"the first {SHOWN_ROWS} of {self.n_groups} groups"
         return Group(table, Text(self.summary))
-
-
-def _dense(similarity: Any, n_clients: int) -> FloatArray:
-    given = similarity.toarray() if is_sparse(similarity) else similarity
-    return float_array(given, "similarities", (n_clients, n_clients)).copy()

@@ -256,3 +256,49 @@ def test_a_picture_is_drawn_where_it_is_asked_for() -> None:
     assert not left.images
     assert np.asarray(right.images[0].get_array()).shape == (40, 40)
     assert not right.get_yticks().size  # more names than can be read
+
+
+def test_many_clients_share_the_pixels_of_a_picture() -> None:
+    pytest.importorskip("matplotlib")
+    n_clients, pixels = 1000, 400
+    similarity = planted(n_clients, 0.3)
+    found = hasa.partition(similarity, "greedy")
+    order = np.argsort(found.groups, kind="stable")
+    block = np.arange(n_clients) * pixels // n_clients
+    table = similarity[np.ix_(order, order)].copy()
+    np.fill_diagonal(table, np.nan)
+    for given in (similarity, sp.csr_array(similarity)):
+        axes = found.plot(given).axes[0]
+        shown = np.asarray(axes.images[0].get_array())
+        assert shown.shape == (pixels, pixels)
+        for row, column in ((0, 0), (0, 399), (17, 230), (399, 399)):
+            part = table[np.ix_(block == row, block == column)]
+            assert shown[row, column] == pytest.approx(np.nanmean(part))
+        assert not axes.get_xticks().size
+
+
+def test_a_million_clients_fit_into_a_picture() -> None:
+    pytest.importorskip("matplotlib")
+    n_clients = 10**6
+    first = np.arange(n_clients - 1)
+    pairs = sp.csr_array((np.ones(first.size), (first, first + 1)), shape=(n_clients, n_clients))
+    problem = PartitionProblem.of(pairs + pairs.T)
+    shown = np.asarray(problem.plot().axes[0].images[0].get_array())
+    assert shown.shape == (400, 400)
+    assert shown[7, 7] == pytest.approx(2 * 2499 / (2500 * 2499))
+    assert shown[7, 8] == pytest.approx(1 / 2500**2)
+    assert shown[7, 9] == 0
+
+
+def test_a_problem_shows_its_similarities_in_order() -> None:
+    pytest.importorskip("matplotlib")
+    similarity = planted(12, 0.3)
+    problem = PartitionProblem.of(similarity, names=list("abcdefghijkl"), max_size=4)
+    axes = problem.plot().axes[0]
+    off = ~np.eye(12, dtype=bool)
+    shown = np.asarray(axes.images[0].get_array())
+    assert np.array_equal(shown[off], similarity[off])
+    assert [label.get_text() for label in axes.get_xticklabels()] == list("abcdefghijkl")
+    assert repr(problem) == "PartitionProblem(12 clients, 66 pairs)"
+    assert "66 of 66 pairs are not 0" in str(problem)
+    assert "at most 4" in problem._repr_html_()
