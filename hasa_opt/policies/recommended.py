@@ -35,6 +35,9 @@ _FIELDS = ("level", "power", "counts", "alone")
 _TOGETHER = 3
 """Rounds whose updates are summed: one alone is mostly noise."""
 
+_BEYOND_DOUBT = 2
+"""Standard errors by which a loss is sure: about a level of 5 %."""
+
 _CHECKS = 5
 """Looks at the updates, at most. Measured on five image tasks, groups show after three rounds."""
 
@@ -104,8 +107,8 @@ class Recommended:
     budget of the run.
 
     *Alone*: without groups, from half of the run on every client trains a model of its own for
-    ``every`` rounds, on trial, unless what a client has trained is below the common model on
-    validation data, by a standard error over the clients. They stay alone if they gain more
+    ``every`` rounds, on trial, unless what clients have just trained is below the common model on
+    validation data, by two standard errors over the clients. They stay alone if they gain more
     than sharing would gain; else they share the supernet again, which begins as the mean of their
     models. What sharing would gain follows from what it gained in as
     many rounds before, on a learning curve whose distance to its limit falls as one over the
@@ -230,7 +233,7 @@ class Recommended:
             return None
         mean, error = _estimate(gain)
         told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
-        if mean < -error:
+        if mean < -_BEYOND_DOUBT * error:
             return replace(shared, reason=f"together: {told}")
         alone = np.arange(len(self.setting.clients))
         return _with_models(shared, alone, f"alone, on trial: {told}")

@@ -208,8 +208,9 @@ def test_without_validation_data_nobody_goes_alone() -> None:
         ([-0.4, -0.2, -0.5, -0.1, -0.6, -0.3], False),
         ([-1.5, 0.9, -1.2, 0.8, -0.9, 0.3], True),
         ([-0.3, *[np.nan] * 5], True),
+        ([-0.6, -0.1, 0.1, -0.5, 0.2, -0.7], True),
     ],
-    ids=["worse", "as good", "worse, it seems", "noise", "one judged"],
+    ids=["worse", "as good", "surely worse", "noise", "one judged", "perhaps worse"],
 )
 def test_nobody_goes_alone_where_local_models_are_worse(then: list[float], tried: bool) -> None:
     own = policy(ALIKE)
