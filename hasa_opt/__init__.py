@@ -45,11 +45,13 @@ from hasa_opt.rules import scores
 from hasa_opt.solvers.incumbent import Progress
 from hasa_opt.solvers.registry import solvers
 from hasa_opt.solving import (
+    Changes,
     Comparison,
     Explanation,
     Frontier,
     Sensitivity,
     Sweep,
+    changes,
     compare,
     explain,
     frontier,
@@ -70,6 +72,7 @@ __all__ = [
     "AtLeast",
     "Budget",
     "Capacity",
+    "Changes",
     "Clients",
     "Clock",
     "Comparison",
@@ -99,6 +102,7 @@ __all__ = [
     "Sweep",
     "Switches",
     "Termination",
+    "changes",
     "compare",
     "cost",
     "errors",

@@ -5,7 +5,6 @@ Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 
 from __future__ import annotations
 
-import csv
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,14 @@ import typer
 from rich.markup import escape
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import writing
+from hasa_opt._utils.column_files import write_columns
 from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.explain import explain
 from hasa_opt.cli.explore import explore
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     AsJson,
+    ChangesFile,
     ClientsFile,
     CostName,
     CoverageShare,
@@ -35,6 +35,9 @@ from hasa_opt.cli.options import (
     Gap,
     Limits,
     OptionsFile,
+    Output,
+    Previous,
+    Reading,
     RoomOfColumn,
     SameColumn,
     Score,
@@ -65,6 +68,7 @@ from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
+    InputError,
     MissingExtraError,
     NoSolutionError,
     SolverNotInstalledError,
@@ -77,7 +81,9 @@ from hasa_opt.rules.paper import PaperRule, paper_rule
 from hasa_opt.rules.scores import SCORES, explained_by_size
 from hasa_opt.solvers import registry
 from hasa_opt.solving.comparison import compare as compare_solvers
+from hasa_opt.solving.earlier import Earlier
 from hasa_opt.solving.solver import solve
+from hasa_opt.solving.turnover import changes as changes_since
 
 __all__ = ["app", "main"]
 
@@ -241,7 +247,9 @@ def allocate(
     fallback: Annotated[
         str | None, typer.Option(help="Solver to try if the first fails; several by commas.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write.")] = None,
+    output: Output = None,
+    previous: Previous = None,
+    changes: ChangesFile = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     as_json: AsJson = False,
@@ -264,8 +272,10 @@ def allocate(
         fairness=fairness,
         reading=reading(encoding, delimiter),
     )
+    before = _before(previous, changes, asked.reading)
     problem = asked.problem
-    check_output(output, asked.files)
+    for path in (output, changes):
+        check_output(path, [*asked.files, *([] if previous is None else [previous])])
     with solving(f"solving {problem!r}") as on_progress:
         result = solve(
             problem,
@@ -276,14 +286,18 @@ def allocate(
             on_progress=on_progress,
         )
     columns = _columns(result, everything=options is not None)
+    since = None if before is None else changes_since(result, before)
     if output is not None:
-        _write(output, columns)
+        write_columns(output, columns)
+    if since is not None and changes is not None:
+        since.write(changes)
     if as_json:
-        print_json(_record(result, columns))
+        print_json(_record(result, columns) | ({} if since is None else {"changes": since.summary}))
         return
-    rule = _rule(problem, asked.scores) if asked.is_paper else None
+    rule = _rule(problem, asked.scores) if asked.is_paper and since is None else None
     show(result.table({"HASA rule": rule.widths} if rule else {}))
-    for line in (result.summary, str(rule or result.message)):
+    news = [] if since is None else [f"since {previous}: {since.summary}"]
+    for line in (result.summary, str(rule or result.message), *news):
         say(line)
 
 
@@ -378,11 +392,13 @@ def _columns(result: Allocation, *, everything: bool) -> dict[str, list[Any]]:
     return {"name": list(clients.all_names), "samples": clients.samples.tolist()} | columns
 
 
-def _write(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    with writing(path) as file:
-        out = csv.writer(file)
-        out.writerow(columns)
-        out.writerows(zip(*columns.values(), strict=True))
+def _before(previous: Path | None, changes: Path | None, how: Reading) -> Earlier | None:
+    """The allocation of before, read before any work starts."""
+    if previous is None:
+        if changes is not None:
+            raise InputError("--changes since when? Say --previous, the allocation of before")
+        return None
+    return Earlier.of(previous, **how)
 
 
 def _record(result: Allocation, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -32,14 +32,20 @@ MENU = ",".join(map(str, policies.MENU))
 """Widths where none are given, as an option takes them."""
 
 ClientsFile = Annotated[
-    Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client; - is standard input.")
+    Path,
+    typer.Argument(
+        metavar="CLIENTS.csv",
+        help="One row per client, Parquet if it ends in .parquet; - is standard input.",
+    ),
 ]
 Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]
 Widths = Annotated[str, typer.Option(help="Menu of widths, comma-separated.")]
 WidthsOrNone = Annotated[
     str | None, typer.Option("--widths", help="Menu of widths, comma-separated.", show_default=MENU)
 ]
-Score = Annotated[str, typer.Option(help=f"One of {', '.join(SCORES)}.")]
+Score = Annotated[
+    str, typer.Option(help=f"One of {', '.join(SCORES)}; or a column of the clients.")
+]
 _WITHOUT_MODEL = ", ".join(name for name, item in RESOURCES.ours.items() if not item.profiled)
 CostName = Annotated[
     str | None,
@@ -117,6 +123,26 @@ UtilityName = Annotated[
 UtilityTable = Annotated[
     Path | None,
     typer.Option("--utilities", metavar="CSV", help="Columns: name, then one per width or option."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="CSV to write, or Parquet (.parquet)."),
+]
+Previous = Annotated[
+    Path | None,
+    typer.Option(
+        "--previous",
+        metavar="FILE",
+        help="The allocation of before, as --output wrote it: say who joined, left or changed.",
+    ),
+]
+ChangesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--changes",
+        metavar="FILE",
+        help="Changes since --previous to write, each with its reason; CSV, or Parquet (.parquet).",
+    ),
 ]
 Encoding = Annotated[
     str | None, typer.Option(help="Of the CSV files, such as cp1252.", show_default="detected")
