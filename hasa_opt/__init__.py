@@ -28,6 +28,7 @@ from hasa_opt.problem import (
     Coverage,
     Deadline,
     Fairness,
+    FileProblem,
     Fixed,
     Forbidden,
     Menu,
@@ -48,6 +49,7 @@ from hasa_opt.solving import (
     Changes,
     Comparison,
     Explanation,
+    FileAllocation,
     Frontier,
     Sensitivity,
     Sweep,
@@ -58,7 +60,9 @@ from hasa_opt.solving import (
     sensitivity,
     solve,
     solve_continuous,
+    solve_files,
     sweep,
+    verify_files,
 )
 from hasa_opt.solving.grouping import Partition, PartitionProblem, partition
 
@@ -80,6 +84,8 @@ __all__ = [
     "Deadline",
     "Explanation",
     "Fairness",
+    "FileAllocation",
+    "FileProblem",
     "Fixed",
     "Forbidden",
     "Frontier",
@@ -118,10 +124,12 @@ __all__ = [
     "sensitivity",
     "solve",
     "solve_continuous",
+    "solve_files",
     "solvers",
     "sweep",
     "tasks",
     "utility",
+    "verify_files",
 ]
 
 __version__ = VERSION
