@@ -1,14 +1,18 @@
-"""The nightly job: a million devices from a file, and a file of what changes since yesterday.
+"""Fleets in files: the nightly job of a million devices, and fleets that memory does not hold.
 
-Run it with ``python benchmarks/bench_files.py``. CPU seconds of ``hasa-opt allocate`` on one
-thread, each time in a new process whose kernels are warm: the fleet and the allocation of yesterday
-are read, the fleet is matched and solved, and the allocation and the changes with their reasons are
+Run it with ``python benchmarks/bench_files.py``: CPU seconds of ``hasa-opt allocate`` on one thread,
+each time in a new process whose kernels are warm. The fleet and the allocation of yesterday are
+read, the fleet is matched and solved, and the allocation and the changes with their reasons are
 written. One device in a hundred has joined or left.
+
+With ``--clients 1e7 1e8``: ``solve_files`` on fleets of 8 widths, each in a process of its own:
+seconds, the most memory that it held, passes over the data and gap. A client takes 16 bytes of disk.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -88,9 +92,55 @@ def nightly(folder: Path, name: str) -> None:
     print(f"  {runs[0][1].partition(': ')[2]}", flush=True)
 
 
+def write_fleet(path: Path, n: int) -> None:
+    """A fleet of so many clients, written a million at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    for first in range(0, n, CLIENTS):
+        rng, size = np.random.default_rng([n, first]), min(CLIENTS, n - first)
+        caps = np.array([0.5, 0.75, 1.0])[rng.choice(3, size, p=[0.5, 0.35, 0.15])]
+        part = pa.table(
+            {
+                "samples": rng.integers(20, 2000, size).astype(np.int32),
+                "max_width": caps,
+                "score": rng.gamma(2.0, 0.05, size).round(6),
+            }
+        )
+        writer = writer or pq.ParquetWriter(path, part.schema)
+        writer.write_table(part)
+    assert writer is not None
+    writer.close()
+
+
+def chunked(path: str, output: str) -> None:
+    """One line: solve a fleet in files."""
+    problem = hasa.FileProblem(path, widths=np.linspace(0.3, 1, 8).round(2), budget=0.5)
+    started = time.process_time()
+    found = hasa.solve_files(problem, output)
+    spent = time.process_time() - started
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{found.clients:>12,}{found.seconds:9.1f} s {spent:9.1f} CPU s {memory:7.2f} GiB "
+        f"{found.passes:4} passes  gap {found.gap:.1e}, {found.settled:,} settled together"
+    )
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--job"]:
         job(*sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["--chunked"]:
+        chunked(*sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["--clients"]:
+        for n in sys.argv[2:]:
+            with tempfile.TemporaryDirectory() as name:
+                fleet = Path(name, "fleet.parquet")
+                write_fleet(fleet, int(float(n)))
+                command = [sys.executable, __file__, "--chunked", str(fleet), f"{name}/allocation"]
+                subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
