@@ -1,12 +1,12 @@
 """Fleets in files: the nightly job of a million devices, and fleets that memory does not hold.
 
-Run it with ``python benchmarks/bench_files.py``: CPU seconds of ``hasa-opt allocate`` on one thread,
-each time in a new process whose kernels are warm. The fleet and the allocation of yesterday are
-read, the fleet is matched and solved, and the allocation and the changes with their reasons are
+Run it with ``python benchmarks/bench_files.py``: CPU seconds of ``hasa-opt allocate`` on one
+thread, each time in a new process whose kernels are warm. The fleet and the allocation of yesterday
+are read, the fleet is matched and solved, and the allocation and the changes with their reasons are
 written. One device in a hundred has joined or left.
 
 With ``--clients 1e7 1e8``: ``solve_files`` on fleets of 8 widths, each in a process of its own:
-seconds, the most memory that it held, passes over the data and gap. A client takes 16 bytes of disk.
+seconds, the most memory that it held, passes over the data and gap.
 """
 
 from __future__ import annotations

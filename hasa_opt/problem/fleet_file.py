@@ -139,6 +139,8 @@ class FileProblem:
     score : str
         Column of the scores.
     cost : Cost, optional
+    chunk_rows : int
+        Clients of a chunk, about: row groups are never split. A chunk takes some 200 bytes for each.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray, whole
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, whole
 from hasa_opt._utils.installing import needing
 from hasa_opt.errors import InputError
 from hasa_opt.problem.fleet_file import Chunk, Facts, FileProblem, Sums
@@ -196,7 +196,7 @@ def _some(columns: dict[str, Any], rows: IntArray) -> dict[str, Any]:
     }
 
 
-def _end(part: AllocationProblem, choice: IntArray, counts: np.ndarray[Any, Any]) -> End:
+def _end(part: AllocationProblem, choice: IntArray, counts: BoolArray) -> End:
     rows = np.flatnonzero(counts)
     chosen = choice[rows]
     return End(int(part.costs[rows, chosen].sum()), float(part.utilities[rows, chosen].sum()))

@@ -109,6 +109,8 @@ def test_the_public_names_are_frozen():
         "Coverage",
         "Deadline",
         "Explanation",
+        "FileAllocation",
+        "FileProblem",
         "HasaError",
         "InfeasibleError",
         "InputError",
@@ -130,9 +132,11 @@ def test_the_public_names_are_frozen():
         "scores",
         "solve",
         "solve_continuous",
+        "solve_files",
         "solvers",
         "tasks",
         "utility",
+        "verify_files",
     }
     assert set(dir(hasa_opt)) == set(hasa_opt.__all__)
     for name in hasa_opt.__all__:
@@ -171,6 +175,12 @@ SIGNATURES = {
     ),
     "explain": (["result", "client"], {}),
     "changes": (["result", "previous"], {}),
+    "FileProblem": (
+        ["path"],
+        {"widths": None, "menu": None, "budget": None, "limit": None, "utility": "hasa"},
+    ),
+    "solve_files": (["problem", "output"], {"executor": "local", "workers": None}),
+    "verify_files": (["problem", "path"], {"executor": "local", "workers": None}),
     "AllocationProblem.write": (["self", "path"], {}),
     "AllocationProblem.save": (["self", "path"], {}),
     "AllocationProblem.load": (["path"], {}),
