@@ -140,7 +140,7 @@ class FileProblem:
         Column of the scores.
     cost : Cost, optional
     chunk_rows : int
-        Clients of a chunk, about: row groups are never split. A chunk takes some 200 bytes for each.
+        Clients of a chunk, about: row groups are never split. Each takes some 200 bytes.
 
     Raises
     ------

@@ -20,7 +20,6 @@ from hasa_opt._utils.files import path_of, replace_directory
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import HasaError, InputError
 from hasa_opt.problem.fleet_file import Chunk, Facts, FileProblem
-from hasa_opt.solvers.exact.parts import price_interval
 from hasa_opt.solving.passes import Checked, Opened, Workers, checked, counted, opened, write_part
 from hasa_opt.solving.solver import solve
 
@@ -274,6 +273,8 @@ def _joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _planned(problem: FileProblem, facts: Facts, sample: dict[str, Any], team: Workers) -> _Plan:
     """Find the interval of prices that the budget's is in, and settle who is open within it."""
+    from hasa_opt.solvers.exact.parts import price_interval
+
     for passes, widening in enumerate(_WIDENINGS, start=1):
         interval = (0.0, np.inf)
         if facts.n_clients > _WHOLE:

@@ -21,7 +21,6 @@ from hasa_opt.errors import InputError
 from hasa_opt.problem.fleet_file import Chunk, Facts, FileProblem, Sums
 from hasa_opt.problem.menu import WIDTH
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.solvers.exact.parts import margin
 
 __all__ = ["Checked", "Counted", "Opened", "Workers", "checked", "counted", "opened", "write_part"]
 
@@ -97,6 +96,8 @@ def opened(
     problem: FileProblem, facts: Facts, interval: tuple[float, float], chunk: Chunk
 ) -> Opened:
     """Second pass: take the best options at the high price; who may change below it is open."""
+    from hasa_opt.solvers.exact.parts import margin
+
     columns = problem.columns(chunk)
     part = problem.part(columns, facts, chunk)
     low, high = interval
@@ -122,6 +123,8 @@ def write_part(
     """Third pass: write the options of a chunk, best at a price but for those that are settled."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from hasa_opt.solvers.exact.parts import margin
 
     part = problem.part(problem.columns(chunk), facts, chunk)
     choice = margin(part, price, price).choice

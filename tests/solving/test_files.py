@@ -13,6 +13,7 @@ import pytest
 import hasa_opt as hasa
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.fleet_file import Chunk
+from hasa_opt.solvers.exact import parts
 from hasa_opt.solving import files, passes
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
@@ -151,13 +152,13 @@ def test_clients_that_tie_at_one_price_go_by_chunks(budget, tmp_path, monkeypatc
 
 def test_an_interval_that_misses_the_price_is_widened(problem, fleet, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_WHOLE", 100)
-    true = files.price_interval
+    true = parts.price_interval
 
     def too_low(sample, target, widening):
         low, high = true(sample, target, widening)
         return (low / 9, low / 8) if widening == 1 else (low, high)
 
-    monkeypatch.setattr(files, "price_interval", too_low)
+    monkeypatch.setattr(parts, "price_interval", too_low)
     found = hasa.solve_files(problem, tmp_path / "out")
     assert found.passes == 5
     own = columns(3000)
