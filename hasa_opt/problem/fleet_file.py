@@ -32,6 +32,8 @@ __all__ = ["Chunk", "Facts", "FileProblem", "Sums"]
 _TABLE = "table"
 _FAMILIES = ("hasa", "saturating", "alpha_fair", _TABLE)
 _PREFIX = "utility:"
+_LARGEST_GROUP = 1 << 24
+"""Rows of a row group: some gigabytes of tables."""
 
 
 class Chunk(NamedTuple):
@@ -213,7 +215,7 @@ class FileProblem:
             size = 0
             for group in range(meta.num_row_groups):
                 groups.append(group)
-                size += meta.row_group(group).num_rows
+                size += _rows_of(meta, group, file)
                 if size >= self.chunk_rows or group == meta.num_row_groups - 1:
                     found.append(Chunk(file, tuple(groups), first, size))
                     first, groups, size = first + size, [], 0
@@ -320,6 +322,17 @@ class FileProblem:
         if self.utility == "saturating":
             return families.saturating(scores)
         return families.ranked(facts.ranks[np.searchsorted(facts.scores, scores)])
+
+
+def _rows_of(meta: Any, group: int, file: str) -> int:
+    """Rows of a row group, which is in memory as a whole."""
+    rows = int(meta.row_group(group).num_rows)
+    if rows > _LARGEST_GROUP:
+        raise InputError(
+            f"{file}: row group {group} has {rows} rows, and is read as a whole: write the file "
+            f"with at most {_LARGEST_GROUP} rows in each (row_group_size= of pyarrow)"
+        )
+    return rows
 
 
 def _parquet(file: str) -> Any:

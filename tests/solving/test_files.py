@@ -12,6 +12,7 @@ import pytest
 
 import hasa_opt as hasa
 from hasa_opt.errors import InfeasibleError, InputError
+from hasa_opt.problem import fleet_file
 from hasa_opt.problem.fleet_file import Chunk
 from hasa_opt.solvers.exact import parts
 from hasa_opt.solving import files, passes
@@ -189,6 +190,12 @@ def test_a_budget_that_is_too_small_is_explained(fleet, tmp_path):
 def test_what_is_wrong_is_said_before_any_work(fleet, how, words):
     with pytest.raises(InputError, match=words):
         hasa.FileProblem(fleet, **{"widths": WIDTHS, "budget": 0.5, **how})
+
+
+def test_a_row_group_that_is_too_large_is_refused(fleet, monkeypatch):
+    monkeypatch.setattr(fleet_file, "_LARGEST_GROUP", 999)
+    with pytest.raises(InputError, match="row group 0 has 1000 rows"):
+        hasa.FileProblem(fleet, widths=WIDTHS, budget=0.5)
 
 
 @pytest.mark.parametrize(
