@@ -13,8 +13,6 @@ from importlib.util import find_spec
 from os import PathLike
 from typing import IO, Any
 
-import numpy as np
-
 from hasa_opt._utils.files import path_of, writing
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.names import distinct
@@ -29,9 +27,10 @@ _QUOTED = ',"\r\n'
 """Signs that make :mod:`csv` put quotes around a cell."""
 
 
-def is_parquet(path: object) -> bool:
-    """Whether a file is Parquet, by its name."""
-    return isinstance(path, str | PathLike) and path_of(path).suffix.lower() == ".parquet"
+def is_parquet(path: str | PathLike[str]) -> bool:
+    """Whether a file is Parquet, by its name; a folder is one of such files."""
+    place = path_of(path)
+    return place.suffix.lower() == ".parquet" or place.is_dir()
 
 
 def read_parquet(path: str | PathLike[str], columns: Sequence[str] | None = None) -> Any:
@@ -74,9 +73,10 @@ def columns_of_table(table: Any) -> dict[str, Any]:
 
 def _values(column: Any) -> Any:
     """Numbers as an array, if none is missing; else a list, in which None stands for such."""
-    dtype = column.type.to_pandas_dtype() if column.null_count == 0 else object
-    is_number = isinstance(dtype, type) and issubclass(dtype, np.number)
-    return column.to_numpy() if is_number else column.to_pylist()
+    from pyarrow import types
+
+    is_number = types.is_integer(column.type) or types.is_floating(column.type)
+    return column.to_numpy() if is_number and column.null_count == 0 else column.to_pylist()
 
 
 def plain_csv(path: str | PathLike[str], kinds: Mapping[str, type]) -> Any:

@@ -38,6 +38,13 @@ def test_parquet_gives_the_clients_that_csv_gives(tmp_path):
     assert one.max_width.tolist() == COLUMNS["max_width"]
 
 
+def test_repeated_names_may_be_encoded_in_parquet(tmp_path):
+    columns = {"name": ["a", "b"], "samples": [1, 2]}
+    columns["site"] = pa.array(["x", "x"]).dictionary_encode()
+    pq.write_table(pa.table(columns), tmp_path / "fleet.parquet")
+    assert hasa.Clients.read_parquet(tmp_path / "fleet.parquet").site == ("x", "x")
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [

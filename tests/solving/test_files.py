@@ -92,6 +92,19 @@ def test_large_fleets_too(n, tmp_path):
     assert found.gap <= 1e-9
 
 
+def test_an_allocation_in_files_may_be_that_of_yesterday(problem, tmp_path):
+    hasa.solve_files(problem, tmp_path / "out")
+    today = in_memory(columns(3000), budget=0.6)
+    found = hasa.changes(today, tmp_path / "out")
+    assert (
+        found.in_columns()
+        == hasa.changes(
+            today, dict(zip(columns(3000)["name"], chosen(tmp_path / "out"), strict=True))
+        ).in_columns()
+    )
+    assert len(found) > 100
+
+
 def test_device_classes_absolute_limits_and_folders(tmp_path):
     own = columns(500)
     own["device"] = [["small", "large"][at % 2] for at in range(500)]
