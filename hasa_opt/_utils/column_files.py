@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from os import PathLike
 from typing import IO, Any
 
+import numpy as np
+
 from hasa_opt._utils.files import path_of, writing
 from hasa_opt._utils.installing import needing
 from hasa_opt._utils.names import distinct
@@ -52,8 +54,11 @@ def read_parquet(path: str | PathLike[str], columns: Sequence[str] | None = None
     with needing("a Parquet file", extra="parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
+    place = path_of(path)
+    files = sorted(place.glob("[!._]*.parquet")) if place.is_dir() else [place]
     try:
-        return pq.read_table(path_of(path), columns=columns)
+        # Not by read_table, which imports pandas where it is installed.
+        return pa.concat_tables([pq.ParquetFile(file).read(columns) for file in files])
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"cannot read {path}: {reason}: give a Parquet file") from error
@@ -76,7 +81,10 @@ def _values(column: Any) -> Any:
     from pyarrow import types
 
     is_number = types.is_integer(column.type) or types.is_floating(column.type)
-    return column.to_numpy() if is_number and column.null_count == 0 else column.to_pylist()
+    if not is_number or column.null_count or column.num_chunks == 0:
+        return column.to_pylist()
+    # Not by to_numpy, which imports pandas where it is installed.
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
 
 
 def plain_csv(path: str | PathLike[str], kinds: Mapping[str, type]) -> Any:
