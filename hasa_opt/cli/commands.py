@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
@@ -37,7 +36,6 @@ from hasa_opt.cli.options import (
     OptionsFile,
     Output,
     Previous,
-    Reading,
     RoomOfColumn,
     SameColumn,
     Score,
@@ -49,6 +47,8 @@ from hasa_opt.cli.options import (
     as_options,
     busy,
     check_output,
+    clients_of,
+    earlier,
     print_json,
     printing,
     reading,
@@ -57,18 +57,15 @@ from hasa_opt.cli.options import (
     solver_name,
     solver_names,
     solving,
-    source_of,
 )
 from hasa_opt.cli.partition import partition
 from hasa_opt.cli.problems import Asked, counts_of, scores_of
 from hasa_opt.cli.sample import sample
 from hasa_opt.cli.study import flower, study
 from hasa_opt.cli.verify import verify
-from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
-    InputError,
     MissingExtraError,
     NoSolutionError,
     SolverNotInstalledError,
@@ -81,7 +78,6 @@ from hasa_opt.rules.paper import PaperRule, paper_rule
 from hasa_opt.rules.scores import SCORES, explained_by_size
 from hasa_opt.solvers import registry
 from hasa_opt.solving.comparison import compare as compare_solvers
-from hasa_opt.solving.earlier import Earlier
 from hasa_opt.solving.solver import solve
 from hasa_opt.solving.turnover import changes as changes_since
 
@@ -201,7 +197,7 @@ def score(
 
     The excess is what is beyond chance at this sample size, in units of its spread.
     """
-    read = Clients.read_csv(source_of(clients), **reading(encoding, delimiter))
+    read = clients_of(clients, reading(encoding, delimiter))
     chosen, counts = scores_of(read, score, clients), counts_of(read, clients)
     beyond, share = SCORES["excess"](counts), explained_by_size(chosen, counts.sum(axis=1))
     if as_json:
@@ -272,7 +268,7 @@ def allocate(
         fairness=fairness,
         reading=reading(encoding, delimiter),
     )
-    before = _before(previous, changes, asked.reading)
+    before = earlier(previous, changes, asked.reading)
     problem = asked.problem
     for path in (output, changes):
         check_output(path, [*asked.files, *([] if previous is None else [previous])])
@@ -390,15 +386,6 @@ def _columns(result: Allocation, *, everything: bool) -> dict[str, list[Any]]:
     clients = result.problem.clients
     columns = result.columns if everything else {"width": result.widths.tolist()}
     return {"name": list(clients.all_names), "samples": clients.samples.tolist()} | columns
-
-
-def _before(previous: Path | None, changes: Path | None, how: Reading) -> Earlier | None:
-    """The allocation of before, read before any work starts."""
-    if previous is None:
-        if changes is not None:
-            raise InputError("--changes since when? Say --previous, the allocation of before")
-        return None
-    return Earlier.of(previous, **how)
 
 
 def _record(result: Allocation, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -22,11 +22,14 @@ from rich.table import Table
 from hasa_opt import policies
 from hasa_opt._utils.files import file_target
 from hasa_opt._utils.rational import written
+from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.files import read
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
 from hasa_opt.solvers.incumbent import Progress
 from hasa_opt.solvers.registry import SOLVERS
+from hasa_opt.solving.earlier import Earlier
 
 MENU = ",".join(map(str, policies.MENU))
 """Widths where none are given, as an option takes them."""
@@ -208,6 +211,27 @@ def solver_names(text: str) -> list[str]:
 def source_of(path: Path) -> Path | BinaryIO:
     """What a file argument names: ``-`` is standard input."""
     return sys.stdin.buffer if str(path) == "-" else path
+
+
+def clients_of(path: Path, how: Reading) -> Clients:
+    """The clients of a file, CSV or Parquet."""
+    columns, _ = read(source_of(path), **how)
+    return Clients(columns.pop("samples"), **columns)
+
+
+def earlier(previous: Path | None, changes: Path | None, how: Reading) -> Earlier | None:
+    """The allocation of before, if one is named.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or changes are asked for without one.
+    """
+    if previous is not None:
+        return Earlier.of(previous, **how)
+    if changes is not None:
+        raise InputError("--changes since when? Say --previous, the allocation of before")
+    return None
 
 
 def split_numbers(text: str, option: str) -> list[float]:

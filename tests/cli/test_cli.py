@@ -484,3 +484,19 @@ def test_changes_need_to_know_since_when(run, clients: Path, tmp_path: Path) -> 
     ran = run("allocate", clients, "--previous", output, "-o", output)
     assert ran.code == 2
     assert "is the input" in ran.err
+
+
+def test_commands_read_parquet(run, clients: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "fleet.parquet"
+    pq.write_table(hasa.Clients.read_csv(clients).frame("pyarrow"), path)
+    for command in ("score", "allocate"):
+        ran = run(command, path, "--json")
+        assert ran.code == 0, ran.err
+        same = run(command, clients, "--json")
+        found, expected = json.loads(ran.out), json.loads(same.out)
+        for own in (found, expected):
+            if isinstance(own, dict):
+                del own["seconds"]
+        assert found == expected
