@@ -22,7 +22,7 @@ from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import HasaError, InputError
 from hasa_opt.problem import utility as families
 from hasa_opt.problem.budgets import budget_share, share_of_full
-from hasa_opt.problem.checks import one_menu, over_limit, over_share
+from hasa_opt.problem.checks import one_menu, over_budget
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.menu import Menu
 from hasa_opt.problem.problem import AllocationProblem
@@ -287,15 +287,12 @@ class FileProblem:
         """
         if max(sums.samples, sums.full) > INT64_ROOM:
             raise InputError("the full cost of all clients exceeds 2**62: count in larger units")
-        if self.budget is None:
-            limit = self.limit or 0
-        else:
-            full = sums.full if sums.full_known else None
-            limit = share_of_full(budget_share(self.budget), full, self.menu.resources[0]).most
-        if sums.least > limit and self.budget is not None:
-            raise over_share(sums.least, limit, self.budget, sums.full, self.menu)
+        resource, full = self.menu.resources[0], sums.full if sums.full_known else None
+        limit = self.limit or 0
+        if self.budget is not None:
+            limit = share_of_full(budget_share(self.budget), full, resource).most
         if sums.least > limit:
-            raise over_limit(sums.least, limit, self.menu.resources[0])
+            raise over_budget(sums.least, limit, resource, self.budget, full, self.menu)
         n_clients = len(self)
         below = np.cumsum(counts) - (counts + 1) / 2
         ranks = below / (n_clients - 1) if n_clients > 1 else np.zeros(counts.size)

@@ -7,8 +7,8 @@ allocation changes. How one backend works does not belong here (:mod:`hasa_opt.s
 
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.solving.explanation import Explanation, explain
-from hasa_opt.solving.frontiers import Frontier, frontier
 from hasa_opt.solving.files import FileAllocation, solve_files, verify_files
+from hasa_opt.solving.frontiers import Frontier, frontier
 from hasa_opt.solving.parameters import Sweep, sweep
 from hasa_opt.solving.prices import Sensitivity, sensitivity
 from hasa_opt.solving.solver import solve, solve_continuous
