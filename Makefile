@@ -63,6 +63,7 @@ benchall: bench  ## also every backend, further limits, what scores measure, and
 	$(BIN)/python benchmarks/bench_backends.py
 	$(BIN)/python benchmarks/bench_limits.py
 	$(BIN)/python benchmarks/bench_several.py
+	$(BIN)/python benchmarks/bench_files.py
 	$(BIN)/python benchmarks/bench_scores.py
 	$(BIN)/python benchmarks/bench_flower.py
 

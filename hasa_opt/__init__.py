@@ -28,6 +28,7 @@ from hasa_opt.problem import (
     Coverage,
     Deadline,
     Fairness,
+    FileProblem,
     Fixed,
     Forbidden,
     Menu,
@@ -45,18 +46,23 @@ from hasa_opt.rules import scores
 from hasa_opt.solvers.incumbent import Progress
 from hasa_opt.solvers.registry import solvers
 from hasa_opt.solving import (
+    Changes,
     Comparison,
     Explanation,
+    FileAllocation,
     Frontier,
     Sensitivity,
     Sweep,
+    changes,
     compare,
     explain,
     frontier,
     sensitivity,
     solve,
     solve_continuous,
+    solve_files,
     sweep,
+    verify_files,
 )
 from hasa_opt.solving.grouping import Partition, PartitionProblem, partition
 
@@ -70,6 +76,7 @@ __all__ = [
     "AtLeast",
     "Budget",
     "Capacity",
+    "Changes",
     "Clients",
     "Clock",
     "Comparison",
@@ -77,6 +84,8 @@ __all__ = [
     "Deadline",
     "Explanation",
     "Fairness",
+    "FileAllocation",
+    "FileProblem",
     "Fixed",
     "Forbidden",
     "Frontier",
@@ -99,6 +108,7 @@ __all__ = [
     "Sweep",
     "Switches",
     "Termination",
+    "changes",
     "compare",
     "cost",
     "errors",
@@ -114,10 +124,12 @@ __all__ = [
     "sensitivity",
     "solve",
     "solve_continuous",
+    "solve_files",
     "solvers",
     "sweep",
     "tasks",
     "utility",
+    "verify_files",
 ]
 
 __version__ = VERSION

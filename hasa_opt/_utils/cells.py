@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any
 
-from hasa_opt._utils.names import spelled
+from hasa_opt._utils.names import distinct, spelled
 from hasa_opt._utils.rational import INT64_ROOM
 from hasa_opt._utils.tables import Table
+from hasa_opt.errors import InputError
 
-__all__ = ["numbers", "refuse_repeats", "whole_numbers"]
+__all__ = ["distinct_names", "numbers", "refuse_repeats", "whole_numbers"]
 
 _DIGITS = 19  # of 2**62: a number of fewer digits is below it
 _THOUSANDS = re.compile(r"\d{1,3}(\.\d{3})+")  # 1.000, where a comma may be the decimal sign
@@ -26,10 +28,10 @@ def whole_numbers(table: Table, column: str) -> list[int]:
     InputError
         Naming line and column.
     """
-    return [
-        _whole_number(table, row, column, text.strip())
-        for row, text in enumerate(table.column(column))
-    ]
+    texts = table.column(column)
+    if _is_digits("".join(texts)) and all(texts) and max(map(len, texts)) < _DIGITS:
+        return list(map(int, texts))
+    return [_whole_number(table, row, column, text.strip()) for row, text in enumerate(texts)]
 
 
 def numbers(table: Table, column: str, *, blank: float | None = None) -> list[float]:
@@ -47,8 +49,14 @@ def numbers(table: Table, column: str, *, blank: float | None = None) -> list[fl
     InputError
         Naming line and column.
     """
+    texts = table.column(column)
+    if _is_digits("".join(texts).replace(".", "")):
+        with suppress(ValueError):
+            found = list(map(float, texts))
+            if isfinite(max(found)):
+                return found
     found = []
-    for row, text in enumerate(table.column(column)):
+    for row, text in enumerate(texts):
         if blank is not None and not text.strip():
             found.append(blank)
             continue
@@ -61,6 +69,22 @@ def numbers(table: Table, column: str, *, blank: float | None = None) -> list[fl
             raise table.fail(row, column, f"{text!r} is not a finite number")
         found.append(value)
     return found
+
+
+def distinct_names(table: Table, column: str) -> tuple[str, ...]:
+    """Names of a column, of which no two may be the same.
+
+    Raises
+    ------
+    InputError
+        Naming the line, or both lines.
+    """
+    names = table.names(column)
+    try:
+        return distinct(names, column)
+    except InputError:
+        refuse_repeats(table, column, names)
+        raise
 
 
 def refuse_repeats(table: Table, column: str, keys: Sequence[Any]) -> None:
@@ -90,6 +114,10 @@ def refuse_repeats(table: Table, column: str, keys: Sequence[Any]) -> None:
                 f"{texts[row]!r}{owner} already stands on line {table.lines[before]}"
                 f"{spelled(texts[before], texts[row])}",
             )
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _whole_number(table: Table, row: int, column: str, text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -49,13 +50,16 @@ def columns_of(frame: Any, what: str) -> dict[str, list[Any]]:
             "example, or a mapping of column to values"
         ) from error
     names = distinct(map(str, table.columns), f"columns of {what}")
-    cells = ([_plain(value) for value in table[name].to_list()] for name in table.columns)
+    cells = (_cells(table[name].to_list()) for name in table.columns)
     return dict(zip(names, cells, strict=True))
 
 
-def _plain(value: Any) -> Any:
+def _cells(values: list[Any]) -> list[Any]:
     """None for what is missing, in whichever way a library says so."""
-    return None if value is None or value != value else value
+    kinds = set(map(type, values))
+    if kinds <= {int, str} or (kinds == {float} and not isnan(sum(values))):
+        return values
+    return [None if value is None or value != value else value for value in values]
 
 
 def by_name(table: Any, names: Sequence[str], what: str) -> Any:

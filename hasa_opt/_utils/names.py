@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
 
 from hasa_opt._utils.checks import sequence
 from hasa_opt.errors import InputError
 
-__all__ = ["distinct", "keyed", "name_list", "spelled", "tidy"]
+__all__ = ["distinct", "keyed", "name_list", "plain_names", "spelled", "tidy"]
 
 _Value = TypeVar("_Value")
 
@@ -54,6 +54,18 @@ def tidy(name: object) -> str:
     return plain
 
 
+def plain_names(values: Sequence[Any]) -> list[str] | None:
+    """Tidy names that are all printable ASCII and not empty; None if any is something else."""
+    try:
+        together = "".join(values)
+    except TypeError:
+        return None
+    if not (together.isascii() and together.isprintable()):
+        return None
+    names = list(map(str.strip, values)) if " " in together else list(map(str, values))
+    return names if all(names) else None
+
+
 def name_list(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     """Tidy a sequence of names, none of them empty.
 
@@ -68,8 +80,12 @@ def name_list(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     InputError
         Naming the row of a value that cannot be a name; also for a set, which has no order.
     """
+    given = _in_order(values, what)
+    plain = plain_names(given)
+    if plain is not None:
+        return tuple(plain)
     names = []
-    for row, value in enumerate(_in_order(values, what)):
+    for row, value in enumerate(given):
         try:
             names.append(tidy(value))
         except InputError as error:
@@ -79,8 +95,16 @@ def name_list(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+class _Distinct(tuple[str, ...]):
+    """Names that are known to be tidy, and of which no two are the same."""
+
+    __slots__ = ()
+
+
 def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     """Tidy a sequence of names of which no two may be the same.
+
+    What it returns need not be looked through a second time.
 
     Parameters
     ----------
@@ -93,6 +117,8 @@ def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
     InputError
         As for :func:`name_list`, and for two values that are one name; both spellings are shown.
     """
+    if isinstance(values, _Distinct):
+        return values
     given = _in_order(values, what)
     names = name_list(given, what)
     if len(set(names)) < len(names):
@@ -104,7 +130,7 @@ def distinct(values: Iterable[str | int], what: str) -> tuple[str, ...]:
                     f"row {row}, {what}: {given[row]!r} already names row {before}"
                     f"{spelled(given[before], given[row])}: names must be distinct"
                 )
-    return names
+    return _Distinct(names)
 
 
 def _in_order(values: Iterable[str | int], what: str) -> tuple[Any, ...]:

@@ -6,47 +6,34 @@ warning. What the columns mean is for others to say.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import hashlib
 import io
 import re
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from os import PathLike, fspath
-from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import NamedTuple
+
+import numpy as np
 
 from hasa_opt._utils.checks import listed
-from hasa_opt._utils.names import tidy
+from hasa_opt._utils.decoding import Source, checked_text, content, decoded, unzipped
+from hasa_opt._utils.names import plain_names, tidy
 from hasa_opt.errors import InputError
 
-__all__ = ["DELIMITERS", "Source", "Table", "read_table"]
-
-Source: TypeAlias = str | PathLike[str] | IO[Any]
-"""A path, or a file that is open for reading, in text or binary mode."""
+__all__ = ["DELIMITERS", "Table", "read_table"]
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 """What may stand between cells where the delimiter is not told, the likeliest first."""
 
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
-_MARKS = {  # Of UTF-32 first: its mark begins with that of UTF-16.
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-_WESTERN = "cp1252"  # what browsers take undeclared text for, and most of it is
 _FAULTS = {  # parts of the messages of the module csv
     "unexpected end of data": "a quote opens in this row and is never closed",
     "field larger than field limit": "a cell of over 131072 characters; is this a CSV file?",
 }
+_BEGINNING = 1 << 20  # characters that the header lies within
 _SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]+', re.IGNORECASE)  # the first line that Excel writes
 
 
@@ -59,9 +46,9 @@ class Table:
     name : str
         The file, for messages.
     header : list of str
-    rows : list of list of str
-        Cells as they are written; rows of blank cells are left out.
-    lines : list of int
+    cells : list of list of str
+        Of each column, as they are written; rows of blank cells are left out.
+    lines : sequence of int
         The line of the file on which each row begins; the first line is 1.
     encoding, delimiter : str
         What the file was read with; the encoding is "text" where it was open in text mode.
@@ -71,11 +58,14 @@ class Table:
 
     name: str
     header: list[str]
-    rows: list[list[str]]
-    lines: list[int]
+    cells: list[list[str]]
+    lines: Sequence[int]
     encoding: str
     delimiter: str
     sha256: str
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
     def fail(self, row: int, column: str, message: str) -> InputError:
         """Error about one cell, with its line and column."""
@@ -100,8 +90,7 @@ class Table:
                 f"{self.name}: column {column!r} stands {self.header.count(column)} times in the "
                 "header: rename all but one"
             )
-        at = self._places[column]
-        return [row[at] for row in self.rows]
+        return self.cells[self._places[column]]
 
     def names(self, column: str) -> list[str]:
         """Cells of one column as names, each on one line of the file and none of them empty.
@@ -111,8 +100,11 @@ class Table:
         InputError
             Naming line and column; also if there is no such column, or more than one.
         """
-        names = []
-        for row, text in enumerate(self.column(column)):
+        texts, names = self.column(column), []
+        plain = plain_names(texts)
+        if plain is not None:
+            return plain
+        for row, text in enumerate(texts):
             if "\n" in text or "\r" in text:
                 raise self.fail(row, column, "several lines in a cell: is a quote never closed?")
             try:
@@ -165,13 +157,13 @@ def read_table(
         If the source cannot be read or is empty, is not text, or has a quote that is never closed
         or a row with more or fewer cells than the header; the message names the line.
     """
-    name, data = _content(source)
+    name, data = content(source)
     if isinstance(data, str):
-        text, encoding = _checked(name, data).removeprefix("\ufeff"), "text"
+        text, encoding = checked_text(name, data).removeprefix("\ufeff"), "text"
         data = text.encode("utf-8", "surrogatepass")
     else:
-        data = _unzipped(name, data)
-        text, encoding = _decoded(name, data, encoding)
+        data = unzipped(name, data)
+        text, encoding = decoded(name, data, encoding)
     stated = _SEPARATOR.match(text)
     skipped = 0
     if stated is not None:
@@ -181,15 +173,51 @@ def read_table(
     if delimiter is not None and not is_sign:
         raise InputError(f"delimiter {delimiter!r} must be one character, such as ';'")
     separator = delimiter or _delimiter(name, text, needed)
-    header, rows, lines = _read(name, text, separator, skipped)
+    header, cells, lines = _split(text, separator, skipped) or _read(name, text, separator, skipped)
     digest = hashlib.sha256(data).hexdigest()
-    return Table(name, header, rows, lines, encoding, separator, digest)
+    return Table(name, header, cells, lines, encoding, separator, digest)
 
 
-def _read(
-    name: str, text: str, delimiter: str, skipped: int
-) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows, and the line on which each row begins; blank rows are left out."""
+class _Cells(NamedTuple):
+    """Header, columns, and the line on which each row begins."""
+
+    header: list[str]
+    columns: list[list[str]]
+    lines: Sequence[int]
+
+
+def _split(text: str, delimiter: str, skipped: int) -> _Cells | None:
+    """The cells of a text in which delimiters and line ends are all that has a meaning.
+
+    None where a quote, an unusual line end, a row of another length or a blank one needs more.
+    """
+    text = text.replace("\r\n", "\n").removesuffix("\n") + "\n"
+    if '"' in text or "\r" in text or not delimiter.isascii():
+        return None
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
+    ends = np.flatnonzero((data == ord(delimiter)) | (data == ord("\n")))
+    width = text.count(delimiter, 0, text.index("\n")) + 1
+    is_last = (data[ends] == ord("\n")).reshape(-1, width) if ends.size % width == 0 else None
+    if is_last is None or not is_last[:, -1].all() or is_last[:, :-1].any():
+        return None
+    if np.diff(ends, prepend=-1).max() > csv.field_size_limit():
+        return None
+    cells = text[:-1].replace("\n", delimiter).split(delimiter)
+    columns = [cells[at::width] for at in range(width)]
+    if not all(map(str.strip, columns[0])):
+        return None
+    try:
+        header = [tidy(column[0]) for column in columns]
+    except InputError:
+        return None
+    if not all(header):
+        return None
+    lines = range(skipped + 2, skipped + 1 + len(columns[0]))
+    return _Cells(header, [column[1:] for column in columns], lines)
+
+
+def _read(name: str, text: str, delimiter: str, skipped: int) -> _Cells:
+    """The cells of any text; blank rows are left out."""
     header: list[str] = []
     rows, lines = [], []
     for line, row in _records(name, text, delimiter, skipped):
@@ -202,119 +230,15 @@ def _read(
         lines.append(line)
     if not header:
         raise InputError(f"{name} is empty: the first row must name the columns")
-    return header, rows, lines
-
-
-def _content(source: Source) -> tuple[str, bytes | str]:
-    """A name for messages, and all that the source holds."""
-    if isinstance(source, str | PathLike):
-        path = Path(fspath(source))
-        try:
-            return str(path), path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"cannot read {path}: {reason}") from error
-    name = getattr(source, "name", None)
-    name = name if isinstance(name, str) else "the open file"
-    try:
-        content = source.read()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: {error}: open it in binary mode") from error
-    except (AttributeError, OSError, ValueError, TypeError) as error:
-        raise InputError(f"cannot read {name}: {error}: give a path or an open file") from error
-    if not isinstance(content, bytes | str):
-        kind = type(content).__name__
-        raise InputError(f"{name} gives {kind}: give a file open in text or binary mode")
-    return name, content
-
-
-def _unzipped(name: str, data: bytes) -> bytes:
-    """Bytes without their gzip compression, if they have one."""
-    if data.startswith(_ZIP):
-        raise InputError(f"{name} is a ZIP archive or a workbook: give the text file in it, as CSV")
-    if not data.startswith(_GZIP):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name} is a damaged gzip file ({error}): compress it again") from error
-
-
-def _decoded(name: str, data: bytes, encoding: str | None) -> tuple[str, str]:
-    """The text, and the encoding that it was read in."""
-    if encoding is None:
-        for mark, own in _MARKS.items():
-            if data.startswith(mark):
-                return _strictly(name, data, own), own
-        if b"\x00" not in data:
-            try:
-                return data.decode("utf-8"), "utf-8"
-            except UnicodeDecodeError:
-                pass
-        return _guessed(name, data)
-    return _strictly(name, data, encoding).removeprefix("\ufeff"), encoding
-
-
-def _strictly(name: str, data: bytes, encoding: str) -> str:
-    try:
-        return _checked(name, data.decode(encoding))
-    except (LookupError, TypeError) as error:
-        raise InputError(
-            f"encoding {encoding!r} is not known: give one such as 'cp1252'"
-        ) from error
-    except UnicodeError as error:
-        start = getattr(error, "start", 0)
-        line = data[:start].count(b"\n") + 1
-        raise InputError(
-            f"{name}, line {line}: not {encoding} text ({error}): give another encoding="
-        ) from error
-
-
-def _checked(name: str, text: str) -> str:
-    """The text, unless it holds what no text does."""
-    if "\x00" in text:
-        raise _no_text(name)
-    return text
-
-
-def _no_text(name: str) -> InputError:
-    return InputError(
-        f"{name} is no text file, it holds NUL bytes: give a table as text, such as the CSV that a "
-        "spreadsheet saves; if it is one, say its encoding=, such as 'utf-16-le'"
-    )
-
-
-def _guessed(name: str, data: bytes) -> tuple[str, str]:
-    """The likeliest encoding, with a warning that shows what came of it."""
-    from charset_normalizer import from_bytes
-
-    matches = list(from_bytes(data))
-    if not matches:
-        if b"\x00" in data:
-            raise _no_text(name)
-        raise InputError(f"{name} is not UTF-8, nor any text that can be told: give encoding=")
-    best = matches[0]
-    equal = [
-        each for each in matches if (each.chaos, each.coherence) == (best.chaos, best.coherence)
-    ]
-    best = next((each for each in equal if _WESTERN in each.could_be_from_charset), best)
-    encoding = _WESTERN if _WESTERN in best.could_be_from_charset else best.encoding
-    text = _strictly(name, data, encoding)
-    example = next(iter(re.findall(r"\w*[^\W\x00-\x7f]\w*", text)), "")
-    others = [each.encoding for each in equal if each is not best]
-    also = f"; {listed(others, most=3)} fit as well" if others else ""
-    warnings.warn(
-        f"{name} is not UTF-8; it was read as {encoding} ({example!r}{also}): say encoding= "
-        "to be sure",
-        stacklevel=6,  # what calls the reader of clients or of texts
-    )
-    return text, encoding
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in header]
+    return _Cells(header, columns, lines)
 
 
 def _delimiter(name: str, text: str, needed: Sequence[str]) -> str:
     """The delimiter under which the header holds the needed columns; else a comma."""
+    beginning = text[:_BEGINNING]
     for candidate, words in DELIMITERS.items():
-        with_it = csv.reader(io.StringIO(text, newline=""), delimiter=candidate)
+        with_it = csv.reader(io.StringIO(beginning, newline=""), delimiter=candidate)
         try:
             header = next((row for row in with_it if any(cell.strip() for cell in row)), [])
         except csv.Error:

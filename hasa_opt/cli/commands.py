@@ -5,12 +5,10 @@ Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 
 from __future__ import annotations
 
-import csv
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
@@ -18,13 +16,14 @@ import typer
 from rich.markup import escape
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt._utils.files import writing
+from hasa_opt._utils.column_files import write_columns
 from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.explain import explain
 from hasa_opt.cli.explore import explore
 from hasa_opt.cli.headroom import headroom
 from hasa_opt.cli.options import (
     AsJson,
+    ChangesFile,
     ClientsFile,
     CostName,
     CoverageShare,
@@ -35,6 +34,8 @@ from hasa_opt.cli.options import (
     Gap,
     Limits,
     OptionsFile,
+    Output,
+    Previous,
     RoomOfColumn,
     SameColumn,
     Score,
@@ -46,6 +47,8 @@ from hasa_opt.cli.options import (
     as_options,
     busy,
     check_output,
+    clients_of,
+    earlier,
     print_json,
     printing,
     reading,
@@ -54,14 +57,12 @@ from hasa_opt.cli.options import (
     solver_name,
     solver_names,
     solving,
-    source_of,
 )
 from hasa_opt.cli.partition import partition
 from hasa_opt.cli.problems import Asked, counts_of, scores_of
 from hasa_opt.cli.sample import sample
 from hasa_opt.cli.study import flower, study
 from hasa_opt.cli.verify import verify
-from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
@@ -78,6 +79,7 @@ from hasa_opt.rules.scores import SCORES, explained_by_size
 from hasa_opt.solvers import registry
 from hasa_opt.solving.comparison import compare as compare_solvers
 from hasa_opt.solving.solver import solve
+from hasa_opt.solving.turnover import changes as changes_since
 
 __all__ = ["app", "main"]
 
@@ -195,7 +197,7 @@ def score(
 
     The excess is what is beyond chance at this sample size, in units of its spread.
     """
-    read = Clients.read_csv(source_of(clients), **reading(encoding, delimiter))
+    read = clients_of(clients, reading(encoding, delimiter))
     chosen, counts = scores_of(read, score, clients), counts_of(read, clients)
     beyond, share = SCORES["excess"](counts), explained_by_size(chosen, counts.sum(axis=1))
     if as_json:
@@ -241,7 +243,9 @@ def allocate(
     fallback: Annotated[
         str | None, typer.Option(help="Solver to try if the first fails; several by commas.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write.")] = None,
+    output: Output = None,
+    previous: Previous = None,
+    changes: ChangesFile = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     as_json: AsJson = False,
@@ -264,8 +268,10 @@ def allocate(
         fairness=fairness,
         reading=reading(encoding, delimiter),
     )
+    before = earlier(previous, changes, asked.reading)
     problem = asked.problem
-    check_output(output, asked.files)
+    for path in (output, changes):
+        check_output(path, [*asked.files, *([] if previous is None else [previous])])
     with solving(f"solving {problem!r}") as on_progress:
         result = solve(
             problem,
@@ -276,14 +282,18 @@ def allocate(
             on_progress=on_progress,
         )
     columns = _columns(result, everything=options is not None)
+    since = None if before is None else changes_since(result, before)
     if output is not None:
-        _write(output, columns)
+        write_columns(output, columns)
+    if since is not None and changes is not None:
+        since.write(changes)
     if as_json:
-        print_json(_record(result, columns))
+        print_json(_record(result, columns) | ({} if since is None else {"changes": since.summary}))
         return
-    rule = _rule(problem, asked.scores) if asked.is_paper else None
+    rule = _rule(problem, asked.scores) if asked.is_paper and since is None else None
     show(result.table({"HASA rule": rule.widths} if rule else {}))
-    for line in (result.summary, str(rule or result.message)):
+    news = [] if since is None else [f"since {previous}: {since.summary}"]
+    for line in (result.summary, str(rule or result.message), *news):
         say(line)
 
 
@@ -376,13 +386,6 @@ def _columns(result: Allocation, *, everything: bool) -> dict[str, list[Any]]:
     clients = result.problem.clients
     columns = result.columns if everything else {"width": result.widths.tolist()}
     return {"name": list(clients.all_names), "samples": clients.samples.tolist()} | columns
-
-
-def _write(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    with writing(path) as file:
-        out = csv.writer(file)
-        out.writerow(columns)
-        out.writerows(zip(*columns.values(), strict=True))
 
 
 def _record(result: Allocation, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

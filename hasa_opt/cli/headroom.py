@@ -24,11 +24,11 @@ from hasa_opt.cli.options import (
     Reading,
     TextOption,
     busy,
+    clients_of,
     print_json,
     reading,
     say,
     show,
-    source_of,
     split_names,
     split_numbers,
 )
@@ -121,7 +121,7 @@ def headroom(
             raise InputError("--utilities goes with CLIENTS.csv, without --data and --task")
         if widths is not None:
             raise InputError("a table of --utilities has its own widths: leave --widths out")
-        read = Clients.read_csv(source_of(clients), **written)
+        read = clients_of(clients, written)
         menu, values = _tables(utilities, read, written)
         found = _Forecast(predict(values, read, widths=menu, noise=noise, **options))
     else:

@@ -22,24 +22,33 @@ from rich.table import Table
 from hasa_opt import policies
 from hasa_opt._utils.files import file_target
 from hasa_opt._utils.rational import written
+from hasa_opt.clients.clients import Clients
+from hasa_opt.clients.files import read
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import RESOURCES
 from hasa_opt.rules.scores import SCORES
 from hasa_opt.solvers.incumbent import Progress
 from hasa_opt.solvers.registry import SOLVERS
+from hasa_opt.solving.earlier import Earlier
 
 MENU = ",".join(map(str, policies.MENU))
 """Widths where none are given, as an option takes them."""
 
 ClientsFile = Annotated[
-    Path, typer.Argument(metavar="CLIENTS.csv", help="One row per client; - is standard input.")
+    Path,
+    typer.Argument(
+        metavar="CLIENTS.csv",
+        help="One row per client, Parquet if it ends in .parquet; - is standard input.",
+    ),
 ]
 Budget = Annotated[float, typer.Option(help="Mean cost as a share of the full width's cost.")]
 Widths = Annotated[str, typer.Option(help="Menu of widths, comma-separated.")]
 WidthsOrNone = Annotated[
     str | None, typer.Option("--widths", help="Menu of widths, comma-separated.", show_default=MENU)
 ]
-Score = Annotated[str, typer.Option(help=f"One of {', '.join(SCORES)}.")]
+Score = Annotated[
+    str, typer.Option(help=f"One of {', '.join(SCORES)}; or a column of the clients.")
+]
 _WITHOUT_MODEL = ", ".join(name for name, item in RESOURCES.ours.items() if not item.profiled)
 CostName = Annotated[
     str | None,
@@ -118,6 +127,26 @@ UtilityTable = Annotated[
     Path | None,
     typer.Option("--utilities", metavar="CSV", help="Columns: name, then one per width or option."),
 ]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="CSV to write, or Parquet (.parquet)."),
+]
+Previous = Annotated[
+    Path | None,
+    typer.Option(
+        "--previous",
+        metavar="FILE",
+        help="The allocation of before, as --output wrote it: say who joined, left or changed.",
+    ),
+]
+ChangesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--changes",
+        metavar="FILE",
+        help="Changes since --previous to write, each with its reason; CSV, or Parquet (.parquet).",
+    ),
+]
 Encoding = Annotated[
     str | None, typer.Option(help="Of the CSV files, such as cp1252.", show_default="detected")
 ]
@@ -182,6 +211,27 @@ def solver_names(text: str) -> list[str]:
 def source_of(path: Path) -> Path | BinaryIO:
     """What a file argument names: ``-`` is standard input."""
     return sys.stdin.buffer if str(path) == "-" else path
+
+
+def clients_of(path: Path, how: Reading) -> Clients:
+    """The clients of a file, CSV or Parquet."""
+    columns, _ = read(source_of(path), **how)
+    return Clients(columns.pop("samples"), **columns)
+
+
+def earlier(previous: Path | None, changes: Path | None, how: Reading) -> Earlier | None:
+    """The allocation of before, if one is named.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or changes are asked for without one.
+    """
+    if previous is not None:
+        return Earlier.of(previous, **how)
+    if changes is not None:
+        raise InputError("--changes since when? Say --previous, the allocation of before")
+    return None
 
 
 def split_numbers(text: str, option: str) -> list[float]:

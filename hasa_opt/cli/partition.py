@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from hasa_opt._utils.cells import numbers, refuse_repeats
+from hasa_opt._utils.cells import distinct_names, numbers, refuse_repeats
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.files import writing
 from hasa_opt._utils.sparse import scipy_sparse as sp
@@ -105,8 +105,7 @@ def read_similarity(path: Path, how: Reading) -> tuple[list[str], FloatArray | s
 
 def _square(table: Table) -> tuple[list[str], FloatArray]:
     first, columns = table.header[0], table.header[1:]
-    names = table.names(first)
-    refuse_repeats(table, first, names)
+    names = list(distinct_names(table, first))
     if names != columns:
         pairs = zip([*names, ""], [*columns, ""], strict=False)
         row, column = next(pair for pair in pairs if pair[0] != pair[1])

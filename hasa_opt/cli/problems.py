@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hasa_opt._utils.cells import numbers, refuse_repeats
-from hasa_opt._utils.checks import FloatArray, listed
+from hasa_opt._utils.cells import distinct_names, numbers
+from hasa_opt._utils.checks import FloatArray, float_array, listed
 from hasa_opt._utils.names import tidy
 from hasa_opt._utils.rational import written
 from hasa_opt._utils.tables import read_table
 from hasa_opt.cli.options import MENU, Reading, source_of, split_numbers
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
-from hasa_opt.clients.csv import read
+from hasa_opt.clients.files import read
 from hasa_opt.errors import InputError
 from hasa_opt.problem import cost, utility
 from hasa_opt.problem.budgets import Budget
@@ -107,8 +108,10 @@ class Asked:
 
     @cached_property
     def scores(self) -> FloatArray:
-        """Their scores."""
-        return scores_of(self.fleet, self.score, self.clients)
+        """Their scores: computed from the counts, or a column of the file."""
+        if self.score in SCORES:
+            return scores_of(self.fleet, self.score, self.clients)
+        return float_array(self._file[1][tidy(self.score)], f"column {self.score!r}")
 
     @property
     def is_paper(self) -> bool:
@@ -200,11 +203,21 @@ class Asked:
             yield Coverage(shares, attribute)
 
     @cached_property
-    def _file(self) -> tuple[Clients, dict[str, list[str]]]:
-        """The clients, and the columns that group them."""
+    def _file(self) -> tuple[Clients, dict[str, Any]]:
+        """The clients, the columns that group them and that of their scores."""
         grouped = [self.same_option, None if self._room is None else self._room[0]]
         others = [tidy(name) for name in grouped if name is not None]
-        columns, groups = read(source_of(self.clients), others=others, **self.reading)
+        values = [] if self.score in SCORES else [tidy(self.score)]
+        source = source_of(self.clients)
+        try:
+            columns, groups = read(source, others=others, values=values, **self.reading)
+        except InputError as error:
+            if not values or f"column {values[0]!r}" not in str(error):
+                raise
+            raise InputError(
+                f"--score {self.score!r} is not one of {', '.join(SCORES)}, nor a column of the "
+                f"clients: {error}"
+            ) from error
         return Clients(columns.pop("samples"), **columns), groups
 
     @cached_property
@@ -347,8 +360,7 @@ def read_values(
     """
     table = read_table(source_of(path), needed=("name",), **reading)
     first, columns = table.header[0], table.header[1:]
-    names = table.names(first)
-    refuse_repeats(table, first, names)
+    names = distinct_names(table, first)
     known = clients.all_names
     if set(names) != set(known):
         alone = listed(sorted(set(known) ^ set(names)), repr)

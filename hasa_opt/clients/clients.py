@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, IntArray, whole_numbers, widened
-from hasa_opt._utils.checks import array as any_array
+from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.decoding import Source
 from hasa_opt._utils.frames import Framed, columns_of
 from hasa_opt._utils.names import distinct, name_list
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
-from hasa_opt._utils.tables import Source
-from hasa_opt.clients.counts import NEGATIVE, Counts, Rows, array, checked_counts, frozen
-from hasa_opt.clients.csv import count_columns, framed, read, write
-from hasa_opt.errors import InputError
+from hasa_opt.clients import files
+from hasa_opt.clients.columns import (
+    checked_caps,
+    checked_column,
+    checked_labels,
+    checked_length,
+    checked_samples,
+)
+from hasa_opt.clients.counts import Counts, Rows, checked_counts
+from hasa_opt.clients.csv import count_columns, framed, write
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,18 +85,20 @@ class Clients(Framed, Shown):
         labels: Sequence[str | int] | None = None,
         device: Sequence[str | int] | None = None,
     ) -> None:
-        length = _length(samples)
-        known = None if names is None else _column(distinct, names, "names", length)
+        length = checked_length(samples)
+        known = None if names is None else checked_column(distinct, names, "names", length)
         label = Rows(known)
         table = None if counts is None else checked_counts(counts, label, length)
         columns = {
             "names": known,
-            "samples": _samples(samples, label),
+            "samples": checked_samples(samples, label),
             "counts": table,
-            "labels": None if labels is None else _labels(labels, table),
-            "max_width": None if max_width is None else _caps(max_width, length, label),
-            "site": None if site is None else _column(name_list, site, "site", length),
-            "device": None if device is None else _column(name_list, device, "device", length),
+            "labels": None if labels is None else checked_labels(labels, table),
+            "max_width": None if max_width is None else checked_caps(max_width, length, label),
+            "site": None if site is None else checked_column(name_list, site, "site", length),
+            "device": None
+            if device is None
+            else checked_column(name_list, device, "device", length),
         }
         for name, value in columns.items():
             object.__setattr__(self, name, value)
@@ -193,7 +200,25 @@ class Clients(Framed, Shown):
             If the file is absent, empty, or holds a value that breaks a rule; the message names
             the line and the column.
         """
-        columns, _ = read(path, encoding=encoding, delimiter=delimiter)
+        columns, _ = files.read_csv(path, encoding=encoding, delimiter=delimiter)
+        return cls(columns.pop("samples"), **columns)
+
+    @classmethod
+    def read_parquet(cls, path: str | PathLike[str]) -> Clients:
+        """Read clients from a Parquet file: a row for each, columns as :meth:`from_frame` has them.
+
+        Parameters
+        ----------
+        path : path ending in .parquet, or folder of such files
+
+        Raises
+        ------
+        InputError
+            As for :meth:`from_frame`, and if the file is absent or damaged.
+        MissingExtraError
+            If pyarrow is not installed.
+        """
+        columns, _ = files.read_parquet(path)
         return cls(columns.pop("samples"), **columns)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
@@ -309,71 +334,3 @@ class Clients(Framed, Shown):
             counted = np.asarray(self.counts.sum(axis=1)).ravel()
             columns["counted"] = lambda row: str(counted[row])
         return self.table(columns)
-
-
-def _length(samples: npt.ArrayLike) -> int:
-    array = any_array(samples, "column 'samples'")
-    if array.ndim != 1:
-        raise InputError(
-            f"column 'samples' has shape {array.shape}: give one whole number per client"
-        )
-    if array.shape[0] == 0:
-        raise InputError("column 'samples' is empty: an allocation needs at least one client")
-    return int(array.shape[0])
-
-
-def _samples(values: npt.ArrayLike, label: Rows) -> IntArray:
-    samples = whole_numbers(
-        array(values, "samples", 1),
-        lambda at, value: f"{label(at[0])}, column 'samples': {value}",
-        negative=NEGATIVE,
-    )
-    empty = np.flatnonzero(samples == 0)
-    if empty.size:
-        raise InputError(
-            f"{label(int(empty[0]))}, column 'samples': 0: an empty client trains nothing; "
-            f"remove it ({empty.size} such row(s))"
-        )
-    if float(samples.sum(dtype=np.float64)) >= 2.0**62:
-        raise InputError("column 'samples': the sum exceeds 2**62: count in larger units")
-    return frozen(samples)
-
-
-def _caps(values: npt.ArrayLike, length: int, label: Rows) -> FloatArray:
-    given = array(values, "max_width", 1)
-    if given.dtype.kind == "O":
-        for row, value in enumerate(given):
-            if not isinstance(value, Real):
-                raise InputError(f"{label(row)}, column 'max_width': {value!r} is not a number")
-    caps = widened(given)
-    if caps.shape[0] != length:
-        raise InputError(f"column 'max_width' has {caps.shape[0]} rows, 'samples' has {length}")
-    bad = np.flatnonzero(~((caps > 0) & (caps <= 1)))
-    if bad.size:
-        row = int(bad[0])
-        raise InputError(
-            f"{label(row)}, column 'max_width': {caps[row]} must lie in (0, 1]; "
-            "1 means that the device can train the whole supernet"
-        )
-    return frozen(caps)
-
-
-def _column(
-    read_names: Callable[[Iterable[str | int], str], tuple[str, ...]],
-    values: Sequence[str | int],
-    column: str,
-    length: int,
-) -> tuple[str, ...]:
-    names = read_names(values, f"column {column!r}")
-    if len(names) != length:
-        raise InputError(f"column {column!r} has {len(names)} rows, 'samples' has {length}")
-    return names
-
-
-def _labels(values: Sequence[str | int], counts: Counts | None) -> tuple[str, ...]:
-    if counts is None:
-        raise InputError("labels name the columns of counts: give counts too")
-    labels = distinct(values, "labels")
-    if len(labels) != counts.shape[1]:
-        raise InputError(f"{len(labels)} labels for {counts.shape[1]} columns of counts")
-    return labels

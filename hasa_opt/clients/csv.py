@@ -37,12 +37,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hasa_opt._utils.cells import numbers, refuse_repeats, whole_numbers
+from hasa_opt._utils.cells import distinct_names, numbers, refuse_repeats, whole_numbers
 from hasa_opt._utils.checks import IntArray, listed
+from hasa_opt._utils.decoding import Source
 from hasa_opt._utils.files import writing
 from hasa_opt._utils.names import tidy
 from hasa_opt._utils.sparse import scipy_sparse as sp
-from hasa_opt._utils.tables import Source, Table, read_table
+from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.clients.counts import Counts, dense
 from hasa_opt.errors import InputError
 
@@ -57,9 +58,10 @@ def read(
     path: Source,
     *,
     others: Sequence[str] = (),
+    values: Sequence[str] = (),
     encoding: str | None = None,
     delimiter: str | None = None,
-) -> tuple[dict[str, Any], dict[str, list[str]]]:
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Read the columns of clients, named as the arguments of :class:`Clients` are.
 
     Parameters
@@ -68,13 +70,15 @@ def read(
         As for :meth:`Clients.read_csv`; so are the last two.
     others : sequence of str
         Further columns of the file, one name for each client.
+    values : sequence of str
+        Further columns of the file, one number for each client.
     encoding : str, optional
     delimiter : str, optional
 
     Returns
     -------
     columns : dict of str to column
-    others : dict of str to n_clients strings
+    others : dict of str to n_clients strings, or numbers
 
     Raises
     ------
@@ -85,15 +89,23 @@ def read(
     table = read_table(path, needed=("name",), encoding=encoding, delimiter=delimiter)
     if not table.has("name"):
         raise InputError(f"{table.name}: no column 'name'; its columns are {table.columns}")
-    if not table.rows:
+    if not len(table):
         raise InputError(f"{table.name} holds no client: give at least one row below the header")
-    columns = _read_long(table, others) if table.has("label") else _read_wide(table, others)
+    more, is_long = (*others, *values), table.has("label")
+    columns = _read_long(table, more) if is_long else _read_wide(table, more)
     if columns["counts"] is not None and table.has("samples"):
         _compare(table, columns)
-    return columns, {column: _groups(table, column) for column in others}
+    found: dict[str, list[Any]] = {name: table.names(name) for name in others}
+    found |= {name: numbers(table, name) for name in values}
+    if is_long:
+        owners = table.names("name")
+        found = {name: _once(table, name, owners, cells) for name, cells in found.items()}
+    return columns, found
 
 
-def framed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def framed(
+    columns: Mapping[str, Sequence[Any]], what: str = "the frame of clients"
+) -> dict[str, Any]:
     """Columns of a frame in the wide format, named as the arguments of :class:`Clients` are.
 
     Raises
@@ -103,13 +115,13 @@ def framed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """
     for name in ("name", "samples"):
         if name not in columns:
-            raise InputError(f"the frame has no column {name!r}; it has {listed(columns, repr)}")
+            raise InputError(f"{what} has no column {name!r}; it has {listed(columns, repr)}")
     labels = [name for name in columns if name.startswith(_PREFIX)]
     unknown = [name for name in columns if name not in ("name", "samples", *_OPTIONAL, *labels)]
     if unknown:
         raise InputError(
-            f"unknown column {unknown[0]!r}: known are name, samples, {', '.join(_OPTIONAL)} and "
-            f"{_PREFIX}LABEL"
+            f"{what}: unknown column {unknown[0]!r}: known are name, samples, "
+            f"{', '.join(_OPTIONAL)} and {_PREFIX}LABEL"
         )
     return {
         "samples": columns["samples"],
@@ -169,9 +181,9 @@ def _cell(value: object) -> str:
 def _caps(table: Table) -> list[float]:
     """Widths of the column ``max_width``."""
     caps = numbers(table, "max_width")
-    for row, cap in enumerate(caps):
-        if not 0 < cap <= 1:
-            raise table.fail(row, "max_width", f"{cap} must lie in (0, 1]")
+    if caps and not 0 < min(caps) <= max(caps) <= 1:
+        row = next(row for row, cap in enumerate(caps) if not 0 < cap <= 1)
+        raise table.fail(row, "max_width", f"{caps[row]} must lie in (0, 1]")
     return caps
 
 
@@ -198,8 +210,7 @@ def _check_header(
 
 def _read_wide(table: Table, others: Sequence[str]) -> dict[str, Any]:
     _check_header(table, {"name", "samples", *_OPTIONAL, *others}, ("samples",), prefixed=True)
-    names = table.names("name")
-    refuse_repeats(table, "name", names)
+    names = distinct_names(table, "name")
     columns = [column for column in table.header if column.startswith(_PREFIX)]
     labels = _labels(table, columns)
     return {
@@ -261,20 +272,16 @@ def _one_per_client(
     table: Table, column: str, names: list[str], parse: Callable[[Table], Iterable[_Value]]
 ) -> list[_Value] | None:
     """Values of a column that is repeated on each row of a client, once per client."""
-    if not table.has(column):
-        return None
+    return _once(table, column, names, parse(table)) if table.has(column) else None
+
+
+def _once(table: Table, column: str, names: Sequence[str], cells: Iterable[_Value]) -> list[_Value]:
+    """The cell of each client, which is the same in all of its rows."""
     values: dict[str, _Value] = {}
-    for row, (name, value) in enumerate(zip(names, parse(table), strict=True)):
+    for row, (name, value) in enumerate(zip(names, cells, strict=True)):
         if values.setdefault(name, value) != value:
             raise table.fail(row, column, f"{value!r} contradicts {values[name]!r} of {name!r}")
     return list(values.values())
-
-
-def _groups(table: Table, column: str) -> list[str]:
-    """Names in a column, one for each client."""
-    table.column(column)
-    groups = _one_per_client(table, column, table.names("name"), lambda own: own.names(column))
-    return groups or []
 
 
 def _compare(table: Table, columns: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from hasa_opt.problem.choices import (
     Switches,
 )
 from hasa_opt.problem.clock import Clock
+from hasa_opt.problem.fleet_file import FileProblem
 from hasa_opt.problem.groups import Capacity, SameOption
 from hasa_opt.problem.limits import (
     Constraint,
@@ -47,6 +48,7 @@ __all__ = [
     "Coverage",
     "Deadline",
     "Fairness",
+    "FileProblem",
     "Fixed",
     "Forbidden",
     "MaskConstraint",

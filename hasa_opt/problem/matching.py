@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,12 @@ from hasa_opt.errors import InputError
 from hasa_opt.problem.menu import Menu
 from hasa_opt.problem.result import Allocation
 
-__all__ = ["allocation_rows", "by_name", "client_options", "client_widths"]
+__all__ = ["allocation_rows", "by_name", "client_options", "client_widths", "earlier_rows"]
 
 _NAMED = 3  # names that a message shows
+_SHORTEST, _LONGEST = 64, 8192  # names that are compared at a time
+_AHEAD = 8  # names ahead that are tried where two fleets part
+_LEAST_RUN, _PATIENCE = 8, 1000  # mean length of a run from which, and names until, it is tried
 
 
 def client_widths(
@@ -57,7 +61,7 @@ def client_widths(
     """
     if isinstance(given, Allocation):
         widths, before = given.widths, given.problem.clients
-        rows = _earlier_rows(before, clients, what)
+        rows = earlier_rows(before, clients, what)
         known = _names(before)
     elif isinstance(given, Mapping):
         known = distinct(given, f"{what}: names")
@@ -78,7 +82,7 @@ def allocation_rows(given: Allocation, names: tuple[str, ...]) -> IntArray:
     InputError
         If it is for other clients.
     """
-    rows = _earlier_rows(given.problem.clients, names, "allocation")
+    rows = earlier_rows(given.problem.clients, names, "allocation")
     _check_complete(rows, _names(given.problem.clients), names, "allocation")
     return rows
 
@@ -109,7 +113,7 @@ def client_options(
     """
     if isinstance(given, Allocation):
         options = list(given.options)
-        rows = _earlier_rows(given.problem.clients, clients, what)
+        rows = earlier_rows(given.problem.clients, clients, what)
     elif not isinstance(given, Mapping):
         options = list(name_list(list(given), what))
         if len(options) != len(clients):
@@ -121,10 +125,17 @@ def client_options(
     return np.array([options[row] if row >= 0 else "" for row in rows], dtype=object)
 
 
-def _earlier_rows(before: Clients, now: Clients | tuple[str, ...], what: str) -> IntArray:
+def earlier_rows(
+    before: Clients | tuple[str, ...], now: Clients | tuple[str, ...], what: str
+) -> IntArray:
     """Row of each client in an earlier fleet, by name; -1 for newcomers.
 
     Fleets of one size of which neither has names are taken to be the same clients in one order.
+
+    Raises
+    ------
+    InputError
+        If no client is in both, or they cannot be told to be the same for want of names.
     """
     unnamed = [isinstance(fleet, Clients) and fleet.names is None for fleet in (before, now)]
     if all(unnamed) and len(before) == len(now):
@@ -158,11 +169,47 @@ def _check_complete(
 
 def _matched(before: tuple[str, ...], now: tuple[str, ...], what: str) -> IntArray:
     """Row of each client of a fleet in an earlier one, by name; -1 for newcomers."""
-    rows = {name: row for row, name in enumerate(before)}
-    found = np.array([rows.get(name, -1) for name in now], dtype=np.int64)
+    found = _in_step(before, now)
+    open_now = np.flatnonzero(found < 0)
+    open_before = np.ones(len(before), dtype=bool)
+    open_before[found[found >= 0]] = False
+    rows = {before[row]: row for row in np.flatnonzero(open_before).tolist()}
+    names = map(now.__getitem__, open_now.tolist())
+    found[open_now] = np.fromiter(map(rows.get, names, repeat(-1)), np.int64, open_now.size)
     if (found < 0).all():
         raise InputError(
             f"{what} is for other clients: none of {listed(now, repr, most=_NAMED)} is among "
             f"{listed(before, repr, most=_NAMED)}; give one for these clients"
         )
     return found
+
+
+def _in_step(before: tuple[str, ...], now: tuple[str, ...]) -> IntArray:
+    """Row in the earlier fleet of each client that stands in the same order there; -1 of others.
+
+    Fleets mostly keep their order from day to day. Runs of equal names are found without looking
+    any of them up; where one client has left or joined, the next ones are tried.
+    """
+    old, new = np.array(before, dtype=object), np.array(now, dtype=object)
+    found = np.full(new.size, -1)
+    at, row, length, breaks = 0, 0, _SHORTEST, 0
+    while at < old.size and row < new.size and breaks * _LEAST_RUN <= row + _PATIENCE:
+        ahead = min(length, old.size - at, new.size - row)
+        same = old[at : at + ahead] == new[row : row + ahead]
+        run = same.size if same.all() else int(same.argmin())
+        found[row : row + run] = np.arange(at, at + run)
+        at, row, length = at + run, row + run, min(2 * length, _LONGEST)
+        if run < same.size:
+            left, joined = _skipped(before[at : at + _AHEAD], now[row : row + _AHEAD])
+            at, row, length, breaks = at + left, row + joined, _SHORTEST, breaks + 1
+    return found
+
+
+def _skipped(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[int, int]:
+    """How many clients to pass over in either fleet until both go on with the same one."""
+    for ahead in range(1, min(len(before), len(now))):
+        if before[ahead] == now[0]:
+            return ahead, 0
+        if before[0] == now[ahead]:
+            return 0, ahead
+    return 1, 1

@@ -17,10 +17,10 @@ from hasa_opt._utils.checks import (
     IntArray,
     listed,
 )
+from hasa_opt._utils.decoding import Source
 from hasa_opt._utils.frames import columns_of
 from hasa_opt._utils.names import distinct, tidy
 from hasa_opt._utils.rational import common_units, menu_units, rational, written
-from hasa_opt._utils.tables import Source
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.cost import Cost

@@ -27,9 +27,10 @@ import numpy as np
 
 from hasa_opt._utils.cells import numbers, refuse_repeats, whole_numbers
 from hasa_opt._utils.checks import IntArray, listed
+from hasa_opt._utils.decoding import Source
 from hasa_opt._utils.names import tidy
 from hasa_opt._utils.rational import written
-from hasa_opt._utils.tables import Source, Table, read_table
+from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.problem.menu_fields import WIDTH

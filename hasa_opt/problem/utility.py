@@ -19,7 +19,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.rules.scores import rank_normalize
 from hasa_opt.rules.widths import between
 
-__all__ = ["Utility", "alpha_fair", "hasa", "measured", "saturating"]
+__all__ = ["Utility", "alpha_fair", "hasa", "measured", "ranked", "saturating"]
 
 Utility = Callable[[Clients, FloatArray], FloatArray]
 
@@ -43,7 +43,11 @@ def hasa(scores: npt.ArrayLike, *, widths: tuple[float, float] | None = None) ->
     InputError
         For scores that are not one finite number per client.
     """
-    ranks = rank_normalize(scores)
+    return ranked(rank_normalize(scores), widths=widths)
+
+
+def ranked(ranks: FloatArray, *, widths: tuple[float, float] | None = None) -> Utility:
+    """The utility :func:`hasa` of scores whose ranks in [0, 1] are known, ``(n_clients,)``."""
 
     def build(clients: Clients, menu: FloatArray) -> FloatArray:
         if ranks.size != len(clients):

@@ -246,7 +246,7 @@ def read_results(path: str | PathLike[str]) -> Results:
             f"{table.name} has no column {', '.join(absent)}: give a CSV of results, one line per "
             "policy, seed and client"
         )
-    if not table.rows:
+    if not len(table):
         raise InputError(f"{table.name} has no lines below its header: run the study")
     kinds = {"policy": str, "seed": int, "client": str, "samples": int, **_CELLS, **_RUNS}
     columns = [_parsed(table, titles[name], kind) for name, kind in kinds.items()]

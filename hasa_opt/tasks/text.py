@@ -12,9 +12,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.decoding import Source
 from hasa_opt._utils.names import distinct, tidy
 from hasa_opt._utils.streams import client_number, generator
-from hasa_opt._utils.tables import DELIMITERS, Source, Table, read_table
+from hasa_opt._utils.tables import DELIMITERS, Table, read_table
 from hasa_opt.errors import InputError
 from hasa_opt.models.targets import IGNORED, OUTSIDE
 from hasa_opt.tasks.splits import Split
@@ -215,7 +216,7 @@ def _source(table: Table, text: str, client: str) -> dict[str, str]:
         "file": Path(table.name).name,
         "file sha256": table.sha256,
         "columns": f"text={text}, client={client}",
-        "rows": str(len(table.rows)),
+        "rows": str(len(table)),
     }
     if table.encoding not in ("utf-8", "utf-8-sig", "text") or table.delimiter != ",":
         words = DELIMITERS.get(table.delimiter, repr(table.delimiter))
@@ -241,7 +242,7 @@ def _dealt(texts: Mapping[str, Sequence[Tokens]], seed: int) -> list[list[list[T
 def _refuse_swallowed(table: Table, client: str, known: set[str]) -> None:
     """Refuse a cell with a line that is itself a row of a known client: its quote is not closed."""
     at = table.header.index(client)
-    for row, cells in enumerate(table.rows):
+    for row, cells in enumerate(zip(*table.cells, strict=True)):
         for column, cell in enumerate(cells):
             inner = cell.splitlines()[1:] if "\n" in cell or "\r" in cell else ()
             for parts in csv.reader(inner, delimiter=table.delimiter):

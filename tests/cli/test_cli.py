@@ -431,3 +431,72 @@ def test_a_study_refuses_what_it_can_before_any_work(
     assert not (tmp_path / "out").exists()
     if "policy" in words:
         assert "recommended" in ran.stderr
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_changes_since_yesterday_have_reasons(run, tmp_path: Path, kind: str) -> None:
+    from hasa_opt._utils.column_files import write_columns
+
+    names = [f"device-{at}" for at in range(60)]
+    columns = {"name": names, "samples": list(range(10, 70)), "max_width": [0.8] * 60}
+    columns["drift"] = [at / 60 for at in range(60)]
+    later = {name: values[3:] for name, values in columns.items()}
+    later["name"] = [*names[3:59], "new"]
+    later["max_width"] = [*later["max_width"][:-2], 0.35, 0.8]
+    for day, own in (("old", columns), ("new", later)):
+        write_columns(tmp_path / f"{day}.{kind}", own)
+    how = ("--score", "drift", "--budget", "0.5")
+    files = [tmp_path / f"{name}.{kind}" for name in ("old", "new", "before", "changes")]
+    old, new, before, changes = files
+    assert run("allocate", old, *how, "-o", before).code == 0
+    ran = run("allocate", new, *how, "--previous", before, "--changes", changes)
+    assert ran.code == 0, ran.err
+    assert "1 joined, 4 left" in ran.out
+    result = hasa.changes(_solved(later), before)
+    if kind == "csv":
+        with changes.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["name"] for row in rows] == list(result.names)
+        assert [row["reason"] for row in rows] == list(result.reasons)
+    assert "max_width is 0.35" in result.reasons[result.names.index("device-58")]
+
+
+def _solved(columns: dict[str, list]) -> hasa.Allocation:
+    own = dict(columns)
+    scores = own.pop("drift")
+    return hasa.solve(
+        hasa.AllocationProblem.build(
+            hasa.Clients.from_frame(own), widths=(0.2, 0.35, 0.5, 0.65, 0.8), budget=0.5,
+            utility=hasa.utility.hasa(scores),
+        )
+    )  # fmt: skip
+
+
+def test_changes_need_to_know_since_when(run, clients: Path, tmp_path: Path) -> None:
+    ran = run("allocate", clients, "--changes", tmp_path / "changes.csv")
+    assert ran.code == 2
+    assert "--previous" in ran.err
+    ran = run("allocate", clients, "--previous", tmp_path / "absent.csv")
+    assert ran.code == 2
+    assert "cannot read" in ran.err
+    output = tmp_path / "widths.csv"
+    assert run("allocate", clients, "-o", output).code == 0
+    ran = run("allocate", clients, "--previous", output, "-o", output)
+    assert ran.code == 2
+    assert "is the input" in ran.err
+
+
+def test_commands_read_parquet(run, clients: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "fleet.parquet"
+    pq.write_table(hasa.Clients.read_csv(clients).frame("pyarrow"), path)
+    for command in ("score", "allocate"):
+        ran = run(command, path, "--json")
+        assert ran.code == 0, ran.err
+        same = run(command, clients, "--json")
+        found, expected = json.loads(ran.out), json.loads(same.out)
+        for own in (found, expected):
+            if isinstance(own, dict):
+                del own["seconds"]
+        assert found == expected

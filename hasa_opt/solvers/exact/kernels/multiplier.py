@@ -20,7 +20,7 @@ from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt.solvers.exact.kernels import kernel
 from hasa_opt.solvers.exact.kernels.steps import Known, nothing, scan, steps_within
 
-__all__ = ["Base", "Start", "Table", "cost_of", "lattice", "relax", "worth"]
+__all__ = ["Base", "Start", "Table", "bracket", "cost_of", "lattice", "relax", "worth"]
 
 _SAMPLE_FROM = 5_000
 """Clients from which on the multiplier is first bracketed by a sample: below, a scan is as fast."""
@@ -164,10 +164,30 @@ def _interval(
     size = int((_SAMPLE if start is None else _SAMPLE_WITH_START) * n_clients ** (2 / 3))
     rows = np.random.default_rng(n_clients).integers(0, n_clients, size)
     part = Table(*(_frozen(column[rows]) for column in table))
-    choice = np.empty(size, dtype=np.int64)
-    steps = _Steps(*steps_within(*part, np.arange(size), 0.0, np.inf, choice))
     known = 0 if start is None else table.costs[rows, start.choice[rows]]
     target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
+    return bracket(part, target, widening, known)
+
+
+def bracket(
+    part: Table, target: float, widening: float, known: IntArray | int = 0
+) -> tuple[float, float]:
+    """Interval of multipliers that holds that of all clients, most likely, from a sample of them.
+
+    Parameters
+    ----------
+    part : Table
+        The sample.
+    target : float
+        What it may spend: its share of the budget.
+    widening : float
+        How many times as wide the interval is as the sample asks for.
+    known : (n_sample,) int64 or 0
+        A cost of each client that is subtracted, to lower the variance.
+    """
+    size = part.costs.shape[0]
+    choice = np.empty(size, dtype=np.int64)
+    steps = _Steps(*steps_within(*part, np.arange(size), 0.0, np.inf, choice))
     price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
     _take(*steps[:4], price, int(target) - steps.spent, choice, np.zeros(size), np.zeros(size))
     spread = float((part.costs[np.arange(size), choice] - known).std()) * size**0.5
