@@ -23,7 +23,7 @@ _DRAWS = 199
 """Tables that are drawn without groups: the least number with several beyond the level is 99."""
 
 _MOST = 32
-"""Groups that are looked for, at most: a choice, so that a hundred clients take less than a second."""
+"""Groups that are looked for, at most: a choice, so that a hundred clients take little time."""
 
 _LEAST_OF_HELLINGER = float(np.sqrt(np.log(2)))
 """Root Jensen-Shannon divergences in nats are that share of the Hellinger distance at least, where
