@@ -37,7 +37,10 @@ MEASURES = {
 
 _CELLS = {"own": float, "supernet": float, "deployed": float, "peak": float, "trained": float,
           "flops": int, "bytes": int}  # fmt: skip
-_RUNS = {"realised": float, "rounds": int, "memory": float}
+_RUNS = {"realised": float, "rounds": int, "memory": float, "server_bytes": float,
+         "device_bytes": float}  # fmt: skip
+_ADDED = ("server_bytes", "device_bytes")
+"""Columns that older files lack: not known there."""
 _LARGEST = int(np.iinfo(np.int64).max)
 _FIELDS = ("policy", "seed", "client", "samples", *_CELLS, *_RUNS)
 _JUDGED = ("own", "supernet")
@@ -69,6 +72,9 @@ class Results(Framed):
         Rounds after which both were measured.
     memory : (n_policies, n_seeds) floats
         Peak memory of a training step at the widest width, in bytes; NaN if it was not measured.
+    server_bytes, device_bytes : (n_policies, n_seeds) floats
+        Bytes of models that the server keeps, and that a client keeps from one round to the next,
+        the most of any; NaN if it is not known.
     scale : Scale
         The metric, and which end of it is better. Default: the accuracy.
 
@@ -92,6 +98,8 @@ class Results(Framed):
     realised: FloatArray
     rounds: IntArray
     memory: FloatArray
+    server_bytes: FloatArray
+    device_bytes: FloatArray
     scale: Scale = ACCURACY
 
     def __post_init__(self) -> None:
@@ -237,10 +245,12 @@ def read_results(path: str | PathLike[str]) -> Results:
     InputError
         If the file is missing, a column or a line is absent, or a value is no number.
     """
-    table = read_table(path, needed=[name for name in _FIELDS if name not in _JUDGED])
+    table = read_table(path, needed=[name for name in _FIELDS if name not in _JUDGED + _ADDED])
     scale = _scale_of(table)
     titles = _titles(scale)
-    absent = [title for title in titles.values() if not table.has(title)]
+    absent = [
+        title for name, title in titles.items() if name not in _ADDED and not table.has(title)
+    ]
     if absent:
         raise InputError(
             f"{table.name} has no column {', '.join(absent)}: give a CSV of results, one line per "
@@ -276,7 +286,9 @@ def _scale_of(table: Table) -> Scale:
 
 
 def _parsed(table: Table, name: str, kind: type) -> list[Any]:
-    """Values of one column."""
+    """Values of one column; NaN where an older file lacks it."""
+    if name in _ADDED and not table.has(name):
+        return [np.nan] * len(table.rows)
     values = []
     for row, text in enumerate(table.column(name)):
         try:

@@ -211,6 +211,7 @@ class Study(Shown, SetUp):
                 f"round {each.round}: {each.reason}" for each in decided if each.reason
             ),
             measuring=self.planner.measuring(policy, seed),
+            device_bytes=float(history.device_bytes(personal=personal).max()),
         )
 
     def _chosen_round(self, history: History) -> int:

@@ -102,13 +102,13 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption="trained, deployed: means by samples; operations, sent: all clients and "
-        "rounds\nmemory: a step at the peak width"
+        "rounds\nmemory: a step at the peak width; server, device: models kept from round to round"
         + ("; before: probe, in runs" if measuring else "")
         + (_EXCLUDED if excluding else ""),
         caption_justify="left",
     )
     table.add_column("policy", overflow="fold", max_width=_MAX_NAME)
-    columns = ["trained", "peak", "deployed", "operations", "sent", "memory"]
+    columns = ["trained", "peak", "deployed", "operations", "sent", "memory", "server", "device"]
     for name in columns + ["before"] * bool(measuring) + ["out"] * excluding:
         table.add_column(name, justify="right", overflow="fold")
     for row in summarise(results, budget):
@@ -122,6 +122,8 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
             scaled(costs.flops, "FLOP"),
             scaled(costs.bytes, "B"),
             scaled(costs.memory, "B"),
+            scaled(costs.server, "B"),
+            scaled(costs.device, "B"),
             *before,
             *[f"{costs.excluded:g}"] * excluding,
         )
