@@ -120,6 +120,7 @@ def _outcome(
         bytes_down=np.full((30, n_clients), 10**6),
         bytes_up=np.full((30, n_clients), 10**6),
         server_bytes=2 * 10**6,
+        decisions=(),
     )
     return SimpleNamespace(
         policy=policy,
