@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Literal
 
@@ -47,6 +47,10 @@ _JUDGED = ("own", "supernet")
 _DIRECTION = "higher_is_better"
 
 
+def _unknown() -> FloatArray:
+    return np.array(np.nan)
+
+
 @dataclass(frozen=True, eq=False)
 class Results(Framed):
     """Final measurements of a study.
@@ -72,11 +76,11 @@ class Results(Framed):
         Rounds after which both were measured.
     memory : (n_policies, n_seeds) floats
         Peak memory of a training step at the widest width, in bytes; NaN if it was not measured.
-    server_bytes, device_bytes : (n_policies, n_seeds) floats
-        Bytes of models that the server keeps, and that a client keeps from one round to the next,
-        the most of any; NaN if it is not known.
     scale : Scale
         The metric, and which end of it is better. Default: the accuracy.
+    server_bytes, device_bytes : (n_policies, n_seeds) floats, optional
+        Bytes of models that the server keeps, and that a client keeps from one round to the next,
+        the most of any. Default: NaN, not known.
 
     Raises
     ------
@@ -98,13 +102,16 @@ class Results(Framed):
     realised: FloatArray
     rounds: IntArray
     memory: FloatArray
-    server_bytes: FloatArray
-    device_bytes: FloatArray
     scale: Scale = ACCURACY
+    server_bytes: FloatArray = field(default_factory=_unknown)
+    device_bytes: FloatArray = field(default_factory=_unknown)
 
     def __post_init__(self) -> None:
         runs = (len(self.policies), len(self.seeds))
         cells = (*runs, len(self.clients))
+        for name in _ADDED:
+            if not getattr(self, name).shape:
+                object.__setattr__(self, name, np.full(runs, getattr(self, name)))
         shapes = {
             "samples": cells[2:],
             **dict.fromkeys(_CELLS, cells),
@@ -286,8 +293,8 @@ def _scale_of(table: Table) -> Scale:
 
 
 def _parsed(table: Table, name: str, kind: type) -> list[Any]:
-    """Values of one column; NaN where an older file lacks it."""
-    if name in _ADDED and not table.has(name):
+    """Values of one column; NaN where an older file lacks it, or a data frame left it empty."""
+    if name in _ADDED and not (table.has(name) and any(table.column(name))):
         return [np.nan] * len(table.rows)
     values = []
     for row, text in enumerate(table.column(name)):

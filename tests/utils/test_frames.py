@@ -168,7 +168,6 @@ def test_results_of_a_study_are_as_they_are_written(library: str, tmp_path: Any)
         samples=np.array([40, 30, 20]), own=rng.random(shape), supernet=half, deployed=half,
         peak=half, trained=half, flops=np.full(shape, 10**9), bytes=np.full(shape, 10**6),
         realised=half[..., 0], rounds=np.full((2, 2), 10), memory=np.full((2, 2), 1e6),
-        server_bytes=np.full((2, 2), 4e6), device_bytes=np.zeros((2, 2)),
     )  # fmt: skip
     frame = results.frame(library)
     assert cells(frame)["own"] == results.own.ravel().tolist()
