@@ -8,7 +8,8 @@ between them, "contradict" for groups that contradict each other.
 
 ``--real images`` and ``--real texts`` count false alarms of real training instead: clients between
 whom nothing differs train half of 30 rounds at width 0.5, and the updates are looked at when the
-policy ``recommended`` does, at its level.
+policy ``recommended`` does, at its level. ``--real probes`` counts in how many probes of ten rounds
+a headroom sees groups, where there are some and where there are none.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import numpy as np
 import torch
 from scipy.stats import beta
 
+import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
+from hasa_opt.forecast.foretold import Foretold
 from hasa_opt.policies.recommended import LEVEL
 from hasa_opt.rules import by_updates, rotation
 
@@ -126,13 +129,6 @@ def texts(name: str, seed: int) -> tuple[tasks.Task, models.SupernetModel, float
     return task, model, 0.02
 
 
-REAL = {
-    "images": (images, ("rotated_twin", "fonts_twin", "unequal_twin", "domains"), 50),
-    "texts": (texts, ("docstrings", "code_and_prose"), 25),
-}
-"""What makes a run, of which tasks, and how many runs of each; the last ones are shuffled."""
-
-
 @dataclass
 class Looks:
     """Uniform widths, and what the updates show at each look."""
@@ -167,6 +163,28 @@ def alarm(make: Callable[[str, int], Any], name: str, seed: int) -> bool:
     return any(found.groups.any() for found in looks.found)
 
 
+def probed(name: str, seed: int) -> bool:
+    """Whether the updates in a probe of five widths and ten rounds show groups."""
+    task = tasks.load(name, seed=seed)
+    model = models.CNN.for_data(task.train[0].inputs, task.n_outputs)
+    probe = hasa.probe(models.fresh(model, seed), task, (0.2, 0.35, 0.5, 0.65, 0.8), 10, seed)
+    groups = Foretold.of(None, probe.similarities, seed).groups
+    assert groups is not None, "ten rounds are looked at"
+    return bool(groups.any())
+
+
+REAL = {
+    "images": (
+        partial(alarm, images),
+        ("rotated_twin", "fonts_twin", "unequal_twin", "domains"),
+        50,
+    ),
+    "texts": (partial(alarm, texts), ("docstrings", "code_and_prose"), 25),
+    "probes": (probed, ("fonts", "fonts_twin", "rotated", "rotated_twin"), 15),
+}
+"""What is run, on which tasks, and how many times on each."""
+
+
 def interval(hits: int, runs: int, confidence: float = 0.95) -> tuple[float, float]:
     """Of a share, by Clopper and Pearson (1934)."""
     tail = (1 - confidence) / 2
@@ -176,19 +194,18 @@ def interval(hits: int, runs: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def real(kind: str) -> None:
-    """Count the runs of training without a difference in which groups are found."""
-    make, names, runs = REAL[kind]
+    """Count the runs in which groups are found."""
+    find, names, runs = REAL[kind]
     line = "{:<16}{:>6}{:>12}{:>9}{:>18}"
-    print(
-        f"Groups found in training without a difference, {LEVEL:.0%} over {ROUNDS // EVERY} looks"
-    )
+    print(f"Groups found in the updates at the level of {LEVEL:.0%} over all looks of a run")
     print(line.format("task", "runs", "with groups", "share %", "95 % interval, %"))
     total = 0
     for name in names:
-        hits = sum(alarm(make, name, FIRST_SEED + run) for run in range(runs))
+        hits = sum(find(name, FIRST_SEED + run) for run in range(runs))
         total += hits
         _print_share(line, name, hits, runs)
-    _print_share(line, "all", total, runs * len(names))
+    if kind != "probes":
+        _print_share(line, "all", total, runs * len(names))
 
 
 def _print_share(line: str, name: str, hits: int, runs: int) -> None:
@@ -200,7 +217,7 @@ def _print_share(line: str, name: str, hits: int, runs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100, help="draws of the updates of each line")
-    parser.add_argument("--real", choices=REAL, help="train on tasks in which nothing differs")
+    parser.add_argument("--real", choices=REAL, help="train instead")
     arguments = parser.parse_args()
     if arguments.real:
         real(arguments.real)
