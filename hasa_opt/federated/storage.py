@@ -53,9 +53,9 @@ def at_devices(
         # A local model has the output bias of its client.
         if client.isdecimal() and (is_model if personal else is_bias):
             kept[int(client)] += tensor.nbytes
-    for row, sent in enumerate(received.T):
-        if sent.any() and any(_alone(models, row) for models in shared):
-            kept[row] = max(kept[row], int(sent[sent > 0][-1]))
+    for row in _alone(shared):
+        sent = received[:, row][received[:, row] > 0]
+        kept[row] = max([kept[row], *sent[-1:].tolist()])
     return np.array(kept, dtype=np.int64)
 
 
@@ -64,8 +64,14 @@ def _several(models: Sequence[int]) -> list[int]:
     return [number for number, clients in Counter(models).items() if clients > 1]
 
 
-def _alone(models: Sharing, row: int) -> bool:
-    return models is not None and Counter(models)[models[row]] == 1
+def _alone(shared: Sequence[Sharing]) -> set[int]:
+    """Rows of the clients that had a model to themselves at any time."""
+    rows: set[int] = set()
+    for models in shared:
+        if models is not None:
+            clients = Counter(models)
+            rows |= {row for row, number in enumerate(models) if clients[number] == 1}
+    return rows
 
 
 def _bytes(tensors: Mapping[str, Tensor]) -> int:
