@@ -164,10 +164,17 @@ def alarm(make: Callable[[str, int], Any], name: str, seed: int) -> bool:
 
 
 def probed(name: str, seed: int) -> bool:
-    """Whether the updates in a probe of five widths and ten rounds show groups."""
-    task = tasks.load(name, seed=seed)
-    model = models.CNN.for_data(task.train[0].inputs, task.n_outputs)
-    probe = hasa.probe(models.fresh(model, seed), task, (0.2, 0.35, 0.5, 0.65, 0.8), 10, seed)
+    """Whether the updates in a probe of five widths and ten rounds show groups.
+
+    A name that ends in "+norm" has a network that normalises each channel, and half the step size.
+    """
+    kind, normed, _ = name.partition("+")
+    task = tasks.load(kind, seed=seed)
+    options = {"norm_channels": 1} if normed else {}
+    model = models.CNN.for_data(task.train[0].inputs, task.n_outputs, **options)
+    training = federated.LocalTraining(learning_rate=0.01 if normed else 0.02)
+    widths = (0.2, 0.35, 0.5, 0.65, 0.8)
+    probe = hasa.probe(models.fresh(model, seed), task, widths, 10, seed, training=training)
     groups = Foretold.of(None, probe.similarities, seed).groups
     assert groups is not None, "ten rounds are looked at"
     return bool(groups.any())
@@ -180,7 +187,11 @@ REAL = {
         50,
     ),
     "texts": (partial(alarm, texts), ("docstrings", "code_and_prose"), 25),
-    "probes": (probed, ("fonts", "fonts_twin", "rotated", "rotated_twin"), 15),
+    "probes": (
+        probed,
+        ("fonts", "fonts_twin", "rotated", "rotated_twin", "rotated+norm", "rotated_twin+norm"),
+        15,
+    ),
 }
 """What is run, on which tasks, and how many times on each."""
 
@@ -196,7 +207,7 @@ def interval(hits: int, runs: int, confidence: float = 0.95) -> tuple[float, flo
 def real(kind: str) -> None:
     """Count the runs in which groups are found."""
     find, names, runs = REAL[kind]
-    line = "{:<16}{:>6}{:>12}{:>9}{:>18}"
+    line = "{:<18}{:>6}{:>12}{:>9}{:>18}"
     print(f"Groups found in the updates at the level of {LEVEL:.0%} over all looks of a run")
     print(line.format("task", "runs", "with groups", "share %", "95 % interval, %"))
     total = 0
