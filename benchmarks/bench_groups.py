@@ -5,22 +5,36 @@ Updates are one direction common to all, or to a group, plus normal noise in 500
 rotates the cosines as they are, "restored" what :func:`hasa_opt.rules.by_updates` does: it gives
 them lengths before and scales them after. "Any" asks for the clearest groups whatever the cosine
 between them, "contradict" for groups that contradict each other.
+
+``--real images`` and ``--real texts`` count false alarms of real training instead: clients between
+whom nothing differs train half of 30 rounds at width 0.5, and the updates are looked at when the
+policy ``recommended`` does, at its level. ``--real probes`` counts in how many probes of ten rounds
+a headroom sees groups, where there are some and where there are none.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
+from scipy.stats import beta
 
+import hasa_opt as hasa
+from hasa_opt import federated, models, tasks
+from hasa_opt.forecast.foretold import Foretold
+from hasa_opt.policies.recommended import LEVEL
 from hasa_opt.rules import by_updates, rotation
 
 DIMENSIONS, LEVELS = 500, (0.05, 0.01)
+ROUNDS, EVERY = 15, 3  # the first half of 30 rounds, and between two looks of ``recommended``
+FIRST_SEED = 1000
 Array = np.ndarray[Any, Any]
 
 
@@ -92,11 +106,138 @@ def power(groups: Array, inside: float, between: float, runs: int) -> list[str]:
     return cells
 
 
+def dealt_alike(task: tasks.Task, seed: int) -> tasks.Task:
+    """All training samples shuffled over the clients, who keep their sizes; counts go unused."""
+    splits = [task.train[client] for client in range(len(task))]
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(int(task.samples.sum())))
+    inputs = torch.cat([split.tensor for split in splits])[order]
+    targets = torch.cat([split.targets for split in splits])[order]
+    sizes = task.samples.tolist()
+    pairs = zip(inputs.split(sizes), targets.split(sizes), strict=True)
+    return replace(task, train=[tasks.Split(*pair) for pair in pairs])
+
+
+def images(name: str, seed: int) -> tuple[tasks.Task, models.SupernetModel, float]:
+    task = tasks.load(name, seed=seed)
+    task = dealt_alike(task, seed) if name == "domains" else task
+    return task, models.CNN.for_data(task.train[0].inputs, task.n_outputs), 0.01
+
+
+def texts(name: str, seed: int) -> tuple[tasks.Task, models.SupernetModel, float]:
+    task = dealt_alike(tasks.load(name, seed=seed, n_texts=3000), seed)
+    model = models.GRULanguageModel.for_data(task.train[0].inputs, task.n_outputs, hidden=64)
+    return task, model, 0.02
+
+
+@dataclass
+class Looks:
+    """Uniform widths, and what the updates show at each look."""
+
+    seed: int
+    found: list[rotation.Found] = field(default_factory=list)
+    every: int = EVERY
+
+    def __call__(self, seen: federated.Seen) -> Array | None:
+        """Look, and leave the widths as they are."""
+        if not seen.round:
+            return np.full(len(seen.samples), 0.5)
+        level = LEVEL * EVERY / ROUNDS
+        self.found.append(by_updates(seen.update_similarity, level=level, seed=self.seed))
+        return None
+
+
+def alarm(make: Callable[[str, int], Any], name: str, seed: int) -> bool:
+    """Whether groups are found in a run without any."""
+    task, model, rate = make(name, seed)
+    looks = Looks(seed)
+    federated.run(
+        models.fresh(model, seed),
+        task,
+        looks,
+        rounds=ROUNDS + 1,  # Nobody is asked after the last round.
+        training=federated.LocalTraining(learning_rate=rate),
+        evaluation=federated.Evaluation(every=ROUNDS + 1),
+        execution=federated.Execution(engine="batched"),
+        seed=seed,
+    )
+    return any(found.groups.any() for found in looks.found)
+
+
+def probed(name: str, seed: int) -> bool:
+    """Whether the updates in a probe of five widths and ten rounds show groups.
+
+    A name that ends in "+norm" has a network that normalises each channel, and half the step size.
+    """
+    kind, normed, _ = name.partition("+")
+    task = tasks.load(kind, seed=seed)
+    options = {"norm_channels": 1} if normed else {}
+    model = models.CNN.for_data(task.train[0].inputs, task.n_outputs, **options)
+    training = federated.LocalTraining(learning_rate=0.01 if normed else 0.02)
+    widths = (0.2, 0.35, 0.5, 0.65, 0.8)
+    probe = hasa.probe(models.fresh(model, seed), task, widths, 10, seed, training=training)
+    groups = Foretold.of(None, probe.similarities, seed).groups
+    assert groups is not None, "ten rounds are looked at"
+    return bool(groups.any())
+
+
+REAL = {
+    "images": (
+        partial(alarm, images),
+        ("rotated_twin", "fonts_twin", "unequal_twin", "domains"),
+        50,
+    ),
+    "texts": (partial(alarm, texts), ("docstrings", "code_and_prose"), 25),
+    "probes": (
+        probed,
+        ("fonts", "fonts_twin", "rotated", "rotated_twin", "rotated+norm", "rotated_twin+norm"),
+        15,
+    ),
+}
+"""What is run, on which tasks, and how many times on each."""
+
+
+def interval(hits: int, runs: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Of a share, by Clopper and Pearson (1934)."""
+    tail = (1 - confidence) / 2
+    low = beta.ppf(tail, hits, runs - hits + 1) if hits else 0.0
+    high = beta.ppf(1 - tail, hits + 1, runs - hits) if hits < runs else 1.0
+    return float(low), float(high)
+
+
+def real(kind: str) -> None:
+    """Count the runs in which groups are found."""
+    find, names, runs = REAL[kind]
+    line = "{:<18}{:>6}{:>12}{:>9}{:>18}"
+    print(f"Groups found in the updates at the level of {LEVEL:.0%} over all looks of a run")
+    print(line.format("task", "runs", "with groups", "share %", "95 % interval, %"))
+    total = 0
+    for name in names:
+        hits = sum(find(name, FIRST_SEED + run) for run in range(runs))
+        total += hits
+        _print_share(line, name, hits, runs)
+    if kind != "probes":
+        _print_share(line, "all", total, runs * len(names))
+
+
+def _print_share(line: str, name: str, hits: int, runs: int) -> None:
+    low, high = (100 * end for end in interval(hits, runs))
+    cells = name, runs, hits, f"{100 * hits / runs:.1f}", f"{low:.1f} to {high:.1f}"
+    print(line.format(*cells), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100, help="draws of the updates of each line")
-    runs = parser.parse_args().runs
+    parser.add_argument("--real", choices=REAL, help="train instead")
+    arguments = parser.parse_args()
+    if arguments.real:
+        real(arguments.real)
+    else:
+        simulated(arguments.runs)
 
+
+def simulated(runs: int) -> None:
+    """False alarms and power of the test on drawn updates."""
     print(f"False alarms, % of {runs} runs, at the levels 5% / 1%")
     line = "{:>7}{:>8}  {:<8}{:>13}{:>13}{:>20}{:>13}"
     print(line.format("clients", "cosine", "noise", "any: plain", "restored", "contradict: plain",

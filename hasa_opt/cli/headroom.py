@@ -178,7 +178,7 @@ def _show(found: _Forecast, run_rounds: int, as_json: bool) -> None:
     if probed is not None:
         show(probed)
     show(room.table())
-    for sentence in (room.sentence, room.foretold):
+    for sentence in (room.sentence, str(room.foretold)):
         say(sentence)
     if cost is not None:
         note = f"the probe cost {cost:.1%} of the training of {run_rounds} rounds at this budget"

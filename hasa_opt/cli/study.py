@@ -198,6 +198,8 @@ def _finish(done: Study, output: Path, console: Console, as_json: bool) -> None:
     done.report(report)
     console.print(done.comparison)
     console.print(done.table(), done.costs_table())
+    if done.by_rounds.trained:
+        console.print(done.rounds_table())
     lines = (
         headline(done.results, done.budget),
         "",

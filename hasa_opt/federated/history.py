@@ -34,6 +34,7 @@ from hasa_opt.federated.history_files import (
     to_json,
 )
 from hasa_opt.federated.measurements import COLUMNS, Measured, table, titled, unpacked
+from hasa_opt.federated.storage import Sharing, at_devices, at_server
 from hasa_opt.policies.subnets import Subnets, read_subnets
 from hasa_opt.tasks.learning import as_accuracy
 
@@ -259,6 +260,27 @@ class History(Framed, Shown):
     def final_accuracy(self) -> FloatArray:
         """:attr:`final_metric`, where that is the accuracy."""
         return np.asarray(as_accuracy(self.final_metric, self.metric))
+
+    @property
+    def server_bytes(self) -> int:
+        """Bytes of the models that the server keeps: the supernet, or all that some clients share.
+
+        Where that has changed, the most.
+        """
+        return at_server(self.weights, self._shared)
+
+    def device_bytes(self, *, personal: bool = False) -> IntArray:
+        """Bytes of models that each client keeps from one round to the next, ``(n_clients,)``.
+
+        Its own model if it is alone with it; its own output bias; and, where clients deploy
+        ``personal`` models, the last local one. 0: it is sent all that it needs.
+        """
+        return at_devices(self.clients, self.bytes_down, self._shared, personal)
+
+    @property
+    def _shared(self) -> list[Sharing]:
+        told = self.metadata.get(DECISIONS) or [self.metadata]
+        return [each.get("models") for each in told]
 
     def __repr__(self) -> str:
         return f"History({self.rounds} rounds, {len(self.widths)} clients)"

@@ -7,7 +7,7 @@ other, so that it cannot profit from the noise that it was chosen by.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,14 @@ from hasa_opt._utils.checks import (
     confidence_level,
     expect,
     float_array,
+    whole,
 )
-from hasa_opt._utils.groups import sizes_in_words
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.clients.clients import Clients
 from hasa_opt.forecast.curves import hat_weights, smoothed
 from hasa_opt.forecast.evidence import Evidence, read_evidence
+from hasa_opt.forecast.foretold import Foretold
 from hasa_opt.forecast.gains import Gain
 from hasa_opt.forecast.probing import Probe
 from hasa_opt.forecast.rule_widths import Rules, rule_widths
@@ -34,7 +35,6 @@ from hasa_opt.problem import utility
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import Constraint
 from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.rules.groups import by_counts
 from hasa_opt.solving.solver import solve
 
 if TYPE_CHECKING:
@@ -47,11 +47,6 @@ OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
 _UNIFORM = "uniform"
-
-_BY_INPUTS = (
-    "groups that differ in inputs alone show after three rounds of training, in the updates, where "
-    "the policy recommended looks"
-)
 
 _ROUNDING = 1e-12
 """Share of the largest entry of a table below which a difference is rounding."""
@@ -77,9 +72,9 @@ class Headroom(Shown):
         What each costs, as a share of the full width's cost.
     scale : Scale
         The metric of the gains.
-    groups : (n_clients,) int64, optional
-        Group of each client by its counts of labels (:func:`hasa_opt.rules.by_counts`), all 0
-        without groups; None where the counts are not known.
+    foretold : Foretold
+        Whether there are groups of alike clients, of which no table of widths knows: by the counts
+        of labels, and by the updates of a probe.
     """
 
     budget: float
@@ -93,7 +88,12 @@ class Headroom(Shown):
     rules: Mapping[str, Gain]
     spent: Mapping[str, float]
     scale: Scale = ACCURACY
-    groups: IntArray | None = None
+    foretold: Foretold = field(default_factory=Foretold)
+
+    @property
+    def groups(self) -> IntArray | None:
+        """Group of each client, all 0 without groups; None where nothing was looked at."""
+        return self.foretold.groups
 
     @property
     def worthwhile(self) -> bool:
@@ -125,22 +125,6 @@ class Headroom(Shown):
         return f"{worth}: {', '.join(captured)}"
 
     @property
-    def foretold(self) -> str:
-        """Whether there are groups of alike clients, of which no table of widths knows."""
-        if self.groups is None:
-            return f"no counts of labels, which show groups of alike clients; {_BY_INPUTS}"
-        if not self.groups.any():
-            return (
-                "no groups of alike clients by the counts of labels: do not bother with units of "
-                f"their own for these; {_BY_INPUTS}"
-            )
-        sizes = np.bincount(self.groups)
-        return (
-            f"{sizes.size} groups of {sizes_in_words(sizes)} alike clients by the counts of labels:"
-            " give them units of their own, train the policy recommended"
-        )
-
-    @property
     def _optimum(self) -> Gain:
         return Gain(self.gain, self.low, self.high, self.scale)
 
@@ -165,7 +149,7 @@ class Headroom(Shown):
             "spent": dict(self.spent),
             "widths": self.widths.tolist(),
             "groups": None if self.groups is None else self.groups.tolist(),
-            "foretold": self.foretold,
+            "foretold": str(self.foretold),
         }
 
     def __repr__(self) -> str:
@@ -203,7 +187,7 @@ class Headroom(Shown):
     def __rich__(self) -> Group:
         from rich.console import Group
 
-        return Group(self.table(), self.sentence, self.foretold)
+        return Group(self.table(), self.sentence, str(self.foretold))
 
 
 def headroom(
@@ -250,7 +234,7 @@ def headroom(
     confidence : float in (0, 1)
         Of the two-sided intervals.
     seed : int
-        Of the halves into which one table is thinned.
+        Of the halves into which one table is thinned, and of the test of a probe's updates.
 
     Returns
     -------
@@ -283,9 +267,12 @@ def headroom(
         cost=cost,
         constraints=constraints,
     )
+    seen = utilities.similarities if isinstance(utilities, Probe) else ()
+    foretold = Foretold.of(clients.counts, seen, whole(seed, "seed"))
     judge = _Judge(problem, evidence, level, cost)
     given = rule_widths(rules, scores, problem, cost, judge.share)
-    return judge.headroom({name: judge.read(name, widths) for name, widths in given.items()})
+    read = {name: judge.read(name, widths) for name, widths in given.items()}
+    return judge.headroom(read, foretold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,12 +288,11 @@ class _Judge:
     confidence: float
     cost: Cost | None
 
-    def headroom(self, rules: Mapping[str, FloatArray]) -> Headroom:
+    def headroom(self, rules: Mapping[str, FloatArray], foretold: Foretold) -> Headroom:
         """What the best allocation gains, and each rule."""
         evidence = self.evidence
         table = smoothed(evidence.widths, evidence.table, evidence.covariance)
         best, found = self.choose(table), self.cross_fitted()
-        counts = self.problem.clients.counts
         shown = {OPTIMUM: best, **rules}
         return Headroom(
             budget=self.problem.share,
@@ -320,7 +306,7 @@ class _Judge:
             rules={name: self.judged(allocation) for name, allocation in rules.items()},
             spent={name: self.spent(allocation) for name, allocation in shown.items()},
             scale=evidence.scale,
-            groups=None if counts is None else by_counts(counts),
+            foretold=foretold,
         )
 
     @cached_property

@@ -76,6 +76,10 @@ class Probe(Shown):
     names : n_clients strings
     scale : Scale
         The metric, and which end of it is better.
+    similarities : tuple of (n_clients, n_clients) floats
+        Cosines of the clients' updates, summed over each three rounds, the mean of both warm-ups:
+        groups of alike clients show in them (:func:`hasa_opt.rules.by_updates`). Empty with more
+        than 200 clients, or where not all take part in each round.
     """
 
     widths: FloatArray
@@ -90,6 +94,7 @@ class Probe(Shown):
     round_flops: FloatArray
     names: tuple[str, ...]
     scale: Scale = ACCURACY
+    similarities: tuple[FloatArray, ...] = ()
 
     @property
     def accuracy(self) -> FloatArray:
@@ -253,6 +258,7 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scal
         round_flops=measured.round_flops,
         names=names,
         scale=scale,
+        similarities=tuple(measured.similarities),
     )
 
 

@@ -22,6 +22,7 @@ from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.jobs import Draw
 from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.rounds import Round
+from hasa_opt.federated.seen import Watch
 from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
@@ -44,6 +45,12 @@ __all__ = [
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
 """Step by which places in a unit interval are spread evenly, however many there are."""
+
+TOGETHER = 3
+"""Rounds whose updates are summed, as ``recommended`` does: one alone is mostly noise."""
+
+MOST_WATCHED = 200
+"""Clients whose updates are compared, at most: a choice, as each update is kept for some rounds."""
 
 JUDGED_AT_ONCE = 64
 """Samples of one forward pass where models are judged: a choice, which changes no result."""
@@ -81,10 +88,14 @@ class WarmUp:
         Holds the server's supernet after the last round.
     flops : int
         Operations of training.
+    similarities : list of (n_clients, n_clients) floats
+        Cosines of the clients' updates over each :data:`TOGETHER` rounds; none of more than
+        :data:`MOST_WATCHED` clients, and where not all take part in each round.
     """
 
     federation: Federation
     flops: int
+    similarities: list[FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +126,8 @@ class Measured:
         Columns: the widths of the menu.
     flops : int
         Operations of training and judging.
+    similarities : list of (n_clients, n_clients) floats
+        Of the updates of each few rounds, mean over the warm-ups: cosines of both in one row.
     round_flops : (n_widths,) floats
         Operations of a round on all training samples with all clients at each width.
     """
@@ -122,6 +135,7 @@ class Measured:
     round_flops: FloatArray
     outcomes: list[list[Judged]] = field(default_factory=list)
     flops: int = 0
+    similarities: list[FloatArray] = field(default_factory=list)
 
 
 def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
@@ -138,12 +152,14 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
         costs.check(half, np.full(len(task), plan.menu[-1]))
         start_statistics(model, half, plan.training)
     rounds = [float(costs.round(task, [width] * len(task))) for width in plan.menu]
-    found = Measured(np.array(rounds))
+    found, seen = Measured(np.array(rounds)), []
     for half, other in (parts, parts[::-1]):
         held = other.train
         way = warm_up(model, half, plan)
         found.outcomes.append(judge(way, plan.menu, held))
         found.flops += way.flops + _judging(costs, held, plan.menu)
+        seen.append(way.similarities)
+    found.similarities = [(one + other) / 2 for one, other in zip(*seen, strict=True)]
     return found
 
 
@@ -223,13 +239,21 @@ def warm_up(model: SupernetModel, half: Task, plan: Plan) -> WarmUp:
         draw=menu_draw(plan.menu, plan.shares),
         problem=half.problem,
     )
-    flops = 0
+    flops, similarities = 0, []
+    if len(half) <= MOST_WATCHED and plan.participation.clients_per_round is None:
+        federation.watch = Watch(federation.model, federation.personal.local, half.samples)
     for number in range(plan.rounds):
         last = Round(federation, number)
         last.train(ENGINES["sequential"], half.train)
         last.close()
         flops += int(last.row["flops"].sum())
-    return WarmUp(federation, flops)
+        if federation.watch is not None and (number + 1) % TOGETHER == 0:
+            now = federation.subnets
+            similarities.append(
+                federation.watch.seen(number + 1, plan.rounds, now, now).update_similarity
+            )
+            federation.watch.begin()
+    return WarmUp(federation, flops, similarities)
 
 
 def judge(way: WarmUp, widths: Sequence[float] | FloatArray, held: Sequence[Split]) -> list[Judged]:

@@ -285,7 +285,9 @@ class Subnets:
         for row in np.flatnonzero(~((given >= 0) & (given <= room))):
             raise InputError(
                 f"starts: the client in row {row} has width {written(self.deploys[row])} and "
-                f"begins at {written(given[row])}: its block must end within the supernet"
+                f"begins at {written(given[row])}: the supernet does not grow, so let such a block "
+                f"begin at {1 - self.deploys[row]:.6g} or before"
+                + (f", or be {1 - given[row]:.6g} wide" if 0 <= given[row] < 1 else "")
             )
         given.flags.writeable = False
         return given

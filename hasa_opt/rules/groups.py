@@ -23,7 +23,15 @@ _DRAWS = 199
 """Tables that are drawn without groups: the least number with several beyond the level is 99."""
 
 _MOST = 32
-"""Groups that are looked for, at most: a choice, so that a hundred clients take seconds."""
+"""Groups that are looked for, at most: a choice, so that a hundred clients take little time."""
+
+_LEAST_OF_HELLINGER = float(np.sqrt(np.log(2)))
+"""Root Jensen-Shannon divergences in nats are that share of the Hellinger distance at least, where
+labels have nothing in common, and at most the whole, in the limit of equal shares. Label by label
+the ratio of the squares is a function of the ratio of the shares that lies between the two."""
+
+_ROUNDING = 1e-6
+"""Of a silhouette; roots of what is nearly 0 lose half of the digits."""
 
 
 def by_counts(
@@ -60,13 +68,15 @@ def by_counts(
         If a client has no counts.
     """
     table = dense(validate_counts(counts))
-    groups, quality = _best(table)
+    if len(table) < 3:
+        return np.zeros(len(table), dtype=np.int64)
+    groups, quality = _best(_distances(table))
     if not groups.any() or quality < least:
         return np.zeros_like(groups)
     rng, totals, pooled = np.random.default_rng(seed), table.sum(axis=1), table.sum(axis=0)
     reached = 1
     for _ in range(_DRAWS if level < 1 else 0):
-        reached += _best(rng.multinomial(totals, pooled / pooled.sum()))[1] >= quality
+        reached += _reaches(rng.multinomial(totals, pooled / pooled.sum()), quality)
         if reached > level * (_DRAWS + 1):
             return np.zeros_like(groups)
     return groups
@@ -91,22 +101,67 @@ def labels_differ(counts: npt.ArrayLike, *, level: float = LEVEL) -> bool:
     return bool(beyond.sum() / np.sqrt(beyond.size) > ndtri(1 - level))
 
 
-def _best(table: IntArray) -> tuple[IntArray, float]:
-    """The grouping with the largest mean silhouette, and that; one group has none."""
-    from scipy.cluster.hierarchy import fcluster, linkage
+def _distances(table: IntArray) -> FloatArray:
+    """Root Jensen-Shannon divergences between the rows' shares, ``(n_clients, n_clients)``."""
     from scipy.spatial.distance import pdist, squareform
 
-    found, best = np.zeros(len(table), dtype=np.int64), -1.0
-    if len(table) < 3:
-        return found, best
     # Of equal shares rounding may make the root of a number below 0.
     apart = np.nan_to_num(pdist(table / table.sum(axis=1, keepdims=True), "jensenshannon"))
-    tree, distances = linkage(apart, "average"), squareform(apart)
-    for n_groups in range(2, min(len(table), _MOST + 1)):
-        groups = numbered(fcluster(tree, n_groups, "maxclust"))
-        if groups.any() and (quality := _silhouette(distances, groups)) > best:
+    distances: FloatArray = squareform(apart)
+    return distances
+
+
+def _best(distances: FloatArray) -> tuple[IntArray, float]:
+    """The grouping with the largest mean silhouette, and that."""
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    count = len(distances)
+    tree = linkage(squareform(distances, checks=False), "average")
+    # Equal heights are one cut, also where rounding has put a later merge below an earlier one.
+    heights = np.maximum.accumulate(tree[:, 2])
+    found, best = np.zeros(count, dtype=np.int64), -1.0
+    labels, cuts = np.arange(count), []
+    for step, (one, other) in enumerate(tree[:-1, :2]):
+        labels = np.where((labels == one) | (labels == other), count + step, labels)
+        if count - step - 1 <= _MOST and heights[step] < heights[step + 1]:
+            cuts.append(labels)
+    for labels in reversed(cuts):
+        groups = numbered(labels)
+        if (quality := _silhouette(distances, groups)) > best:
             found, best = groups, quality
     return found, best
+
+
+def _reaches(table: IntArray, quality: float) -> bool:
+    """Whether some grouping has so large a mean silhouette; cheap bounds tell a clear no."""
+    if _ceiling(_hellinger(table), _LEAST_OF_HELLINGER) < quality:
+        return False
+    distances = _distances(table)
+    return _ceiling(distances) >= quality and _best(distances)[1] >= quality
+
+
+def _hellinger(table: IntArray) -> FloatArray:
+    """Hellinger distances between the rows' shares: one product of matrices."""
+    roots = np.sqrt(table / table.sum(axis=1, keepdims=True))
+    distances: FloatArray = np.sqrt(np.maximum(1 - roots @ roots.T, 0))
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def _ceiling(distances: FloatArray, least: float = 1.0) -> float:
+    """No grouping has a larger mean silhouette, where distances are these times ``least`` to 1.
+
+    In a group of c clients, one is at least as far from the others in the mean as from the c - 1
+    nearest, and at most as far from some other group as from the n - c furthest.
+    """
+    ordered = np.sort(distances, axis=1)
+    sums, count = ordered.cumsum(axis=1), len(distances)
+    size = np.arange(2, count)
+    near = least * sums[:, 1:-1] / (size - 1)
+    far = (sums[:, -1:] - sums[:, 1:-1]) / (count - size)
+    ratios = np.divide(near, far, out=np.ones_like(near), where=far > 0)
+    return float((1 - ratios.min(axis=1)).mean()) + _ROUNDING
 
 
 def _silhouette(distances: FloatArray, groups: IntArray) -> float:

@@ -55,6 +55,9 @@ class Outcome:
         What an allocator has decided under this seed, and why.
     measuring : float
         Training of the probe that chose the policy's widths, as a share of a run's.
+    device_bytes : float
+        Bytes of models that a client keeps from one round to the next, the most of any; NaN if it
+        is not known.
     """
 
     policy: str
@@ -67,6 +70,7 @@ class Outcome:
     rounds: int
     reason: str = ""
     measuring: float = 0.0
+    device_bytes: float = np.nan
 
 
 def validation_targets(task: Task) -> IntArray:
@@ -191,6 +195,8 @@ def gather(
         realised=table(lambda run: run.realised),
         rounds=table(lambda run: run.rounds),
         memory=table(lambda run: float(measured(float(run.history.widths.max())))),
+        server_bytes=table(lambda run: float(run.history.server_bytes)),
+        device_bytes=table(lambda run: run.device_bytes),
         scale=scale,
     )
 

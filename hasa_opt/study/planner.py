@@ -29,7 +29,7 @@ from hasa_opt.study.trials import canonical, identity
 
 __all__ = ["Planner"]
 
-_FORMAT = 4
+_FORMAT = 5
 """To be raised when :class:`Probe` changes, so that old ones are not read."""
 
 

@@ -37,6 +37,7 @@ from hasa_opt.study.claims import (
 from hasa_opt.study.inference import signs
 from hasa_opt.study.outcome import Outcome, measuring_of, validation_targets
 from hasa_opt.study.results import MEASURES, Results
+from hasa_opt.study.rounds import by_rounds
 from hasa_opt.study.settings import SetUp
 from hasa_opt.study.summary import by_width, left_out, summarise
 from hasa_opt.study.tables import scaled
@@ -112,7 +113,7 @@ def _content(
         "setup": setup,
         "results": results,
         "comparison": comparison,
-        "description": setup.description | _decided(outcomes),
+        "description": setup.description | {"Version": f"hasa_opt {VERSION}"},
         "rows": rows,
         "measures": {name: words for name, words in MEASURES.items() if name != "mean"},
         "headline": headline(results, setup.budget),
@@ -131,6 +132,7 @@ def _content(
             [hinge for hinge in found if differences[hinge.policy].difference.clear], scale
         ),
         "measuring": measuring_of(outcomes),
+        "by_rounds": by_rounds(outcomes, results.samples),
         "left_out": _left_out(results),
         "by_width": _by_width(results, setup.widths),
         "chosen": any(outcome.rounds < outcome.history.rounds for outcome in outcomes),
@@ -159,16 +161,6 @@ _RULE = (
     "{scale.direction}. Differences are gains, above zero where the policy is better than what it "
     "is compared with."
 )
-
-
-def _decided(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """What was decided while the clients trained, and the version that did it all."""
-    reasons = {
-        f"Decided by {outcome.policy}, seed {outcome.seed}": outcome.reason
-        for outcome in outcomes
-        if outcome.reason
-    }
-    return reasons | {"Version": f"hasa_opt {VERSION}"}
 
 
 def _excluded(results: Results) -> dict[str, list[str]]:

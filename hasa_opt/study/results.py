@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Literal
 
@@ -37,11 +37,18 @@ MEASURES = {
 
 _CELLS = {"own": float, "supernet": float, "deployed": float, "peak": float, "trained": float,
           "flops": int, "bytes": int}  # fmt: skip
-_RUNS = {"realised": float, "rounds": int, "memory": float}
+_RUNS = {"realised": float, "rounds": int, "memory": float, "server_bytes": float,
+         "device_bytes": float}  # fmt: skip
+_ADDED = ("server_bytes", "device_bytes")
+"""Columns that older files lack: not known there."""
 _LARGEST = int(np.iinfo(np.int64).max)
 _FIELDS = ("policy", "seed", "client", "samples", *_CELLS, *_RUNS)
 _JUDGED = ("own", "supernet")
 _DIRECTION = "higher_is_better"
+
+
+def _unknown() -> FloatArray:
+    return np.array(np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +78,9 @@ class Results(Framed):
         Peak memory of a training step at the widest width, in bytes; NaN if it was not measured.
     scale : Scale
         The metric, and which end of it is better. Default: the accuracy.
+    server_bytes, device_bytes : (n_policies, n_seeds) floats, optional
+        Bytes of models that the server keeps, and that a client keeps from one round to the next,
+        the most of any. Default: NaN, not known.
 
     Raises
     ------
@@ -93,10 +103,15 @@ class Results(Framed):
     rounds: IntArray
     memory: FloatArray
     scale: Scale = ACCURACY
+    server_bytes: FloatArray = field(default_factory=_unknown)
+    device_bytes: FloatArray = field(default_factory=_unknown)
 
     def __post_init__(self) -> None:
         runs = (len(self.policies), len(self.seeds))
         cells = (*runs, len(self.clients))
+        for name in _ADDED:
+            if not getattr(self, name).shape:
+                object.__setattr__(self, name, np.full(runs, getattr(self, name)))
         shapes = {
             "samples": cells[2:],
             **dict.fromkeys(_CELLS, cells),
@@ -237,10 +252,12 @@ def read_results(path: str | PathLike[str]) -> Results:
     InputError
         If the file is missing, a column or a line is absent, or a value is no number.
     """
-    table = read_table(path, needed=[name for name in _FIELDS if name not in _JUDGED])
+    table = read_table(path, needed=[name for name in _FIELDS if name not in _JUDGED + _ADDED])
     scale = _scale_of(table)
     titles = _titles(scale)
-    absent = [title for title in titles.values() if not table.has(title)]
+    absent = [
+        title for name, title in titles.items() if name not in _ADDED and not table.has(title)
+    ]
     if absent:
         raise InputError(
             f"{table.name} has no column {', '.join(absent)}: give a CSV of results, one line per "
@@ -276,7 +293,9 @@ def _scale_of(table: Table) -> Scale:
 
 
 def _parsed(table: Table, name: str, kind: type) -> list[Any]:
-    """Values of one column."""
+    """Values of one column; NaN where an older file lacks it, or a data frame left it empty."""
+    if name in _ADDED and not (table.has(name) and any(table.column(name))):
+        return [np.nan] * len(table.rows)
     values = []
     for row, text in enumerate(table.column(name)):
         try:

@@ -34,9 +34,10 @@ from hasa_opt.study.outcome import (
 )
 from hasa_opt.study.planner import Planner
 from hasa_opt.study.results import Results
+from hasa_opt.study.rounds import ByRounds, by_rounds
 from hasa_opt.study.settings import SetUp
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
-from hasa_opt.study.tables import allocation_table, costs_table, results_table
+from hasa_opt.study.tables import allocation_table, costs_table, results_table, rounds_table
 from hasa_opt.study.trials import Trial, histories, shared_counts
 from hasa_opt.tasks.splits import loaded
 
@@ -211,6 +212,7 @@ class Study(Shown, SetUp):
                 f"round {each.round}: {each.reason}" for each in decided if each.reason
             ),
             measuring=self.planner.measuring(policy, seed),
+            device_bytes=float(history.device_bytes(personal=personal).max()),
         )
 
     def _chosen_round(self, history: History) -> int:
@@ -271,7 +273,17 @@ class Study(Shown, SetUp):
             self.scores,
             {name: subnets.wanted for name, subnets in found.items()},
             {name: self.planner.planned(subnets) for name, subnets in found.items()},
+            [name for name, policy in self.compared.items() if policy.allocator is not None],
         )
+
+    def rounds_table(self) -> Table:
+        """Mean width trained by rounds of the policies that decide on the way, and why they did."""
+        return rounds_table(self.by_rounds)
+
+    @property
+    def by_rounds(self) -> ByRounds:
+        """What was decided while the clients trained; empty where no policy does so."""
+        return by_rounds(self.outcomes, self.task.samples)
 
     def __repr__(self) -> str:
         runs = f"{len(self.outcomes)} runs done" if self.outcomes else "not run yet"

@@ -66,6 +66,9 @@ class Costs:
         Bytes that all clients received and sent, over all rounds.
     memory : float
         Peak bytes of a training step at the widest width; NaN if it was not measured.
+    server, device : float
+        Bytes of models that the server keeps, and that a client keeps from one round to the next,
+        the most of any; NaN if it is not known.
     rounds : float
         Rounds after which the metric was measured.
     excluded : float
@@ -78,6 +81,8 @@ class Costs:
     flops: float
     bytes: float
     memory: float
+    server: float
+    device: float
     rounds: float
     excluded: float
 
@@ -210,6 +215,8 @@ def _costs(results: Results, row: int) -> Costs:
         flops=float(results.flops[row].sum(axis=1).mean()),
         bytes=float(results.bytes[row].sum(axis=1).mean()),
         memory=float(results.memory[row].max()),
+        server=float(results.server_bytes[row].max()),
+        device=float(results.device_bytes[row].max()),
         rounds=float(results.rounds[row].mean()),
         excluded=float(results.excluded[row].sum(axis=1).mean()),
     )

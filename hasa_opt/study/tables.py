@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -17,7 +18,17 @@ from hasa_opt.study.inference import Difference
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import summarise
 
-__all__ = ["COLUMNS", "allocation_table", "costs_table", "results_table", "scaled"]
+if TYPE_CHECKING:
+    from hasa_opt.study.rounds import ByRounds
+
+__all__ = [
+    "COLUMNS",
+    "allocation_table",
+    "costs_table",
+    "results_table",
+    "rounds_table",
+    "scaled",
+]
 
 _DASH = "\N{EN DASH}"
 _MISSES = "*"
@@ -102,13 +113,13 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption="trained, deployed: means by samples; operations, sent: all clients and "
-        "rounds\nmemory: a step at the peak width"
+        "rounds\nmemory: a step at the peak width; server, device: models kept from round to round"
         + ("; before: probe, in runs" if measuring else "")
         + (_EXCLUDED if excluding else ""),
         caption_justify="left",
     )
     table.add_column("policy", overflow="fold", max_width=_MAX_NAME)
-    columns = ["trained", "peak", "deployed", "operations", "sent", "memory"]
+    columns = ["trained", "peak", "deployed", "operations", "sent", "memory", "server", "device"]
     for name in columns + ["before"] * bool(measuring) + ["out"] * excluding:
         table.add_column(name, justify="right", overflow="fold")
     for row in summarise(results, budget):
@@ -122,9 +133,30 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
             scaled(costs.flops, "FLOP"),
             scaled(costs.bytes, "B"),
             scaled(costs.memory, "B"),
+            scaled(costs.server, "B"),
+            scaled(costs.device, "B"),
             *before,
             *[f"{costs.excluded:g}"] * excluding,
         )
+    return table
+
+
+def rounds_table(found: ByRounds) -> Table:
+    """What was trained in which rounds by policies that decide on the way, and why."""
+    reasons = (f"{who}: {reason}" for who, reason in found.reasons.items())
+    table = Table(
+        title="Mean width trained by rounds",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption=escape("\n".join(["decided: anew after the first round", *reasons])),
+        caption_justify="left",
+    )
+    table.add_column("policy", no_wrap=True, overflow="fold", max_width=_MAX_NAME)
+    for name in (*found.spans, "decided"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for policy, widths in found.trained.items():
+        shown = [f"{width:.4f}" if math.isfinite(width) else _DASH for width in widths.tolist()]
+        table.add_row(escape(_in_lines(policy)), *shown, f"{found.decided[policy]:g}")
     return table
 
 
@@ -149,6 +181,7 @@ def allocation_table(
     scores: FloatArray,
     widths: Mapping[str, FloatArray],
     realised: Mapping[str, float],
+    deciding: Sequence[str] = (),
 ) -> Table:
     """Score and width of each client under every policy, in blocks of as many as fit.
 
@@ -161,6 +194,8 @@ def allocation_table(
         0: left out of training.
     realised : mapping of policy to float
         Budget that its widths spend.
+    deciding : sequence of str
+        Policies that decide again while the clients train: what they begin with is shown.
     """
     names = clients.all_names
     room = COLUMNS - min(_MAX_NAME, max(map(len, names))) - 25
@@ -169,7 +204,15 @@ def allocation_table(
         if blocks[-1] and sum(max(6, len(name)) + 3 for name in [*blocks[-1], policy]) > room:
             blocks.append([])
         blocks[-1].append(policy)
-    outer = Table(title=title, box=None, show_header=False, padding=0)
+    begin = f"{', '.join(deciding)}: at first; decides again while the clients train"
+    outer = Table(
+        title=title,
+        box=None,
+        show_header=False,
+        padding=0,
+        caption=escape(begin) if deciding else None,
+        caption_justify="left",
+    )
     for block in blocks:
         table = Table(box=SIMPLE_HEAD)
         table.add_column("client", overflow="fold")

@@ -86,6 +86,24 @@ def test_nothing_is_sent_by_whom_nobody_shares_a_model_with():
     assert grouped.bytes_down[1:, alone].sum() == 0
 
 
+def test_what_server_and_devices_keep_is_counted():
+    how = {"rounds": 2, "evaluation": Evaluation(also=("personal",))}
+    common = run(cnn(), task_of(), WIDTHS, **how)
+    whole = sum(tensor.nbytes for tensor in cnn().state_dict().values())
+    subnets = common.bytes_down[0]
+    assert common.server_bytes == whole
+    assert common.device_bytes().tolist() == [0] * 5
+    assert common.device_bytes(personal=True).tolist() == subnets.tolist()
+    grouped = run(cnn(), task_of(), Subnets(WIDTHS, models=MODELS), **how)
+    assert grouped.server_bytes == 2 * whole, "the third has its model to itself"
+    assert grouped.device_bytes().tolist() == np.where(MODELS == 9, subnets, 0).tolist()
+    alone = run(cnn(), task_of(), Subnets(WIDTHS, models=ALONE), **how)
+    assert alone.server_bytes == whole
+    assert alone.device_bytes().tolist() == subnets.tolist()
+    bias = run(cnn(), task_of(), WIDTHS, rounds=1, training=LocalTraining(output_bias="local"))
+    assert bias.device_bytes().tolist() == [4 * 3] * 5
+
+
 def killed_and_resumed(place, subnets, **how):
     """A run of six rounds that ends after the fourth, and goes on."""
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from rich.console import Console
+from support.probes import written
 from typer.testing import CliRunner
 
 import hasa_opt as hasa
 from hasa_opt.cli import app
 from hasa_opt.forecast.curves import hat_weights, pooled_covariance, shrunk, smoothed
 from hasa_opt.forecast.prediction import OPTIMUM
+from hasa_opt.rules.rotation import Found
 
 MENU = np.array([0.2, 0.35, 0.5, 0.65, 0.8])
 DRAWS = 200
@@ -471,20 +474,65 @@ def foretold(counts: list[list[int]] | None) -> hasa.Headroom:
 def test_groups_are_foretold_where_counts_show_them() -> None:
     two = foretold([[90, 10], [80, 9], [85, 5], [8, 92], [1, 70], [3, 60]])
     assert two.groups.tolist() == two.record()["groups"] == [0, 0, 0, 1, 1, 1]
-    assert two.foretold.startswith(
+    assert str(two.foretold).startswith(
         "2 groups of 3 and 3 alike clients by the counts of labels: give"
     )
     assert "policy recommended" in two.record()["foretold"]
-    assert two.foretold in " ".join(str(two).split())
+    assert str(two.foretold) in " ".join(str(two).split())
 
 
 def test_without_groups_nothing_is_promised() -> None:
     none = foretold([[50, 50]] * 6)
     assert not none.groups.any()
-    assert none.foretold.startswith("no groups of alike clients by the counts of labels: do not")
+    assert str(none.foretold).startswith("no groups of alike clients by the counts of labels: do")
     unknown = foretold(None)
     assert unknown.groups is None
     assert unknown.record()["groups"] is None
-    assert "do not bother" not in unknown.foretold
+    assert "do not bother" not in str(unknown.foretold)
     for found in (none, unknown):
-        assert "differ in inputs alone show after three rounds of training" in found.foretold
+        assert "differ in inputs alone show in the clients' updates" in str(found.foretold)
+
+
+ALIKE_UPDATES = np.full((6, 6), 0.5) + 0.5 * np.eye(6)
+TWO_KINDS = np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.2 * np.eye(6)
+
+
+def watched(*similarities: np.ndarray, counts: list[list[int]] | None = None) -> hasa.Headroom:
+    """Headroom of a probe that has seen such cosines of updates."""
+    probe = replace(written(np.full((6, 3), 0.5)), similarities=similarities)
+    clients = hasa.Clients([100] * 6, counts=counts)
+    return hasa.headroom(probe, clients, 0.5, rules=())
+
+
+def test_updates_of_a_probe_show_groups_that_no_counts_show() -> None:
+    found = watched(ALIKE_UPDATES, TWO_KINDS, counts=[[50, 50]] * 6)
+    assert found.groups.tolist() == found.record()["groups"] == [0, 0, 0, 1, 1, 1]
+    assert str(found.foretold).startswith("2 groups of 3 and 3 alike clients by the updates in the")
+    assert watched(TWO_KINDS).foretold.by_updates.p_value <= 0.05
+
+
+def test_counts_that_show_groups_spare_a_look_at_the_updates() -> None:
+    apart = [[90, 10], [8, 92]] * 3
+    assert watched(TWO_KINDS, counts=apart).groups.tolist() == [0, 1, 0, 1, 0, 1]
+    assert watched(TWO_KINDS, counts=apart).foretold.by_updates is None
+
+
+def test_without_groups_in_counts_or_updates_it_says_do_not_bother() -> None:
+    for counts, by in ((None, "by the updates"), ([[50, 50]] * 6, "by the counts of labels or by")):
+        none = watched(ALIKE_UPDATES, counts=counts)
+        assert none.groups.tolist() == [0] * 6
+        assert str(none.foretold).startswith(f"no groups of alike clients {by}")
+        assert "do not bother with units of their own" in str(none.foretold)
+
+
+def test_several_looks_share_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = []
+
+    def by_updates(similarity: np.ndarray, *, level: float, seed: int) -> Found:
+        levels.append(level)
+        return Found(np.zeros(6, dtype=np.int64), 1.0, 0.0, 0, "")
+
+    monkeypatch.setattr("hasa_opt.forecast.foretold.by_updates", by_updates)
+    watched(TWO_KINDS, TWO_KINDS, TWO_KINDS, TWO_KINDS)
+    assert sum(levels) == pytest.approx(0.05)
+    assert len(set(levels)) == 1

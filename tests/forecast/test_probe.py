@@ -215,6 +215,29 @@ def test_utility_is_the_client_mean_in_points(probed: Probe) -> None:
         probed.cost(0, 0.5)
 
 
+def test_updates_of_each_three_rounds_are_compared(probed: Probe) -> None:
+    (cosines,) = probed.similarities  # Four rounds: the last one is not looked at.
+    count = len(probed.names)
+    assert cosines.shape == (count, count)
+    assert np.diagonal(cosines) == pytest.approx(np.ones(count))
+    assert (np.abs(cosines) <= 1 + 1e-9).all()
+    assert np.ptp(cosines) > 0.01
+    drawn = hasa.probe(
+        small_model(), small_task(), MENU, 3, 0, participation=Participation(clients_per_round=2)
+    )
+    assert drawn.similarities == ()
+
+
+@pytest.mark.slow
+def test_a_probe_sees_groups_that_differ_in_inputs_alone() -> None:
+    task = tasks.load("fonts", seed=0)
+    model = models.fresh(models.CNN.for_data(task.train[0].inputs, task.n_outputs), 0)
+    probe = hasa.probe(model, task, (0.2, 0.5, 0.8), 3, 0)
+    found = hasa.headroom(probe, task.clients(), 0.5)
+    assert found.groups.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert "4 and 4 alike clients by the updates" in str(found.foretold)
+
+
 def test_it_shows_a_table(probed: Probe) -> None:
     assert "c2" in str(probed)
     assert repr(probed).startswith(f"Probe({len(probed.names)} clients x ")

@@ -13,6 +13,7 @@ import pytest
 
 import hasa_opt
 from hasa_opt import errors, federated
+from hasa_opt.study import Results
 
 ROOT = Path(hasa_opt.__file__).parent
 SOURCES = [path for path in sorted(ROOT.rglob("*.py")) if "template" not in path.parts]
@@ -195,6 +196,10 @@ SIGNATURES = {
     "PartitionProblem.plot": (["self"], {"ax": None}),
     "Sensitivity.plot": (["self", "of"], {"ax": None}),
     "frontier": (["problem", "budgets", "solver"], {"over": "budget"}),
+    "rules.by_counts": (["counts"], {"least": 0.5, "level": 0.05, "seed": 0}),
+    "rules.by_updates": (["similarity"], {"level": 0.01, "draws": None, "seed": 0}),
+    "federated.History.device_bytes": (["self"], {"personal": False}),
+    "Study.rounds_table": (["self"], {}),
     "partition": (
         ["similarity", "solver"],
         {
@@ -258,6 +263,20 @@ def test_the_signatures_are_frozen(name):
     for key in parameters.keys() - set(expected) - set(keywords):
         value = parameters[key]
         assert value.default is not REQUIRED or value.kind is inspect.Parameter.VAR_KEYWORD
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        (federated.History, {"server_bytes", "device_bytes", "decisions"}),
+        (hasa_opt.Headroom, {"groups", "foretold", "worthwhile", "sentence"}),
+        (hasa_opt.Probe, {"similarities", "reached", "utility"}),
+        (Results, {"server_bytes", "device_bytes", "flops", "bytes", "memory"}),
+        (hasa_opt.Study, {"by_rounds", "rounds_table", "costs_table", "allocation_table"}),
+    ],
+)
+def test_what_groups_gain_and_cost_has_frozen_names(kind, facts):
+    assert set(dir(kind)) | set(getattr(kind, "__dataclass_fields__", ())) >= facts
 
 
 def test_the_facts_of_an_allocation_are_frozen():

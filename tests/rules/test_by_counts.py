@@ -5,11 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import silhouette_score
 
 from hasa_opt.errors import InputError
-from hasa_opt.rules.groups import _silhouette, by_counts
+from hasa_opt.rules import groups
+from hasa_opt.rules.groups import (
+    _LEAST_OF_HELLINGER,
+    _best,
+    _ceiling,
+    _distances,
+    _hellinger,
+    _silhouette,
+    by_counts,
+)
 
 TWO = np.array([[90, 5, 0], [0, 4, 80], [45, 3, 0], [0, 9, 200], [70, 2, 1]])
 
@@ -53,6 +63,52 @@ def test_the_silhouette_is_that_of_scikit_learn():
         groups[0] = n_groups  # a client alone
         expected = silhouette_score(distances, groups, metric="precomputed")
         assert _silhouette(distances, groups) == pytest.approx(expected)
+
+
+def _tables():
+    """Counts of few or many labels, with planted groups or none, few samples or many."""
+    rng = np.random.default_rng(2)
+    for n_groups, n_labels, size in [
+        (1, 2, 5),
+        (1, 10, 200),
+        (2, 4, 30),
+        (3, 10, 300),
+        (4, 50, 40),
+    ]:
+        for n_clients in (4, 15, 40):
+            shares = rng.dirichlet(np.full(n_labels, 0.3), n_groups)[
+                np.arange(n_clients) % n_groups
+            ]
+            yield rng.multinomial(size, shares)
+
+
+def test_the_best_silhouette_is_that_over_all_cuts_and_below_both_ceilings():
+    for table in _tables():
+        distances = _distances(table)
+        found, best = _best(distances)
+        tree = linkage(squareform(distances), "average")
+        cuts = [fcluster(tree, count, "maxclust") - 1 for count in range(2, min(len(table), 33))]
+        best_cut = max((_silhouette(distances, cut) for cut in cuts if cut.any()), default=-1.0)
+        assert best == pytest.approx(best_cut)
+        assert not found.any() or _silhouette(distances, found) == pytest.approx(best)
+        assert (
+            best <= _ceiling(distances) <= _ceiling(_hellinger(table), _LEAST_OF_HELLINGER) + 1e-9
+        )
+
+
+def test_hellinger_distances_bound_those_of_jensen_and_shannon():
+    for table in _tables():
+        bound = _hellinger(table)
+        assert (_distances(table) <= bound + 1e-7).all()
+        assert (_distances(table) >= _LEAST_OF_HELLINGER * bound - 1e-7).all()
+
+
+def test_clear_groups_are_told_from_chance_without_groups_of_what_is_drawn(monkeypatch):
+    rng, looked = np.random.default_rng(3), []
+    table = rng.multinomial(200, np.repeat(rng.dirichlet(np.full(10, 0.1), 2), 50, axis=0))
+    monkeypatch.setattr(groups, "_best", lambda apart: looked.append(apart) or _best(apart))
+    assert by_counts(table).tolist() == [0] * 50 + [1] * 50
+    assert len(looked) == 1
 
 
 def test_a_level_of_its_own():

@@ -80,6 +80,15 @@ def test_models_of_ones_own_cost_what_uniform_costs_and_send_less(done: Study) -
     assert local.bytes_up.sum() == 0, "who trains alone sends nothing"
 
 
+def test_models_of_ones_own_are_kept_somewhere(done: Study) -> None:
+    costs = {row.policy: row.costs for row in done.summary()}
+    whole, subnet = costs["uniform"].server, done.outcomes[0].history.bytes_down[0].max()
+    assert whole > 0 == costs["uniform"].device
+    assert (costs["clustered"].server, costs["clustered"].device) == (2 * whole, 0)
+    assert (costs["local"].server, costs["local"].device) == (whole, subnet)
+    assert costs["recommended"].server == whole, "groups have blocks of one supernet"
+
+
 def test_what_was_decided_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policies = ("recommended", "fedrolex_dynamic")
     first = study(policies=policies).run(directory=tmp_path, compare_solvers=False)

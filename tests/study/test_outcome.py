@@ -43,6 +43,7 @@ def outcome(policy: str, seed: int, own: list[float], **changes: Any) -> SimpleN
         flops=np.array([[10, 20, 0], [10, 20, 0]]),
         bytes_down=np.array([[1, 2, 3], [1, 2, 3]]),
         bytes_up=np.array([[1, 2, 0], [1, 2, 0]]),
+        server_bytes=4000,
     )
     fields = {
         "widths": np.array([0.5, 0.5, 1.0]),
@@ -51,6 +52,7 @@ def outcome(policy: str, seed: int, own: list[float], **changes: Any) -> SimpleN
         "own": np.array(own),
         "supernet": np.array(own) / 2,
         "rounds": 2,
+        "device_bytes": 10.0,
     }
     return SimpleNamespace(policy=policy, seed=seed, **(fields | changes))
 
@@ -152,6 +154,21 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
     assert against(found) == against(own)
 
 
+def test_a_file_without_storage_is_read(tmp_path: Path) -> None:
+    results().write(tmp_path / "now.csv")
+    with (tmp_path / "now.csv").open(newline="", encoding="utf-8") as file:
+        lines = [{name: cell for name, cell in line.items() if not name.endswith("_bytes")}
+                 for line in csv.DictReader(file)]  # fmt: skip
+    with (tmp_path / "old.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.DictWriter(file, lines[0])
+        out.writeheader()
+        out.writerows(lines)
+    found = read_results(tmp_path / "old.csv")
+    assert (found.own == results().own).all()
+    assert np.isnan(found.server_bytes).all()
+    assert np.isnan(found.device_bytes).all()
+
+
 def test_a_file_has_one_line_per_policy_seed_and_client(tmp_path: Path) -> None:
     gather(OUTCOMES, CLIENTS, SAMPLES).write(tmp_path / "r.csv")  # type: ignore[arg-type]
     with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
@@ -160,7 +177,7 @@ def test_a_file_has_one_line_per_policy_seed_and_client(tmp_path: Path) -> None:
     expected = {"policy": "uniform", "seed": "4", "client": "b, c", "samples": "30", "own": "0.2",
                 "supernet": "0.1", "deployed": "0.5", "peak": "0.5", "trained": "0.45",
                 "flops": "40", "bytes": "8", "realised": "0.5", "rounds": "2",
-                "memory": "nan"}  # fmt: skip
+                "memory": "nan", "server_bytes": "4000.0", "device_bytes": "10.0"}  # fmt: skip
     assert lines[1] == expected
 
 
@@ -210,6 +227,7 @@ def test_a_summary_row_holds_accuracies_and_costs() -> None:
     costs = uniform.costs
     assert (costs.peak, costs.deployed, costs.memory) == pytest.approx((0.75, 0.8, 750))
     assert (costs.flops, costs.bytes, costs.rounds) == (60, 18, 2)
+    assert (costs.server, costs.device) == (4000, 10)
 
 
 def test_a_client_that_was_not_measured_everywhere_counts_nowhere() -> None:
@@ -319,7 +337,8 @@ def test_many_clients_and_policies_take_little_time() -> None:
         samples=rng.integers(1, 100, 5000),
         **{name: rng.random(shape) for name in ("own", "supernet", "deployed", "peak", "trained")},
         **{name: rng.integers(1, 9, shape) for name in ("flops", "bytes")},
-        **{name: rng.random(shape[:2]) for name in ("realised", "memory")},
+        **{name: rng.random(shape[:2]) for name in ("realised", "memory", "server_bytes")},
+        device_bytes=np.zeros(shape[:2]),
         rounds=np.ones(shape[:2], dtype=int),
     )
     assert len(summarise(own, 0.5)) == 14

@@ -315,7 +315,7 @@ def test_a_difference_that_hangs_on_one_client_names_it(tmp_path: Path) -> None:
 def test_costs_and_widths_are_shown(tmp_path: Path) -> None:
     text = render(make_study(), tmp_path).text
     # 30 rounds x 7 clients x 1 GFLOP, 2 MB; peak width 0.8 at 1 MB per width.
-    assert "hasa 0.5000 0.4782 0.800 0.478 210 GFLOP 420 MB 800 kB 30" in text
+    assert "hasa 0.5000 0.4782 0.800 0.478 210 GFLOP 420 MB 800 kB 2 MB 0 B 30" in text
 
 
 @pytest.mark.usefixtures("text_only")
@@ -325,8 +325,8 @@ def test_what_was_measured_before_a_run_is_shown(tmp_path: Path) -> None:
     for outcome in study.outcomes:
         outcome.measuring = 2.0 + outcome.seed / 10 if outcome.policy == "optimal" else 0.0
     text = render(study, tmp_path).text
-    assert "800 kB 245 % 30" in text
-    assert "800 kB 0 % 30" in text
+    assert "800 kB 2 MB 0 B 245 % 30" in text
+    assert "800 kB 2 MB 0 B 0 % 30" in text
     assert "the budget does not count it" in text
 
 
@@ -349,7 +349,7 @@ def test_rounds_chosen_on_validation_are_said_to_be(tmp_path: Path) -> None:
         outcome.rounds = 20 + outcome.seed
     text = render(study, tmp_path).text
     assert "the best accuracy on pooled validation data" in text
-    assert "800 kB 24.5" in text
+    assert "800 kB 2 MB 0 B 24.5" in text
 
 
 @pytest.mark.usefixtures("text_only")
@@ -447,7 +447,7 @@ def test_the_costs_of_policies_with_options_fit_a_hundred_columns(
     shares = {name: f" {measuring.get(name, 0):.2f}" if measuring else "" for name in names}
     for name in names:
         if name not in ("hasa", "reverse", "optimal", "hasa+personal+local_bias"):
-            costs = "0.5000 0.500 0.500 210 GFLOP 420 MB 500 kB"
+            costs = "0.5000 0.500 0.500 210 GFLOP 420 MB 500 kB 2 MB 0 B"
             assert f"{name} {costs}{shares[name]}" in lines
 
 

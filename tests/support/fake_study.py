@@ -119,6 +119,8 @@ def _outcome(
         flops=np.full((30, n_clients), 10**9),
         bytes_down=np.full((30, n_clients), 10**6),
         bytes_up=np.full((30, n_clients), 10**6),
+        server_bytes=2 * 10**6,
+        decisions=(),
     )
     return SimpleNamespace(
         policy=policy,
@@ -130,5 +132,6 @@ def _outcome(
         supernet=curve[-1] - 0.01 if supernet else np.full(n_clients, np.nan),
         rounds=30,
         measuring=0.0,
+        device_bytes=0.0,
         reason="",
     )
