@@ -260,13 +260,9 @@ def headroom(
     level = confidence_level(confidence)
     evidence = read_evidence(utilities, clients, widths, noise, seed)
     problem = AllocationProblem.build(
-        clients,
-        widths=evidence.widths,
-        budget=budget,
+        clients, widths=evidence.widths, budget=budget, cost=cost, constraints=constraints,
         utility=utility.measured(evidence.table),
-        cost=cost,
-        constraints=constraints,
-    )
+    )  # fmt: skip
     seen = utilities.similarities if isinstance(utilities, Probe) else ()
     foretold = Foretold.of(clients.counts, seen, whole(seed, "seed"))
     judge = _Judge(problem, evidence, level, cost)

@@ -26,6 +26,7 @@ from hasa_opt.federated.seen import Watch
 from hasa_opt.federated.settings import LocalTraining, Server
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.policies.recommended import TOGETHER
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.splits import Lazy, Split
@@ -45,9 +46,6 @@ __all__ = [
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
 """Step by which places in a unit interval are spread evenly, however many there are."""
-
-TOGETHER = 3
-"""Rounds whose updates are summed, as ``recommended`` does: one alone is mostly noise."""
 
 MOST_WATCHED = 200
 """Clients whose updates are compared, at most: a choice, as each update is kept for some rounds."""
@@ -89,7 +87,8 @@ class WarmUp:
     flops : int
         Operations of training.
     similarities : list of (n_clients, n_clients) floats
-        Cosines of the clients' updates over each :data:`TOGETHER` rounds; none of more than
+        Cosines of the clients' updates over each
+        :data:`~hasa_opt.policies.recommended.TOGETHER` rounds; none of more than
         :data:`MOST_WATCHED` clients, and where not all take part in each round.
     """
 

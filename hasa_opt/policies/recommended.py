@@ -25,14 +25,14 @@ from hasa_opt.rules.rotation import by_updates
 from hasa_opt.rules.widths import uniform
 from hasa_opt.solving.solver import solve
 
-__all__ = ["LEVEL", "Recommended", "spaced"]
+__all__ = ["LEVEL", "TOGETHER", "Recommended", "spaced"]
 
 LEVEL = 0.05
 """Share of runs without groups in which some may be found: the usual level of a test."""
 
 _FIELDS = ("level", "power", "counts", "alone")
 
-_TOGETHER = 3
+TOGETHER = 3
 """Rounds whose updates are summed: one alone is mostly noise."""
 
 _BEYOND_DOUBT = 2
@@ -178,7 +178,7 @@ class Recommended:
     @property
     def every(self) -> int:
         """Rounds between two looks: three, or a fifth of a short run."""
-        return min(_TOGETHER, max(1, self.rounds // _CHECKS))
+        return min(TOGETHER, max(1, self.rounds // _CHECKS))
 
     @property
     def _checks(self) -> int:

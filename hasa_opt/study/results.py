@@ -295,7 +295,7 @@ def _scale_of(table: Table) -> Scale:
 def _parsed(table: Table, name: str, kind: type) -> list[Any]:
     """Values of one column; NaN where an older file lacks it, or a data frame left it empty."""
     if name in _ADDED and not (table.has(name) and any(table.column(name))):
-        return [np.nan] * len(table.rows)
+        return [np.nan] * len(table)
     values = []
     for row, text in enumerate(table.column(name)):
         try:
