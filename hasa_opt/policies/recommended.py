@@ -109,10 +109,10 @@ class Recommended:
     *Alone*: without groups, from half of the run on every client trains a model of its own for
     ``every`` rounds, on trial, unless what clients have just trained is below the common model on
     validation data, by two standard errors over the clients. They stay alone if they gain more
-    than sharing would gain; else they share the supernet again, which begins as the mean of their
-    models. What sharing would gain follows from what it gained in as
-    many rounds before, on a learning curve whose distance to its limit falls as one over the
-    rounds.
+    than sharing would gain, by a standard error where local models were not above the common one;
+    else they share the supernet again, which begins as the mean of their models. What sharing
+    would gain follows from what it gained in as many rounds before, on a learning curve whose
+    distance to its limit falls as one over the rounds.
 
     Attributes
     ----------
@@ -220,23 +220,27 @@ class Recommended:
         lasting = (self._half - self.every) / (self._half + self.every)
         mean, error = _estimate(sign * ((now - then) - lasting * (then - before)))
         told = f"alone they gain {mean:.3g} more than together (standard error {error:.2g})"
-        if mean > 0:
+        least = 0.0 if self._local_gain(seen)[0] > 0 else error
+        if mean > least:
             return replace(seen.subnets, reason=f"alone: {told}")
         return _with_models(seen.subnets, None, f"together again: {told}")
 
     def _trial(self, seen: Seen, shared: Subnets) -> Subnets | None:
         """Going on alone on trial, unless local models are worse than the common one."""
-        looks = [seen.local_gain.get(self._half - step * self.every) for step in (1, 0)]
-        known = [each for each in looks if each is not None]
-        gain = np.mean(known, axis=0) if known else np.array([])
-        if not np.isfinite(gain).any():
+        mean, error = self._local_gain(seen)
+        if not np.isfinite(mean):
             return None
-        mean, error = _estimate(gain)
         told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
         if mean < -_BEYOND_DOUBT * error:
             return replace(shared, reason=f"together: {told}")
         alone = np.arange(len(self.setting.clients))
         return _with_models(shared, alone, f"alone, on trial: {told}")
+
+    def _local_gain(self, seen: Seen) -> tuple[float, float]:
+        """How far local models are above the common one, over the last two looks."""
+        looks = [seen.local_gain.get(self._half - step * self.every) for step in (1, 0)]
+        known = [each for each in looks if each is not None]
+        return _estimate(np.mean(known, axis=0) if known else np.array([]))
 
     def _plan(
         self, groups: IntArray, loss: FloatArray | None, number: int, past: Subnets | None
@@ -270,10 +274,13 @@ class Recommended:
 
 
 def _estimate(gains: FloatArray) -> tuple[float, float]:
-    """Mean over the clients of whom anything is known, and its standard error."""
+    """Mean over the clients of whom anything is known, and its standard error.
+
+    NaN without any client, and no bound on the error with one.
+    """
     known = gains[np.isfinite(gains)]
     if known.size < 2:
-        return (float(known[0]) if known.size else 0.0), np.inf
+        return (float(known[0]) if known.size else np.nan), np.inf
     return float(known.mean()), float(known.std(ddof=1) / np.sqrt(known.size))
 
 

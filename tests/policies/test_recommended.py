@@ -176,7 +176,11 @@ def test_all_go_on_alone_on_trial_and_stay_if_it_pays(better: bool) -> None:
     assert pays.models.tolist() == list(range(6))
     assert pays.reason.startswith("alone: alone they gain 1 more than together")
     a_little = own(seen(18, trial, judged=judged(own, [3.0, -1.0, 2.0, 0.0, 1.5, 0.9])))
-    assert a_little.models is not None, "the sign decides"
+    assert a_little.models is not None, "the sign decides, where local models were better too"
+    worse = {12: np.full(6, -0.1), 15: np.array([-0.3, 0.3, -0.2, 0.2, -0.1, 0.0])}
+    for gains, stays in (([3, -1, 2, 0, 1.5, 0.9], False), ([2, 2.1, 1.9, 2, 2, 2], True)):
+        found = own(seen(18, trial, judged=judged(own, gains), local_gain=worse))
+        assert (found.models is not None) == stays
     assert own(seen(21, pays, judged=judged(own, [0] * 6))) is None, "it is tried once"
 
 
