@@ -18,6 +18,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray, expect
 from hasa_opt._utils.drawing import FEW, axes_on, finish
 from hasa_opt._utils.frames import Framed
+from hasa_opt._utils.interrupts import ended_by_interrupt
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, new_table
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.changes import limit_at, with_bound, with_limit
@@ -98,8 +99,9 @@ class Frontier(Framed, Shown):
 
     def __repr__(self) -> str:
         ends = f"{self.budgets[0]:g} to {self.budgets[-1]:g}"
-        what = "budgets" if self.over == "budget" else f"values of {self.over}"
-        return f"Frontier({len(self.allocations)} {what} from {ends})"
+        n, plural = len(self.allocations), "" if len(self.allocations) == 1 else "s"
+        what = f"budget{plural}" if self.over == "budget" else f"value{plural} of {self.over}"
+        return f"Frontier({n} {what} from {ends})"
 
     def plot(self, *, ax: Axes | None = None) -> Figure | SubFigure:
         """Draw utility, with its bound, against the budget.
@@ -197,20 +199,25 @@ def frontier(
     InfeasibleError
         If a budget admits no allocation, as one below the narrowest; see
         :func:`hasa_opt.sweep`, which goes on.
+    KeyboardInterrupt
+        At Ctrl-C.
     """
     expect(problem, AllocationProblem, "problem")
     at = limit_at(problem, over)
-    if isinstance(budgets, Integral):
-        values = _spread(problem, at, int(budgets), solver, options)
-    else:
-        values = numbers_of(budgets, "budgets")
-    if any(after <= before for before, after in pairwise(values)):
-        raise InputError(f"budgets {budgets!r} must increase")
     allocations: list[Allocation] = []
-    for value in values:
-        start = allocations[-1] if allocations and allocations[-1].has_solution else None
-        own = with_limit(at, problem, value)
-        allocations.append(solve(own, solver, warm_start=start, **options))
+    with ended_by_interrupt() as check:
+        if isinstance(budgets, Integral):
+            values = _spread(problem, at, int(budgets), solver, options)
+        else:
+            values = numbers_of(budgets, "budgets")
+        if any(after <= before for before, after in pairwise(values)):
+            raise InputError(f"budgets {budgets!r} must increase")
+        for value in values:
+            start = allocations[-1] if allocations and allocations[-1].has_solution else None
+            own = with_limit(at, problem, value)
+            check()
+            allocations.append(solve(own, solver, warm_start=start, **options))
+        check()
     return Frontier(np.array(values), tuple(allocations), over, at)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import array, expect, float_array
 from hasa_opt._utils.frames import Framed
+from hasa_opt._utils.interrupts import ended_by_interrupt
 from hasa_opt._utils.showing import Shown, new_table
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.changes import client_row, limit_at, with_limit, with_scale
@@ -135,6 +136,8 @@ def sweep(
     ------
     InputError
         If nothing is to be changed, no limit or client is meant, or a value breaks a rule.
+    KeyboardInterrupt
+        At Ctrl-C.
 
     Examples
     --------
@@ -156,17 +159,20 @@ def sweep(
         )
     points: list[Point] = []
     start: Allocation | None = None
-    for values in product(*(axis.values for axis in axes)):
-        own = problem
-        for axis, value in zip(axes, values, strict=True):
-            own = axis.change(own, value)
-        try:
-            found = solve(own, solver, warm_start=start, **options)
-        except InfeasibleError as error:
-            points.append(Point(values, None, str(error)))
-            continue
-        points.append(Point(values, found))
-        start = found if found.has_solution else start
+    with ended_by_interrupt() as check:
+        for values in product(*(axis.values for axis in axes)):
+            own = problem
+            for axis, value in zip(axes, values, strict=True):
+                own = axis.change(own, value)
+            try:
+                found = solve(own, solver, warm_start=start, **options)
+            except InfeasibleError as error:
+                points.append(Point(values, None, str(error)))
+                continue
+            finally:
+                check()
+            points.append(Point(values, found))
+            start = found if found.has_solution else start
     return Sweep(tuple(axis.name for axis in axes), tuple(points))
 
 
