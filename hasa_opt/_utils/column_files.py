@@ -56,6 +56,8 @@ def read_parquet(path: str | PathLike[str], columns: Sequence[str] | None = None
         import pyarrow.parquet as pq
     place = path_of(path)
     files = sorted(place.glob("[!._]*.parquet")) if place.is_dir() else [place]
+    if not files:
+        raise InputError(f"{path} holds no file that ends in .parquet")
     try:
         # Not by read_table, which imports pandas where it is installed.
         return pa.concat_tables([pq.ParquetFile(file).read(columns) for file in files])

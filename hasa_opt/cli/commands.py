@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 infeasible or failed, 2 bad input.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ from hasa_opt.cli.verify import verify
 from hasa_opt.errors import (
     HasaError,
     InfeasibleError,
+    InputError,
     MissingExtraError,
     NoSolutionError,
     SolverNotInstalledError,
@@ -140,7 +142,11 @@ def _end(code: int, error: BaseException, as_json: bool) -> NoReturn:
     """Leave with an exit code, and with what went wrong where JSON is wanted."""
     if as_json:
         message = error.format_message() if isinstance(error, click.ClickException) else error
-        print_json({"error": {"kind": type(error).__name__, "message": as_options(message)}})
+        try:
+            print_json({"error": {"kind": type(error).__name__, "message": as_options(message)}})
+            sys.stdout.flush()
+        except OSError:  # of standard output itself, which the exit would flush once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
@@ -272,6 +278,8 @@ def allocate(
     problem = asked.problem
     for path in (output, changes):
         check_output(path, [*asked.files, *([] if previous is None else [previous])])
+    if output is not None and changes is not None and output.resolve() == changes.resolve():
+        raise InputError(f"--output and --changes are both {output}: give two files")
     with solving(f"solving {problem!r}") as on_progress:
         result = solve(
             problem,

@@ -204,8 +204,11 @@ def solver_name(text: str) -> str:
 
 
 def solver_names(text: str) -> list[str]:
-    """Names of solvers, separated by commas."""
-    return [solver_name(name) for name in split_names(text)]
+    """Names of solvers, separated by commas; an error if there is none."""
+    names = [solver_name(name) for name in split_names(text)]
+    if not names:
+        raise InputError(f"{text!r} names no solver: choose from those that hasa-opt solvers lists")
+    return names
 
 
 def source_of(path: Path) -> Path | BinaryIO:
@@ -228,7 +231,7 @@ def earlier(previous: Path | None, changes: Path | None, how: Reading) -> Earlie
         If it cannot be read, or changes are asked for without one.
     """
     if previous is not None:
-        return Earlier.of(previous, **how)
+        return Earlier.of(source_of(previous), **how)
     if changes is not None:
         raise InputError("--changes since when? Say --previous, the allocation of before")
     return None
@@ -267,6 +270,8 @@ def check_output(path: Path | None, sources: Sequence[Path]) -> None:
     """
     if path is None:
         return
+    if str(path) == "-":
+        raise InputError("output -: standard output has the tables: give the name of a file")
     target = file_target(path).resolve()
     if target in [source.resolve() for source in sources]:
         raise InputError(f"{path} is the input: give another name, so that nothing is lost")

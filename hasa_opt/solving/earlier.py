@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedIOBase, RawIOBase
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from hasa_opt._utils.cells import distinct_names, whole_numbers
+from hasa_opt._utils.cells import distinct_names, numbers, whole_numbers
 from hasa_opt._utils.checks import IntArray, listed, number
 from hasa_opt._utils.checks import whole_numbers as whole_array
 from hasa_opt._utils.column_files import columns_of_table, is_parquet, plain_csv, read_parquet
@@ -74,11 +75,12 @@ class Earlier:
         if isinstance(given, Mapping):
             names = distinct(given, "earlier allocation: names")
             return cls(names, *_encoded(given.values(), "earlier allocation"))
-        if not isinstance(given, str | PathLike):
+        stream = isinstance(given, RawIOBase | BufferedIOBase)
+        if not (stream or isinstance(given, str | PathLike)):
             return cls._of_columns(columns_of(given, "earlier allocation"), "earlier allocation")
-        if is_parquet(given):
+        if not stream and is_parquet(given):
             return cls._of_columns(columns_of_table(read_parquet(given)), str(given))
-        quick = None if any(reading.values()) else plain_csv(given, _KINDS)
+        quick = None if stream or any(reading.values()) else plain_csv(given, _KINDS)
         with suppress(InputError):
             if quick is not None:
                 return cls._of_columns(columns_of_table(quick), str(given))
@@ -86,7 +88,8 @@ class Earlier:
         name, taken = _headings(table.header, table.name)
         samples = np.array(whole_numbers(table, _SAMPLES)) if table.has(_SAMPLES) else None
         names = distinct_names(table, name)
-        return cls(names, *_encoded(table.column(taken), f"{table.name}, {taken}"), samples)
+        given = numbers(table, taken) if taken == WIDTH else table.column(taken)
+        return cls(names, *_encoded(given, f"{table.name}, {taken}"), samples)
 
     @classmethod
     def _of_columns(cls, columns: Mapping[str, Sequence[Any]], what: str) -> Earlier:
@@ -129,13 +132,15 @@ def _headings(columns: Iterable[str], what: str) -> tuple[str, str]:
 def _encoded(values: Iterable[Any], what: str) -> tuple[tuple[str, ...], IntArray]:
     """The different values in words, and which of them each one is."""
     given = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if not given:
+        raise InputError(f"{what}: no client has anything: give what one client had, at least")
     different = {value: at for at, value in enumerate(dict.fromkeys(given))}
     labels = tuple(_label(value, what) for value in different)
     return labels, np.fromiter(map(different.__getitem__, given), np.int64, len(given))
 
 
 def _label(value: Any, what: str) -> str:
-    label = tidy(value) if isinstance(value, str) else written(number(value, what))
+    label = tidy(value) if isinstance(value, str) else written(number(value, f"{what}:"))
     if not label:
         raise InputError(f"{what}: an empty cell: give every client its option or its width")
     return label

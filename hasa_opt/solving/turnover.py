@@ -201,7 +201,8 @@ def _reasons(
         elif gain > nothing:
             found.append(f"worth {gain:.3g} more at today's prices")
         else:
-            found.append(f"the last units of the limits: alone worth {abs(gain):.3g} less")
+            less = f"{-gain:.3g} less" if gain < -nothing else "as much"
+            found.append(f"the last units of the limits: alone worth {less}")
     return tuple(found)
 
 

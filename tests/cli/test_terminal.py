@@ -138,3 +138,41 @@ def test_a_line_says_what_takes_long_where_there_is_no_terminal(monkeypatch, cap
     with options.busy("quick"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_the_allocation_of_before_may_come_by_standard_input(run, clients, monkeypatch) -> None:
+    before = f'name,width\n"{LONG}",0.2\ncamera,0.2\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(before.encode())))
+    ran = run("allocate", clients, "--previous", "-", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["changes"].startswith("0 joined, 0 left")
+
+
+def test_outputs_are_files_of_their_own(run, clients: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("allocate", clients, "-o", "before.csv")
+    files = ("-o", "new.csv", "--changes", "./new.csv")
+    ran = run("allocate", clients, "--previous", "before.csv", *files)
+    assert ran.code == 2
+    assert "give two files" in ran.err
+    for command in ("allocate", "explore"):
+        ran = run(command, clients, "-o", "-")
+        assert ran.code == 2
+        assert "give the name of a file" in ran.err
+    assert not {"-", "new.csv"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_no_solver_is_no_choice(run, clients: Path) -> None:
+    for command, option in (("compare", "--solver"), ("allocate", "--fallback")):
+        ran = run(command, clients, option, " ,")
+        assert ran.code == 2
+        assert "names no solver" in ran.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the full device of Linux")
+def test_json_for_a_full_disk_ends_in_words(clients: Path) -> None:
+    call = [sys.executable, "-m", "hasa_opt", "score", str(clients), "--json"]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines() == ["failed: [Errno 28] No space left on device"]

@@ -157,7 +157,7 @@ def test_files_frames_and_mappings_say_the_same(names, kind, tmp_path):
         ("client,width\na,1\n", ["other clients"]),
         ("name,width\ndevice-1,0.5\ndevice-1,0.5\n", ["line 3", "already stands on line 2"]),
         ("name,width,samples\ndevice-1,0.5,x\n", ["line 2", "'samples'"]),
-        ("name,width\ndevice-1,\n", ["empty"]),
+        ("name,option\ndevice-1,\n", ["empty"]),
     ],
 )
 def test_a_bad_file_is_refused_in_words(names, text, words, tmp_path):
@@ -166,3 +166,41 @@ def test_a_bad_file_is_refused_in_words(names, text, words, tmp_path):
     with pytest.raises(InputError) as caught:
         hasa.changes(solved(fleet(names)), path)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_widths_of_a_file_are_numbers(tmp_path):
+    after = solved(fleet(["a", "b", "c"]))
+    path = tmp_path / "before.csv"
+    commas = [str(width).replace(".", ",") for width in after.widths]
+    rows = [f"{name};{width}" for name, width in zip("abc", commas, strict=True)]
+    path.write_text("\n".join(["name;width", *rows]), encoding="utf-8-sig")
+    with pytest.warns(UserWarning, match="semicolons"):
+        found = hasa.changes(after, path)
+    assert found.summary == "0 joined, 0 left, 0 of the other 3 changed"
+    for cell in ("half", "nan", ""):
+        path.write_text(f"name,width\na,0.5\nb,{cell}\n")
+        with pytest.raises(InputError, match="line 3, column 'width'"):
+            hasa.changes(after, path)
+
+
+def test_an_allocation_of_nobody_is_refused(tmp_path):
+    after = solved(fleet(["a", "b", "c"]))
+    path = tmp_path / "before.csv"
+    path.write_text("name,width\n")
+    for nobody in ({}, path):
+        with pytest.raises(InputError, match="no client has anything"):
+            hasa.changes(after, nobody)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"holds no file that ends in \.parquet"):
+        hasa.changes(after, tmp_path / "folder")
+
+
+def test_options_of_one_net_worth_are_worth_as_much():
+    clients = hasa.Clients([1, 1], names=["a", "b"])
+    problem = hasa.AllocationProblem.build(
+        clients, widths=(0.5, 1.0), budget=0.75, utility=hasa.utility.alpha_fair()
+    )
+    after = hasa.solve(problem)
+    before = dict(zip(clients.names, after.widths[::-1].tolist(), strict=True))
+    found = hasa.changes(after, before)
+    assert found.reasons == ("the last units of the limits: alone worth as much",) * 2
