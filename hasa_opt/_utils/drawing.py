@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray, expect
 from hasa_opt._utils.installing import needing
 
 if TYPE_CHECKING:
@@ -57,11 +57,17 @@ def axes_on(ax: Axes | None, what: str, size: tuple[float, float]) -> Axes:
     ------
     MissingExtraError
         If matplotlib is absent, with the command that installs it.
+    InputError
+        If they are none, such as the array of several that ``subplots`` gives.
     """
     with needing(what):
+        from matplotlib.axes import Axes
         from matplotlib.figure import Figure
 
-    return Figure(figsize=size, layout="constrained").add_subplot() if ax is None else ax
+    if ax is None:
+        return Figure(figsize=size, layout="constrained").add_subplot()
+    expect(ax, Axes, "ax", package="matplotlib")
+    return ax
 
 
 def finish(axes: Axes, title: str) -> None:

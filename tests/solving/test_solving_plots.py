@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import hasa_opt as hasa
+from hasa_opt.errors import InputError
 from hasa_opt.solving.comparison import Comparison, ComparisonRow
 
 figures = pytest.importorskip("matplotlib.figure")
@@ -35,6 +36,8 @@ def test_a_frontier_is_its_points() -> None:
     assert axes.lines[0].get_ydata().tolist() == found.objectives.tolist()
     mine = figures.Figure()
     assert found.plot(ax=mine.add_subplot()) is mine
+    with pytest.raises(InputError, match="ax is a ndarray"):
+        found.plot(ax=figures.Figure().subplots(2))
 
 
 def test_few_clients_have_a_bar_over_the_prices_that_change_nothing() -> None:
