@@ -39,6 +39,8 @@ _PARTS = 10**6
 """Shares that are found here, not given, are multiples of a millionth."""
 _TRIED = 1_000
 """Budgets among which the least with an allocation is looked for: ten solves."""
+_MOST = 100_000
+"""Budgets that are found here; each is a solve, and its allocation is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +196,8 @@ def frontier(
     Raises
     ------
     InputError
-        If the budgets do not increase, no limit is meant, or a number of values is asked for of
-        another limit than the budget.
+        If the budgets do not increase, no limit is meant, or a number of values is above 100,000 or
+        asked for of another limit than the budget.
     InfeasibleError
         If a budget admits no allocation, as one below the narrowest; see
         :func:`hasa_opt.sweep`, which goes on.
@@ -225,10 +227,15 @@ def _spread(
     problem: AllocationProblem, at: int, n: int, solver: str, options: dict[str, Any]
 ) -> list[float]:
     """Budgets, evenly from the least with an allocation to one that does not bind."""
-    if at != 0 or n < 2:
+    if at != 0:
         raise InputError(
-            f"budgets {n}: a number of budgets is 2 or more, and of the budget alone; give the "
-            "values themselves"
+            f"budgets {n}: values are found for the budget alone; give those of the limit, as in "
+            "[0.2, 0.4]"
+        )
+    if not 2 <= n <= _MOST:
+        raise InputError(
+            f"budgets {n}: a number of budgets is at least 2 and at most {_MOST:,}; give another, "
+            "or the budgets themselves, as in [0.2, 0.4]"
         )
     least, most = int(problem.cheapest.sum()), problem.dearest
     if problem.rows:

@@ -210,10 +210,7 @@ def test_so_many_budgets_of_whole_units() -> None:
     assert found.allocations[0].spent == 6
 
 
-@pytest.mark.parametrize(
-    ("n", "over"), [(1, "budget"), (0, "budget"), (True, "budget"), (9, "Coverage")]
-)
-def test_so_many_of_what_is_refused(n: int, over: str) -> None:
+def test_a_number_of_values_is_for_the_budget_alone() -> None:
     problem = fleet(5, constraints=[hasa.Coverage({0.75: 0.1})])
-    with pytest.raises(hasa.InputError, match="2 or more, and of the budget alone"):
-        hasa.frontier(problem, n, over=over)
+    with pytest.raises(hasa.InputError, match="found for the budget alone; give those of"):
+        hasa.frontier(problem, 9, over="Coverage")

@@ -74,6 +74,12 @@ def test_bad_budgets_are_refused(budgets: list) -> None:
         hasa.frontier(fleet(5), budgets)
 
 
+@pytest.mark.parametrize("n", [-1, 0, 1, True, 100_001, 2**63, 10**30])
+def test_too_few_or_too_many_budgets_are_refused_before_any_work(n: int) -> None:
+    with pytest.raises(hasa.InputError, match=rf"budgets {n}: .* at least 2 and at most 100,000"):
+        hasa.frontier(fleet(5), n)
+
+
 def test_a_budget_below_the_narrowest_allocation_is_infeasible() -> None:
     with pytest.raises(hasa.InfeasibleError, match=r"at least 0\.1"):
         hasa.frontier(fleet(5), [0.05, 0.5])
