@@ -76,7 +76,9 @@ def test_bad_budgets_are_refused(budgets: list) -> None:
 
 @pytest.mark.parametrize("n", [-1, 0, 1, True, 100_001, 2**63, 10**30])
 def test_too_few_or_too_many_budgets_are_refused_before_any_work(n: int) -> None:
-    with pytest.raises(hasa.InputError, match=rf"budgets {int(n)}: .* at least 2 and at most 100,000"):
+    with pytest.raises(
+        hasa.InputError, match=rf"budgets {int(n)}: .* at least 2 and at most 100,000"
+    ):
         hasa.frontier(fleet(5), n)
 
 
