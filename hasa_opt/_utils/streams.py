@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     FAULTS = 2
     POLICY = 3
     TESTS = 4
+    AVAILABILITY = 5
 
 
 UNITS, WIDTHS, MENU = 1, 2, 5

@@ -26,11 +26,13 @@ from __future__ import annotations
 
 from hasa_opt.federated.aggregation import aggregate
 from hasa_opt.federated.allocating import Allocator
+from hasa_opt.federated.availability import Availability
 from hasa_opt.federated.batch_norm import estimate_statistics
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import Metrics, evaluate
+from hasa_opt.federated.events import Decision, Event
 from hasa_opt.federated.execution import Execution
-from hasa_opt.federated.history import Decision, Event, History
+from hasa_opt.federated.history import History
 from hasa_opt.federated.jobs import Job, LocalResult, Report, Update
 from hasa_opt.federated.local import local_train
 from hasa_opt.federated.loop import run
@@ -46,6 +48,7 @@ __all__ = [
     "ENGINES",
     "SCHEMES",
     "Allocator",
+    "Availability",
     "Checkpoint",
     "CosineDecay",
     "Decision",

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
-from hasa_opt._utils.checks import IntArray
+from hasa_opt._utils.checks import BoolArray, IntArray
 from hasa_opt._utils.streams import Key, client_numbers
 from hasa_opt.errors import InputError
 from hasa_opt.federated.alone import ALONE
@@ -106,6 +106,7 @@ class Federation:
         self.watch: Watch | None = None
         self._returning: dict[int, int] = {}
         self.has_trained = False
+        self.elapsed_s = 0.0
 
     @classmethod
     def begin(
@@ -187,6 +188,7 @@ class Federation:
         if self._optimizer is not None:
             self._optimizer.load(past.clients)
         self.alone.update(past.metadata.get(ALONE, {}))
+        self.elapsed_s = float(past.round_seconds.sum())
         record.take(past)
 
     def history(self, record: Record) -> History:
@@ -208,6 +210,23 @@ class Federation:
         """Let what the clients train be that of a round, from 0."""
         self.subnets = self.plan.during(number, self.rounds)
         self.own.assign(self.subnets)
+
+    def wait(self, number: int) -> float:
+        """Let the seconds pass until somebody can take part in a round; returns how many."""
+        availability = self.participation.availability
+        if availability is None or availability.unit == "rounds" or self.present(number).any():
+            return 0.0
+        waited = availability.wait(self.elapsed_s)
+        self.elapsed_s += waited
+        return waited
+
+    def present(self, number: int) -> BoolArray:
+        """Who can take part in a round that begins now, ``(n_clients,)``."""
+        availability = self.participation.availability
+        if availability is None:
+            return np.ones(len(self), dtype=np.bool_)
+        moment = number if availability.unit == "rounds" else self.elapsed_s
+        return availability.present(self.names, self.numbers, (self.seed, number), moment)
 
     def join_models(self) -> None:
         """Let clients share the supernet again: it becomes the mean of their models.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import safetensors.numpy
@@ -19,6 +19,7 @@ from hasa_opt._utils.files import entries, path_of, replace_directory
 from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
+from hasa_opt.federated.events import DECISIONS, Decision, Event
 from hasa_opt.federated.history_files import (
     CLIENTS,
     FORMAT,
@@ -35,63 +36,11 @@ from hasa_opt.federated.history_files import (
 )
 from hasa_opt.federated.measurements import COLUMNS, Measured, table, titled, unpacked
 from hasa_opt.federated.storage import Sharing, at_devices, at_server
-from hasa_opt.policies.subnets import Subnets, read_subnets
+from hasa_opt.policies.subnets import read_subnets
 from hasa_opt.tasks.learning import as_accuracy
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-DECISIONS = "decisions"
-"""Entry of a history's metadata: what an allocator has decided in which round."""
-
-EventKind = Literal["dropped", "late", "rejected", "untested", "empty"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """What did not go as planned in a round.
-
-    Attributes
-    ----------
-    round : int
-        Number of the round, from 0.
-    client : int or None
-        Row of the client; None for an event of the whole round.
-    kind : {"dropped", "late", "rejected", "untested", "empty"}
-        ``dropped``: the client was drawn and sent nothing. ``late``: it trained, but its update
-        came after the end of the round. ``rejected``: its update was refused. ``untested``: its
-        validation or test samples could not be loaded. ``empty``: no update was left, so that the
-        model stayed as it was.
-    reason : str
-        In words.
-    """
-
-    round: int
-    client: int | None
-    kind: EventKind
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """What an allocator has decided.
-
-    Attributes
-    ----------
-    round : int
-        Number of the first round that it holds for, from 0.
-    subnets : Subnets
-        What the clients train; their ``reason`` says why.
-    """
-
-    round: int
-    subnets: Subnets
-
-    @property
-    def reason(self) -> str:
-        """Why, in words."""
-        return self.subnets.reason
-
 
 Numbers = TypeVar("Numbers", FloatArray, IntArray)
 
@@ -142,6 +91,11 @@ class History(Framed, Shown):
         ``Evaluation.also`` asked for them.
     interpolation : (n_rounds, n_clients) floats
         Share of the local models in the personal ones.
+    clock_seconds : (n_rounds, n_clients) floats
+        How long a round waited for the client by the clock of the participation: until its update
+        came, or its deadline passed.
+    clock_joules : (n_rounds, n_clients) floats
+        Energy of the client, all of it where it came too late.
     bytes_down, bytes_up : (n_rounds, n_clients) int64
         Size of the subnet received and sent.
     flops : (n_rounds, n_clients) int64
@@ -192,6 +146,8 @@ class History(Framed, Shown):
     supernet_metric = Column[FloatArray]()
     personal_metric = Column[FloatArray]()
     interpolation = Column[FloatArray]()
+    clock_seconds = Column[FloatArray]()
+    clock_joules = Column[FloatArray]()
     bytes_down = Column[IntArray]()
     bytes_up = Column[IntArray]()
     flops = Column[IntArray]()
@@ -260,6 +216,17 @@ class History(Framed, Shown):
     def final_accuracy(self) -> FloatArray:
         """:attr:`final_metric`, where that is the accuracy."""
         return np.asarray(as_accuracy(self.final_metric, self.metric))
+
+    @property
+    def round_seconds(self) -> FloatArray:
+        """How long each round lasted by the clock, ``(n_rounds,)``.
+
+        As long as the slowest client that was waited for, and before that until somebody was there.
+        """
+        seconds = np.nan_to_num(self.clock_seconds).max(axis=1, initial=0.0)
+        for event in self.events:
+            seconds[event.round] += event.seconds
+        return np.asarray(seconds)
 
     @property
     def server_bytes(self) -> int:

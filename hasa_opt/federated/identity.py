@@ -20,7 +20,8 @@ from hasa_opt._utils.showing import in_a_word
 from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
 from hasa_opt.federated.alone import ALONE
-from hasa_opt.federated.history import DECISIONS, History
+from hasa_opt.federated.events import DECISIONS
+from hasa_opt.federated.history import History
 from hasa_opt.federated.history_files import to_json
 from hasa_opt.models.states import as_array
 from hasa_opt.models.supernet import SupernetModel
@@ -93,6 +94,8 @@ def _told(value: Any) -> Any:
     """A value of a settings object in terms that JSON can hold: functions and classes by name."""
     if callable(value):
         return in_a_word(value)
+    if hasattr(value, "record"):
+        return value.record()
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 

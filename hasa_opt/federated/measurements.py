@@ -30,6 +30,8 @@ COLUMNS = (
     "supernet_metric",
     "personal_metric",
     "interpolation",
+    "clock_seconds",
+    "clock_joules",
     *COUNTED,
 )
 """Names of what is measured of each client in a round."""

@@ -1,4 +1,4 @@
-"""Faults: clients that drop out, come too late, or send garbage, as part of an experiment."""
+"""Participation: who takes part in a round, who drops out, comes too late, or sends garbage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hasa_opt._utils.checks import IntArray, sequence, whole
+from hasa_opt._utils.checks import BoolArray, IntArray, sequence, whole
 from hasa_opt._utils.streams import Purpose, priorities, stream
 from hasa_opt.errors import InputError
+from hasa_opt.federated.availability import Availability
+from hasa_opt.problem.clock import Clock
 from hasa_opt.tasks.task import Task
 
 Fate = Literal["reports", "dropped", "late", "corrupt"]
@@ -95,15 +97,24 @@ class Participation:
         trained and evaluated; after the last round all are evaluated.
     faults : Faults or None
         Clients that drop out, are late or send garbage; None: none.
+    clock : Clock or None
+        Says how many seconds, and joules, a round takes of each client, from what it computes,
+        receives and sends: a history has them. Whoever is past its deadline has trained and sent
+        for nothing. None: rounds take no time.
+    availability : Availability or None
+        When clients can take part; those of a round are drawn among them. None: always.
 
     Raises
     ------
     InputError
-        If the number is not a whole number of at least 1, or the faults are not :class:`Faults`.
+        If the number is not a whole number of at least 1, a field is of another kind, or clients
+        are to be late both by chance and by a deadline.
     """
 
     clients_per_round: int | None = None
     faults: Faults | None = None
+    clock: Clock | None = None
+    availability: Availability | None = None
 
     def __post_init__(self) -> None:
         drawn, faults = self.clients_per_round, self.faults
@@ -114,6 +125,18 @@ class Participation:
         if faults is not None and not isinstance(faults, Faults):
             raise InputError(
                 f"faults is a {type(faults).__name__}: give Faults(dropout=...) or None"
+            )
+        for name, kind in (("clock", Clock), ("availability", Availability)):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, kind):
+                raise InputError(
+                    f"{name} is a {type(given).__name__}: give {kind.__name__}(...) or None"
+                )
+        timed = self.clock is not None and self.clock.deadline_s is not None
+        if timed and faults is not None and faults.straggle:
+            raise InputError(
+                f"straggle = {faults.straggle} beside a clock with a deadline, which says who is "
+                "late: leave one of them out"
             )
 
     def check(self, task: Task) -> None:
@@ -136,10 +159,14 @@ class Participation:
                 f"faults.absent names client {absent}, but task {task.name!r} has clients 0 to "
                 f"{len(task) - 1}"
             )
+        if self.clock is not None:
+            self.clock.check(len(task))
+        if self.availability is not None:
+            self.availability.check(task.client_names, self.clock is not None)
 
     def draws(self, n_clients: int) -> bool:
-        """Whether some of the clients are drawn in each round."""
-        return self.clients_per_round not in (None, n_clients)
+        """Whether the clients of a round may be some of all."""
+        return self.clients_per_round not in (None, n_clients) or self.availability is not None
 
 
 def corrupted(state: Mapping[str, Tensor], key: tuple[int, int, int]) -> dict[str, Tensor]:
@@ -167,6 +194,7 @@ def draw_clients(
     clients_per_round: int | None,
     key: tuple[int, int],
     purpose: Purpose = Purpose.SAMPLING,
+    present: BoolArray | None = None,
 ) -> IntArray:
     """Draw the clients of a round uniformly and without replacement.
 
@@ -183,13 +211,16 @@ def draw_clients(
         (seed, round).
     purpose : Purpose
         What they are drawn for.
+    present : (n_clients,) bools, optional
+        Among whom they are drawn. Default: among all.
 
     Returns
     -------
     (clients_per_round,) int64
-        Rows of the clients in ascending order.
+        Rows of the clients in ascending order; fewer where fewer are present.
     """
-    if clients_per_round is None:
-        return np.arange(len(clients))
-    drawn = priorities(purpose, key, clients)
-    return np.sort(np.argpartition(drawn, clients_per_round - 1)[:clients_per_round])
+    rows = np.arange(len(clients)) if present is None else np.flatnonzero(present)
+    if clients_per_round is None or clients_per_round >= len(rows):
+        return rows
+    drawn = priorities(purpose, key, clients[rows])
+    return np.sort(rows[np.argpartition(drawn, clients_per_round - 1)[:clients_per_round]])

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from hasa_opt._utils.checks import FloatArray
-from hasa_opt.federated.history import DECISIONS, Event, History
+from hasa_opt.federated.events import DECISIONS, Event
+from hasa_opt.federated.history import History
 from hasa_opt.federated.measurements import Measured, Row
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets, describe_subnets

@@ -16,8 +16,8 @@ from torch import Tensor
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.federated.aggregation import Average, Screen
+from hasa_opt.federated.events import Event, EventKind
 from hasa_opt.federated.federation import Federation
-from hasa_opt.federated.history import Event, EventKind
 from hasa_opt.federated.jobs import Engine, Failure, Job, LocalResult, Update
 from hasa_opt.federated.measurements import COLUMNS, Row, blank
 from hasa_opt.federated.participation import corrupted, draw_clients
@@ -50,19 +50,26 @@ class Round:
         self.federation, self.number = federation, number
         federation.begin_round(number)
         federation.training.rate(number)  # A schedule without a factor for the round ends the run.
-        n_clients, drawn = len(federation), federation.participation.clients_per_round
-        self.clients = draw_clients(federation.numbers, drawn, (federation.seed, number))
-        self.row: Row = {name: blank(name, n_clients) for name in COLUMNS}
+        self.row: Row = {name: blank(name, len(federation)) for name in COLUMNS}
         self.events: list[Event] = []
+        waited = federation.wait(number)
+        if waited:
+            self.note(None, "waited", f"nobody was there for {waited:g} s", waited)
+        self.clients = draw_clients(
+            federation.numbers,
+            federation.participation.clients_per_round,
+            (federation.seed, number),
+            present=federation.present(number),
+        )
         self._failed: list[tuple[str, Exception]] = []
         self._units: dict[int, Kept] = {}
         self._opened: dict[int | None, tuple[Screen, Average]] = {}
         federation.statistics.begin()
         self._handed_over = federation.handed_over()
 
-    def note(self, client: int | None, kind: EventKind, reason: str) -> None:
+    def note(self, client: int | None, kind: EventKind, reason: str, seconds: float = 0.0) -> None:
         """Record what went wrong with a client, or, without one, with the whole round."""
-        self.events.append(Event(self.number, client, kind, reason))
+        self.events.append(Event(self.number, client, kind, reason, seconds))
 
     def units(self, client: int) -> Kept:
         """Units of the supernet that a client deploys, and trains if it does, in this round."""
@@ -100,11 +107,11 @@ class Round:
                 self.fail(client, "dropped", reason, error)
                 continue
             width, kept = federation.width(client), self.ask(client)
-            if fate == "late":
-                self._late(client, split)
+            draw, epochs = federation.draw(client), federation.epochs(client)
+            if fate == "late" or (draw is None and self._will_be_late(client, split)):
+                self._late(client, self._planned(client, split))
                 continue
             local = federation.local(client, kept)
-            draw, epochs = federation.draw(client), federation.epochs(client)
             problem = federation.problem
             yield Job(client, width, kept, split, key, draw, local, epochs, problem)
 
@@ -112,13 +119,29 @@ class Round:
         """Rows of the clients that are drawn and not left out by their allocation."""
         return [row for row in self.clients.tolist() if self.federation.width(row) > 0]
 
-    def _late(self, client: int, split: Split) -> None:
-        """Note a client that trained and sent for nothing."""
+    def _planned(self, client: int, split: Split) -> int:
+        """Operations of a client that trains its whole subnet in each batch."""
         costs, width = self.federation.costs, self.federation.width(client)
-        self._sent(client)
         planned = costs.planned(width, split, self.federation.epochs(client))
-        self.row["flops"][client] = costs.flops(split.inputs, planned)
+        return costs.flops(split.inputs, planned)
+
+    def _will_be_late(self, client: int, split: Split) -> bool:
+        """Whether a client cannot keep its deadline, so that there is no need to train it."""
+        clock = self.federation.participation.clock
+        is_timed = clock is not None and clock.deadline_s is not None
+        return is_timed and self._is_late(client, self._planned(client, split))
+
+    def _late(self, client: int, flops: int) -> None:
+        """Note a client that trained and sent for nothing."""
+        self._sent(client)
+        self.row["flops"][client] = flops
         self.note(client, "late", "its update came when the round was closed")
+
+    def _is_late(self, client: int, flops: int) -> bool:
+        """Whether a client that computes so much, and sends its update, is late by the clock."""
+        clock = self.federation.participation.clock
+        down, up = int(self.row["bytes_down"][client]), self._upload(client)
+        return clock is not None and clock.of(client).is_late(flops, down, up)
 
     def take(
         self, client: int, state: Mapping[str, Tensor], result: LocalResult, sample: Inputs
@@ -138,10 +161,14 @@ class Round:
         federation, row = self.federation, self.row
         costs, width = federation.costs, federation.width(client)
         federation.has_trained = True
+        flops = costs.flops(sample, result.trained)
+        if self._is_late(client, flops):
+            self._late(client, flops)
+            return
         self._sent(client)
         row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
         row["mean_width"][client] = costs.mean_width(result.trained)
-        row["flops"][client] = costs.flops(sample, result.trained)
+        row["flops"][client] = flops
         is_corrupt = federation.fate(client, self.number) == "corrupt"
         key = federation.key(client, self.number)
         sent = corrupted(state, key) if is_corrupt else state
@@ -170,10 +197,14 @@ class Round:
         return self._opened[number]
 
     def _sent(self, client: int) -> None:
-        """Note what a client sent, unless it keeps its model to itself."""
-        if self.federation.own.sends(client):
-            width = self.federation.width(client)
-            self.row["bytes_up"][client] = self.federation.costs.transfer(width)
+        """Note what a client sent."""
+        self.row["bytes_up"][client] = self._upload(client)
+
+    def _upload(self, client: int) -> int:
+        """Bytes that a client sends: none, if it keeps its model to itself."""
+        federation = self.federation
+        sends = federation.own.sends(client)
+        return federation.costs.transfer(federation.width(client)) if sends else 0
 
     def reject(self, client: int, reason: str) -> None:
         """Note a client that sent something of no use."""
@@ -238,6 +269,7 @@ class Round:
         """Average what arrived into the supernet, or keep it, with a warning, without any."""
         for client, sent in self._handed_over.items():
             self.row["bytes_up"][client] += sent
+        self._stop_clock()
         arrived = [(number, each) for number, (_, each) in self._opened.items() if not each.empty]
         if not arrived:
             self.note(None, "empty", "no update was left: the model stays as it was")
@@ -246,3 +278,17 @@ class Round:
             return
         for number, average in arrived:
             self.federation.update(number, average.state())
+
+    def _stop_clock(self) -> None:
+        """Note what the round took of each client, and let the time pass."""
+        clock = self.federation.participation.clock
+        if clock is None:
+            return
+        moved = [self.row[name] for name in ("flops", "bytes_down", "bytes_up")]
+        active = np.any(moved, axis=0)
+        done = [values[:, None] for values in moved]
+        seconds = clock.waited(*done)[active, 0]
+        self.row["clock_seconds"][active] = seconds
+        if clock.compute_w is not None:
+            self.row["clock_joules"][active] = clock.joules(*done)[active, 0]
+        self.federation.elapsed_s += float(seconds.max(initial=0.0))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,6 +148,46 @@ class Clock:
             raise InputError("the clock has no deadline: give Clock(deadline_s=...)")
         limits = np.floor(1000 * np.asarray(self.deadline_s, dtype=np.float64) * (1 + 1e-12))
         return Deadline(MILLISECONDS, limits.astype(np.int64))
+
+    def of(self, client: int) -> Clock:
+        """The clock of one client, by its row."""
+        given = self._given().items()
+        return Clock(**{name: each[client] if each.ndim else each for name, each in given})
+
+    def waited(
+        self, flops: npt.ArrayLike, down_bytes: npt.ArrayLike, up_bytes: npt.ArrayLike | None = None
+    ) -> FloatArray:
+        """Seconds that a round waits: those of :meth:`seconds`, to the deadline at most."""
+        seconds = self.seconds(flops, down_bytes, up_bytes)
+        return seconds if self.deadline_s is None else np.minimum(seconds, self._each("deadline_s"))
+
+    def is_late(self, flops: float, down_bytes: float, up_bytes: float) -> bool:
+        """Whether what one client does takes longer than its deadline."""
+        done = (flops, down_bytes, up_bytes)
+        return bool(self.waited(*done) < self.seconds(*done))
+
+    def check(self, n_clients: int) -> None:
+        """Refuse a clock of another number of clients.
+
+        Raises
+        ------
+        InputError
+            Naming the field.
+        """
+        for name, values in self._given().items():
+            if values.ndim and len(values) != n_clients:
+                raise InputError(
+                    f"{name} of the clock has {len(values)} values for {n_clients} clients: give "
+                    "one number, or one per client"
+                )
+
+    def record(self) -> dict[str, Any]:
+        """What tells it from others, as JSON gives it back."""
+        return {name: values.tolist() for name, values in self._given().items()}
+
+    def _given(self) -> dict[str, FloatArray]:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: values for name, values in given.items() if values is not None}
 
     def _each(self, name: str) -> FloatArray:
         """A field, as a column where it is given for each client."""

@@ -1,0 +1,62 @@
+"""Events and decisions of a run: what did not go as planned, and what an allocator decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hasa_opt.policies.subnets import Subnets
+
+DECISIONS = "decisions"
+"""Entry of a history's metadata: what an allocator has decided in which round."""
+
+EventKind = Literal["dropped", "late", "rejected", "untested", "empty", "waited"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What did not go as planned in a round.
+
+    Attributes
+    ----------
+    round : int
+        Number of the round, from 0.
+    client : int or None
+        Row of the client; None for an event of the whole round.
+    kind : {"dropped", "late", "rejected", "untested", "empty", "waited"}
+        ``dropped``: the client was drawn and sent nothing. ``late``: it trained, but its update
+        came after the end of the round. ``rejected``: its update was refused. ``untested``: its
+        validation or test samples could not be loaded. ``empty``: no update was left, so that the
+        model stayed as it was. ``waited``: nobody could take part for some time.
+    reason : str
+        In words.
+    seconds : float
+        By the clock, of one that took time.
+    """
+
+    round: int
+    client: int | None
+    kind: EventKind
+    reason: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What an allocator has decided.
+
+    Attributes
+    ----------
+    round : int
+        Number of the first round that it holds for, from 0.
+    subnets : Subnets
+        What the clients train; their ``reason`` says why.
+    """
+
+    round: int
+    subnets: Subnets
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        return self.subnets.reason
