@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hasa_opt.policies.subnets import Subnets
@@ -38,7 +38,7 @@ class Event:
     client: int | None
     kind: EventKind
     reason: str
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

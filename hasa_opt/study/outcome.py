@@ -197,8 +197,15 @@ def gather(
         memory=table(lambda run: float(measured(float(run.history.widths.max())))),
         server_bytes=table(lambda run: float(run.history.server_bytes)),
         device_bytes=table(lambda run: run.device_bytes),
+        seconds=table(lambda run: _total(run.history.clock_seconds, run.history.round_seconds)),
+        joules=table(lambda run: _total(run.history.clock_joules, run.history.clock_joules)),
         scale=scale,
     )
+
+
+def _total(measured: FloatArray, amounts: FloatArray) -> float:
+    """Sum of what a clock gave; NaN without one."""
+    return float(np.nansum(amounts)) if np.isfinite(measured).any() else np.nan
 
 
 def write_outcomes(

@@ -1,6 +1,7 @@
-"""Figures of a study: who trains which width, and what that is worth.
+"""Figures of the results of a study: who trains which width, and what that is worth.
 
-Most are drawn from :class:`Results` alone, so that those of a file will do.
+They are drawn from :class:`Results` alone, so that those of a file will do; curves are in
+:mod:`hasa_opt.study.curves`.
 
 The functions build :class:`matplotlib.figure.Figure` objects directly: they touch neither pyplot's
 list of open figures nor the backend. Save one with ``figure.savefig(path)``.
@@ -15,23 +16,26 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.drawing import COLOURS, FEW, finish, short
 from hasa_opt._utils.scale import Scale
 from hasa_opt.policies.policy import split_name
 from hasa_opt.study.claims import REFERENCE, Contrast, against
-from hasa_opt.study.outcome import Outcome, mean_of_known, pooled_validation
 from hasa_opt.study.results import MEASURES, Results
 
 __all__ = [
     "MANY",
+    "WIDTH_IN",
     "allocation",
     "by_client",
-    "by_round",
+    "client_height",
     "differences",
-    "overview",
+    "draw_allocation",
+    "draw_by_client",
+    "legend",
+    "spread",
+    "style",
 ]
 
 MANY = 6
@@ -44,7 +48,7 @@ _FILLINGS = ("full", "none", "left", "bottom")
 _MAX_NUMBERS = 12
 """Clients up to which the cells of a matrix have room for a number."""
 
-_WIDTH_IN = 5.2
+WIDTH_IN = 5.2
 """Inches that one panel is wide."""
 
 
@@ -62,7 +66,7 @@ def allocation(results: Results) -> Figure:
         One marker per policy and client, or a matrix of more than six policies. Of more than 30
         clients, the 30 with the most training samples are shown.
     """
-    return _alone(results, _draw_allocation, _client_height(results))
+    return _alone(results, draw_allocation, client_height(results))
 
 
 def differences(results: Results) -> Figure:
@@ -84,7 +88,7 @@ def differences(results: Results) -> Figure:
     found |= {"the full supernet": against(results, kind="supernet")}
     panels = {f"{over}: {what}": contrasts for what, contrasts in found.items() if contrasts}
     height = 1.1 + 0.26 * len(results.policies)
-    figure = Figure(figsize=(_WIDTH_IN, height * len(panels)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, height * len(panels)), layout="constrained")
     for axes, (title, contrasts) in zip(
         figure.subplots(len(panels), squeeze=False).flat, panels.items(), strict=True
     ):
@@ -106,74 +110,19 @@ def by_client(results: Results) -> Figure:
         One marker per policy and client, or a matrix of more than six policies. Of more than 30
         clients, the 30 with the most training samples are shown.
     """
-    return _alone(results, _draw_by_client, _client_height(results))
-
-
-def by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -> Figure:
-    """Pooled validation and mean client test metric after each round, one line per policy.
-
-    Parameters
-    ----------
-    results : Results
-    outcomes : sequence of Outcome
-        Their histories. The band is one standard deviation over seeds to either side; a star is
-        the mean round that was chosen, where that is not the last.
-    targets : (n_clients,) ints
-        Validation targets of each client.
-
-    Returns
-    -------
-    matplotlib Figure
-    """
-    figure = Figure(figsize=(_WIDTH_IN, 6 + 0.1 * len(results.policies)), layout="constrained")
-    above, below = figure.subplots(2, sharex=True)
-    pooled = {
-        policy: np.stack([pooled_validation(run.history, targets) for run in runs])
-        for policy, runs in _runs(results, outcomes).items()
-    }
-    scale = results.scale
-    _draw_curves(above, outcomes, pooled, "Pooled validation", scale)
-    above.set_xlabel("")
-    finish(above, f"{scale.title} during training")
-    _draw_by_round(below, results, outcomes)
-    finish(below, "")
-    _legend(figure, below)
-    return figure
-
-
-def overview(results: Results, outcomes: Sequence[Outcome]) -> Figure:
-    """Allocation, metric by client and metric by round side by side.
-
-    Parameters
-    ----------
-    results : Results
-    outcomes : sequence of Outcome
-        Their histories.
-
-    Returns
-    -------
-    matplotlib Figure
-    """
-    figure = Figure(figsize=(2.6 * _WIDTH_IN, _client_height(results)), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    _draw_allocation(left, results)
-    _draw_by_client(middle, results)
-    middle.tick_params(labelleft=False)
-    _draw_by_round(right, results, outcomes)
-    finish(right, f"{results.scale.title} during training")
-    _legend(figure, right, middle)
-    return figure
+    return _alone(results, draw_by_client, client_height(results))
 
 
 def _alone(results: Results, draw: Callable[[Axes, Results], None], height: float) -> Figure:
-    figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
     axes = figure.add_subplot()
     draw(axes, results)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
-def _draw_allocation(axes: Axes, results: Results) -> None:
+def draw_allocation(axes: Axes, results: Results) -> None:
+    """Draw the mean width that each client trained."""
     trained = np.where(results.excluded, 0.0, results.trained)
     widths = dict(zip(results.policies, trained, strict=True))
     title, label = "Mean width that each client trained", "Width (share of the supernet)"
@@ -184,7 +133,8 @@ def _draw_allocation(axes: Axes, results: Results) -> None:
         axes.set_xlim(0, 1.02)
 
 
-def _draw_by_client(axes: Axes, results: Results) -> None:
+def draw_by_client(axes: Axes, results: Results) -> None:
+    """Draw the metric of each client."""
     scale = results.scale
     title, label = f"Test {scale.name} of each client", scale.label("Test")
     values = scale.shown(results.own)
@@ -199,52 +149,6 @@ def _draw_by_client(axes: Axes, results: Results) -> None:
     sides = ("above", "below") if scale.higher_is_better else ("below", "above")
     label += f"; blue: {sides[0]} {REFERENCE if known else 'the mean'}, red: {sides[1]}"
     _draw_matrix(axes, results, values, title, label, "RdBu", (-reach, reach), gaps)
-
-
-def _draw_by_round(axes: Axes, results: Results, outcomes: Sequence[Outcome]) -> None:
-    means = {
-        policy: np.stack([mean_of_known(run.history.test_metric, axis=1) for run in runs])
-        for policy, runs in _runs(results, outcomes).items()  # clients not drawn are NaN there
-    }
-    _draw_curves(axes, outcomes, means, "Mean client test", results.scale)
-
-
-def _runs(results: Results, outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    """Outcomes of each policy, but of those that share their runs only the first's."""
-    found: dict[tuple[int, ...], str] = {}
-    for policy in results.policies:
-        found.setdefault(tuple(id(run.history) for run in _of(outcomes, policy)), policy)
-    return {policy: _of(outcomes, policy) for policy in found.values()}
-
-
-def _draw_curves(
-    axes: Axes,
-    outcomes: Sequence[Outcome],
-    curves: Mapping[str, FloatArray],
-    label: str,
-    scale: Scale,
-) -> None:
-    """Draw one line per policy; each array is ``(n_seeds, rounds)``."""
-    policies = list(dict.fromkeys(outcome.policy for outcome in outcomes))
-    for policy, values in curves.items():
-        means = scale.shown(values)
-        rounds = np.arange(1, means.shape[1] + 1)
-        centre, spread = means.mean(axis=0), _spread(means)
-        style = _style(policy, policies)
-        if len(curves) <= MANY:
-            ends = (centre - spread, centre + spread)
-            axes.fill_between(rounds, *ends, color=style["color"], alpha=0.15, lw=0)
-        every = max(1, len(rounds) // 10)
-        axes.plot(rounds, centre, label=policy, markevery=every, markersize=4.5, lw=1.5, **style)
-        chosen = float(np.mean([run.rounds for run in _of(outcomes, policy)]))
-        if chosen < len(rounds):
-            height = np.interp(chosen, rounds, centre)
-            axes.plot(chosen, height, marker="*", markersize=13, color=style["color"])
-    axes.set_xlim(0, outcomes[0].history.rounds + 1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("Round")
-    axes.set_ylabel(scale.label(label))
-    axes.grid(axis="y", color="0.9")
 
 
 def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str, scale: Scale) -> None:
@@ -269,11 +173,7 @@ def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str, sca
     axes.grid(axis="x", color="0.9")
 
 
-def _of(outcomes: Sequence[Outcome], policy: str) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome.policy == policy]
-
-
-def _client_height(results: Results) -> float:
+def client_height(results: Results) -> float:
     """Height in inches of a plot by client: markers in rows, or a matrix of many policies."""
     if len(results.policies) > MANY:
         return 2.1 + 0.21 * len(results.policies)
@@ -292,11 +192,11 @@ def _draw_per_client(
         axes.errorbar(
             drawn.mean(axis=0),
             np.arange(len(shown)) + offsets[index],
-            xerr=_spread(drawn) if np.ptp(drawn, axis=0).any() else None,
+            xerr=spread(drawn) if np.ptp(drawn, axis=0).any() else None,
             label=policy,
             markersize=5,
             elinewidth=1,
-            **(_style(policy, results.policies) | {"linestyle": "none"}),
+            **(style(policy, results.policies) | {"linestyle": "none"}),
         )
     for row in range(0, len(shown), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="0.96", lw=0, zorder=0)
@@ -358,15 +258,15 @@ def _shown(samples: IntArray) -> IntArray:
     return np.sort(largest)
 
 
-def _spread(values: FloatArray) -> FloatArray:
+def spread(values: FloatArray) -> FloatArray:
     """Sample standard deviation over seeds (axis 0); zero for a single seed."""
     if len(values) == 1:
         return np.zeros_like(values[0])
-    spread: FloatArray = values.std(axis=0, ddof=1)
-    return spread
+    deviations: FloatArray = values.std(axis=0, ddof=1)
+    return deviations
 
 
-def _style(policy: str, policies: Sequence[str]) -> dict[str, Any]:
+def style(policy: str, policies: Sequence[str]) -> dict[str, Any]:
     """One colour and marker per allocation; one dash and filling per set of loop options."""
     parts = [split_name(name) for name in policies]
     rules = list(dict.fromkeys(rule for rule, _ in parts))
@@ -381,7 +281,7 @@ def _style(policy: str, policies: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _legend(figure: Figure, *axes: Axes) -> None:
+def legend(figure: Figure, *axes: Axes) -> None:
     """Name what the axes show, each label as the first of them draws it."""
     found: dict[str, Artist] = {}
     for panel in axes:
@@ -393,8 +293,8 @@ def _legend(figure: Figure, *axes: Axes) -> None:
     inches = figure.get_size_inches()[0]
     fitting = int(11 * inches / (max(map(len, labels), default=0) + 5))
     columns = min(max(1, fitting), 4, len(labels))
-    legend = figure.legend(
+    drawn = figure.legend(
         list(found.values()), labels, loc="outside lower center", ncols=columns, frameon=False
     )
-    for text in legend.get_texts():
+    for text in drawn.get_texts():
         text.set_parse_math(False)

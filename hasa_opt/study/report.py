@@ -20,7 +20,7 @@ from hasa_opt._utils import VERSION
 from hasa_opt._utils.files import file_target, write_text
 from hasa_opt._utils.scale import Scale
 from hasa_opt.solving.comparison import Comparison
-from hasa_opt.study import plots
+from hasa_opt.study import curves, plots
 from hasa_opt.study.claims import (
     REFERENCE,
     Contrast,
@@ -40,7 +40,7 @@ from hasa_opt.study.results import MEASURES, Results
 from hasa_opt.study.rounds import by_rounds
 from hasa_opt.study.settings import SetUp
 from hasa_opt.study.summary import by_width, left_out, summarise
-from hasa_opt.study.tables import scaled
+from hasa_opt.study.tables import clock_units, scaled
 
 __all__ = ["write_report"]
 
@@ -115,6 +115,7 @@ def _content(
         "comparison": comparison,
         "description": setup.description | {"Version": f"hasa_opt {VERSION}"},
         "rows": rows,
+        "clock": clock_units(results),
         "measures": {name: words for name, words in MEASURES.items() if name != "mean"},
         "headline": headline(results, setup.budget),
         "reference": REFERENCE,
@@ -243,9 +244,11 @@ def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> lis
         f"Mean width that each client trained{bars}": plots.allocation(results),
         f"{scale.title} after each round, before any personal model is made: pooled validation "
         f"data above, mean client test {scale.name} below{bands}. Policies of one run share a "
-        "line. A star, if any: the mean round that was chosen": plots.by_round(
+        "line. A star, if any: the mean round that was chosen": curves.by_round(
             results, outcomes, targets
         ),
+        f"Mean client test {scale.name}, before any personal model is made, against what all "
+        f"clients together have spent by then{bands}": curves.by_cost(results, outcomes),
         f"Test {scale.name} of what each client deploys{bars}": plots.by_client(results),
     }
     compared = REFERENCE in results.policies and len(results.policies) > 1

@@ -38,8 +38,8 @@ MEASURES = {
 _CELLS = {"own": float, "supernet": float, "deployed": float, "peak": float, "trained": float,
           "flops": int, "bytes": int}  # fmt: skip
 _RUNS = {"realised": float, "rounds": int, "memory": float, "server_bytes": float,
-         "device_bytes": float}  # fmt: skip
-_ADDED = ("server_bytes", "device_bytes")
+         "device_bytes": float, "seconds": float, "joules": float}  # fmt: skip
+_ADDED = ("server_bytes", "device_bytes", "seconds", "joules")
 """Columns that older files lack: not known there."""
 _LARGEST = int(np.iinfo(np.int64).max)
 _FIELDS = ("policy", "seed", "client", "samples", *_CELLS, *_RUNS)
@@ -81,6 +81,9 @@ class Results(Framed):
     server_bytes, device_bytes : (n_policies, n_seeds) floats, optional
         Bytes of models that the server keeps, and that a client keeps from one round to the next,
         the most of any. Default: NaN, not known.
+    seconds, joules : (n_policies, n_seeds) floats, optional
+        How long all rounds lasted by a clock, and the energy of all clients. Default: NaN, no
+        clock.
 
     Raises
     ------
@@ -105,6 +108,8 @@ class Results(Framed):
     scale: Scale = ACCURACY
     server_bytes: FloatArray = field(default_factory=_unknown)
     device_bytes: FloatArray = field(default_factory=_unknown)
+    seconds: FloatArray = field(default_factory=_unknown)
+    joules: FloatArray = field(default_factory=_unknown)
 
     def __post_init__(self) -> None:
         runs = (len(self.policies), len(self.seeds))

@@ -160,7 +160,9 @@ class SetUp:
     @property
     def partial(self) -> bool:
         """Whether not all clients take part in all rounds."""
-        return self.participation.draws(len(self.task)) or self.participation.faults is not None
+        given = self.participation
+        timed = given.clock is not None and given.clock.deadline_s is not None
+        return given.draws(len(self.task)) or given.faults is not None or timed
 
     @cached_property
     def scores(self) -> FloatArray:
@@ -206,6 +208,7 @@ class SetUp:
             "Clients per round": "all" if drawn is None else str(drawn),
             "Caps": "none" if self.max_width is None else "given",
             "Faults": "none" if faults is None else str(faults),
+            **_times(self.participation),
             "Evaluation": f"each client's test data on the {evaluation.on}",
             "Score": self._score,
         }
@@ -238,6 +241,16 @@ class SetUp:
         return Setting(self.clients, self.scores, self.budget, menu, seed, self.menu_cost, probe)
 
 
+def _times(participation: Participation) -> dict[str, str]:
+    """Clock and availability, where they are given."""
+    clock, found = participation.clock, {}
+    if clock is not None:
+        found["Clock"] = "given" if clock.deadline_s is None else "given, with a deadline"
+    if participation.availability is not None:
+        found["Availability"] = "given"
+    return found
+
+
 def _check(setup: SetUp) -> None:
     """Refuse what a run or a probe of the study would refuse later."""
     check_groups(**{name: getattr(setup, name) for name in GROUPS})
@@ -251,8 +264,8 @@ def _check(setup: SetUp) -> None:
     if setup.rounds_by == "validation" and setup.participation.draws(len(setup.task)):
         raise InputError(
             'rounds_by="validation" needs all clients in each round, not clients_per_round = '
-            f"{setup.participation.clients_per_round}: of drawn ones only the last round measures "
-            "all. Leave one of them out"
+            f"{setup.participation.clients_per_round} or an availability: of some of them only the "
+            "last round measures all. Leave one of them out"
         )
     if setup.score not in SCORES and setup.score not in MOMENTS:
         names = ", ".join([*SCORES, *MOMENTS])

@@ -302,23 +302,24 @@ class Study(Shown, SetUp):
         Parameters
         ----------
         name : str
-            "overview", "allocation", "differences", "by_client" or "by_round"; see
-            :mod:`hasa_opt.study.plots`.
+            "overview", "allocation", "differences", "by_client", "by_round" or "by_cost"; see
+            :mod:`hasa_opt.study.plots` and :mod:`hasa_opt.study.curves`.
 
         Raises
         ------
         InputError
             Before :meth:`run`, or for another name.
         """
-        from hasa_opt.study import plots
+        from hasa_opt.study import curves, plots
 
         results, outcomes = self.results, self.outcomes
         figures = {
-            "overview": lambda: plots.overview(results, outcomes),
+            "overview": lambda: curves.overview(results, outcomes),
             "allocation": lambda: plots.allocation(results),
             "differences": lambda: plots.differences(results),
             "by_client": lambda: plots.by_client(results),
-            "by_round": lambda: plots.by_round(results, outcomes, self._validation_targets),
+            "by_round": lambda: curves.by_round(results, outcomes, self._validation_targets),
+            "by_cost": lambda: curves.by_cost(results, outcomes),
         }
         if name not in figures:
             raise InputError(f"figure {name!r} is not known: choose from {', '.join(figures)}")

@@ -69,6 +69,8 @@ class Costs:
     server, device : float
         Bytes of models that the server keeps, and that a client keeps from one round to the next,
         the most of any; NaN if it is not known.
+    seconds, joules : float
+        How long all rounds lasted by a clock, and the energy of all clients; NaN without one.
     rounds : float
         Rounds after which the metric was measured.
     excluded : float
@@ -83,6 +85,8 @@ class Costs:
     memory: float
     server: float
     device: float
+    seconds: float
+    joules: float
     rounds: float
     excluded: float
 
@@ -217,6 +221,8 @@ def _costs(results: Results, row: int) -> Costs:
         memory=float(results.memory[row].max()),
         server=float(results.server_bytes[row].max()),
         device=float(results.device_bytes[row].max()),
+        seconds=float(results.seconds[row].mean()),
+        joules=float(results.joules[row].mean()),
         rounds=float(results.rounds[row].mean()),
         excluded=float(results.excluded[row].sum(axis=1).mean()),
     )

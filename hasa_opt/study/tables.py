@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
@@ -41,6 +42,8 @@ _PREFIXES = ("", "k", "M", "G", "T", "P")
 COLUMNS = 100
 """Characters of a line, as wide as a window usually is."""
 
+_CLOCK = {"seconds": "s", "joules": "J"}
+"""Columns of costs that only a clock knows."""
 _MAX_NAME = 20
 """Characters of a name; longer ones of clients are cut, of policies broken."""
 
@@ -120,7 +123,8 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
     )
     table.add_column("policy", overflow="fold", max_width=_MAX_NAME)
     columns = ["trained", "peak", "deployed", "operations", "sent", "memory", "server", "device"]
-    for name in columns + ["before"] * bool(measuring) + ["out"] * excluding:
+    clock = clock_units(results)
+    for name in [*columns, *clock] + ["before"] * bool(measuring) + ["out"] * excluding:
         table.add_column(name, justify="right", overflow="fold")
     for row in summarise(results, budget):
         costs = row.costs
@@ -135,10 +139,17 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
             scaled(costs.memory, "B"),
             scaled(costs.server, "B"),
             scaled(costs.device, "B"),
+            *(scaled(getattr(costs, name), unit) for name, unit in clock.items()),
             *before,
             *[f"{costs.excluded:g}"] * excluding,
         )
     return table
+
+
+def clock_units(results: Results) -> dict[str, str]:
+    """Columns of costs, and their units, of results that had a clock; none without one."""
+    known = {name: np.isfinite(getattr(results, name)).any() for name in _CLOCK}
+    return {name: unit for name, unit in _CLOCK.items() if known[name]}
 
 
 def rounds_table(found: ByRounds) -> Table:

@@ -280,4 +280,4 @@ def test_what_it_prints_is_no_answer():
 
 def test_its_cpu_seconds_count():
     comparison = hasa.compare(hard(40), ["cpsat"], time_limit_s=3)
-    assert comparison.rows[0].cpu_seconds >= 0.1
+    assert comparison.rows[0].cpu_seconds >= 0.03

@@ -43,6 +43,9 @@ def outcome(policy: str, seed: int, own: list[float], **changes: Any) -> SimpleN
         flops=np.array([[10, 20, 0], [10, 20, 0]]),
         bytes_down=np.array([[1, 2, 3], [1, 2, 3]]),
         bytes_up=np.array([[1, 2, 0], [1, 2, 0]]),
+        clock_seconds=np.array([[2.0, 5.0, np.nan], [3.0, 4.0, np.nan]]),
+        clock_joules=np.array([[0.5, 0.25, np.nan], [0.5, 0.25, np.nan]]),
+        round_seconds=np.array([6.0, 4.0]),
         server_bytes=4000,
     )
     fields = {
@@ -130,6 +133,7 @@ def test_columns_are_what_the_outcomes_hold() -> None:
     assert (found.flops[0, 0].tolist(), found.bytes[0, 0].tolist()) == ([20, 40, 0], [4, 8, 6])
     assert found.realised.tolist() == [[0.5, 0.5], [0.4974, 0.5]]
     assert found.memory[0, 0] == 750
+    assert (found.seconds[0, 0], found.joules[0, 0]) == (10, 1.5)
 
 
 def test_a_missing_or_double_run_is_refused() -> None:
@@ -157,7 +161,8 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
 def test_a_file_without_storage_is_read(tmp_path: Path) -> None:
     results().write(tmp_path / "now.csv")
     with (tmp_path / "now.csv").open(newline="", encoding="utf-8") as file:
-        lines = [{name: cell for name, cell in line.items() if not name.endswith("_bytes")}
+        added = ("server_bytes", "device_bytes", "seconds", "joules")
+        lines = [{name: cell for name, cell in line.items() if name not in added}
                  for line in csv.DictReader(file)]  # fmt: skip
     with (tmp_path / "old.csv").open("w", newline="", encoding="utf-8") as file:
         out = csv.DictWriter(file, lines[0])
@@ -167,6 +172,7 @@ def test_a_file_without_storage_is_read(tmp_path: Path) -> None:
     assert (found.own == results().own).all()
     assert np.isnan(found.server_bytes).all()
     assert np.isnan(found.device_bytes).all()
+    assert np.isnan(found.seconds).all()
 
 
 def test_a_file_has_one_line_per_policy_seed_and_client(tmp_path: Path) -> None:
@@ -177,7 +183,8 @@ def test_a_file_has_one_line_per_policy_seed_and_client(tmp_path: Path) -> None:
     expected = {"policy": "uniform", "seed": "4", "client": "b, c", "samples": "30", "own": "0.2",
                 "supernet": "0.1", "deployed": "0.5", "peak": "0.5", "trained": "0.45",
                 "flops": "40", "bytes": "8", "realised": "0.5", "rounds": "2",
-                "memory": "nan", "server_bytes": "4000.0", "device_bytes": "10.0"}  # fmt: skip
+                "memory": "nan", "server_bytes": "4000.0", "device_bytes": "10.0",
+                "seconds": "10.0", "joules": "1.5"}  # fmt: skip
     assert lines[1] == expected
 
 
@@ -338,7 +345,7 @@ def test_many_clients_and_policies_take_little_time() -> None:
         **{name: rng.random(shape) for name in ("own", "supernet", "deployed", "peak", "trained")},
         **{name: rng.integers(1, 9, shape) for name in ("flops", "bytes")},
         **{name: rng.random(shape[:2]) for name in ("realised", "memory", "server_bytes")},
-        device_bytes=np.zeros(shape[:2]),
+        **{name: np.zeros(shape[:2]) for name in ("device_bytes", "seconds", "joules")},
         rounds=np.ones(shape[:2], dtype=int),
     )
     assert len(summarise(own, 0.5)) == 14

@@ -21,8 +21,9 @@ from support.fake_study import FOURTEEN, NAMES, WIDTHS, FakeStudy, make_study
 
 import hasa_opt as hasa
 from hasa_opt.errors import InputError
-from hasa_opt.study import plots
+from hasa_opt.study import curves, plots
 from hasa_opt.study.claims import headline
+from hasa_opt.study.outcome import gather
 from hasa_opt.study.report import write_report
 from hasa_opt.study.tables import allocation_table, costs_table, results_table
 
@@ -93,7 +94,7 @@ def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_report_is_one_file_without_outside_links(tmp_path: Path) -> None:
     page = render(make_study(comparison=COMPARISON, description=SETTING, command=COMMAND), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert len(page.addresses) == page.tags.count("img") == 4
+    assert len(page.addresses) == page.tags.count("img") == 5
     assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert "url(" not in page.source
@@ -132,7 +133,7 @@ def test_client_names_and_settings_are_escaped(tmp_path: Path) -> None:
     )
     study.task.name = "<title>"
     page = render(replace(study, command="x < y && 'z'"), tmp_path)
-    assert page.tags.count("img") == 4
+    assert page.tags.count("img") == 5
     assert not {"script", "b", "i"} & set(page.tags)
     assert page.tags.count("title") == 1
     assert "x < y && 'z'" in page.text
@@ -467,7 +468,7 @@ def test_the_allocation_of_fourteen_policies_fits_a_hundred_columns() -> None:
 
 def by_round(study: FakeStudy) -> Any:
     targets = np.array([len(split.targets) for split in study.task.validation])
-    return plots.by_round(study.results, study.outcomes, targets)
+    return curves.by_round(study.results, study.outcomes, targets)
 
 
 def markers(figure: Any) -> dict[str, list[float]]:
@@ -510,13 +511,48 @@ def test_curves_of_validation_and_test_have_a_line_and_a_band_per_policy() -> No
         assert top > axes.lines[0].get_ydata().max()
 
 
+def test_curves_against_what_was_spent_are_those_against_rounds_drawn_elsewhere() -> None:
+    study = make_study()
+    panels = curves.by_cost(study.results, study.outcomes).axes
+    assert [axes.get_xlabel() for axes in panels] == ["MB received and sent", "TFLOP of training"]
+    n_clients = len(study.results.clients)
+    wanted = by_round(study).axes[1].lines[0].get_ydata()
+    for axes, each in zip(panels, (2 * n_clients, n_clients / 1000), strict=True):
+        assert axes.lines[0].get_xdata() == pytest.approx(each * np.arange(1, 31))
+        assert axes.lines[0].get_ydata() == pytest.approx(wanted)
+
+
+def test_a_clock_adds_seconds_and_joules_to_curves_tables_and_report(tmp_path: Path) -> None:
+    study = make_study({"uniform": 0.0, "hasa": 0.5}, n_seeds=2)
+    for outcome in study.outcomes:
+        pace = 2.0 if outcome.policy == "hasa" else 3.0
+        outcome.history.clock_seconds[:] = pace
+        outcome.history.clock_joules[:] = 0.5
+        outcome.history.round_seconds[:] = pace
+    timed = gather(study.outcomes, study.results.clients, study.results.samples)
+    *_, seconds, joules = curves.by_cost(timed, study.outcomes).axes
+    assert (seconds.get_xlabel(), joules.get_xlabel()) == (
+        "Seconds by the clock",
+        "Joules by the clock",
+    )
+    ends = {line.get_label(): line.get_xdata()[-1] for line in seconds.lines}
+    assert ends == pytest.approx({"uniform": 90, "hasa": 60})
+    headings = [column.header for column in costs_table(timed, 0.5, {}).columns]
+    assert headings[-2:] == ["seconds", "joules"]
+    untimed = costs_table(make_study().results, 0.5, {})
+    assert "seconds" not in [column.header for column in untimed.columns]
+    page = render(study, tmp_path).text
+    assert "Seconds by the clock" in page
+    assert "90 s" in page
+
+
 def test_policies_of_one_run_share_a_line_and_all_are_in_the_legend() -> None:
     study = make_study({"uniform": 0.0, "uniform+personal": 1.0, "hasa": 0.5}, n_seeds=2)
     for outcome, twin in zip(study.outcomes[:2], study.outcomes[2:4], strict=True):
         twin.history = outcome.history
     for axes in by_round(study).axes:
         assert [line.get_label() for line in axes.lines] == ["uniform", "hasa"]
-    (legend,) = plots.overview(study.results, study.outcomes).legends
+    (legend,) = curves.overview(study.results, study.outcomes).legends
     assert {text.get_text() for text in legend.get_texts()} == set(study.policies)
 
 

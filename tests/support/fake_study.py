@@ -119,6 +119,9 @@ def _outcome(
         flops=np.full((30, n_clients), 10**9),
         bytes_down=np.full((30, n_clients), 10**6),
         bytes_up=np.full((30, n_clients), 10**6),
+        clock_seconds=np.full((30, n_clients), np.nan),
+        clock_joules=np.full((30, n_clients), np.nan),
+        round_seconds=np.zeros(30),
         server_bytes=2 * 10**6,
         decisions=(),
     )
