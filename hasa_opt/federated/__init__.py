@@ -36,6 +36,7 @@ from hasa_opt.federated.history import History
 from hasa_opt.federated.jobs import Job, LocalResult, Report, Update
 from hasa_opt.federated.local import local_train
 from hasa_opt.federated.loop import run
+from hasa_opt.federated.menu import round_menu
 from hasa_opt.federated.participation import Faults, Participation
 from hasa_opt.federated.schedules import CosineDecay, StepDecay
 from hasa_opt.federated.seen import Seen
@@ -73,5 +74,6 @@ __all__ = [
     "estimate_statistics",
     "evaluate",
     "local_train",
+    "round_menu",
     "run",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, IntArray, float_array
+from hasa_opt._utils.checks import FloatArray, IntArray, float_array, listed
+from hasa_opt._utils.frames import columns_of
+from hasa_opt._utils.names import distinct, tidy
 from hasa_opt.errors import InputError
 from hasa_opt.problem.choices import Deadline
 
@@ -16,6 +19,7 @@ __all__ = ["MILLIJOULES", "MILLISECONDS", "Clock"]
 
 MILLISECONDS, MILLIJOULES = "milliseconds", "millijoules"
 """Names of the resources: costs are whole numbers, so the units are small."""
+_DEVICE = "device"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,49 @@ class Clock:
         for name, value in given.items():
             checked = None if value is None else _per_client(value, name, zero=name in least)
             object.__setattr__(self, name, checked)
+
+    @classmethod
+    def of_classes(cls, device: Sequence[str], profiles: Any) -> Clock:
+        """The clock of clients of some device classes.
+
+        Parameters
+        ----------
+        device : n_clients strings
+            Class of each client, as :attr:`hasa_opt.Clients.device` has them.
+        profiles : data frame or mapping of column to values
+            A row for each class: "device", and the parameters of a clock.
+
+        Raises
+        ------
+        InputError
+            For a column that is missing or no parameter, or a class without a row or with two.
+
+        Examples
+        --------
+        >>> profiles = {"device": ["phone", "hub"], "flops_per_s": [1e9, 8e9],
+        ...             "down_bytes_per_s": [1e6, 4e6], "up_bytes_per_s": [5e5, 4e6]}
+        >>> Clock.of_classes(["hub", "phone", "hub"], profiles).flops_per_s.tolist()
+        [8000000000.0, 1000000000.0, 8000000000.0]
+        """
+        columns = columns_of(profiles, "the profiles")
+        known = [field.name for field in fields(cls)]
+        strange = sorted(columns.keys() - {_DEVICE, *known})
+        missing = [name for name in (_DEVICE, *known[:3]) if name not in columns]
+        if strange or missing:
+            wrong = f"no column {missing[0]!r}" if missing else f"a column {strange[0]!r}"
+            raise InputError(
+                f"the profiles have {wrong}: give {_DEVICE!r}, {listed(known[:3], repr)}, and if "
+                f"wanted {listed(known[3:], repr)}"
+            )
+        classes = distinct(map(str, columns.pop(_DEVICE)), "devices of the profiles")
+        unknown = sorted({tidy(str(name)) for name in device} - set(classes))
+        if unknown:
+            raise InputError(
+                f"the profiles have no row for device {unknown[0]!r} (they have: "
+                f"{listed(classes, repr)}): add one"
+            )
+        rows = [classes.index(tidy(str(name))) for name in device]
+        return cls(**{name: float_array(values, name)[rows] for name, values in columns.items()})
 
     def seconds(
         self, flops: npt.ArrayLike, down_bytes: npt.ArrayLike, up_bytes: npt.ArrayLike | None = None

@@ -35,6 +35,7 @@ from hasa_opt.study.claims import (
     verdict,
 )
 from hasa_opt.study.inference import signs
+from hasa_opt.study.makespan import shortest_round
 from hasa_opt.study.outcome import Outcome, measuring_of, validation_targets
 from hasa_opt.study.results import MEASURES, Results
 from hasa_opt.study.rounds import by_rounds
@@ -116,6 +117,7 @@ def _content(
         "description": setup.description | {"Version": f"hasa_opt {VERSION}"},
         "rows": rows,
         "clock": clock_units(results),
+        "shortest": shortest_round(setup, results),
         "measures": {name: words for name, words in MEASURES.items() if name != "mean"},
         "headline": headline(results, setup.budget),
         "reference": REFERENCE,

@@ -24,6 +24,7 @@ from hasa_opt.policies import Policy, Subnets, read_policy
 from hasa_opt.policies.policy import PERSONAL
 from hasa_opt.solving.comparison import Comparison, compare
 from hasa_opt.study.claims import against
+from hasa_opt.study.makespan import shortest_round
 from hasa_opt.study.outcome import (
     Outcome,
     chosen_round,
@@ -262,7 +263,8 @@ class Study(Shown, SetUp):
 
     def costs_table(self) -> Table:
         """Widths, operations, bytes and memory of each policy as a rich table."""
-        return costs_table(self.results, self.budget, measuring_of(self.outcomes))
+        shortest = shortest_round(self, self.results)
+        return costs_table(self.results, self.budget, measuring_of(self.outcomes), shortest)
 
     def allocation_table(self) -> Table:
         """Score and width of each client under every policy, for the first seed."""

@@ -99,7 +99,9 @@ def results_table(results: Results, budget: float, task: str, *, partial: bool =
     return table
 
 
-def costs_table(results: Results, budget: float, measuring: Mapping[str, float]) -> Table:
+def costs_table(
+    results: Results, budget: float, measuring: Mapping[str, float], shortest: str = ""
+) -> Table:
     """What each policy trained, deployed and took.
 
     Parameters
@@ -109,6 +111,8 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         What each policy should have spent.
     measuring : mapping of policy to float
         Training of its probe as a share of a run's, for those that measure.
+    shortest : str
+        What another allocation could gain in seconds, in a sentence.
     """
     excluding = bool(results.excluded.any())
     table = Table(
@@ -118,7 +122,8 @@ def costs_table(results: Results, budget: float, measuring: Mapping[str, float])
         caption="trained, deployed: means by samples; operations, sent: all clients and "
         "rounds\nmemory: a step at the peak width; server, device: models kept from round to round"
         + ("; before: probe, in runs" if measuring else "")
-        + (_EXCLUDED if excluding else ""),
+        + (_EXCLUDED if excluding else "")
+        + (f"\n{shortest}" if shortest else ""),
         caption_justify="left",
     )
     table.add_column("policy", overflow="fold", max_width=_MAX_NAME)

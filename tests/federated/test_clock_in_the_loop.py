@@ -10,7 +10,7 @@ import torch
 from support import key_of
 from support.killed_runs import split
 
-from hasa_opt import Clock, InputError
+from hasa_opt import AllocationProblem, Budget, Clock, InputError, solve, utility
 from hasa_opt.federated import (
     Availability,
     Checkpoint,
@@ -23,6 +23,7 @@ from hasa_opt.federated import (
     Update,
     aggregate,
     local_train,
+    round_menu,
     run,
 )
 from hasa_opt.models import MLP, extract, fresh
@@ -231,3 +232,39 @@ def test_what_is_no_clock_or_availability_is_refused(make, message: str) -> None
 def test_what_does_not_fit_the_task_is_refused_before_training(model, task, given, message):
     with pytest.raises(InputError, match=message):
         run(model, task, WIDTHS, rounds=1, participation=Participation(**given))
+
+
+def test_a_run_spends_what_its_menu_said(model: MLP, task: Task) -> None:
+    clock = Clock(**FASTER, startup_s=0.1, compute_w=2, radio_w=1)
+    menu = round_menu(model, task, [0.25, 0.5, 1.0], epochs=[1, 2], skip=True, clock=clock)
+    assert menu.names == ("skip", "0.25/1", "0.25/2", "0.5/1", "0.5/2", "1/1", "1/2")
+    problem = AllocationProblem.build(
+        task.clients(), menu=menu, budget={"millijoules": 0.5}, utility=utility.measured(
+            np.tile([0.0, 1, 2, 2, 3, 3, 4], (5, 1)) * np.arange(1, 6)[:, None]
+        ),
+        constraints=[Budget("milliseconds", 4_000)],
+    )  # fmt: skip
+    result = solve(problem)
+    found = run(model, task, result, rounds=1, participation=Participation(clock=clock))
+    rows, choice = np.arange(5), result.choice
+    assert found.flops[0].tolist() == menu.costs["flops"][rows, choice].tolist()
+    moved = found.bytes_down + found.bytes_up
+    assert moved[0].tolist() == menu.costs["bytes"][rows, choice].tolist()
+    seconds, joules = np.nan_to_num(found.clock_seconds[0]), np.nan_to_num(found.clock_joules[0])
+    assert menu.costs["milliseconds"][rows, choice] / 1000 == pytest.approx(seconds, abs=1e-3)
+    assert menu.costs["millijoules"][rows, choice] / 1000 == pytest.approx(joules, abs=1e-3)
+    assert 1000 * joules.sum() <= menu.costs["millijoules"][:, -1].sum() / 2
+
+
+def test_options_that_a_clock_rules_out_are_those_that_come_too_late(model, task) -> None:
+    clock = Clock(**FASTER, deadline_s=1.42)
+    menu = round_menu(model, task, [0.25, 1.0], clock=clock)
+    table = np.tile([0.0, 1.0], (5, 1))
+    problem = AllocationProblem.build(
+        task.clients(), menu=menu, utility=utility.measured(table),
+        constraints=[clock.deadline()], budget={"flops": 1.0},
+    )  # fmt: skip
+    wide = run(model, task, np.ones(5), rounds=1, participation=Participation(clock=clock))
+    late = {event.client for event in wide.events if event.kind == "late"}
+    assert set(np.flatnonzero(~problem.admissible[:, 1])) == late
+    assert 0 < len(late) < 5

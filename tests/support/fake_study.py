@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
+from hasa_opt.federated import Participation
 from hasa_opt.study.outcome import gather
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import SummaryRow, summarise
@@ -47,6 +48,7 @@ class FakeStudy:
     command: str | None = None
     description: Any = None
     partial: bool = False
+    participation: Participation = field(default_factory=Participation)
 
     @property
     def results(self) -> Results:
