@@ -112,7 +112,9 @@ def built(place: Path, builder: str, *options: str) -> subprocess.CompletedProce
 @pytest.mark.skipif(not SPHINX, reason="needs hasa-opt[docs]")
 def test_pages_without_the_reference_are_read_without_warnings(tmp_path: Path) -> None:
     left_out = "exclude_patterns=_build,generated,api.rst"
-    ended = built(tmp_path, "dummy", "-D", left_out, "-D", "suppress_warnings=toc.excluded,config.cache")
+    ended = built(
+        tmp_path, "dummy", "-D", left_out, "-D", "suppress_warnings=toc.excluded,config.cache"
+    )
     assert ended.returncode == 0, ended.stderr
     expected = r"WARNING: (autosummary: stub file not found|unknown document: 'api')"
     wrong = [line for line in ended.stderr.splitlines() if line and not re.search(expected, line)]
