@@ -3,7 +3,7 @@
 Run it with ``python benchmarks/bench_rosters.py`` (two minutes; ``--only 1`` is shorter). Samples
 are log-normal and energies independent of them; a client is available in half of the rounds, has
 the energy of three to twelve rounds, must take part once in ten, and all together have the energy
-that would let every client take part four times. One process, one thread; the imports are not counted.
+that would let every client take part four times. One process, one thread; without imports.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -27,7 +27,7 @@ class Case(NamedTuple):
     """Clients, solver, seconds of the time limit, and what is to be reached."""
 
     clients: int
-    solver: str
+    solver: Literal["prices", "highs"]
     limit_s: float
     target: str
 
