@@ -39,6 +39,8 @@ def load(name: str) -> ModuleType:
 def test_the_page_is_rebuilt_from_the_committed_measurements():
     tables = load("tables")
     assert tables.PAGE.read_text(encoding="utf-8") == tables.page()
+    stored = {path.name: path.read_text(encoding="utf-8") for path in tables.TABLES.glob("*")}
+    assert stored == tables.tables()
 
 
 def test_the_committed_measurements_are_of_the_frozen_settings():
