@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 import hasa_opt as hasa
 from hasa_opt.cli import app
+from hasa_opt.forecast.apart import Apart
 from hasa_opt.forecast.curves import hat_weights, pooled_covariance, shrunk, smoothed
+from hasa_opt.forecast.foretold import Foretold
 from hasa_opt.forecast.prediction import OPTIMUM
 from hasa_opt.rules.rotation import Found
 
@@ -499,7 +501,8 @@ TWO_KINDS = np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.2 * np.eye(6)
 
 def watched(*similarities: np.ndarray, counts: list[list[int]] | None = None) -> hasa.Headroom:
     """Headroom of a probe that has seen such cosines of updates."""
-    probe = replace(written(np.full((6, 3), 0.5)), similarities=similarities)
+    seen = Foretold.of(counts, similarities, 0)
+    probe = replace(written(np.full((6, 3), 0.5)), similarities=similarities, foretold=seen)
     clients = hasa.Clients([100] * 6, counts=counts)
     return hasa.headroom(probe, clients, 0.5, rules=())
 
