@@ -122,4 +122,4 @@ class Foretold:
         worth = f"units of their own are worth {self.gain.told} here"
         if self.gain.low > 0:
             return f"{worth}, train the policy recommended"
-        return f"{worth}, which is no sure gain: do not bother with them"
+        return f"{worth}, which is no sure gain: do not bother"
