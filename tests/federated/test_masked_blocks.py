@@ -61,6 +61,11 @@ def user_module() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 3))
 
 
+def user_norm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 3))
+
+
 def user_images() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
@@ -79,6 +84,7 @@ FAMILIES = {
         lambda: fresh(TransformerLanguageModel(11, embedding=8, heads=4, hidden=8, layers=2), 1),
     ),
     "traced": (features, lambda: Supernet(user_module(), torch.randn(2, 6))),
+    "traced_norm": (features, lambda: Supernet(user_norm(), torch.randn(4, 6))),
     "traced_images": (images, lambda: Supernet(user_images(), torch.randn(2, 1, 4, 4))),
 }
 

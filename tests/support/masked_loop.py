@@ -114,8 +114,24 @@ class Clients:
             name: torch.lerp(tensor, self.kept[client][name], share)
             for name, tensor in weights.items()
         }
+        network = masked(self.model, mixed, masks)
         with torch.no_grad():
-            return float(loss_of(masked(self.model, mixed, masks).eval(), split))
+            self._fill_statistics(network, masked(self.model, weights, masks))
+            return float(loss_of(network.eval(), split))
+
+    def _fill_statistics(self, network: nn.Module, common: nn.Module) -> None:
+        """Give batch normalisation the means over the batches of all clients in a common model."""
+        names = [name for name, _ in network.named_buffers() if "running" in name]
+        total, momentum = sum(map(len, self.splits)), 0.1
+        for name in names:
+            network.get_buffer(name).zero_()
+        for split in self.splits if names else ():
+            for name in names:
+                common.get_buffer(name).zero_()
+            common.train()(split.inputs)
+            for name in names:
+                seen = common.get_buffer(name) / momentum
+                network.get_buffer(name).add_(seen * (len(split) / total))
 
 
 def moved(
