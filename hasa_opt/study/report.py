@@ -318,8 +318,8 @@ def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> lis
         gains, to = ("Difference", "to") if scale.is_share else ("Gain", "over")
         first = (
             f"{gains} in mean client {scale.name} of each policy {to} uniform. Thick: 95 % "
-            "interval; thin: after Holm's correction. Filled: the thin line leaves zero out. Small: "
-            "single seeds"
+            "interval; thin: after Holm's correction. Filled: the thin line leaves zero out. "
+            "Small: single seeds"
         )
         drawn = {first: plots.differences(results), **drawn}
     return [{"alt": alt, "source": _data_uri(figure)} for alt, figure in drawn.items()]
