@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt.federated.batch_norm import running_statistics
 from hasa_opt.federated.jobs import LocalResult, Update
 from hasa_opt.federated.units import Extraction
@@ -75,6 +75,20 @@ class Seen:
     local_gain: Mapping[int, FloatArray] = field(default_factory=dict)
     subnets: Subnets | None = None
     budget_left: float | None = None
+
+    if not TYPE_CHECKING:  # There an unknown name is an error of its own.
+
+        def __getattr__(self, name: str):
+            """Say why there is no such thing, and test data in particular."""
+            why = (
+                "test data decide nothing"
+                if name.startswith("test")
+                else "the server has not seen it"
+            )
+            raise AttributeError(
+                f"allocators are not shown {name!r}, as {why}: use "
+                f"{listed([each.name for each in fields(self)])}, or judges for validation"
+            )
 
     @classmethod
     def nothing(cls, samples: IntArray, rounds: int, budget: float | None = None) -> Seen:

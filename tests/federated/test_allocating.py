@@ -16,6 +16,7 @@ from hasa_opt.federated import (
     History,
     LocalTraining,
     Participation,
+    Seen,
     Server,
     Subnets,
     evaluate,
@@ -279,3 +280,11 @@ def test_updates_of_rounds_at_two_widths_are_summed():
     run(mlp(), task_of(), scripted, rounds=4)
     np.testing.assert_allclose(np.diag(scripted.seen[1].update_similarity), 1)
     assert np.isfinite(scripted.seen[1].update_similarity).all()
+
+
+def test_an_allocator_that_looks_at_test_data_is_told_what_it_may_look_at() -> None:
+    seen = Seen.nothing(np.array([3, 4]), 5)
+    with pytest.raises(AttributeError, match=r"not shown 'test_loss', as test data decide nothing"):
+        seen.test_loss  # noqa: B018
+    with pytest.raises(AttributeError, match=r"the server has not seen it: use round, "):
+        seen.accuracy  # noqa: B018
