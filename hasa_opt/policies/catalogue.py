@@ -29,6 +29,13 @@ __all__ = ["COVERED_SHARE", "POLICIES", "RECOMMENDED", "read_policy"]
 COVERED_SHARE = 0.1
 """Least share of the training samples that the policy ``covered`` puts at the widest subnet."""
 
+HETEROFL = ("selective", "scaler", "subnet")
+"""Averages, trains and deploys as HeteroFL does (arXiv:2010.01264, section 3)."""
+
+SERVER_MODEL = ("selective", "uncut")
+"""As FedRolex (arXiv:2212.01548) and Federated Dropout (arXiv:1812.07210): each coordinate is
+averaged over those who trained it, and the server's whole model is what is tested."""
+
 RECOMMENDED = "recommended"
 """Rule that decides about its options too: :class:`hasa_opt.policies.recommended.Recommended`."""
 
@@ -163,15 +170,21 @@ _OURS = (
         is_program=True,
         probes=True,
     ),
-    Policy("heterofl", _tiers),
-    Policy("heterofl_dynamic", _first_tiers, allocator=_heterofl_dynamic),
-    Policy("fedrolex", _uniform, scheme="rolling"),
-    Policy("fedrolex_dynamic", _first_tiers, scheme="rolling", allocator=_fedrolex_dynamic),
-    Policy("federated_dropout", _uniform, scheme="random"),
+    Policy("heterofl", _tiers, method=HETEROFL),
+    Policy("heterofl_dynamic", _first_tiers, allocator=_heterofl_dynamic, method=HETEROFL),
+    Policy("fedrolex", _uniform, scheme="rolling", method=SERVER_MODEL),
+    Policy(
+        "fedrolex_dynamic",
+        _first_tiers,
+        scheme="rolling",
+        allocator=_fedrolex_dynamic,
+        method=SERVER_MODEL,
+    ),
+    Policy("federated_dropout", _uniform, scheme="random", method=SERVER_MODEL),
     Policy("groups", _uniform, starts=_own_units),
     Policy("clustered", _uniform, models=_one_per_group),
     Policy("local", _uniform, models=_one_each),
-    Policy("fjord", _uniform, scheme="ordered_dropout"),
+    Policy("fjord", _uniform, scheme="ordered_dropout", method=("selective", "subnet")),
     Policy(RECOMMENDED, _uniform, allocator=Recommended),
 )
 

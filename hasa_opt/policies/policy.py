@@ -24,6 +24,9 @@ OPTIONS: dict[str, Change] = {
     "selective": ("server", "aggregation", "selective"),
     "full": ("server", "aggregation", "full"),
     LOCAL_BIAS: ("training", "output_bias", "local"),
+    "scaler": ("training", "scaler", True),
+    "subnet": ("evaluation", "on", "subnet"),
+    "uncut": ("evaluation", "on", "supernet"),
 }
 """Changes to the settings of a run that a policy's name may carry, as in ``"hasa+personal"``.
 
@@ -71,6 +74,9 @@ class Policy:
         the rounds of the run and whether a higher metric is better to a
         :class:`hasa_opt.federated.Allocator`, which decides while the clients train. ``choose``
         gives what they train at first.
+    method : tuple of str
+        What belongs to the policy as its authors meant it, whatever the settings of a run say:
+        options like those below, which override it and show in the name.
     options : tuple of str
         Changes to the settings of a run: names in :data:`OPTIONS`, or a power such as ``"n^0.5"``.
 
@@ -91,19 +97,22 @@ class Policy:
     starts: Callable[[Setting, FloatArray], FloatArray] | None = None
     models: Callable[[Setting], IntArray | None] | None = None
     allocator: Callable[[Setting, Any, int, bool], Any] | None = None
+    method: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or not self.rule or _MARK in self.rule:
             raise InputError(f"rule {self.rule!r} of a policy must be a name without {_MARK!r}")
-        changed: set[tuple[str, str]] = set()
-        for option in self.options:
-            group, field, _ = _change(option, self.name)
-            if (group, field) in changed:
-                raise InputError(
-                    f"option {option!r} of {self.name!r} overrides another one: give one of them"
-                )
-            changed.add((group, field))
+        for options in (self.method, self.options):
+            changed: set[tuple[str, str]] = set()
+            for option in options:
+                group, field, _ = _change(option, self.name)
+                if (group, field) in changed:
+                    raise InputError(
+                        f"option {option!r} of {self.name!r} overrides another one: give one of "
+                        "them"
+                    )
+                changed.add((group, field))
 
     def __call__(self, setting: Setting) -> FloatArray:
         """Widths of the clients, ``(n_clients,)``.
@@ -144,12 +153,26 @@ class Policy:
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
-        """What its options change: group of settings -> field -> value."""
+        """What its method and its options change: group of settings -> field -> value."""
         found: dict[str, dict[str, Any]] = {}
-        for option in self.options:
+        for option in (*self.method, *self.options):
             group, field, value = _change(option, self.name)
             found.setdefault(group, {})[field] = value
         return found
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether clients deploy models of their own, made of the common and the local one."""
+        return bool(self.changes.get("evaluation", {}).get("on") == PERSONAL)
+
+    @property
+    def common(self) -> Policy:
+        """The same policy, deploying the common model."""
+        method, options = (
+            tuple(option for option in given if option != PERSONAL)
+            for given in (self.method, self.options)
+        )
+        return replace(self, method=method, options=options)
 
     def changed(self, group: str, settings: Settings) -> Settings:
         """Settings of a run with what the options change in them.

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -198,12 +199,14 @@ class Study(Shown, SetUp):
         decided = history.decisions
         subnets = decided[-1].subnets if decided else self.planner.subnets(policy, seed)
         number = self._chosen_round(history)
-        personal = PERSONAL in self.planner.resolved(policy).options
+        personal = self.planner.resolved(policy).is_personal
+        uncut = not personal and self.planner.evaluation(policy).on == "supernet"
+        deployed = subnets.last_of(self.rounds).deploys
         tested = history.personal_metric if personal else history.test_metric
         return Outcome(
             policy.name,
             seed,
-            subnets.last_of(self.rounds).deploys,
+            np.ones_like(deployed) if uncut else deployed,
             self.planner.spent(subnets, history),
             history,
             own=tested[number - 1],

@@ -1,0 +1,171 @@
+"""Baselines as their authors meant them: the same as a plain loop over a masked network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from hasa_opt._utils.streams import client_numbers
+from hasa_opt.errors import InputError
+from hasa_opt.federated import Evaluation, Execution, LocalTraining, Server
+from hasa_opt.federated.units import SCHEMES, find_draw
+from hasa_opt.models import MLP, fresh
+from hasa_opt.policies import read_policy
+from hasa_opt.study import Study
+from hasa_opt.tasks import Split, Task
+
+torch.set_num_threads(1)
+SIZES = (30, 20, 10)
+UNITS, CLASSES, ROUNDS, SEED, RATE = 10, 3, 4, 3, 0.5
+MODEL = MLP(5, CLASSES, hidden=(UNITS,))
+CONTRARY = {"heterofl": "supernet", "fjord": "supernet"}
+Weights = dict[str, Tensor]
+
+
+def samples(size: int, seed: int) -> Split:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(size, 5, generator=generator)
+    return Split(inputs, torch.randint(0, CLASSES, (size,), generator=generator))
+
+
+def three() -> Task:
+    parts = [
+        [samples(size, 10 * part + row) for row, size in enumerate(SIZES)] for part in range(3)
+    ]
+    counts = np.array([np.bincount(own.targets, minlength=CLASSES) for own in parts[0]])
+    return Task("three", tuple("abc"), *parts, counts, CLASSES)
+
+
+def study(*policies: str, on: str = "subnet", rounds: int = ROUNDS, **training: object) -> Study:
+    """One full batch a round, plain SGD, so that a loop needs no order of samples."""
+    given = LocalTraining(
+        batch_size=100,
+        learning_rate=RATE,
+        optimizer=torch.optim.SGD,  # type: ignore[arg-type]
+        **training,  # type: ignore[arg-type]
+    )
+    return Study(
+        three(), MODEL, policies=policies, seeds=(SEED,), rounds=rounds, budget=0.5,
+        training=given, server=Server(aggregation="full"), evaluation=Evaluation(on=on),  # type: ignore[arg-type]
+        execution=Execution(workers=1),
+    )  # fmt: skip
+
+
+def outputs(weights: Weights, inputs: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
+    hidden = linear(inputs, weights["layers.0.weight"], weights["layers.0.bias"]) / scale
+    return linear(hidden.relu() * mask, weights["layers.1.weight"], weights["layers.1.bias"])
+
+
+def holders(mask: Tensor) -> Weights:
+    """Which coordinates a client with these hidden units holds, 0 or 1."""
+    return {
+        "layers.0.weight": mask[:, None].expand(UNITS, 5),
+        "layers.0.bias": mask,
+        "layers.1.weight": mask[None].expand(CLASSES, UNITS),
+        "layers.1.bias": torch.ones(CLASSES),
+    }
+
+
+def trained(
+    weights: Weights, split: Split, mask: Tensor, scale: float = 1.0, pull: float = 0.0,
+    towards: Weights | None = None,
+) -> Weights:  # fmt: skip
+    """One step of SGD on the masked network, perhaps pulled towards other weights."""
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
+    loss = cross_entropy(outputs(leaves, split.inputs, mask, scale), split.targets)
+    for name, other in (towards or {}).items():
+        loss = loss + pull / 2 * ((leaves[name] - other) * holders(mask)[name]).square().sum()
+    loss.backward()
+    return {name: (leaf - RATE * leaf.grad).detach() for name, leaf in leaves.items()}
+
+
+def averaged(server: Weights, sent: list[tuple[int, Weights, Weights]]) -> Weights:
+    """Mean of each coordinate over those who hold it, weighted by samples."""
+    found = {}
+    for name, before in server.items():
+        total = sum(size * held[name] for size, held, _ in sent)
+        sums = sum(size * held[name] * new[name] for size, held, new in sent)
+        found[name] = torch.where(total > 0, sums / total.clamp(min=1), before)
+    return found
+
+
+def accuracy(weights: Weights, split: Split, mask: Tensor) -> float:
+    return float((outputs(weights, split.inputs, mask).argmax(1) == split.targets).float().mean())
+
+
+def prefix_mask(width: float) -> Tensor:
+    return (torch.arange(UNITS) < round(width * UNITS)).float()
+
+
+def mask_of(name: str, width: float, key: tuple[int, int, int]) -> Tensor:
+    if name == "fedrolex":
+        ahead = (torch.arange(UNITS) - key[1]) % UNITS
+        return (ahead < round(width * UNITS)).float()
+    if name == "federated_dropout":
+        mask = torch.zeros(UNITS)
+        mask[SCHEMES["random"](MODEL, width, key)["hidden0"]] = 1
+        return mask
+    return prefix_mask(width)
+
+
+def start() -> Weights:
+    return {name: tensor.clone() for name, tensor in fresh(MODEL, SEED).state_dict().items()}
+
+
+def keys(number: int) -> list[tuple[int, int, int]]:
+    return [(SEED, number, int(client)) for client in client_numbers(tuple("abc"))]
+
+
+@pytest.mark.parametrize("name", ["heterofl", "fedrolex", "federated_dropout", "fjord"])
+def test_a_baseline_is_its_whole_method_whatever_the_study_says(name: str) -> None:
+    asked = study(name, on=CONTRARY.get(name, "subnet"))
+    (outcome,) = asked.run(compare_solvers=False).outcomes
+    task, server, subnets = three(), start(), asked.subnets(name, SEED)
+    for number in range(ROUNDS):
+        now, sent = subnets.during(number, ROUNDS), []
+        for row, key in enumerate(keys(number)):
+            width = float(now.widths[row])
+            held = mask_of(name, width, key)
+            mask, scale = held, width if name == "heterofl" else 1.0
+            if name == "fjord":
+                draw = find_draw(MODEL, "ordered_dropout", float(now.mean_widths[row]))
+                mask = prefix_mask(next(islice(draw(width, key), 1)))
+            new = trained(server, task.train[row], mask, scale)
+            sent.append((SIZES[row], holders(held), new))
+        server = averaged(server, sent)
+    for weight, tensor in server.items():
+        torch.testing.assert_close(outcome.history.weights[weight], tensor, msg=f"{name} {weight}")
+    whole = name in ("fedrolex", "federated_dropout")
+    masks = [torch.ones(UNITS) if whole else prefix_mask(width) for width in now.widths]
+    expected = [accuracy(server, task.test[row], masks[row]) for row in range(3)]
+    np.testing.assert_allclose(outcome.own, expected)
+    np.testing.assert_array_equal(outcome.widths, np.ones(3) if whole else now.widths)
+
+
+def test_what_overrides_a_method_shows_in_the_name() -> None:
+    done = study("fedrolex", "fedrolex+subnet", "fedrolex+personal", "heterofl", "heterofl+full")
+    assert "fedrolex (selective, uncut)" in done.description["Of their own"]
+    done = done.run(compare_solvers=False)
+    mine, subnet, personal, tiers, full = done.outcomes
+    assert done.results.policies[-1] == "heterofl+full"
+    some = "layers.0.weight"
+    assert not torch.equal(full.history.weights[some], tiers.history.weights[some])
+    assert torch.equal(subnet.history.weights[some], mine.history.weights[some])
+    assert personal.history is mine.history, "trained once"
+    assert [bool((own.widths == 1).all()) for own in done.outcomes[:3]] == [True, False, False]
+    with pytest.raises(InputError, match=r"option 'subnet' of .* overrides another one"):
+        read_policy("fedrolex+uncut+subnet")
+
+
+def test_those_left_out_and_those_at_the_smallest_cap_run_in_a_study() -> None:
+    asked = replace(study("exclude", "smallest"), max_width=(1.0, 0.3, 1.0))
+    excluded, smallest = asked.run(compare_solvers=False).outcomes
+    assert (excluded.history.flops.sum(axis=0) > 0).tolist() == [True, False, True]
+    np.testing.assert_allclose(smallest.history.widths, 0.3)
+    assert np.isfinite([excluded.own, smallest.own]).all()
