@@ -119,6 +119,11 @@ class Settings:
         policy = read_policy(self.policy)
         if policy.options:
             raise InputError(f"policy {self.policy!r} has options: give settings of their own")
+        if policy.is_personal:
+            raise InputError(
+                f"policy {self.policy!r} needs models of the clients' own, which the app does not "
+                "keep: choose another one"
+            )
         check_choice("scheme", policy.scheme, SCHEMES)
         check_choice("score", self.score, SCORES)
         self.menu  # noqa: B018

@@ -36,6 +36,9 @@ SERVER_MODEL = ("selective", "uncut")
 """As FedRolex (arXiv:2212.01548) and Federated Dropout (arXiv:1812.07210): each coordinate is
 averaged over those who trained it, and the server's whole model is what is tested."""
 
+DITTO = ("ditto^1", "personal", "last_local")
+"""Ditto (arXiv:2012.04221): lambda is 1, a choice; the client's own model is what it deploys."""
+
 RECOMMENDED = "recommended"
 """Rule that decides about its options too: :class:`hasa_opt.policies.recommended.Recommended`."""
 
@@ -184,6 +187,7 @@ _OURS = (
     Policy("groups", _uniform, starts=_own_units),
     Policy("clustered", _uniform, models=_one_per_group),
     Policy("local", _uniform, models=_one_each),
+    Policy("ditto", _uniform, method=DITTO),
     Policy("fjord", _uniform, scheme="ordered_dropout", method=("selective", "subnet")),
     Policy(RECOMMENDED, _uniform, allocator=Recommended),
 )

@@ -26,14 +26,16 @@ OPTIONS: dict[str, Change] = {
     LOCAL_BIAS: ("training", "output_bias", "local"),
     "scaler": ("training", "scaler", True),
     "subnet": ("evaluation", "on", "subnet"),
+    "last_local": ("evaluation", "interpolation", 1.0),
     "uncut": ("evaluation", "on", "supernet"),
 }
 """Changes to the settings of a run that a policy's name may carry, as in ``"hasa+personal"``.
 
-``"n^0.5"`` besides weighs clients by that power of their samples.
+``"n^0.5"`` besides weighs clients by that power of their samples, ``"ditto^0.1"`` sets the lambda
+of Ditto.
 """
 
-_POWER = "n^"
+_NUMBERS = {"n^": ("server", "weight_power"), "ditto^": ("training", "ditto")}
 _MARK = "+"
 
 Settings = TypeVar("Settings")
@@ -78,7 +80,7 @@ class Policy:
         What belongs to the policy as its authors meant it, whatever the settings of a run say:
         options like those below, which override it and show in the name.
     options : tuple of str
-        Changes to the settings of a run: names in :data:`OPTIONS`, or a power such as ``"n^0.5"``.
+        Changes to the settings of a run: names in :data:`OPTIONS`, or a number such as ``"n^0.5"``.
 
     Raises
     ------
@@ -208,14 +210,15 @@ def full_name(rule: str, options: Collection[str]) -> str:
 def _change(option: str, name: str) -> Change:
     if option in OPTIONS:
         return OPTIONS[option]
-    if option.startswith(_POWER):
-        return "server", "weight_power", _power(option.removeprefix(_POWER), name)
-    known = ", ".join([*OPTIONS, f"{_POWER}0.5"])
+    for mark, (group, field) in _NUMBERS.items():
+        if option.startswith(mark):
+            return group, field, _number(mark, option.removeprefix(mark), name)
+    known = ", ".join([*OPTIONS, *(f"{mark}0.5" for mark in _NUMBERS)])
     raise InputError(f"option {option!r} of {name!r} is not known: choose from {known}")
 
 
-def _power(digits: str, name: str) -> float:
+def _number(mark: str, digits: str, name: str) -> float:
     try:
         return float(digits)
     except ValueError as error:
-        raise InputError(f"the power {digits!r} of {name!r} is no number: write n^0.5") from error
+        raise InputError(f"{mark}{digits} of {name!r} has no number: write {mark}0.5") from error

@@ -169,3 +169,41 @@ def test_those_left_out_and_those_at_the_smallest_cap_run_in_a_study() -> None:
     assert (excluded.history.flops.sum(axis=0) > 0).tolist() == [True, False, True]
     np.testing.assert_allclose(smallest.history.widths, 0.3)
     assert np.isfinite([excluded.own, smallest.own]).all()
+
+
+def test_ditto_takes_turns_and_pulls_each_own_model_to_the_newest_common_one() -> None:
+    asked = study("uniform", "ditto", "ditto+ditto^0.2", rounds=5)
+    uniform, ditto, weaker = asked.run(compare_solvers=False).outcomes
+    task, widths = three(), asked.subnets("ditto", SEED).widths
+    for outcome, pull in ((ditto, 1.0), (weaker, 0.2)):
+        server, own = start(), [start() for _ in SIZES]
+        for number in range(5):
+            masks = [prefix_mask(width) for width in widths]
+            clients = list(zip(task.train, masks, strict=True))
+            if number % 2:
+                if number == 1:
+                    own = [server] * 3
+                own = [
+                    trained(mine, split, mask, pull=pull, towards=server)
+                    for mine, (split, mask) in zip(own, clients, strict=True)
+                ]
+            else:
+                new = [trained(server, *client) for client in clients]
+                held = [holders(mask) for mask in masks]
+                server = averaged(server, list(zip(SIZES, held, new, strict=True)))
+        for name, tensor in server.items():
+            torch.testing.assert_close(outcome.history.weights[name], tensor)
+        for row, (mine, mask) in enumerate(zip(own, masks, strict=True)):
+            kept = outcome.history.clients[f"{row}/model/layers.0.weight"]
+            torch.testing.assert_close(kept, mine["layers.0.weight"][: len(kept)])
+            assert outcome.own[row] == pytest.approx(accuracy(mine, task.test[row], mask))
+    np.testing.assert_array_equal(ditto.history.flops, uniform.history.flops)
+    assert (ditto.history.bytes_up[1::2] == 0).all(), "own models are not sent"
+    assert not ditto.history.events
+
+
+def test_what_ditto_cannot_have_is_refused() -> None:
+    with pytest.raises(InputError, match="ditto = -1 must be at least 0"):
+        LocalTraining(ditto=-1)
+    with pytest.raises(InputError, match="its output bias included"):
+        LocalTraining(ditto=1, output_bias="local")
