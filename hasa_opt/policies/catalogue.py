@@ -14,6 +14,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.streams import Purpose, client_numbers, priorities
 from hasa_opt.errors import InputError
+from hasa_opt.policies.clustered import Clustered
 from hasa_opt.policies.dynamic import DynamicTiers, tiers_of_round
 from hasa_opt.policies.policy import Policy, split_name
 from hasa_opt.policies.recommended import Recommended, spaced
@@ -186,6 +187,7 @@ _OURS = (
     Policy("federated_dropout", _uniform, scheme="random", method=SERVER_MODEL),
     Policy("groups", _uniform, starts=_own_units),
     Policy("clustered", _uniform, models=_one_per_group),
+    Policy("clustered_found", _uniform, allocator=Clustered),
     Policy("local", _uniform, models=_one_each),
     Policy("ditto", _uniform, method=DITTO),
     Policy("fjord", _uniform, scheme="ordered_dropout", method=("selective", "subnet")),

@@ -207,3 +207,51 @@ def test_what_ditto_cannot_have_is_refused() -> None:
         LocalTraining(ditto=-1)
     with pytest.raises(InputError, match="its output bias included"):
         LocalTraining(ditto=1, output_bias="local")
+
+
+KINDS = 2
+
+
+def test_a_model_for_each_group_that_is_found() -> None:
+    """Two kinds of clients whose labels are told by opposite inputs: only the updates differ."""
+
+    def of(row: int, size: int) -> Split:
+        generator = torch.Generator().manual_seed(row + size)
+        inputs = torch.randn(size, 5, generator=generator)
+        sign = 1 if row < 3 else -1
+        return Split(inputs, (sign * inputs[:, 0] > 0).long())
+
+    parts = [[of(row, size) for row in range(6)] for size in (200, 20, 50)]
+    counts = np.tile([100, 100], (6, 1))
+    task = Task("opposite", tuple("abcdef"), *parts, counts, KINDS)
+    asked = Study(
+        task, MLP(5, KINDS, hidden=(UNITS,)), policies=("uniform", "clustered_found"),
+        seeds=(SEED,), rounds=15, training=LocalTraining(learning_rate=0.02),
+        execution=Execution(workers=1),
+    )  # fmt: skip
+    uniform, found = asked.run(compare_solvers=False).outcomes
+    (first, then) = found.history.decisions
+    number = then.round
+    assert first.subnets.models is None
+    assert then.subnets.models.tolist() == [0, 0, 0, 1, 1, 1]
+    assert "2 groups" in found.reason
+    same = slice(0, number)
+    np.testing.assert_array_equal(
+        found.history.train_loss[same], uniform.history.train_loss[same], "shared until then"
+    )
+    np.testing.assert_array_equal(found.history.flops, uniform.history.flops)
+    assert found.own.mean() > 0.9 > uniform.own.mean() + 0.2
+
+
+def test_local_trains_each_client_alone_from_the_common_start() -> None:
+    asked = study("local")
+    (outcome,) = asked.run(compare_solvers=False).outcomes
+    task, masks = three(), [prefix_mask(width) for width in asked.subnets("local", SEED).widths]
+    for row, mask in enumerate(masks):
+        mine = start()
+        for _ in range(ROUNDS):
+            mine = trained(mine, task.train[row], mask)
+        assert outcome.own[row] == pytest.approx(accuracy(mine, task.test[row], mask))
+        for name, tensor in mine.items():
+            torch.testing.assert_close(outcome.history.clients[f"own/{row}/{name}"], tensor)
+    assert outcome.history.bytes_up.sum() == 0
