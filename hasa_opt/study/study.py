@@ -143,7 +143,7 @@ class Study(Shown, SetUp):
         """
         self.prepare(directory)
         trials = {
-            (policy, seed): self._trial(policy, seed)
+            (policy, seed): self.trial(policy, seed)
             for policy in self.compared.values()
             for seed in self.seeds
         }
@@ -182,7 +182,8 @@ class Study(Shown, SetUp):
                     on_progress(len(found), len(distinct))
         return found
 
-    def _trial(self, policy: Policy, seed: int) -> Trial:
+    def trial(self, policy: Policy, seed: int) -> Trial:
+        """The training of a policy under a seed, with all that the study and the policy say."""
         chosen = self.planner.resolved(policy)
         allocation = self.planner.allocation(policy, seed)
         server = chosen.changed("server", self.server)
