@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import FloatArray, float_array, whole
+from hasa_opt._utils.checks import FloatArray, float_array
 from hasa_opt._utils.rational import menu_units
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
@@ -86,7 +86,7 @@ def read_evidence(
     _check_clients(given.shape[-2], clients)
     if given.ndim == 3:
         return _of_parts(menu, given, clients, noise)
-    return _thinned(menu, given, clients, noise, whole(seed, "seed"))
+    return _thinned(menu, given, clients, noise, seed)
 
 
 def _check_clients(rows: int, clients: Clients) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.groups import sizes_in_words
+from hasa_opt.forecast.gains import Gain
 from hasa_opt.policies.recommended import LEVEL
 from hasa_opt.rules.groups import by_counts
 from hasa_opt.rules.rotation import Found, by_updates
@@ -41,14 +42,25 @@ class Foretold:
     by_updates : Found, optional
         What the updates in a probe show (:func:`hasa_opt.rules.by_updates`); None without a probe,
         and where the counts show groups.
+    gain : Gain, optional
+        What units of their own gain the groups over uniform, as a probe has measured it; None
+        without groups, and where no probe has.
+    unwatched : str
+        Why a probe has compared no updates; empty where it has, and without a probe.
     """
 
     by_counts: IntArray | None = None
     by_updates: Found | None = None
+    gain: Gain | None = None
+    unwatched: str = ""
 
     @classmethod
     def of(
-        cls, counts: npt.ArrayLike | Any | None, similarities: Sequence[FloatArray], seed: int
+        cls,
+        counts: npt.ArrayLike | Any | None,
+        similarities: Sequence[FloatArray] = (),
+        seed: int = 0,
+        unwatched: str = "",
     ) -> Self:
         """Look at the counts, and then at the updates, until some groups are found.
 
@@ -60,6 +72,8 @@ class Foretold:
             test is shared out.
         seed : int
             Of the test of the updates.
+        unwatched : str
+            Why a probe has no similarities.
         """
         labels = None if counts is None else by_counts(counts)
         if labels is not None and labels.any():
@@ -69,7 +83,7 @@ class Foretold:
             found = by_updates(similarity, level=LEVEL / len(similarities), seed=seed)
             if found.groups.any():
                 break
-        return cls(labels, found)
+        return cls(labels, found, unwatched=unwatched)
 
     @property
     def groups(self) -> IntArray | None:
@@ -84,16 +98,28 @@ class Foretold:
         if groups.any():
             sizes = np.bincount(groups)
             by = _COUNTS if seen is None else f"{_UPDATES} (p = {seen.p_value:.2g})"
-            return (
-                f"{sizes.size} groups of {sizes_in_words(sizes)} alike clients by {by}: give them "
-                "units of their own, train the policy recommended"
-            )
+            found = f"{sizes.size} groups of {sizes_in_words(sizes)} alike clients by {by}"
+            return f"{found}: {self._advice}"
         if seen is None:
             return (
                 f"no groups of alike clients by {_COUNTS}: do not bother with units of their own "
-                f"for these; {_BY_INPUTS}"
+                f"for these; {self._unwatched}{_BY_INPUTS}"
             )
         by = _UPDATES if self.by_counts is None else f"{_COUNTS} or by {_UPDATES}"
         return (
             f"no groups of alike clients by {by}: do not bother with units of their own; {_LATER}"
         )
+
+    @property
+    def _unwatched(self) -> str:
+        return self.unwatched and f"the probe compared no updates, as {self.unwatched}; "
+
+    @property
+    def _advice(self) -> str:
+        """What to do with groups that were found."""
+        if self.gain is None:
+            return "give them units of their own, train the policy recommended"
+        worth = f"units of their own are worth {self.gain.told} here"
+        if self.gain.low > 0:
+            return f"{worth}, train the policy recommended"
+        return f"{worth}, which is no sure gain: do not bother"

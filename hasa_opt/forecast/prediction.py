@@ -46,6 +46,8 @@ __all__ = ["OPTIMUM", "Headroom", "headroom"]
 OPTIMUM = "measured optimum"
 """Name of the best allocation by the measurements, among the rules."""
 
+_OWN_UNITS = "own units of the groups"
+
 _UNIFORM = "uniform"
 
 _ROUNDING = 1e-12
@@ -74,7 +76,7 @@ class Headroom(Shown):
         The metric of the gains.
     foretold : Foretold
         Whether there are groups of alike clients, of which no table of widths knows: by the counts
-        of labels, and by the updates of a probe.
+        of labels, and by the updates of a probe, which also tells what they would gain.
     """
 
     budget: float
@@ -130,6 +132,7 @@ class Headroom(Shown):
 
     def record(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
+        own = self.foretold.gain
         return {
             "verdict": self.sentence,
             "metric": asdict(self.scale),
@@ -142,13 +145,11 @@ class Headroom(Shown):
             "promised": self.promised,
             "whole": self.whole,
             "shares": self.shares,
-            "rules": {
-                name: {"value": gain.value, "low": gain.low, "high": gain.high}
-                for name, gain in self.rules.items()
-            },
+            "rules": {name: _interval(gain) for name, gain in self.rules.items()},
             "spent": dict(self.spent),
             "widths": self.widths.tolist(),
             "groups": None if self.groups is None else self.groups.tolist(),
+            "own_units": None if own is None else _interval(own),
             "foretold": str(self.foretold),
         }
 
@@ -168,15 +169,16 @@ class Headroom(Shown):
         table.add_column("rule", overflow="fold")
         for name in ("gain", "interval", "captures", "spends"):
             table.add_column(name, justify="right", overflow="fold")
-        optimum = {OPTIMUM: self._optimum}
-        for name, gain in (optimum | dict(self.rules)).items():
+        own = self.foretold.gain
+        shown = {OPTIMUM: self._optimum} | dict(self.rules)
+        for name, gain in (shown | ({} if own is None else {_OWN_UNITS: own})).items():
             share = self.shares.get(name)
             table.add_row(
                 escape(name),
                 scale.signed(gain.value),
                 f"{scale.signed(gain.low)} to {scale.signed(gain.high)}",
                 "-" if share is None else f"{share:.0%}",
-                f"{self.spent[name]:.4f}",
+                "as uniform" if gain is own else f"{self.spent[name]:.4f}",
             )
         table.caption = (
             f"the smoothed table promises {scale.signed(self.promised)}; 100 % is "
@@ -234,7 +236,7 @@ def headroom(
     confidence : float in (0, 1)
         Of the two-sided intervals.
     seed : int
-        Of the halves into which one table is thinned, and of the test of a probe's updates.
+        Of the halves into which one table is thinned.
 
     Returns
     -------
@@ -258,14 +260,15 @@ def headroom(
     """
     expect(clients, Clients, "clients")
     level = confidence_level(confidence)
-    evidence = read_evidence(utilities, clients, widths, noise, seed)
+    evidence = read_evidence(utilities, clients, widths, noise, whole(seed, "seed"))
     problem = AllocationProblem.build(
         clients, widths=evidence.widths, budget=budget, cost=cost, constraints=constraints,
         utility=utility.measured(evidence.table),
     )  # fmt: skip
-    seen = utilities.similarities if isinstance(utilities, Probe) else ()
-    foretold = Foretold.of(clients.counts, seen, whole(seed, "seed"))
     judge = _Judge(problem, evidence, level, cost)
+    foretold = (
+        judge.foretold(utilities) if isinstance(utilities, Probe) else Foretold.of(clients.counts)
+    )
     given = rule_widths(rules, scores, problem, cost, judge.share)
     read = {name: judge.read(name, widths) for name, widths in given.items()}
     return judge.headroom(read, foretold)
@@ -316,6 +319,13 @@ class _Judge:
     def least(self) -> float:
         """What is no gain but rounding."""
         return _ROUNDING * float(np.abs(self.evidence.table).max())
+
+    def foretold(self, probe: Probe) -> Foretold:
+        """What a probe has seen of groups, with what they gain at uniform's widths."""
+        if probe.apart is None:
+            return probe.foretold
+        gain = probe.apart.gain(self.uniform, self.confidence, probe.scale)
+        return replace(probe.foretold, gain=gain)
 
     def choose(self, table: FloatArray) -> FloatArray:
         """The best allocation by a table; uniform where none is better."""
@@ -381,6 +391,10 @@ class _Judge:
     def spent(self, allocation: FloatArray) -> float:
         """Cost as a share of the full width's cost."""
         return self.problem.share_of(float((allocation * self.problem.costs).sum()))
+
+
+def _interval(gain: Gain) -> dict[str, float]:
+    return {"value": gain.value, "low": gain.low, "high": gain.high}
 
 
 def _name(rule: str) -> str:

@@ -15,7 +15,7 @@ The module is importable without torch; :func:`probe` needs it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,9 @@ from hasa_opt._utils.rational import menu_units, written
 from hasa_opt._utils.scale import ACCURACY, Scale, as_accuracy
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
 from hasa_opt.errors import InputError
+from hasa_opt.forecast.apart import Apart
 from hasa_opt.forecast.curves import pooled_covariance, smoothed
+from hasa_opt.forecast.foretold import Foretold
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,6 +82,11 @@ class Probe(Shown):
         Cosines of the clients' updates, summed over each three rounds, the mean of both warm-ups:
         groups of alike clients show in them (:func:`hasa_opt.rules.by_updates`). Empty with more
         than 200 clients, or where not all take part in each round.
+    foretold : Foretold
+        Whether the counts of labels in the training splits, or these similarities, show groups.
+    apart : Apart, optional
+        Where they do, what is gained where each group goes on apart. None without groups, and of
+        networks with BatchNorm.
     """
 
     widths: FloatArray
@@ -95,6 +102,8 @@ class Probe(Shown):
     names: tuple[str, ...]
     scale: Scale = ACCURACY
     similarities: tuple[FloatArray, ...] = ()
+    foretold: Foretold = field(default_factory=Foretold)
+    apart: Apart | None = None
 
     @property
     def accuracy(self) -> FloatArray:
@@ -159,6 +168,10 @@ def probe(
     judges and the two tables have no sample and no training run in common. In the warm-up every
     client holds the widest subnet of the menu and each batch trains a drawn width of it (FjORD,
     arXiv:2102.13451), so that each client's data has trained all widths alike.
+
+    Where groups of alike clients are found, by counts of labels or by the updates, each warm-up
+    goes on for as many rounds again, once with all clients together and once with each group on a
+    copy of the supernet: what that gains is measured on the same held-back samples.
 
     Parameters
     ----------
@@ -237,13 +250,11 @@ def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
 def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scale) -> Probe:
     """Ratios of all held-back targets, with the noise of their samples."""
     _check_finite(measured.outcomes, names, scale)
-    reached, noise, degrees = _ratios(measured.outcomes)
+    reached, halves, noise, degrees = _read(measured.outcomes)
     losses = np.sum(
         [[client.loss.sum(axis=0) for client in half] for half in measured.outcomes], axis=0
     )
     known = np.sum([[client.known.sum() for client in half] for half in measured.outcomes], axis=0)
-    halves = np.stack([_means(half) for half in measured.outcomes])
-    noise = noise + _between_runs(halves[0] - halves[1], noise) * np.eye(plan.menu.size)
     table = smoothed(plan.menu, scale.worth(reached), scale.factor**2 * noise)
     return Probe(
         widths=plan.menu,
@@ -259,7 +270,28 @@ def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scal
         names=names,
         scale=scale,
         similarities=tuple(measured.similarities),
+        foretold=measured.foretold,
+        apart=_apart(measured, names, scale),
     )
+
+
+def _apart(measured: Measured, names: Sequence[str], scale: Scale) -> Apart | None:
+    """What groups gain apart, with its noise."""
+    if not measured.apart:
+        return None
+    _check_finite(measured.apart, names, scale)
+    difference, _, noise, degrees = _read(measured.apart)
+    return Apart(difference, noise, degrees)
+
+
+def _read(
+    outcomes: Sequence[Sequence[Judged]],
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Metric of each client in each column; that of the halves; covariance; its degrees."""
+    reached, noise, degrees = _ratios(outcomes)
+    halves = np.stack([_means(half) for half in outcomes])
+    runs = _between_runs(halves[0] - halves[1], noise)
+    return reached, halves, noise + runs * np.eye(reached.shape[1]), degrees
 
 
 def _check_finite(halves: Sequence[Sequence[Judged]], names: Sequence[str], scale: Scale) -> None:

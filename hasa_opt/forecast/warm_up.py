@@ -6,15 +6,15 @@ What :func:`hasa_opt.probe` is made of; the learning side.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray
+from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.streams import FOLDS, MENU, Key, client_number, client_stream, generator
 from hasa_opt.errors import InputError
-from hasa_opt.federated.batch_norm import Static, start_statistics
+from hasa_opt.federated.batch_norm import Static, running_statistics, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import outcomes
@@ -24,6 +24,7 @@ from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.seen import Watch
 from hasa_opt.federated.settings import LocalTraining, Server
+from hasa_opt.forecast.foretold import Foretold
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.recommended import TOGETHER
@@ -129,16 +130,27 @@ class Measured:
         Of the updates of each few rounds, mean over the warm-ups: cosines of both in one row.
     round_flops : (n_widths,) floats
         Operations of a round on all training samples with all clients at each width.
+    foretold : Foretold
+        Whether there are groups, by the counts of labels or these similarities.
+    apart : two lists of n_clients Judged
+        Where there are: outcomes of clients whose group went on apart, minus those of the same
+        clients where all went on together. Empty with BatchNorm, whose statistics are estimated
+        for one supernet.
     """
 
     round_flops: FloatArray
     outcomes: list[list[Judged]] = field(default_factory=list)
     flops: int = 0
     similarities: list[FloatArray] = field(default_factory=list)
+    foretold: Foretold = field(default_factory=Foretold)
+    apart: list[list[Judged]] = field(default_factory=list)
 
 
 def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
     """Warm up on each half of the training data, judge on the other.
+
+    Where groups are found, each warm-up goes on for as many rounds again, once with all clients
+    together and once with each group apart.
 
     Raises
     ------
@@ -151,15 +163,47 @@ def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
         costs.check(half, np.full(len(task), plan.menu[-1]))
         start_statistics(model, half, plan.training)
     rounds = [float(costs.round(task, [width] * len(task))) for width in plan.menu]
-    found, seen = Measured(np.array(rounds)), []
-    for half, other in (parts, parts[::-1]):
-        held = other.train
-        way = warm_up(model, half, plan)
-        found.outcomes.append(judge(way, plan.menu, held))
+    found, ways = Measured(np.array(rounds)), []
+
+    def outcomes_of(way: WarmUp, held: Sequence[Split]) -> list[Judged]:
         found.flops += way.flops + _judging(costs, held, plan.menu)
-        seen.append(way.similarities)
+        return judge(way, plan.menu, held)
+
+    for half, other in (parts, parts[::-1]):
+        ways.append(warm_up(model, half, plan))
+        found.outcomes.append(outcomes_of(ways[-1], other.train))
+    seen = (way.similarities for way in ways)
     found.similarities = [(one + other) / 2 for one, other in zip(*seen, strict=True)]
+    found.foretold = Foretold.of(
+        task.clients().counts, found.similarities, plan.seed, _unwatched(task, plan)
+    )
+    groups = found.foretold.groups
+    if groups is None or not groups.any() or running_statistics(model):
+        return found
+    for way, half, other in zip(ways, parts, parts[::-1], strict=True):
+        found.apart.append(
+            _apart(way.federation.model, half, other.train, plan, groups, outcomes_of)
+        )
     return found
+
+
+def _apart(
+    model: SupernetModel,
+    half: Task,
+    held: Sequence[Split],
+    plan: Plan,
+    groups: IntArray,
+    outcomes_of: Callable[[WarmUp, Sequence[Split]], list[Judged]],
+) -> list[Judged]:
+    """Go on in groups, and together, from one model; what each sample gains by the groups."""
+    own, common = (
+        outcomes_of(_trained(model, half, plan, plan.rounds, models), held)
+        for models in (groups, None)
+    )
+    return [
+        replace(one, score=one.score - other.score, loss=one.loss - other.loss)
+        for one, other in zip(own, common, strict=True)
+    ]
 
 
 def _judging(costs: Costs, held: Sequence[Split], widths: FloatArray) -> int:
@@ -224,13 +268,31 @@ def warm_up(model: SupernetModel, half: Task, plan: Plan) -> WarmUp:
         The clients with the training samples of the warm-up.
     plan : Plan
     """
+    return _trained(model, half, plan)
+
+
+def _unwatched(task: Task, plan: Plan) -> str:
+    """Why the clients' updates are not compared, or nothing."""
+    if len(task) > MOST_WATCHED:
+        return f"there are more than {MOST_WATCHED} clients"
+    if plan.participation.clients_per_round is not None:
+        return "not all clients take part in each round"
+    return f"that takes {TOGETHER} rounds" if plan.rounds < TOGETHER else ""
+
+
+def _trained(
+    model: SupernetModel, half: Task, plan: Plan, first: int = 0, groups: IntArray | None = None
+) -> WarmUp:
+    """Train the rounds of a plan, numbered from the first, in one model or one of each group."""
+    schedule = plan.training.schedule
+    again = None if schedule is None else lambda number: schedule(number % plan.rounds)
     federation = Federation(
         copy.deepcopy(model),
-        Subnets(np.full(len(half), plan.menu[-1])),
+        Subnets(np.full(len(half), plan.menu[-1]), models=groups),
         half.client_names,
         half.samples,
-        rounds=plan.rounds,
-        training=replace(plan.training, output_bias="shared"),
+        rounds=first + plan.rounds,
+        training=replace(plan.training, output_bias="shared", schedule=again),
         server=Server(max_update_norm=None),
         participation=plan.participation,
         seed=plan.seed,
@@ -239,9 +301,9 @@ def warm_up(model: SupernetModel, half: Task, plan: Plan) -> WarmUp:
         problem=half.problem,
     )
     flops, similarities = 0, []
-    if len(half) <= MOST_WATCHED and plan.participation.clients_per_round is None:
+    if first == 0 and not _unwatched(half, plan):
         federation.watch = Watch(federation.model, federation.personal.local, half.samples)
-    for number in range(plan.rounds):
+    for number in range(first, first + plan.rounds):
         last = Round(federation, number)
         last.train(ENGINES["sequential"], half.train)
         last.close()
@@ -256,7 +318,7 @@ def warm_up(model: SupernetModel, half: Task, plan: Plan) -> WarmUp:
 
 
 def judge(way: WarmUp, widths: Sequence[float] | FloatArray, held: Sequence[Split]) -> list[Judged]:
-    """Judge the subnets of a warmed-up supernet on each client's held-back samples.
+    """Judge subnets of each client's warmed-up supernet on its held-back samples.
 
     Parameters
     ----------
@@ -264,12 +326,25 @@ def judge(way: WarmUp, widths: Sequence[float] | FloatArray, held: Sequence[Spli
     widths : n_widths floats
     held : n_clients splits
     """
-    federation, subnets = way.federation, []
+    federation = way.federation
+    numbers = [federation.own.number(client) for client in range(len(held))]
+    subnets = {number: _subnets(federation, number, widths) for number in set(numbers)}
+    return [
+        judged(subnets[number], split, federation.problem)
+        for number, split in zip(numbers, held, strict=True)
+    ]
+
+
+def _subnets(
+    federation: Federation, number: int | None, widths: Sequence[float] | FloatArray
+) -> list[SupernetModel]:
+    """Subnets of the supernet, or of the model of a group, ready to be judged."""
+    model, subnets = federation.own.model(number), []
     for width in widths:
-        kept = prefix(federation.model, width)
-        subnets.append(extract(federation.model, width, kept))
+        kept = prefix(model, width)
+        subnets.append(extract(model, width, kept))
         federation.statistics.fill(subnets[-1], kept)
-    return [judged(subnets, split, federation.problem) for split in held]
+    return subnets
 
 
 def judged(

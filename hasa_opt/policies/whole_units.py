@@ -138,9 +138,12 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter, rounds: int) -> S
 
 
 def _in_whole_units(setting: Setting, meter: Meter) -> Setting:
-    """The setting with the caps that whole units leave, though none below the narrowest width."""
+    """The setting with the caps that whole units leave, though none below the narrowest width.
+
+    Without a cap that is below the widest width it stays as it is.
+    """
     clients, (low, high) = setting.clients, setting.ends
-    if clients.max_width is None:
+    if (setting.caps >= high).all():
         return setting
     grid = meter.grid(low, high)
     caps = np.maximum(low, grid[np.maximum(widest_within(grid, setting.caps), 0)])

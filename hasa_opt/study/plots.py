@@ -19,10 +19,9 @@ from matplotlib.figure import Figure
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.drawing import COLOURS, FEW, finish, short
-from hasa_opt._utils.scale import Scale
 from hasa_opt.policies.policy import split_name
 from hasa_opt.study.claims import REFERENCE, Contrast, against
-from hasa_opt.study.results import MEASURES, Results
+from hasa_opt.study.results import MEASURES, Kind, Results
 
 __all__ = [
     "MANY",
@@ -82,17 +81,17 @@ def differences(results: Results) -> Figure:
     matplotlib Figure
         A second panel shows the full supernet, where it was measured.
     """
-    scale = results.scale
-    over = f"{scale.minus.capitalize()} {REFERENCE}"
-    found = {"what clients deploy": against(results)}
-    found |= {"the full supernet": against(results, kind="supernet")}
-    panels = {f"{over}: {what}": contrasts for what, contrasts in found.items() if contrasts}
+    over = f"{results.scale.minus.capitalize()} {REFERENCE}"
+    kinds: dict[Kind, str] = {"own": "what clients deploy", "supernet": "the full supernet"}
+    found = {kind: against(results, kind=kind) for kind in kinds}
+    panels = {kind: contrasts for kind, contrasts in found.items() if contrasts}
     height = 1.1 + 0.26 * len(results.policies)
     figure = Figure(figsize=(WIDTH_IN, height * len(panels)), layout="constrained")
-    for axes, (title, contrasts) in zip(
-        figure.subplots(len(panels), squeeze=False).flat, panels.items(), strict=True
-    ):
-        _draw_differences(axes, contrasts, title, scale)
+    every = figure.subplots(len(panels), squeeze=False, sharex=True).flat
+    for axes, (kind, contrasts) in zip(every, panels.items(), strict=True):
+        _draw_differences(axes, contrasts, results, kind)
+        finish(axes, f"{over}: {kinds[kind]}")
+        axes.grid(axis="x", color="0.9")
     return figure
 
 
@@ -151,13 +150,19 @@ def draw_by_client(axes: Axes, results: Results) -> None:
     _draw_matrix(axes, results, values, title, label, "RdBu", (-reach, reach), gaps)
 
 
-def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str, scale: Scale) -> None:
-    """Draw one row per policy: mean gain, its t interval, and the corrected one."""
+def _draw_differences(
+    axes: Axes, contrasts: Sequence[Contrast], results: Results, kind: Kind
+) -> None:
+    """Draw one row per policy: mean gain, its t interval, the corrected one, and single seeds."""
+    scale, worth = results.scale, results.worth("mean", kind)
+    base = worth[results.row(REFERENCE)]
     for row, contrast in enumerate(contrasts):
         gap = contrast.difference
         colour = COLOURS[1] if gap.clear else "0.35"
         axes.plot([gap.holm_low, gap.holm_high], [row, row], color=colour, lw=1)
         axes.plot([gap.low, gap.high], [row, row], color=colour, lw=3.5, solid_capstyle="butt")
+        seeds = worth[results.row(contrast.policy)] - base
+        axes.plot(seeds, np.full(len(seeds), row + 0.28), "o", color="0.55", markersize=2)
         face = colour if gap.clear else "white"
         axes.plot(gap.mean, row, marker="o", color=colour, markerfacecolor=face, markersize=6)
     axes.axvline(0, color="0.6", lw=1, zorder=0)
@@ -169,8 +174,6 @@ def _draw_differences(axes: Axes, contrasts: Sequence[Contrast], title: str, sca
     axes.set_xlabel(
         label if scale.is_share else f"Gain over {REFERENCE}, {MEASURES['mean']} of {scale.name}"
     )
-    finish(axes, title)
-    axes.grid(axis="x", color="0.9")
 
 
 def client_height(results: Results) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import math
+import platform
 from collections.abc import Sequence
 from functools import cache, partial
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from hasa_opt.study.claims import (
     span,
     verdict,
 )
+from hasa_opt.study.dots import dot_plots
 from hasa_opt.study.inference import signs
 from hasa_opt.study.makespan import shortest_round
 from hasa_opt.study.outcome import Outcome, measuring_of, validation_targets
@@ -46,6 +49,12 @@ from hasa_opt.study.tables import clock_units, scaled
 __all__ = ["write_report"]
 
 
+_FILES = {
+    "results.csv": "one line per policy, seed and client",
+    "rounds.csv": "one line per policy, seed, round and client",
+}
+_DEARER = 0.05
+"""Share by which bytes or operations exceed those of uniform before the report says so."""
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 _MAX_LEFT_OUT = 12
 """Clients of whom the table without each in turn has a column: as many as a page is wide."""
@@ -83,6 +92,9 @@ def write_report(
     """
     target = file_target(path)
     content = _content(setup, results, outcomes, comparison)
+    content["files"] = {
+        name: what for name, what in _FILES.items() if (target.parent / name).is_file()
+    }
     write_text(target, _template().render(content))
     return target
 
@@ -140,7 +152,55 @@ def _content(
         "by_width": _by_width(results, setup.widths),
         "chosen": any(outcome.rounds < outcome.history.rounds for outcome in outcomes),
         "figures": _figures(setup, results, outcomes),
+        "dots": dot_plots(results),
+        "dearer": _dearer(results),
+        "repeated": _versions() | {"Training": _duration(outcomes)},
+        "meanings": {},
+        "contents": _CONTENTS,
     }
+
+
+_CONTENTS = {
+    "question": "The question",
+    "answer": "The answer",
+    "figures": "Figures",
+    "measures": "All measures",
+    "costs": "Costs",
+    "setting": "Setting",
+    "data": "Data",
+    "again": "Run it again",
+}
+
+
+def _dearer(results: Results) -> list[str]:
+    """What policies send and compute more than uniform, which a budget of widths does not count."""
+    if REFERENCE not in results.policies:
+        return []
+    base = results.row(REFERENCE)
+    more: dict[str, list[str]] = {}
+    for verb, table in (("sends", results.bytes), ("computes", results.flops)):
+        totals = table.sum(axis=(1, 2)).astype(float)
+        for policy, total in zip(results.policies, totals, strict=True):
+            if totals[base] and total > (1 + _DEARER) * totals[base]:
+                more.setdefault(policy, []).append(f"{verb} {total / totals[base] - 1:.0%}")
+    return [
+        f"At this budget {policy} {' and '.join(found)} more than {REFERENCE}."
+        for policy, found in more.items()
+    ]
+
+
+def _versions() -> dict[str, str]:
+    """What the numbers hang on beside settings and data."""
+    names = ("numpy", "torch", "scipy")
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    return {"Versions": f"hasa_opt {VERSION}, Python {platform.python_version()}, {found}"}
+
+
+def _duration(outcomes: Sequence[Outcome]) -> str:
+    """Wall-clock time of local training over all runs; runs of several policies count once."""
+    runs = {id(outcome.history): outcome.history for outcome in outcomes}
+    total = sum(float(np.nansum(run.seconds)) for run in runs.values())
+    return f"{total / 60:.1f} minutes of local training in {len(runs)} runs"
 
 
 def _written(scale: Scale) -> dict[str, Any]:
@@ -258,7 +318,8 @@ def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> lis
         gains, to = ("Difference", "to") if scale.is_share else ("Gain", "over")
         first = (
             f"{gains} in mean client {scale.name} of each policy {to} uniform. Thick: 95 % "
-            "interval; thin: after Holm's correction. Filled: the thin line leaves zero out"
+            "interval; thin: after Holm's correction. Filled: the thin line leaves zero out. Small: "
+            "single seeds"
         )
         drawn = {first: plots.differences(results), **drawn}
     return [{"alt": alt, "source": _data_uri(figure)} for alt, figure in drawn.items()]

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import key_of
-from torch import nn
 
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
     Evaluation,
-    Execution,
     History,
-    LocalTraining,
     Server,
     Subnets,
-    Update,
-    aggregate,
-    evaluate,
-    local_train,
     run,
 )
 from hasa_opt.federated.settings import Checkpoint
 from hasa_opt.models import (
-    CNN,
     MLP,
-    GRULanguageModel,
-    LSTMLanguageModel,
-    ResNet,
-    TransformerLanguageModel,
     block,
-    extract,
     fresh,
     prefix,
 )
-from hasa_opt.models.traced import Supernet
 from hasa_opt.tasks import Split, Task
 
 torch.set_num_threads(1)
@@ -56,44 +39,13 @@ def features(n: int, seed: int) -> Split:
     )
 
 
-def images(n: int, seed: int) -> Split:
-    flat = features(n, seed)
-    return Split(flat.inputs[:, :4].reshape(n, 1, 2, 2).repeat(1, 1, 2, 2), flat.targets)
-
-
-def sentences(n: int, seed: int) -> Split:
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(2, 11, (n, 6), generator=generator)
-    return Split(tokens[:, :-1], tokens[:, 1:])
-
-
-def task_of(make=features) -> Task:
-    parts = [[make(20 + 3 * row, 10 * part + row) for row in range(4)] for part in range(3)]
-    n_outputs = 11 if make is sentences else 3
-    return Task("toy", tuple(NAMES), *parts, np.ones((4, n_outputs), dtype=int), n_outputs)
+def task_of() -> Task:
+    parts = [[features(20 + 3 * row, 10 * part + row) for row in range(4)] for part in range(3)]
+    return Task("toy", tuple(NAMES), *parts, np.ones((4, 3), dtype=int), 3)
 
 
 def mlp() -> MLP:
     return fresh(MLP(6, 3, hidden=(10, 7)), 1)
-
-
-def plain() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 3))
-
-
-FAMILIES = {
-    "mlp": (features, mlp),
-    "cnn": (images, lambda: fresh(CNN(3, channels=(4, 8), image_size=4), 0)),
-    "lstm": (sentences, lambda: fresh(LSTMLanguageModel(11, embedding=6, hidden=8), 0)),
-    "gru": (sentences, lambda: fresh(GRULanguageModel(11, embedding=6, hidden=8), 0)),
-    "transformer": (
-        sentences,
-        lambda: fresh(TransformerLanguageModel(11, embedding=8, heads=2, hidden=8, layers=1), 0),
-    ),
-    "resnet": (images, lambda: fresh(ResNet(3, channels=(4, 8), blocks=1), 0)),
-    "traced": (features, lambda: Supernet(plain(), torch.randn(2, 6))),
-}
 
 
 @given(st.floats(0.05, 0.95), st.floats(0.05, 1), st.integers(1, 40))
@@ -115,37 +67,6 @@ def test_halves_of_any_number_of_units_are_apart():
         (left,), (right,) = block(model, 0.5, 0).values(), block(model, 0.5, 0.5).values()
         assert left.stop <= right.start
         assert right.stop <= size
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("engine", ["sequential", "batched"])
-def test_a_run_is_the_loop_written_out(family, engine):
-    make, build = FAMILIES[family]
-    task, supernet = task_of(make), build()
-    history = run(
-        supernet,
-        task,
-        Subnets(WIDTHS, starts=STARTS),
-        rounds=2,
-        seed=5,
-        server=SELECTIVE,
-        execution=Execution(engine=engine),
-    )
-    server = copy.deepcopy(supernet)
-    for number in range(2):
-        updates = []
-        for name, width, start, split in zip(NAMES, WIDTHS, STARTS, task.train, strict=True):
-            kept = block(server, width, start)
-            subnet = extract(server, width, kept)
-            local_train(subnet, split, LocalTraining(), key_of(5, number, name))
-            updates.append(Update(width, len(split), subnet.state_dict(), kept))
-        server.load_state_dict(aggregate(server, updates, "selective"))
-    for name, tensor in server.state_dict().items():
-        torch.testing.assert_close(history.weights[name], tensor, rtol=1e-4, atol=1e-5)
-    for row, (width, start) in enumerate(zip(WIDTHS, STARTS, strict=True)):
-        subnet = extract(server, width, block(server, width, start))
-        expected = evaluate(subnet, task.test[row])
-        assert history.test_loss[-1, row] == pytest.approx(expected.loss, rel=1e-3)
 
 
 def test_units_of_a_group_are_trained_by_it_alone():

@@ -30,6 +30,7 @@ from hasa_opt.federated import Faults, History, LocalTraining, Subnets, run
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, Profile, load
 from hasa_opt.policies import Setting
+from hasa_opt.policies.catalogue import read_policy
 from hasa_opt.policies.recommended import Recommended
 from hasa_opt.policies.subnets import read_subnets
 from hasa_opt.policies.whole_units import Meter
@@ -154,6 +155,23 @@ def test_an_allocator_decides_as_in_the_loop_and_goes_on_to_the_same_bits(tmp_pa
     assert equal(resumed, found)
     np.testing.assert_array_equal(resumed.test_loss, found.test_loss)
     assert [each.round for each in resumed.decisions] == [0, 1]
+
+
+@pytest.mark.parametrize("policy", ["heterofl_dynamic", "fedrolex_dynamic"])
+def test_tiers_that_are_drawn_anew_are_those_of_the_loop(policy: str) -> None:
+    own = settings(policy=policy, seed=2)
+    found = serve(model(), LocalGrid(client, ALL), own)
+    columns = Clients(task().samples, counts=task().counts, names=task().client_names)
+    setting = Setting(columns, np.zeros(10), own.budget, own.menu, own.seed)
+    meter = Meter.of(model().sizes, partial(models.units, model()))
+    allocator = read_policy(policy).allocator(setting, meter, own.rounds, True)
+    expected = run(
+        model(), task(), allocator, rounds=own.rounds, seed=own.seed, training=own.training
+    )
+    assert len({tuple(each.subnets.widths) for each in found.decisions}) == own.rounds
+    assert equal(found, expected)
+    np.testing.assert_array_equal(found.mean_width, expected.mean_width)
+    np.testing.assert_array_equal(found.test_loss, expected.test_loss)
 
 
 def test_widths_are_those_of_the_policy_within_the_budget() -> None:

@@ -10,12 +10,15 @@ from functools import cache
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy import stats
 from support.probes import written
 from typer.testing import CliRunner
 
 import hasa_opt as hasa
 from hasa_opt.cli import app
+from hasa_opt.forecast.apart import Apart
 from hasa_opt.forecast.curves import hat_weights, pooled_covariance, shrunk, smoothed
+from hasa_opt.forecast.foretold import Foretold
 from hasa_opt.forecast.prediction import OPTIMUM
 from hasa_opt.rules.rotation import Found
 
@@ -500,7 +503,8 @@ TWO_KINDS = np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.2 * np.eye(6)
 
 def watched(*similarities: np.ndarray, counts: list[list[int]] | None = None) -> hasa.Headroom:
     """Headroom of a probe that has seen such cosines of updates."""
-    probe = replace(written(np.full((6, 3), 0.5)), similarities=similarities)
+    seen = Foretold.of(counts, similarities, 0)
+    probe = replace(written(np.full((6, 3), 0.5)), similarities=similarities, foretold=seen)
     clients = hasa.Clients([100] * 6, counts=counts)
     return hasa.headroom(probe, clients, 0.5, rules=())
 
@@ -537,3 +541,19 @@ def test_several_looks_share_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
     watched(TWO_KINDS, TWO_KINDS, TWO_KINDS, TWO_KINDS)
     assert sum(levels) == pytest.approx(0.05)
     assert len(set(levels)) == 1
+
+
+def test_the_gain_of_groups_is_read_at_uniforms_widths() -> None:
+    rng = np.random.default_rng(0)
+    difference, roots = rng.normal(0, 0.1, (6, 3)), rng.normal(0, 0.02, (6, 3, 3))
+    covariance = roots @ roots.transpose(0, 2, 1)
+    seen = Foretold.of([[90, 10], [8, 92]] * 3)
+    probe = replace(
+        written(np.full((6, 3), 0.5)), foretold=seen, apart=Apart(difference, covariance, 40.0)
+    )
+    room = hasa.headroom(probe, hasa.Clients([100] * 6), float(probe.widths[1]), rules=())
+    value = 100 * difference[:, 1].mean()
+    reach = 100 * stats.t.ppf(0.975, 40) * np.sqrt(covariance[:, 1, 1].sum()) / 6
+    gain = room.foretold.gain
+    assert [gain.value, gain.low, gain.high] == pytest.approx([value, value - reach, value + reach])
+    assert room.record()["own_units"]["high"] == gain.high

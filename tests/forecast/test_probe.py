@@ -13,9 +13,19 @@ from typer.testing import CliRunner
 import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.cli import app
-from hasa_opt.federated import Faults, LocalTraining, Participation
+from hasa_opt.federated import CosineDecay, Faults, LocalTraining, Participation
 from hasa_opt.forecast.probing import Probe, _between_runs, _shares
-from hasa_opt.forecast.warm_up import Judged, Plan, halves, judged, measure, menu_draw
+from hasa_opt.forecast.warm_up import (
+    Judged,
+    Plan,
+    _trained,
+    halves,
+    judge,
+    judged,
+    measure,
+    menu_draw,
+    warm_up,
+)
 from hasa_opt.tasks import Split, Task
 
 pytestmark = pytest.mark.slow
@@ -236,6 +246,108 @@ def test_a_probe_sees_groups_that_differ_in_inputs_alone() -> None:
     found = hasa.headroom(probe, task.clients(), 0.5)
     assert found.groups.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert "4 and 4 alike clients by the updates" in str(found.foretold)
+    assert found.foretold.gain.low > 0
+    assert found.record()["own_units"]["value"] == found.foretold.gain.value
+
+
+def two_kinds(contradict: bool, kinds: int = 2) -> Task:
+    """Six clients whose counts show groups; labels contradict each other between them, or not."""
+    task, counts = small_task((60,) * 6), np.array([[90, 10, 0], [0, 10, 90]])
+    rows = np.arange(6) % kinds
+    train = [
+        replace(own, targets=(own.targets + int(row) * contradict) % 3)
+        for own, row in zip(task.train, rows, strict=True)
+    ]
+    return replace(task, train=tuple(train), counts=counts[rows])
+
+
+def room_of(task: Task, training: LocalTraining = SMALL) -> hasa.Headroom:
+    probe = hasa.probe(small_model(), task, MENU, 12, 0, training=training)
+    return hasa.headroom(probe, task.clients(), 0.5)
+
+
+def test_what_groups_gain_is_measured_where_they_are_found() -> None:
+    contradicting, alike = (room_of(two_kinds(each)) for each in (True, False))
+    for found in (contradicting, alike):
+        assert found.groups.tolist() == [0, 1, 0, 1, 0, 1]
+    assert contradicting.foretold.gain.low > 10
+    assert str(contradicting.foretold).endswith(
+        f"units of their own are worth {contradicting.foretold.gain.told} here, "
+        "train the policy recommended"
+    )
+    assert alike.foretold.gain.low <= 0
+    assert str(alike.foretold).endswith("points here, which is no sure gain: do not bother")
+    assert "own units of the groups" in str(alike)
+
+
+def test_what_is_measured_apart_is_that_of_each_group_trained_alone() -> None:
+    task, plan = two_kinds(True), plan_of(3)
+    found = measure(small_model(), task, plan)
+    half, held = halves(task, plan.seed)
+    for group in (0, 1):
+        rows = [row for row in range(6) if row % 2 == group]
+        alone = replace(
+            task,
+            client_names=tuple(task.client_names[row] for row in rows),
+            counts=task.counts[rows],
+            train=tuple(half[row] for row in rows),
+            validation=tuple(task.validation[row] for row in rows),
+            test=tuple(task.test[row] for row in rows),
+        )
+        both = replace(task, train=half)
+        begun = warm_up(small_model(), both, plan).federation.model
+        own, common = (
+            judge(_trained(begun, each, plan, plan.rounds), MENU, [held[row] for row in rows])
+            for each in (alone, both)
+        )
+        for row, one, other in zip(rows, own, common, strict=True):
+            np.testing.assert_array_equal(found.apart[0][row].score, one.score - other.score)
+
+
+def test_without_groups_nothing_more_is_spent() -> None:
+    plain, grouped = (
+        hasa.probe(small_model(), two_kinds(False, kinds), MENU, 12, 0, training=SMALL)
+        for kinds in (1, 2)
+    )
+    assert plain.apart is None
+    assert "do not bother" in str(plain.foretold)
+    assert grouped.flops == pytest.approx(3 * plain.flops, rel=0.1)  # Other widths are drawn.
+    assert (grouped.reached == plain.reached).all()
+
+
+def test_a_schedule_begins_anew_where_groups_go_on() -> None:
+    falling = replace(SMALL, schedule=CosineDecay(rounds=12))
+    assert room_of(two_kinds(True), falling).foretold.gain.low > 10
+
+
+def test_a_network_with_batch_norm_is_told_of_groups_without_a_gain() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    )
+    found = hasa.probe(
+        models.Supernet(network, torch.zeros(4, 3)), two_kinds(True), MENU, 1, 0, training=SMALL
+    )
+    assert found.foretold.groups.any()
+    assert found.apart is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "why"),
+    [
+        ((4,) * 201, {}, "there are more than 200 clients"),
+        ((9, 9, 9), {"clients_per_round": 2}, "not all clients take part in each round"),
+        ((9, 9, 9), {}, "that takes 3 rounds"),
+    ],
+)
+def test_it_says_why_no_updates_were_compared(sizes: tuple, options: dict, why: str) -> None:
+    task = small_task(sizes)
+    task = replace(task, counts=np.ones((len(sizes), 3), dtype=int))
+    rounds = 1 if "takes" in why or len(sizes) > 3 else 3
+    found = hasa.probe(
+        small_model(), task, (0.5, 1.0), rounds, 0, participation=Participation(**options)
+    )
+    told = str(hasa.headroom(found, task.clients(), 0.5).foretold)
+    assert f"the probe compared no updates, as {why}; groups that differ in inputs alone" in told
 
 
 def test_it_shows_a_table(probed: Probe) -> None:

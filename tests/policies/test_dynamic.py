@@ -63,6 +63,15 @@ def test_the_budget_of_the_run_is_kept(budget: float, caps: list[float] | None) 
     assert budget - 1 / 40 / ROUNDS < np.mean(spent) <= budget + 1e-9
 
 
+def test_caps_that_do_not_bind_change_nothing() -> None:
+    meter = Meter.of({"hidden": 24}, lambda width: round(24 * width))  # 0.8 is no whole unit.
+    free, capped = (
+        plan(DynamicTiers(setting(max_width=caps), meter, ROUNDS)) for caps in (None, [1.0] * 6)
+    )
+    for one, other in zip(free, capped, strict=True):
+        np.testing.assert_array_equal(one.widths, other.widths)
+
+
 def test_fedrolex_draws_the_same_tiers_and_rolls() -> None:
     mine = [POLICIES[name].allocator for name in ("heterofl_dynamic", "fedrolex_dynamic")]
     first, second = (made(setting(), METER, ROUNDS, True) for made in mine)

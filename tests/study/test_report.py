@@ -65,6 +65,8 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
+        begin = "data:image/svg+xml;base64,"
+        self.pictures = [each for each in self.addresses if each.startswith(begin)]
         self.text = " ".join(" ".join(self.words).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -72,7 +74,7 @@ class Page(HTMLParser):
         self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "srcset")]
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1:] != ["style"]:
+        if (self.tags or [""])[-1] not in ("style", "script"):
             self.words.append(data)
 
 
@@ -94,9 +96,12 @@ def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_report_is_one_file_without_outside_links(tmp_path: Path) -> None:
     page = render(make_study(comparison=COMPARISON, description=SETTING, command=COMMAND), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert len(page.addresses) == page.tags.count("img") == 5
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
-    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert len(page.pictures) == page.tags.count("img") == 5
+    assert all(
+        address.startswith("#") for address in page.addresses if address not in page.pictures
+    )
+    assert not {"link", "iframe"} & set(page.tags)
+    assert page.tags.count("script") == 1
     assert "url(" not in page.source
     assert "@import" not in page.source
 
@@ -123,7 +128,40 @@ def test_solver_rows_show_disproved_claims_and_missing_numbers(tmp_path: Path) -
 def test_sections_without_content_are_left_out(tmp_path: Path) -> None:
     page = render(make_study(), tmp_path)
     assert "Solvers on the same problem" not in page.text
-    assert "Run it again" not in page.text
+    assert "pre" not in page.tags
+    assert "Beside this report" not in page.text
+
+
+def test_contents_lead_to_sections_and_files_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").touch()
+    page = render(make_study(command=COMMAND), tmp_path)
+    anchors = [address for address in page.addresses if address.startswith("#")]
+    assert len(anchors) == 8
+    assert all(f'id="{anchor[1:]}"' in page.source for anchor in anchors)
+    assert "results.csv" in page.addresses
+    assert "rounds.csv" not in page.addresses
+    assert "Versions" in page.text
+    assert "minutes of local training in 40 runs" in page.text
+
+
+def test_every_seed_and_client_is_a_dot_that_says_what_it_is(tmp_path: Path) -> None:
+    study = make_study({"uniform": 0.0, "hasa": 0.5}, n_seeds=3)
+    page = render(study, tmp_path)
+    assert page.tags.count("circle") == 2 * (4 * 3 + len(NAMES))
+    value = study.results.measure("mean")[1, 2]
+    assert f"<title>hasa, seed 2: {value:.2f} %</title>" in page.source
+    client = 100 * study.results.own[0, :, 1].mean()
+    assert f"<title>uniform, {NAMES[1]}: {client:.2f} %</title>" in page.source
+
+
+def test_who_sends_or_computes_more_than_uniform_is_named(tmp_path: Path) -> None:
+    study = make_study({"uniform": 0.0, "hasa": 0.5, "reverse": -1.0}, n_seeds=2)
+    for outcome in study.outcomes:
+        if outcome.policy == "hasa":
+            outcome.history.bytes_up *= 2
+    text = render(study, tmp_path).text
+    assert "At this budget hasa sends 50% more than uniform." in text
+    assert "reverse sends" not in text
 
 
 def test_client_names_and_settings_are_escaped(tmp_path: Path) -> None:
@@ -134,8 +172,9 @@ def test_client_names_and_settings_are_escaped(tmp_path: Path) -> None:
     study.task.name = "<title>"
     page = render(replace(study, command="x < y && 'z'"), tmp_path)
     assert page.tags.count("img") == 5
-    assert not {"script", "b", "i"} & set(page.tags)
-    assert page.tags.count("title") == 1
+    assert not {"b", "i"} & set(page.tags)
+    assert page.tags.count("script") == 1
+    assert page.tags.count("title") == 1 + page.tags.count("circle")
     assert "x < y && 'z'" in page.text
 
 
@@ -616,5 +655,5 @@ def test_figures_leave_pyplot_alone() -> None:
 
 
 def test_data_uris_hold_svg(tmp_path: Path) -> None:
-    for address in render(make_study(), tmp_path).addresses:
+    for address in render(make_study(), tmp_path).pictures:
         assert b"<svg" in base64.b64decode(address.split(",")[1])

@@ -43,6 +43,7 @@ class FakeStudy:
     outcomes: tuple[Any, ...]
     comparison: Any = None
     budget: float = 0.5
+    budget_in: str = "width"
     widths: tuple[float, ...] = (0.2, 0.35, 0.5, 0.65, 0.8)
     rounds: int = 30
     command: str | None = None
@@ -124,6 +125,7 @@ def _outcome(
         clock_seconds=np.full((30, n_clients), np.nan),
         clock_joules=np.full((30, n_clients), np.nan),
         round_seconds=np.zeros(30),
+        seconds=np.full((30, n_clients), 0.01),
         server_bytes=2 * 10**6,
         decisions=(),
     )
