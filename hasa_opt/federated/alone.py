@@ -32,6 +32,8 @@ def why_alone(server: SupernetModel, jobs: Sequence[Job], settings: LocalTrainin
         return "the targets are not classes"
     if not all(isinstance(job.split.inputs, Tensor) for job in jobs):
         return "the inputs are several tensors"
+    if any(job.towards is not None for job in jobs):
+        return "each client trains a model of its own"
     if settings.scaler:
         return "the scaler divides what each layer gives"
     if any(job.draw is not None for job in jobs):

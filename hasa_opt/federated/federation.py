@@ -90,6 +90,7 @@ class Federation:
         self.server, self.statistics = server, statistics
         self.own = OwnModels(model)
         self.own.assign(self.subnets)
+        keep_models = keep_models or bool(training.ditto)
         self.personal = Personal(model, training.output_bias == "local", keep_models)
         self._optimizer = (
             None
@@ -325,8 +326,15 @@ class Federation:
         """The supernet, or the model that a client shares with some others, or has alone."""
         return self.own.model(self.own.number(client))
 
-    def local(self, client: int, kept: Kept) -> dict[str, Tensor]:
-        """Parameters of a subnet that a client has instead of the supernet's."""
+    def towards(self, client: int, kept: Kept, number: int) -> dict[str, Tensor] | None:
+        """Weights that pull a client's own model; None where it trains the common one."""
+        own = self.training.is_own(number)
+        return Extraction(self.model_of(client)).copy(kept) if own else None
+
+    def local(self, client: int, kept: Kept, number: int) -> dict[str, Tensor]:
+        """Parameters of a subnet that a client has instead of the supernet's in a round."""
+        if self.training.is_own(number):
+            return self.personal.own(client, kept, self.model_of(client))
         mine = self.personal.local_parameters(client)
         if self.own.number(client) is None:
             return mine

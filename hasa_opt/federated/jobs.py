@@ -45,6 +45,9 @@ class Job:
         Its local epochs; None: those of the settings.
     problem : LearningProblem
         What it learns.
+    towards : dict of str to tensor, optional
+        Weights towards which the client's own model is pulled, by :attr:`LocalTraining.ditto`;
+        None: it trains the common model, which FedProx pulls to what it received.
     """
 
     client: int
@@ -56,9 +59,12 @@ class Job:
     local: Mapping[str, Tensor] = field(default_factory=dict)
     epochs: int | None = None
     problem: LearningProblem = CLASSES
+    towards: Mapping[str, Tensor] | None = None
 
     def settings(self, training: LocalTraining) -> LocalTraining:
         """How the client trains."""
+        if self.towards is not None:
+            training = replace(training, proximal=training.ditto)
         alike = self.epochs in (None, training.epochs)
         return training if alike else replace(training, epochs=self.epochs or 1)
 

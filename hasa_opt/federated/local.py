@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -77,6 +77,7 @@ def local_train(
     width: float = 1.0,
     drawn: Iterator[tuple[float, Kept]] | None = None,
     problem: LearningProblem = CLASSES,
+    towards: Mapping[str, Tensor] | None = None,
 ) -> LocalResult:
     """Train a subnet in place on a client's samples.
 
@@ -99,6 +100,8 @@ def local_train(
         part. Other coordinates get a gradient of zero. Default: each batch trains the whole subnet.
     problem : LearningProblem
         Whose loss is minimised. Default: the cross entropy of classes.
+    towards : mapping of str to Tensor, optional
+        What the proximal term pulls the parameters to. Default: the weights that it starts with.
 
     Returns
     -------
@@ -106,7 +109,8 @@ def local_train(
     """
     seed = derive_seed(generator_key)
     parameters = list(subnet.parameters())
-    stepper = Stepper(parameters, settings, generator_key[1])
+    pull = None if towards is None else [towards[name] for name, _ in subnet.named_parameters()]
+    stepper = Stepper(parameters, settings, generator_key[1], towards=pull)
     total, n_targets, n_steps, trained = 0.0, 0, 0, Counter[float]()
     start = time.perf_counter()
     add_gradients = _gradients(subnet, split, settings, width, drawn, problem)
@@ -202,6 +206,13 @@ def train_job(
     """
     drawn = job.drawn(server)
     result = local_train(
-        subnet, job.split, job.settings(settings), job.key, job.width, drawn, job.problem
+        subnet,
+        job.split,
+        job.settings(settings),
+        job.key,
+        job.width,
+        drawn,
+        job.problem,
+        job.towards,
     )
     return Report(job, subnet.state_dict(), result)

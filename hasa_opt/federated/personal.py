@@ -64,6 +64,26 @@ class Personal:
         if held:
             self._held[client] = held
 
+    def own(self, client: int, kept: Kept, model: SupernetModel) -> dict[str, Tensor]:
+        """Cut a subnet of a client's last model; units that it does not hold are the common one's.
+
+        Parameters
+        ----------
+        client : int
+        kept : dict of str to slice or int64 tensor
+            The units, which may be others than those that it holds.
+        model : SupernetModel
+            The common one.
+        """
+        held = self._held.get(client, {})
+        local, extraction = _below(held, _MODEL), Extraction(model)
+        if not local:
+            return extraction.copy(kept)
+        whole = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        for name, coordinates in extraction.place(_below(held, _UNITS)).where.items():
+            coordinates.write(whole[name], local[name])
+        return {name: at.read(whole[name]) for name, at in extraction.place(kept).where.items()}
+
     def subnet(
         self, client: int, kept: Kept, statistics: Static, model: SupernetModel
     ) -> SupernetModel:

@@ -62,6 +62,7 @@ class Round:
             present=federation.present(number),
         )
         self._failed: list[tuple[str, Exception]] = []
+        self._is_own, self._kept_own = federation.training.is_own(number), False
         self._units: dict[int, Kept] = {}
         self._opened: dict[int | None, tuple[Screen, Average]] = {}
         federation.statistics.begin()
@@ -111,9 +112,10 @@ class Round:
             if fate == "late" or (draw is None and self._will_be_late(client, split)):
                 self._late(client, self._planned(client, split))
                 continue
-            local = federation.local(client, kept)
+            local = federation.local(client, kept, self.number)
+            towards = federation.towards(client, kept, self.number)
             problem = federation.problem
-            yield Job(client, width, kept, split, key, draw, local, epochs, problem)
+            yield Job(client, width, kept, split, key, draw, local, epochs, problem, towards)
 
     def training_clients(self) -> list[int]:
         """Rows of the clients that are drawn and not left out by their allocation."""
@@ -169,6 +171,10 @@ class Round:
         row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
         row["mean_width"][client] = costs.mean_width(result.trained)
         row["flops"][client] = flops
+        if self._is_own:
+            federation.personal.take(client, state, self._units[client])
+            self._kept_own = True
+            return
         is_corrupt = federation.fate(client, self.number) == "corrupt"
         key = federation.key(client, self.number)
         sent = corrupted(state, key) if is_corrupt else state
@@ -178,7 +184,8 @@ class Round:
         if fault is not None:
             self.reject(client, fault)
             return
-        federation.personal.take(client, sent, self._units[client])
+        if not federation.training.ditto:
+            federation.personal.take(client, sent, self._units[client])
         federation.statistics.learn(update)
         average.add(update)
         if federation.watch is not None:
@@ -203,7 +210,7 @@ class Round:
     def _upload(self, client: int) -> int:
         """Bytes that a client sends: none, if it keeps its model to itself."""
         federation = self.federation
-        sends = federation.own.sends(client)
+        sends = federation.own.sends(client) and not self._is_own
         return federation.costs.transfer(federation.width(client)) if sends else 0
 
     def reject(self, client: int, reason: str) -> None:
@@ -270,6 +277,8 @@ class Round:
         for client, sent in self._handed_over.items():
             self.row["bytes_up"][client] += sent
         self._stop_clock()
+        if self._kept_own:
+            return
         arrived = [(number, each) for number, (_, each) in self._opened.items() if not each.empty]
         if not arrived:
             self.note(None, "empty", "no update was left: the model stays as it was")

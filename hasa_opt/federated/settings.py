@@ -77,6 +77,11 @@ class LocalTraining:
         The mu of FedProx (arXiv:1812.06127, eq. 2): mu / 2 times the squared distance to the
         weights that the client starts from is added to its loss, over the coordinates that it
         holds. The gradient that is clipped has it; the loss that is reported has not. 0: FedAvg.
+    ditto : float
+        The lambda of Ditto (arXiv:2012.04221, eq. 1): above 0, clients train a model of their own
+        instead of the common one in every second round, with lambda / 2 times the squared distance
+        to the newest common one added to its loss. It is kept, not sent, and is their personal
+        model. So both are trained at the cost of one, each half as often. 0: the common one alone.
     scaler : bool
         Divide hidden activations by the subnet's width; see :func:`hasa_opt.models.scaled`.
     batch_norm : {"static", "per_width"}
@@ -100,6 +105,7 @@ class LocalTraining:
     optimizer: Given = "adam"
     clip_norm: float | None = None
     proximal: float = 0.0
+    ditto: float = 0.0
     scaler: bool = False
     batch_norm: Literal["static", "per_width"] = "static"
     output_bias: Literal["shared", "local"] = "shared"
@@ -121,16 +127,26 @@ class LocalTraining:
             raise InputError(
                 f"clip_norm = {self.clip_norm} must be positive and finite; None clips nothing"
             )
-        if not _is_positive(self.proximal) and self.proximal != 0:
-            raise InputError(f"proximal = {self.proximal} must be at least 0 and finite")
+        for name, pull in (("proximal", self.proximal), ("ditto", self.ditto)):
+            if not _is_positive(pull) and pull != 0:
+                raise InputError(f"{name} = {pull} must be at least 0 and finite")
         check_choice("batch_norm", self.batch_norm, BATCH_NORMS)
         check_choice("output_bias", self.output_bias, OUTPUT_BIASES)
+        if self.ditto and self.output_bias == "local":
+            raise InputError(
+                f"ditto = {self.ditto} gives each client a model of its own, its output bias "
+                'included: use output_bias="shared", or ditto=0'
+            )
 
     def used(self, samples: int) -> int:
         """How many of a client's samples train in an epoch: all, or those of the batches kept."""
         last = samples % self.batch_size
         least = {False: 1, "single": 2, True: self.batch_size}[self.drop_last]
         return samples - last if last < least else samples
+
+    def is_own(self, number: int) -> bool:
+        """Whether clients train models of their own in a round, from 0."""
+        return bool(self.ditto) and number % 2 == 1
 
     def rate(self, number: int) -> float:
         """Step size in a round.

@@ -30,6 +30,8 @@ class Stepper:
         Of the round.
     stacked : bool
         Whether the parameters are those of several clients.
+    towards : sequence of Tensor, optional
+        What the proximal term pulls each parameter to. Default: the weights that were received.
     """
 
     def __init__(
@@ -39,12 +41,13 @@ class Stepper:
         number: int,
         *,
         stacked: bool = False,
+        towards: Sequence[Tensor] | None = None,
     ) -> None:
         self._parameters = list(parameters)
         self._settings, self._stacked = settings, stacked
         rate = settings.rate(number)
         self._optimizer = start(settings.optimizer, self._parameters, rate)
-        held = self._parameters if settings.proximal else ()
+        held = (towards or self._parameters) if settings.proximal else ()
         self._received = [parameter.detach().clone() for parameter in held]
 
     def step(self) -> None:

@@ -40,7 +40,8 @@ class Settings:
     rounds : int
     policy : str
         Name in :data:`hasa_opt.policies.POLICIES`; by default the integer program with the HASA
-        utility. Those that need a probe are refused.
+        utility. Those that need a probe are refused. What belongs to its method, such as the
+        average of ``heterofl``, holds whatever is given below; clients test their subnets.
     budget : float
         Sample-weighted mean width.
     widths : str
@@ -118,6 +119,11 @@ class Settings:
         policy = read_policy(self.policy)
         if policy.options:
             raise InputError(f"policy {self.policy!r} has options: give settings of their own")
+        if policy.is_personal:
+            raise InputError(
+                f"policy {self.policy!r} needs models of the clients' own, which the app does not "
+                "keep: choose another one"
+            )
         check_choice("scheme", policy.scheme, SCHEMES)
         check_choice("score", self.score, SCORES)
         self.menu  # noqa: B018
@@ -160,7 +166,7 @@ class Settings:
     @property
     def training(self) -> LocalTraining:
         """How clients train."""
-        return LocalTraining(
+        given = LocalTraining(
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -169,15 +175,17 @@ class Settings:
             proximal=self.proximal,
             scaler=self.scaler,
         )
+        return read_policy(self.policy).changed("training", given)
 
     @property
     def server(self) -> Server:
         """How the server averages."""
-        return Server(
+        given = Server(
             aggregation=self.aggregation,
             weight_power=self.weight_power,
             max_update_norm=self.max_update_norm or None,
         )
+        return read_policy(self.policy).changed("server", given)
 
     @property
     def participation(self) -> Participation:

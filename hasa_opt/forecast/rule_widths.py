@@ -78,7 +78,7 @@ def rule_widths(
 
 def _judgeable(name: str, scored: bool) -> Policy:
     policy = read_policy(name)
-    if policy.options:
+    if policy.options or policy.is_personal:
         raise InputError(
             f"rule {name!r} has options of the training, which no table of widths knows: leave "
             "them out"

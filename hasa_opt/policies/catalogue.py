@@ -14,6 +14,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.registry import Registry
 from hasa_opt._utils.streams import Purpose, client_numbers, priorities
 from hasa_opt.errors import InputError
+from hasa_opt.policies.clustered import Clustered
 from hasa_opt.policies.dynamic import DynamicTiers, tiers_of_round
 from hasa_opt.policies.policy import Policy, split_name
 from hasa_opt.policies.recommended import Recommended, spaced
@@ -28,6 +29,16 @@ __all__ = ["COVERED_SHARE", "POLICIES", "RECOMMENDED", "read_policy"]
 
 COVERED_SHARE = 0.1
 """Least share of the training samples that the policy ``covered`` puts at the widest subnet."""
+
+HETEROFL = ("selective", "scaler", "subnet")
+"""Averages, trains and deploys as HeteroFL does (arXiv:2010.01264, section 3)."""
+
+SERVER_MODEL = ("selective", "uncut")
+"""As FedRolex (arXiv:2212.01548) and Federated Dropout (arXiv:1812.07210): each coordinate is
+averaged over those who trained it, and the server's whole model is what is tested."""
+
+DITTO = ("ditto^1", "personal", "last_local")
+"""Ditto (arXiv:2012.04221): lambda is 1, a choice; the client's own model is what it deploys."""
 
 RECOMMENDED = "recommended"
 """Rule that decides about its options too: :class:`hasa_opt.policies.recommended.Recommended`."""
@@ -163,15 +174,23 @@ _OURS = (
         is_program=True,
         probes=True,
     ),
-    Policy("heterofl", _tiers),
-    Policy("heterofl_dynamic", _first_tiers, allocator=_heterofl_dynamic),
-    Policy("fedrolex", _uniform, scheme="rolling"),
-    Policy("fedrolex_dynamic", _first_tiers, scheme="rolling", allocator=_fedrolex_dynamic),
-    Policy("federated_dropout", _uniform, scheme="random"),
+    Policy("heterofl", _tiers, method=HETEROFL),
+    Policy("heterofl_dynamic", _first_tiers, allocator=_heterofl_dynamic, method=HETEROFL),
+    Policy("fedrolex", _uniform, scheme="rolling", method=SERVER_MODEL),
+    Policy(
+        "fedrolex_dynamic",
+        _first_tiers,
+        scheme="rolling",
+        allocator=_fedrolex_dynamic,
+        method=SERVER_MODEL,
+    ),
+    Policy("federated_dropout", _uniform, scheme="random", method=SERVER_MODEL),
     Policy("groups", _uniform, starts=_own_units),
     Policy("clustered", _uniform, models=_one_per_group),
+    Policy("clustered_found", _uniform, allocator=Clustered),
     Policy("local", _uniform, models=_one_each),
-    Policy("fjord", _uniform, scheme="ordered_dropout"),
+    Policy("ditto", _uniform, method=DITTO),
+    Policy("fjord", _uniform, scheme="ordered_dropout", method=("selective", "subnet")),
     Policy(RECOMMENDED, _uniform, allocator=Recommended),
 )
 

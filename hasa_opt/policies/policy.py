@@ -24,13 +24,18 @@ OPTIONS: dict[str, Change] = {
     "selective": ("server", "aggregation", "selective"),
     "full": ("server", "aggregation", "full"),
     LOCAL_BIAS: ("training", "output_bias", "local"),
+    "scaler": ("training", "scaler", True),
+    "subnet": ("evaluation", "on", "subnet"),
+    "last_local": ("evaluation", "interpolation", 1.0),
+    "uncut": ("evaluation", "on", "supernet"),
 }
 """Changes to the settings of a run that a policy's name may carry, as in ``"hasa+personal"``.
 
-``"n^0.5"`` besides weighs clients by that power of their samples.
+``"n^0.5"`` besides weighs clients by that power of their samples, ``"ditto^0.1"`` sets the lambda
+of Ditto.
 """
 
-_POWER = "n^"
+_NUMBERS = {"n^": ("server", "weight_power"), "ditto^": ("training", "ditto")}
 _MARK = "+"
 
 Settings = TypeVar("Settings")
@@ -71,8 +76,11 @@ class Policy:
         the rounds of the run and whether a higher metric is better to a
         :class:`hasa_opt.federated.Allocator`, which decides while the clients train. ``choose``
         gives what they train at first.
+    method : tuple of str
+        What belongs to the policy as its authors meant it, whatever the settings of a run say:
+        options like those below, which override it and show in the name.
     options : tuple of str
-        Changes to the settings of a run: names in :data:`OPTIONS`, or a power such as ``"n^0.5"``.
+        Changes to the settings of a run: names in :data:`OPTIONS`, or a number such as ``"n^0.5"``.
 
     Raises
     ------
@@ -91,19 +99,22 @@ class Policy:
     starts: Callable[[Setting, FloatArray], FloatArray] | None = None
     models: Callable[[Setting], IntArray | None] | None = None
     allocator: Callable[[Setting, Any, int, bool], Any] | None = None
+    method: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or not self.rule or _MARK in self.rule:
             raise InputError(f"rule {self.rule!r} of a policy must be a name without {_MARK!r}")
-        changed: set[tuple[str, str]] = set()
-        for option in self.options:
-            group, field, _ = _change(option, self.name)
-            if (group, field) in changed:
-                raise InputError(
-                    f"option {option!r} of {self.name!r} overrides another one: give one of them"
-                )
-            changed.add((group, field))
+        for options in (self.method, self.options):
+            changed: set[tuple[str, str]] = set()
+            for option in options:
+                group, field, _ = _change(option, self.name)
+                if (group, field) in changed:
+                    raise InputError(
+                        f"option {option!r} of {self.name!r} overrides another one: give one of "
+                        "them"
+                    )
+                changed.add((group, field))
 
     def __call__(self, setting: Setting) -> FloatArray:
         """Widths of the clients, ``(n_clients,)``.
@@ -144,12 +155,26 @@ class Policy:
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
-        """What its options change: group of settings -> field -> value."""
+        """What its method and its options change: group of settings -> field -> value."""
         found: dict[str, dict[str, Any]] = {}
-        for option in self.options:
+        for option in (*self.method, *self.options):
             group, field, value = _change(option, self.name)
             found.setdefault(group, {})[field] = value
         return found
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether clients deploy models of their own, made of the common and the local one."""
+        return bool(self.changes.get("evaluation", {}).get("on") == PERSONAL)
+
+    @property
+    def common(self) -> Policy:
+        """The same policy, deploying the common model."""
+        method, options = (
+            tuple(option for option in given if option != PERSONAL)
+            for given in (self.method, self.options)
+        )
+        return replace(self, method=method, options=options)
 
     def changed(self, group: str, settings: Settings) -> Settings:
         """Settings of a run with what the options change in them.
@@ -185,14 +210,15 @@ def full_name(rule: str, options: Collection[str]) -> str:
 def _change(option: str, name: str) -> Change:
     if option in OPTIONS:
         return OPTIONS[option]
-    if option.startswith(_POWER):
-        return "server", "weight_power", _power(option.removeprefix(_POWER), name)
-    known = ", ".join([*OPTIONS, f"{_POWER}0.5"])
+    for mark, (group, field) in _NUMBERS.items():
+        if option.startswith(mark):
+            return group, field, _number(mark, option.removeprefix(mark), name)
+    known = ", ".join([*OPTIONS, *(f"{mark}0.5" for mark in _NUMBERS)])
     raise InputError(f"option {option!r} of {name!r} is not known: choose from {known}")
 
 
-def _power(digits: str, name: str) -> float:
+def _number(mark: str, digits: str, name: str) -> float:
     try:
         return float(digits)
     except ValueError as error:
-        raise InputError(f"the power {digits!r} of {name!r} is no number: write n^0.5") from error
+        raise InputError(f"{mark}{digits} of {name!r} has no number: write {mark}0.5") from error

@@ -223,7 +223,7 @@ class Recommended:
         least = 0.0 if self._local_gain(seen)[0] > 0 else error
         if mean > least:
             return replace(seen.subnets, reason=f"alone: {told}")
-        return _with_models(seen.subnets, None, f"together again: {told}")
+        return with_models(seen.subnets, None, f"together again: {told}")
 
     def _trial(self, seen: Seen, shared: Subnets) -> Subnets | None:
         """Going on alone on trial, unless local models are worse than the common one."""
@@ -234,7 +234,7 @@ class Recommended:
         if mean < -_BEYOND_DOUBT * error:
             return replace(shared, reason=f"together: {told}")
         alone = np.arange(len(self.setting.clients))
-        return _with_models(shared, alone, f"alone, on trial: {told}")
+        return with_models(shared, alone, f"alone, on trial: {told}")
 
     def _local_gain(self, seen: Seen) -> tuple[float, float]:
         """How far local models are above the common one, over the last two looks."""
@@ -298,7 +298,7 @@ def _by_loss(
     return solve(fine.problem(worth, [SameOption(groups)])).widths
 
 
-def _with_models(subnets: Subnets, models: IntArray | None, reason: str) -> Subnets:
+def with_models(subnets: Subnets, models: IntArray | None, reason: str) -> Subnets:
     """The same, with other models shared."""
     later = None if subnets.later is None else replace(subnets.later, models=models)
     return replace(subnets, models=models, later=later, reason=reason)

@@ -129,7 +129,7 @@ class Planner:
 
     def evaluation(self, policy: Policy) -> Evaluation:
         """Which models of a policy are tested."""
-        given = self._setup.evaluation
+        given = policy.common.changed("evaluation", self._setup.evaluation)
         chosen = policy.rule == RECOMMENDED
         return replace(given, interpolation="validation") if chosen else given
 

@@ -202,6 +202,7 @@ class SetUp:
             "Budget": f"{self.budget:g} of the supernet's {self.budget_in}",
             "Optimiser": _optimiser(training),
             "Aggregation": aggregation,
+            **self._methods,
             "Output bias": training.output_bias,
             "Personal models": f"interpolation {evaluation.interpolation}",
             "Engine": self.execution.engine,
@@ -221,6 +222,16 @@ class SetUp:
             return {}
         judged = f"{problem.metric_name}, {problem.scale.direction}"
         return {"Loss": problem.loss_name, "Judged by": judged}
+
+    @property
+    def _methods(self) -> dict[str, str]:
+        """Policies that are trained and tested as their authors meant them, whatever is given."""
+        found = [
+            f"{policy.name} ({', '.join(policy.method)})"
+            for policy in self.compared.values()
+            if policy.method
+        ]
+        return {"Of their own": "; ".join(found)} if found else {}
 
     @property
     def _score(self) -> str:
@@ -284,7 +295,7 @@ def _check_policy(setup: SetUp, policy: Policy) -> None:
             'a study measures common and personal models of every run, so that on = "personal" '
             f'would hide one of them: name policies, such as "{policy}+{PERSONAL}"'
         )
-    if on == "supernet" and (policy.rule == RECOMMENDED or PERSONAL in policy.options):
+    if on == "supernet" and (policy.rule == RECOMMENDED or policy.is_personal):
         raise InputError(
             f'policy {policy.name!r} deploys personal subnets, which on = "supernet" does not '
             'test: use Evaluation(on="subnet"), or leave the policy out'

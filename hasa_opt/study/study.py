@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -142,7 +143,7 @@ class Study(Shown, SetUp):
         """
         self.prepare(directory)
         trials = {
-            (policy, seed): self._trial(policy, seed)
+            (policy, seed): self.trial(policy, seed)
             for policy in self.compared.values()
             for seed in self.seeds
         }
@@ -181,7 +182,8 @@ class Study(Shown, SetUp):
                     on_progress(len(found), len(distinct))
         return found
 
-    def _trial(self, policy: Policy, seed: int) -> Trial:
+    def trial(self, policy: Policy, seed: int) -> Trial:
+        """The training of a policy under a seed, with all that the study and the policy say."""
         chosen = self.planner.resolved(policy)
         allocation = self.planner.allocation(policy, seed)
         server = chosen.changed("server", self.server)
@@ -207,12 +209,14 @@ class Study(Shown, SetUp):
         decided = history.decisions
         subnets = decided[-1].subnets if decided else self.planner.subnets(policy, seed)
         number = self._chosen_round(history)
-        personal = PERSONAL in self.planner.resolved(policy).options
+        personal = self.planner.resolved(policy).is_personal
+        uncut = not personal and self.planner.evaluation(policy).on == "supernet"
+        deployed = subnets.last_of(self.rounds).deploys
         tested = history.personal_metric if personal else history.test_metric
         return Outcome(
             policy.name,
             seed,
-            subnets.last_of(self.rounds).deploys,
+            np.ones_like(deployed) if uncut else deployed,
             self.planner.spent(subnets, history),
             history,
             own=tested[number - 1],

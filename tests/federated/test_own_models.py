@@ -181,3 +181,39 @@ def test_an_mlp_of_each_client():
         rounds=8,
     )
     assert np.all(found.train_loss[-1] < found.train_loss[0])
+
+
+DITTO = {
+    "training": LocalTraining(ditto=0.5),
+    "evaluation": Evaluation(on="personal", interpolation=1.0),
+    "seed": 3,
+}
+
+
+def test_engines_agree_on_own_models_that_are_pulled_and_say_who_was_alone():
+    one, many = (
+        run(cnn(), task_of(), WIDTHS, rounds=4, execution=Execution(engine=engine), **DITTO)
+        for engine in ("sequential", "batched")
+    )
+    np.testing.assert_allclose(many.test_loss, one.test_loss, rtol=1e-4)
+    assert sum(many.metadata["trained alone"].values()) > 0
+    assert "each client trains a model of its own" in many.metadata["trained alone"]
+
+
+def test_a_run_with_models_that_are_pulled_goes_on_to_the_same_bits(tmp_path):
+    whole = run(cnn(), task_of(), WIDTHS, rounds=6, **DITTO)
+    resumed = killed_and_resumed(tmp_path, WIDTHS, **DITTO)
+    np.testing.assert_array_equal(resumed.test_loss, whole.test_loss)
+    assert resumed.clients.keys() == whole.clients.keys()
+    assert all(torch.equal(resumed.clients[name], whole.clients[name]) for name in whole.clients)
+
+
+@pytest.mark.parametrize("scheme", ["prefix", "rolling", "random"])
+def test_models_that_are_pulled_may_change_their_units(scheme):
+    later = Subnets(WIDTHS + 0.25, scheme=scheme)
+    wider = Subnets(WIDTHS, scheme=scheme, later=later, later_share=np.full(5, 0.5))
+    found = run(cnn(), task_of(), wider, rounds=4, **DITTO)
+    assert np.isfinite([found.test_loss, found.train_loss]).all()
+    assert not found.events
+    held = [found.clients[f"{row}/units/channels1"] for row in range(5)]
+    assert [len(units) / 8 for units in held] == (WIDTHS + 0.25).tolist()

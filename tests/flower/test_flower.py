@@ -479,6 +479,12 @@ def test_settings_are_read_among_the_users_own() -> None:
     assert isinstance(found.budget, float)
 
 
+def test_a_policy_brings_its_method() -> None:
+    given = Settings(policy="heterofl", aggregation="full")
+    assert (given.server.aggregation, given.training.scaler) == ("selective", True)
+    assert Settings(policy="uniform").server.aggregation == "full"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -491,6 +497,7 @@ def test_settings_are_read_among_the_users_own() -> None:
         ({"hasa.widths": "0.2; 0.5"}, "are not all numbers"),
         ({"hasa.policy": "best"}, "policy 'best' is not known"),
         ({"hasa.policy": "hasa+personal"}, "has options"),
+        ({"hasa.policy": "ditto"}, "needs models of the clients' own, which the app does not keep"),
         ({"hasa.optimizer": "lion"}, "unknown optimizer 'lion'"),
         ({"hasa.epsilon": -1.0}, "epsilon = -1.0 must be at least 0"),
         ({"hasa.scaler": 1}, "give true or false"),

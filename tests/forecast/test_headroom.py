@@ -366,6 +366,7 @@ def call(**changes: object) -> hasa.Headroom:
         ({"rules": ["hasa_two_passes"]}, "rule 'hasa_two_passes' ranks by scores"),
         ({"rules": ["measured"]}, "rule 'measured' is chosen by measurements itself: leave it out"),
         ({"rules": ["fjord"]}, "rule 'fjord' differs in the units that are trained"),
+        ({"rules": ["ditto"]}, "rule 'ditto' has options of the training"),
         ({"rules": {"mine": [0.5, 0.5, 0.9]}}, "outside the menu"),
         ({"rules": "exclude"}, "leaves clients out of training"),
         ({"rules": {"mine": [0.5, 0.5]}}, "mine"),

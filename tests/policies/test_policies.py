@@ -279,7 +279,7 @@ def test_the_order_of_options_makes_no_other_policy() -> None:
     [
         ("best+personal", "policy 'best'"),
         ("hasa+fast", r"option 'fast' of 'hasa\+fast' is not known.*personal, .*n\^0.5"),
-        ("hasa+n^x", "the power 'x'"),
+        ("hasa+n^x", r"n\^x of 'hasa\+n\^x' has no number: write n\^0.5"),
         ("hasa+", "option ''"),
         ("hasa+full+selective", "overrides another one"),
         ("recommended+personal", "about which 'recommended' decides"),
