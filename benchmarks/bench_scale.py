@@ -1,12 +1,15 @@
 """What surrounds the exact solver at a million clients, as ratios to the solver, with targets.
 
-Run it with ``python benchmarks/bench_scale.py``. Ratios of medians of CPU seconds, on one thread.
+Run it with ``python benchmarks/bench_scale.py``. Ratios of medians of CPU seconds, on one thread;
+those of threads are of wall time, which means little on busy cores: the load is printed with them.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import TypeVar
 
@@ -75,6 +78,25 @@ def report(name: str, utility: hasa.utility.Utility, clients: hasa.Clients) -> N
         print(f"  {what:<46}{ratio:>6.2f}  (target {target:g}){verdict}", flush=True)
 
 
+def threads(utility: hasa.utility.Utility, clients: hasa.Clients) -> None:
+    """Wall time of two threads, and of two solves at once, beside one thread."""
+    problem = AllocationProblem.build(clients, widths=MENU, budget=0.5, utility=utility)
+
+    def elapsed(*at_once: int) -> float:
+        requests = [Request(problem, options={"threads": number}) for number in at_once]
+        started = time.perf_counter()
+        with ThreadPoolExecutor(len(at_once)) as pool:
+            list(pool.map(lambda request: load("exact").solve(problem, request), requests))
+        return time.perf_counter() - started
+
+    runs = [(elapsed(1), elapsed(2), elapsed(1, 1)) for _ in range(4 * REPEATS)]
+    one, two, both = (median(run) for run in zip(*runs, strict=True))
+    print(
+        f"  threads, wall time: one {one:.3f} s, two {one / two:.2f} times as fast (target 1.6), "
+        f"two solves {both / one:.2f} times (target 1.2); load {os.getloadavg()[0]:.1f}"
+    )
+
+
 def nested() -> None:
     """One line for nested budgets of 1,000 sites in 20 regions."""
     rng = np.random.default_rng(1)
@@ -109,8 +131,13 @@ def main() -> None:
     )
     print(f"first call, compilation or its cache: {timed(lambda: hasa.solve(warm_up))[0]:.1f} s")
     clients = hasa.Clients(rng.integers(20, 2000, CLIENTS))
-    report("log of scores", hasa.utility.hasa(rng.random(CLIENTS)), clients)
-    report("measured table", hasa.utility.measured(rng.random((CLIENTS, MENU.size))), clients)
+    scores, table = rng.random(CLIENTS), rng.random((CLIENTS, MENU.size))
+    for name, utility in (
+        ("log of scores", hasa.utility.hasa(scores)),
+        ("measured table", hasa.utility.measured(table)),
+    ):
+        report(name, utility, clients)
+        threads(utility, clients)
     nested()
 
 
