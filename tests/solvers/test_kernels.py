@@ -55,6 +55,7 @@ problem = hasa.AllocationProblem.build(hasa.Clients(range(20, 120)), widths=[0.2
 for solver in ("exact", "auto"):
     result = hasa.solve(problem, solver)
     assert (result.solver, result.termination, result.claim_held) == ("exact", "optimal", True)
+hasa.solve(problem, "exact", threads=2)
 assert not {"numba", "scipy"} & set(sys.modules)
 """
 

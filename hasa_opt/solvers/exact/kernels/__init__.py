@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -166,10 +166,10 @@ def _plain(result: Any) -> Any:
 
 
 def in_threads(
-    call: Callable[[_Part], _Found], parts: Iterable[_Part], threads: int
+    call: Callable[[_Part], _Found], parts: Sequence[_Part], threads: int
 ) -> list[_Found]:
     """What a call returns for each part, in their order; what one raises ends all."""
-    if threads == 1:
+    if min(threads, len(parts)) == 1:
         return list(map(call, parts))
     pool = ThreadPoolExecutor(threads)
     try:
