@@ -1,12 +1,13 @@
 """What surrounds the exact solver at a million clients, as ratios to the solver, with targets.
 
 Run it with ``python benchmarks/bench_scale.py``. Ratios of medians of CPU seconds, on one thread;
-those of threads are of wall time, which means little on busy cores: the load is printed with them.
+those of threads are of wall time, which means little on busy cores: what a loop that shares
+nothing gains from a second thread, at best 2, is printed with them.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ TARGETS = {
 }
 
 Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 
 def timed(work: Callable[[], Result]) -> tuple[float, Result]:
@@ -82,18 +84,32 @@ def threads(utility: hasa.utility.Utility, clients: hasa.Clients) -> None:
     """Wall time of two threads, and of two solves at once, beside one thread."""
     problem = AllocationProblem.build(clients, widths=MENU, budget=0.5, utility=utility)
 
-    def elapsed(*at_once: int) -> float:
-        requests = [Request(problem, options={"threads": number}) for number in at_once]
+    def solve(number: int) -> None:
+        load("exact").solve(problem, Request(problem, options={"threads": number}))
+
+    def elapsed(call: Callable[[Part], object], *parts: Part) -> float:
         started = time.perf_counter()
-        with ThreadPoolExecutor(len(at_once)) as pool:
-            list(pool.map(lambda request: load("exact").solve(problem, request), requests))
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(call, parts))
         return time.perf_counter() - started
 
-    runs = [(elapsed(1), elapsed(2), elapsed(1, 1)) for _ in range(4 * REPEATS)]
-    one, two, both = (median(run) for run in zip(*runs, strict=True))
+    text = bytes(1 << 26)
+    runs = [
+        (
+            elapsed(solve, 1),
+            elapsed(solve, 2),
+            elapsed(solve, 1, 1),
+            elapsed(hashlib.sha256, text),
+            elapsed(hashlib.sha256, text, text),
+        )
+        for _ in range(4 * REPEATS)
+    ]
+    one, two, both, alone, beside = (median(run) for run in zip(*runs, strict=True))
     print(
         f"  threads, wall time: one {one:.3f} s, two {one / two:.2f} times as fast (target 1.6), "
-        f"two solves {both / one:.2f} times (target 1.2); load {os.getloadavg()[0]:.1f}"
+        f"two solves {both / one:.2f} times (target 1.2); a loop that shares nothing gains "
+        f"{2 * alone / beside:.2f}",
+        flush=True,
     )
 
 

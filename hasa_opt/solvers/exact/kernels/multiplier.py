@@ -170,7 +170,7 @@ def _interval(
     n_clients = table.costs.shape[0]
     size = int((_SAMPLE if start is None else _SAMPLE_WITH_START) * n_clients ** (2 / 3))
     rows = np.sort(np.random.default_rng(n_clients).integers(0, n_clients, size))
-    part = Table(*(_frozen(column[rows]) for column in table))
+    part = Table(*(_frozen(column.take(rows, axis=0)) for column in table))
     known = 0 if start is None else table.costs[rows, start.choice[rows]]
     target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
     return bracket(part, target, widening, known)
