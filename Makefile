@@ -59,11 +59,12 @@ bench: $(VENV)/installed  ## measure the exact solver beside HiGHS and CBC, at a
 	$(BIN)/python benchmarks/bench_rounds.py
 	$(BIN)/python benchmarks/bench_loop.py
 
-benchall: bench  ## also every backend, further limits, what scores measure, and Flower
+benchall: bench  ## also every backend, further limits, rosters, what scores measure, and Flower
 	$(BIN)/python benchmarks/bench_backends.py
 	$(BIN)/python benchmarks/bench_limits.py
 	$(BIN)/python benchmarks/bench_several.py
 	$(BIN)/python benchmarks/bench_files.py
+	$(BIN)/python benchmarks/bench_rosters.py
 	$(BIN)/python benchmarks/bench_scores.py
 	$(BIN)/python benchmarks/bench_flower.py
 

@@ -1,16 +1,24 @@
 """Sphinx: ``make docs`` writes docs/_build/html, warnings are errors.
 
-Formulas become MathML at build time, so that the pages need no network and no script for them.
+Formulas become MathML at build time, so that the pages need no network and no script for them. The
+notebooks are copied from ``examples`` and shown as they were stored, without being run.
 """
 
 from __future__ import annotations
 
+import shutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from numpydoc.xref import DEFAULT_LINKS
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 import hasa_opt
+from hasa_opt import federated, models, tasks
 
 project = "hasa_opt"
 author = "The hasa_opt developers"
@@ -18,17 +26,43 @@ release = hasa_opt.__version__
 version = release
 copyright = author
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "matplotlib.sphinxext.plot_directive",
+    "myst_nb",
+    "numpydoc",
+]
 exclude_patterns = ["_build"]
+nb_execution_mode = "off"
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("svg", 100)]
+plot_rcparams = {"savefig.bbox": "tight"}
 templates_path = ["_templates"]
 default_role = "py:obj"
+toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autosummary_filename_map = {  # A class of the same letters has the page of that name.
+    f"hasa_opt.{name}": f"hasa_opt.{name}_function"
+    for name in dir(hasa_opt)
+    if name.islower() and hasattr(hasa_opt, name.capitalize())
+} | {"hasa_opt.solving.rosters.roster": "hasa_opt.solving.rosters.roster_function"}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # but these; Python's own pages are elsewhere
+numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
+    name: f"{room.__name__}.{name}"
+    for room in (federated, models, tasks, hasa_opt)
+    for name in dir(room)
+    if name[0].isupper()
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "hasa_opt"
@@ -39,11 +73,13 @@ html_show_sphinx = False
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
-    "show_prev_next": False,
+    "show_prev_next": True,
+    "show_nav_level": 1,
+    "header_links_before_dropdown": 4,
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"**": []}
+html_sidebars = {"index": []}
 html_math_renderer = "mathml"
 
 
@@ -61,6 +97,28 @@ def block_math(page: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def has_bases(module: str, name: str) -> bool:
+    """Whether a class inherits from others than object, so that it is worth a line."""
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return bool(found.__bases__ != (object,))
+
+
+autosummary_context = {"has_bases": has_bases}
+suppress_warnings = ["config.cache"]  # That it holds a function is no reason to worry.
+
+
+def copy_notebooks(app: Sphinx) -> None:
+    """Put the notebooks among the pages."""
+    place = Path(app.srcdir) / "tutorials"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for notebook in Path(app.srcdir).parent.glob("examples/*.ipynb"):
+        shutil.copy(notebook, place)
+
+
 def setup(app: Sphinx) -> None:
     """Register the renderer of formulas."""
+    app.connect("builder-inited", copy_notebooks, priority=100)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))

@@ -1,10 +1,13 @@
-"""Write the page of results from what was measured: ``python docs/reproduction/tables.py``.
+"""Write the page of claims, and the tables beside it, from what was measured.
 
-Nothing is trained here. Each CSV file in ``results`` is one setting, named task-hidden-budget.
+``python docs/reproduction/tables.py``. Nothing is trained here. Each CSV file in ``results`` is one
+setting, named task-hidden-budget; its tables are in ``results/tables``.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 CONFIRMATION = RESULTS / "confirmation"
 PAGE = HERE / "results.rst"
+TABLES = RESULTS / "tables"
+MINUS = "\N{MINUS SIGN}"
 BASELINES = ("heterofl", "fedrolex", "federated_dropout", "fjord")
 
 
@@ -81,26 +86,104 @@ RECOMMENDATION = tuple(
 
 
 def page() -> str:
-    """The page of all settings, as reStructuredText."""
+    """The page of claims, as reStructuredText."""
     parts = [_title("Results of the reproduction", "="), _INTRODUCTION, _OLDER]
     if streams(RESULTS) < STREAMS:
         parts.append(_BY_ROWS)
     parts += _overview(settings())
-    for folder, remark in ((RESULTS, _SEEN), (CONFIRMATION, "")):
-        for path in _files(folder):
-            task, size, budget = path.stem.split("-")
-            results = read_results(path)
-            network = size.upper() if _of_images(path) else f"{size} hidden units"
-            name = f"{task.capitalize()}, {network}, budget {budget}"
-            if folder == CONFIRMATION and not _of_images(path):
-                name += ", the recommendation"
-            seeds = f"{len(results.seeds)} seeds, {results.seeds[0]} to {results.seeds[-1]}."
-            parts += [_title(name, "-"), seeds, *_setting(results, float(budget))]
-            choices = [f"{name} {times} times" for name, times in chosen(path).most_common()]
-            if choices:
-                parts.append(f"Recommended were {', '.join(choices)}.{remark}")
+    parts += [_title("What is recommended here", "-"), _RECOMMENDED]
+    parts.append(_table(("claim", *_RECOMMENDED_SETTINGS), _recommended()))
+    for folder, path in _all_files():
+        choices = [f"{name} {times} times" for name, times in chosen(path).most_common()]
+        if choices:
+            remark = _SEEN if folder == RESULTS else ""
+            parts.append(f"{_named(folder, path)}: {', '.join(choices)}.{remark}")
+    parts += [_title("Every table", "-"), _EVERY_TABLE, _table(_FILES, list(_links()))]
+    turning = [line for folder, path in _all_files() if (line := _turning(folder, path))]
+    parts += ["Differences to uniform that change sign without one client:", *turning]
     return "\n\n".join(parts) + "\n"
 
+
+def tables() -> dict[str, str]:
+    """Content of each file of tables, by its name."""
+    return {
+        f"{_stem(folder, path)}-{kind}.csv": _as_csv(rows)
+        for folder, path in _all_files()
+        for kind, rows in _setting(read_results(path), float(path.stem.split("-")[2])).items()
+    }
+
+
+def _all_files() -> Iterator[tuple[Path, Path]]:
+    """Folder and file of each setting."""
+    yield from ((folder, path) for folder in (RESULTS, CONFIRMATION) for path in _files(folder))
+
+
+def _stem(folder: Path, path: Path) -> str:
+    """Beginning of the names of a setting's tables."""
+    return f"{path.stem}-confirmed" if folder == CONFIRMATION else path.stem
+
+
+def _named(folder: Path, path: Path) -> str:
+    """A setting in words."""
+    task, size, budget = path.stem.split("-")
+    network = size.upper() if _of_images(path) else f"{size} hidden units"
+    name = f"{task.capitalize()}, {network}, budget {budget}"
+    return f"{name}, the recommendation" if folder == CONFIRMATION and size.isdigit() else name
+
+
+def _links() -> Iterator[list[str]]:
+    """A row for each setting: its seeds, and links to its files."""
+    for folder, path in _all_files():
+        results, own = read_results(path), _stem(folder, path)
+        seeds = f"{results.seeds[0]} to {results.seeds[-1]}"
+        raw = path.relative_to(HERE)
+        files = [f":download:`{kind} <results/tables/{own}-{kind}.csv>`" for kind in _KINDS]
+        yield [_named(folder, path), seeds, f":download:`raw <{raw}>`", *files]
+
+
+def _recommended() -> list[list[str]]:
+    """Each claim of what is recommended, in each setting of the confirmation."""
+    found = [
+        read_results(CONFIRMATION / f"{name.replace(' ', '-')}.csv")
+        for name in _RECOMMENDED_SETTINGS
+    ]
+    return [
+        [claim.text, *(_with_interval(gap(claim, results)) for results in found)]
+        for claim in RECOMMENDATION
+    ]
+
+
+def _with_interval(own: Difference | None) -> str:
+    return "" if own is None else f"{signed(own.mean)} ({span(own.low, own.high)})"
+
+
+def _turning(folder: Path, path: Path) -> str:
+    """Differences of a setting that hang on one client; nothing without any."""
+    found = [
+        f"{own.policy} without {own.client} ({signed(own.difference)} to {signed(own.without)})"
+        for own in hinges(read_results(path))
+        if own.turns
+    ]
+    return f"- {_named(folder, path)}: {'; '.join(found)}." if found else ""
+
+
+_KINDS = ("policies", "claims", "contrasts")
+_FILES = ("setting", "seeds", "results", *_KINDS)
+_RECOMMENDED_SETTINGS = (
+    "titles 16 0.35", "titles 64 0.5", "docstrings 16 0.35", "docstrings 64 0.5",
+    "domains cnn 0.35", "domains cnn 0.5",
+)  # fmt: skip
+
+_RECOMMENDED = """\
+Differences with 95 % intervals of one comparison each, on seeds that the rule of the recommendation
+had not seen. How often it chose what stands below."""
+
+_EVERY_TABLE = """\
+One line per policy, seed and client in *results*. *Policies*: client mean with its difference to
+uniform, by samples, worst client and third, the full supernet, the budget that was spent. *Claims*:
+each with its difference, 95 % interval and the smallest effect that a study of this size sees in
+four of five cases. *Contrasts*: what allocation adds with the same options, and options to the same
+allocation."""
 
 _SEEN = (
     " These seeds are not fresh for the rule of what is recommended: a first version had failed "
@@ -110,9 +193,9 @@ _SEEN = (
 _INTRODUCTION = """\
 .. Written by tables.py from the files in results; do not edit.
 
-Test accuracy in percent. Differences are paired by seed, in percentage points. The interval in the
-tables is corrected for the number of policies (Holm); those of the claims are 95 % t intervals of
-one comparison each. *Smallest effect*: what a study of this size sees in four of five cases."""
+Test accuracy in percent. Differences are paired by seed, in percentage points. Intervals of tables
+of policies are corrected for their number (Holm); those of claims are 95 % t intervals of one
+comparison each. Every number of every setting lies beside this page, as a file (at its end)."""
 
 _OLDER = """\
 Of an older version, and not run again: every row of ``recommended``, which chose before training,
@@ -199,10 +282,11 @@ interval, corrected for the number of policies, leaves zero out.
 the number of policies (Holm). Blue: the corrected one leaves zero out.*"""
 
 
-def _setting(results: Results, budget: float) -> Iterator[str]:
+def _setting(results: Results, budget: float) -> dict[str, list[Sequence[str]]]:
+    """The tables of a setting, each with its header, by their kind."""
     gaps = {own.policy: own.difference for own in against(results)}
     supernet = results.measure("mean", "supernet").mean(axis=1)
-    rows = [
+    policies = [
         [
             row.policy,
             f"{row.mean:.2f} ± {row.mean_std:.2f}",
@@ -216,34 +300,33 @@ def _setting(results: Results, budget: float) -> Iterator[str]:
         ]
         for row, whole in zip(summarise(results, budget), supernet, strict=True)
     ]
-    yield _table(_COLUMNS, rows)
-    for title, claims in (
-        ("Claims of the paper", CLAIMS),
-        ("What is recommended here", RECOMMENDATION),
-    ):
-        if rows := list(_claims(claims, results)):
-            yield _title(title, "~")
-            yield _table(("claim", "difference", "95 % interval", "smallest effect", "verdict"),
-                         rows)  # fmt: skip
-    for title, found in (
-        ("What allocation adds, with the same options", against_same_options(results)),
-        ("What the options add to the same allocation", against_plain(results)),
-    ):
-        if found:
-            yield _title(title, "~")
-            yield _table(("policy", "against", *_DIFFERENCE, "wins"), [_row(own) for own in found])
-    turning = [
-        f"{own.policy} without {own.client} ({signed(own.difference)} to {signed(own.without)})"
-        for own in hinges(results)
-        if own.turns
+    claims = [*_claims(CLAIMS, results), *_claims(RECOMMENDATION, results)]
+    contrasts = [
+        [what, *_row(own)]
+        for what, found in (
+            ("allocation", against_same_options(results)),
+            ("options", against_plain(results)),
+        )
+        for own in found
     ]
-    if turning:
-        yield f"Differences to uniform that change sign without one client: {'; '.join(turning)}."
+    return {
+        "policies": [_COLUMNS, *policies],
+        "claims": [_CLAIM_COLUMNS, *claims],
+        "contrasts": [_CONTRAST_COLUMNS, *contrasts],
+    }
+
+
+def _as_csv(rows: Iterable[Sequence[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue().replace(MINUS, "-")  # which programs read
 
 
 _DIFFERENCE = ("difference", "interval (Holm)", "p (Holm)")
 _COLUMNS = ("policy", "client mean", *_DIFFERENCE, "by samples", "worst client", "worst third",
             "supernet", "realised", "deployed")  # fmt: skip
+_CLAIM_COLUMNS = ("claim", "difference", "95 % interval", "smallest effect", "verdict")
+_CONTRAST_COLUMNS = ("what adds", "policy", "against", *_DIFFERENCE, "wins")
 
 
 def _claims(claims: Sequence[Claim], results: Results) -> Iterator[list[str]]:
@@ -296,3 +379,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    TABLES.mkdir(exist_ok=True)
+    for name, content in tables().items():
+        (TABLES / name).write_text(content, encoding="utf-8")

@@ -15,8 +15,6 @@ from typing import Annotated, Any, BinaryIO, TypedDict
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from hasa_opt import policies
@@ -364,22 +362,3 @@ def solving(what: str) -> Iterator[Callable[[Progress], None]]:
             )
 
         yield show
-
-
-@contextmanager
-def training_bar(console: Console) -> Iterator[dict[str, Any]]:
-    """Show how far a study is; yields its callbacks ``on_progress`` (runs) and ``on_round``."""
-    if not console.is_terminal:
-        yield {"on_progress": lambda runs, of: console.print(f"training: {runs} of {of}")}
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with ProgressBar(
-        *columns, TextColumn("rounds"), TimeElapsedColumn(), console=console
-    ) as progress:
-        bar = progress.add_task("training", total=None)
-        yield {
-            "on_progress": lambda runs, of: progress.update(
-                bar, description=f"training: {runs} of {of} runs"
-            ),
-            "on_round": lambda rounds, of: progress.update(bar, completed=rounds, total=of),
-        }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from hasa_opt._utils.files import made_directory, writing
 from hasa_opt._utils.installing import needing
+from hasa_opt._utils.progress import Callbacks, training_bar
 from hasa_opt.cli.options import (
     MENU,
     AsJson,
@@ -35,7 +38,6 @@ from hasa_opt.cli.options import (
     source_of,
     split_names,
     split_numbers,
-    training_bar,
 )
 from hasa_opt.cli.training import (
     Aggregation,
@@ -178,13 +180,23 @@ def _run(prepared: Study, output: Path, as_json: bool) -> None:
         with busy("finding the widths of all policies"):
             prepared.prepare(runs)
         console.print(prepared.allocation_table())
-        with training_bar(console) as callbacks:
-            done = prepared.run(directory=runs, **callbacks)
+        with _shown(console) as callbacks:
+            done = prepared.run(directory=runs, progress=False, **callbacks)
     except KeyboardInterrupt:
         notice = f"interrupted; the same command goes on where it was, from {runs}"
         say(notice, stderr=True)
         raise typer.Exit(130) from None
     _finish(done, output, console, as_json)
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Callbacks]:
+    """Show how far the runs are: by a bar, or by a line each where there is no terminal."""
+    if console.is_terminal:
+        with training_bar(console) as callbacks:
+            yield callbacks
+    else:
+        yield {"on_progress": lambda runs, of: console.print(f"training: {runs} of {of}")}
 
 
 def _finish(done: Study, output: Path, console: Console, as_json: bool) -> None:

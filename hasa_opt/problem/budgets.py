@@ -34,6 +34,9 @@ __all__ = [
     "share_of_full",
 ]
 
+_MOST_SHARE = 1000
+"""A share above it is taken for units: it could bind nothing, and nobody would notice."""
+
 
 @dataclass(frozen=True, eq=False)
 class Budget:
@@ -220,13 +223,18 @@ def budget_share(budget: float) -> Fraction:
     Raises
     ------
     InputError
-        If it is not a number above 0.
+        If it is not a number above 0, or so large that units are meant.
     """
     share = rational(budget, "budget", snap=True)
     if share <= 0:
         raise InputError(
             f"budget {budget} must be above {least_share(budget)}: it is the share of the full "
             "width's cost that all clients together may spend, such as 0.5"
+        )
+    if share > _MOST_SHARE:
+        raise InputError(
+            f"budget {budget} is a share, {budget} times what everybody costs at full: for so many "
+            f'units give the constraint Budget("resource", {budget}), or --limit resource={budget}'
         )
     return share
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import made_directory, path_of
+from hasa_opt._utils.progress import Callbacks, training_shown
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError
 from hasa_opt.federated import History
@@ -108,6 +110,7 @@ class Study(Shown, SetUp):
         compare_solvers: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
         on_round: Callable[[int, int], None] | None = None,
+        progress: bool = True,
     ) -> Study:
         """Train every policy under every seed.
 
@@ -123,6 +126,9 @@ class Study(Shown, SetUp):
             Called with the number of finished runs and of all runs.
         on_round : callable, optional
             Called from a thread with the number of finished rounds and of all rounds.
+        progress : bool
+            Whether a bar on standard error, or a line in a notebook, shows how far it is, unless a
+            callback is given. Where there is neither, nothing is printed.
 
         Raises
         ------
@@ -145,7 +151,10 @@ class Study(Shown, SetUp):
             problem = self.setting_for(self.seeds[0]).problem()
             comparison = compare(problem, time_limit_s=_COMPARE_SECONDS)
         store = None if directory is None else path_of(directory)
-        trained = self._trained(list(trials.values()), store, on_progress, on_round)
+        own = Callbacks(on_progress=on_progress, on_round=on_round)
+        silent = not progress or any(own.values())
+        with nullcontext(own) if silent else training_shown() as callbacks:
+            trained = self._trained(list(trials.values()), store, **callbacks)
         outcomes = [self._outcome(*key, trained[trial.digest]) for key, trial in trials.items()]
         done = copy(self)
         vars(done).update(outcomes=tuple(outcomes), comparison=comparison, planner=self.planner)
@@ -155,8 +164,8 @@ class Study(Shown, SetUp):
         self,
         trials: Sequence[Trial],
         store: Path | None,
-        on_progress: Callable[[int, int], None] | None,
-        on_round: Callable[[int, int], None] | None,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_round: Callable[[int, int], None] | None = None,
     ) -> dict[str, History]:
         """Histories by the digests of their trials; what several policies share is trained once."""
         distinct: dict[str, Trial] = {}

@@ -154,7 +154,8 @@ def test_input_and_folders_are_not_overwritten(run, clients: Path) -> None:
 def test_a_budget_beyond_the_caps_is_said(run, clients: Path) -> None:
     ran = run("allocate", clients, "--budget", 0.9)
     assert "No wider allocation is possible" in ran.out
-    assert run("allocate", clients, "--budget", "1e308").code == 0
+    assert run("allocate", clients, "--budget", "1000").code == 0
+    assert "is a share" in run("allocate", clients, "--budget", "1e308").err
 
 
 def test_coverage_is_kept(run, clients: Path) -> None:

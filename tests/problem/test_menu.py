@@ -694,3 +694,15 @@ def test_a_clock_that_cannot_run_is_refused(arguments, words):
     given_all = {"flops_per_s": 1, "down_bytes_per_s": 1, "up_bytes_per_s": 1} | arguments
     with pytest.raises(HasaError, match=words):
         hasa.Clock(**given_all)
+
+
+def test_a_budget_in_units_is_not_taken_for_a_share():
+    menu = hasa.Menu(["a", "b"], costs={"joules": [10, 300]}, per="client", full="b")
+    worth = hasa.utility.measured([[0, 1]] * 3)
+    wanted = r'budget 2000 is a share, .* Budget\("resource", 2000\)'
+    clients = hasa.Clients([1, 2, 3])
+    with pytest.raises(hasa.InputError, match=wanted):
+        hasa.AllocationProblem.build(clients, menu=menu, utility=worth, budget={"joules": 2000})
+    at_most = [hasa.Budget("joules", 320)]
+    problem = hasa.AllocationProblem.build(clients, menu=menu, utility=worth, constraints=at_most)
+    assert hasa.solve(problem).options.tolist().count("b") == 1

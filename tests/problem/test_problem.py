@@ -140,7 +140,7 @@ def test_bad_budgets(budget):
 
 @pytest.mark.parametrize("solver", ["greedy", "highs", "pulp", "cvxpy"])
 def test_a_budget_beyond_everything_gives_everyone_the_widest(solver):
-    assert hasa.solve(build(budget=1e30), solver).widths.tolist() == [0.8, 0.8]
+    assert hasa.solve(build(budget=1000), solver).widths.tolist() == [0.8, 0.8]
 
 
 def test_caps_decide_what_is_admissible():

@@ -19,8 +19,10 @@ from hasa_opt.problem import CONSTRAINTS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.rst"))
-WITHOUT_EXAMPLES = {"api", "recipes", "worth"}  # those of recipes have a test of their own
-SPHINX = all(find_spec(name) for name in ("sphinx", "pydata_sphinx_theme", "numpydoc"))
+CONTENTS = {"tutorials", "howto", "reference", "explanation"}
+WITHOUT_EXAMPLES = CONTENTS | {"api", "gallery", "recipes", "worth"}
+"""Recipes have a test of their own; pictures are drawn when the pages are built."""
+SPHINX = all(find_spec(name) for name in ("sphinx", "pydata_sphinx_theme", "numpydoc", "myst_nb"))
 
 
 def text(name: str) -> str:
@@ -61,6 +63,30 @@ def test_every_constraint_has_a_section() -> None:
     assert {name.partition("(")[0] for name in CONSTRAINTS} <= named
 
 
+@pytest.mark.parametrize("kind", ["policies", "scores", "utilities", "costs", "aggregations"])
+def test_every_name_has_its_definition(kind: str) -> None:
+    from hasa_opt.federated.averages import AGGREGATIONS
+    from hasa_opt.policies import POLICIES
+    from hasa_opt.rules.scores import SCORES
+
+    families = {
+        "policies": POLICIES,
+        "scores": SCORES,
+        "utilities": set(hasa.utility.__all__) - {"Utility"},
+        "costs": ("width", "quadratic", "table", "profiled"),
+        "aggregations": AGGREGATIONS,
+    }
+    section = text("names").lower().split(f"\n{kind}\n----")[1].split("\n----")[0]
+    defined = set(re.findall(r"``(\w+)", section))
+    assert set(families[kind]) <= defined
+
+
+def test_every_page_is_in_one_of_the_four_parts() -> None:
+    parts = "".join(text(part).split("toctree::")[1] for part in CONTENTS)
+    listed = set(re.findall(r"^   (\w+)$", parts, flags=re.MULTILINE))
+    assert {path.stem for path in PAGES} - CONTENTS - {"index"} == listed
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     listed = set(re.findall(r"^   (\w+)$", text("api"), flags=re.MULTILINE))
     own_page = {"HasaError", "InputError", "InfeasibleError"}  # in errors
@@ -86,7 +112,9 @@ def built(place: Path, builder: str, *options: str) -> subprocess.CompletedProce
 @pytest.mark.skipif(not SPHINX, reason="needs hasa-opt[docs]")
 def test_pages_without_the_reference_are_read_without_warnings(tmp_path: Path) -> None:
     left_out = "exclude_patterns=_build,generated,api.rst"
-    ended = built(tmp_path, "dummy", "-D", left_out, "-D", "suppress_warnings=toc.excluded")
+    ended = built(
+        tmp_path, "dummy", "-D", left_out, "-D", "suppress_warnings=toc.excluded,config.cache"
+    )
     assert ended.returncode == 0, ended.stderr
     expected = r"WARNING: (autosummary: stub file not found|unknown document: 'api')"
     wrong = [line for line in ended.stderr.splitlines() if line and not re.search(expected, line)]
@@ -102,4 +130,7 @@ def test_pages_build_without_warnings(tmp_path: Path) -> None:
     page = (tmp_path / "html" / "mathematics.html").read_text(encoding="utf-8")
     assert "<math" in page
     assert "mathjax" not in page.lower()
-    assert (tmp_path / "html" / "generated" / "hasa_opt.AllocationProblem.html").exists()
+    pages = [path.name for path in (tmp_path / "html" / "generated").iterdir()]
+    assert "hasa_opt.AllocationProblem.html" in pages
+    assert len({name.lower() for name in pages}) == len(pages)
+    assert (tmp_path / "html" / "tutorials" / "00_quickstart.html").exists()

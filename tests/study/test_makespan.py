@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import product
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_a_study_tells_seconds_joules_and_what_is_left_to_gain(study: Study, tmp
     run = study.outcomes[0].history
     assert found.seconds[0, 0] == pytest.approx(run.round_seconds.sum())
     assert found.joules[0, 0] == pytest.approx(np.nansum(run.clock_joules))
-    console = Console(record=True, width=200, file=(tmp_path / "out").open("w"))
+    console = Console(record=True, width=200, file=io.StringIO())
     console.print(study.costs_table())
     text = " ".join(console.export_text().split())
     assert "A round in which all clients spend this budget lasts at least" in text

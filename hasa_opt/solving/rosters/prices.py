@@ -2,7 +2,7 @@
 
 The rounds' samples and the total energy are all that ties clients together. With a price on each
 (Dantzig and Wolfe 1960), every client takes its best rounds by itself: each answer is a column of a
-linear program over T + 1 rows, whose duals are the next prices. Its optimum is a mixture of a few
+linear program over T + 2 rows, whose duals are the next prices. Its optimum is a mixture of a few
 columns; each client follows one of them, in the shares of the mixture, and a repair settles the
 rest. The Lagrangian dual at any prices is a bound.
 """

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, whole
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, array, expect, number, whole
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError
 
@@ -83,13 +83,16 @@ class RosterProblem:
         taken = _amounts(energy, "energy", len(clients))
         shape = (len(clients), rounds)
         able = (
-            np.ones(shape, dtype=np.bool_) if available is None else array(available, "available")
+            np.ones(shape, dtype=np.bool_)
+            if available is None
+            else array(available, "available").copy()
         )
         if able.shape != shape or able.dtype != np.bool_:
             raise InputError(
                 f"available is {able.dtype}{able.shape}: give bools of shape {shape}, one for each "
                 "client and round"
             )
+        share = None if share is None else number(share, "share")
         if share is not None and not 0 < share <= 1:
             raise InputError(f"share = {share} must be above 0 and at most 1")
         if max(int(taken.max()), int(clients.samples.max())) * len(clients) * rounds > _ROOM:
@@ -191,6 +194,8 @@ def _amounts(values: npt.ArrayLike, what: str, n_clients: int) -> IntArray:
         )
     if (given < 0).any():
         raise InputError(f"{what} {given.min()} is negative: give at least 0")
+    if (given > _ROOM).any():
+        raise InputError(f"{what} {given.max()} exceeds 2**53: use larger units")
     return np.broadcast_to(given, (n_clients,)).astype(np.int64)
 
 

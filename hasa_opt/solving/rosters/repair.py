@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
@@ -36,8 +38,7 @@ def repaired(problem: RosterProblem, present: BoolArray, deadline: Deadline) -> 
     return present
 
 
-def _until_done(step: object, deadline: Deadline) -> None:
-    assert callable(step)
+def _until_done(step: Callable[[], bool], deadline: Deadline) -> None:
     while step() and not deadline.passed:
         pass
 
@@ -54,7 +55,7 @@ class _Desk:
         self.served = np.zeros((len(problem), problem.n_blocks), dtype=np.int64)
         for at, block in enumerate(problem.blocks.tolist()):
             self.served[:, block] += present[:, at]
-        self.dear: FloatArray = self.energy / np.maximum(self.samples, 1)
+        self.dear: FloatArray = self.energy / self.samples
 
     def change(self, client: int, at: int, by: int) -> None:
         """Let a client take part in a round (1), or no longer (-1)."""
@@ -108,7 +109,7 @@ class _Desk:
         blocks = self.problem.blocks
         if blocks.size and blocks[source] != blocks[at]:
             free &= self.served[:, blocks[source]] > 1
-        rows = np.flatnonzero(free & (self.samples < room) & (self.samples > 0))
+        rows = np.flatnonzero(free & (self.samples < room))
         if not rows.size:
             return False
         client = int(rows[np.abs(2 * self.samples[rows] - room).argmin()])
@@ -122,7 +123,7 @@ class _Desk:
             lacking = self.problem.needed - int(self.in_round[at])
             if lacking <= 0:
                 return False
-            rows = np.flatnonzero(self.addable(at) & (self.samples > 0))
+            rows = np.flatnonzero(self.addable(at))
             if rows.size:
                 useful = np.minimum(self.samples[rows], lacking)
                 self.change(int(rows[(self.energy[rows] / useful).argmin()]), at, 1)

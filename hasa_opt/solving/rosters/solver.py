@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, eye_array, hstack, kron
 
-from hasa_opt._utils.checks import BoolArray
+from hasa_opt._utils.checks import BoolArray, number
 from hasa_opt._utils.deadline import Deadline
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InfeasibleError, InputError, NoSolutionError
@@ -25,6 +25,10 @@ _SEARCHED = 20_000
 """Clients times rounds up to which HiGHS searches on."""
 _CLOSED = 1e-4
 """Relative gap at which a search is not worth its time."""
+_NONE = 2
+"""Status of scipy's ``milp`` for a program without a solution."""
+_ROUNDING = 1e-6
+"""How far a bound may be from the whole number that it stands for."""
 
 
 def roster(
@@ -71,15 +75,16 @@ def roster(
     Examples
     --------
     >>> import hasa_opt as hasa
-    >>> from hasa_opt.solving import roster
+    >>> from hasa_opt.solving.rosters import roster
     >>> clients = hasa.Clients([30, 20, 20, 10])
     >>> plan = roster(clients, [3, 2, 1, 1], 4, energy_each=[6, 4, 4, 2], every=4)
-    >>> plan.objective, plan.gap < 0.2
-    (0.5, True)
+    >>> plan.objective, plan.gap < 1e-6
+    (0.625, True)
     """
     started = time.perf_counter()
     if solver not in ("auto", "prices", "highs"):
         raise InputError(f'solver {solver!r} is not known: use "auto", "prices" or "highs"')
+    time_limit_s = number(time_limit_s, "time_limit_s", infinite=True)
     if not time_limit_s > 0:
         raise InputError(f"time_limit_s = {time_limit_s} must be above 0")
     problem = RosterProblem(
@@ -106,9 +111,12 @@ def roster(
 def _made(
     problem: RosterProblem, present: BoolArray, bound: float, solver: str, started: float
 ) -> Roster:
-    """A roster with its bound: samples of a round as a share, an energy as a whole number."""
+    """A roster with its bound: samples of a round as a share, and energy; both are whole."""
     total = float(problem.clients.samples.sum())
-    told = float(np.ceil(bound - 1e-6)) if problem.needed else min(bound / total, 1.0)
+    if problem.needed:
+        told = max(0.0, float(np.ceil(bound - _ROUNDING)))
+    else:
+        told = min(float(np.floor(bound + _ROUNDING)) / total, 1.0)
     return Roster(problem, present, told, solver, time.perf_counter() - started)
 
 
@@ -138,7 +146,12 @@ def _searched(
     started: float,
 ) -> Roster | None:
     """What HiGHS finds of the plain integer program, if it is better; the better of the bounds."""
-    answer = milp(**_program(problem), options={"time_limit": max(deadline.remaining_s, 0.01)})
+    options = {"time_limit": max(deadline.remaining_s, 0.01), "mip_rel_gap": 0.0}
+    answer = milp(**_program(problem), options=options)
+    if found is None and answer.status == _NONE:
+        raise InfeasibleError(
+            "no roster keeps the limits, as HiGHS proves: raise the energy or every, or lower share"
+        )
     sign = 1.0 if problem.needed else -1.0
     proved = answer.get("mip_dual_bound")
     if proved is not None and np.isfinite(proved):
