@@ -1,12 +1,16 @@
 """What surrounds the exact solver at a million clients, as ratios to the solver, with targets.
 
-Run it with ``python benchmarks/bench_scale.py``. Ratios of medians of CPU seconds, on one thread.
+Run it with ``python benchmarks/bench_scale.py``. Ratios of medians of CPU seconds, on one thread;
+those of threads are of wall time, which means little on busy cores: what a loop that shares
+nothing gains from a second thread, at best 2, is printed with them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import TypeVar
 
@@ -29,6 +33,7 @@ TARGETS = {
 }
 
 Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 
 def timed(work: Callable[[], Result]) -> tuple[float, Result]:
@@ -75,6 +80,39 @@ def report(name: str, utility: hasa.utility.Utility, clients: hasa.Clients) -> N
         print(f"  {what:<46}{ratio:>6.2f}  (target {target:g}){verdict}", flush=True)
 
 
+def threads(utility: hasa.utility.Utility, clients: hasa.Clients) -> None:
+    """Wall time of two threads, and of two solves at once, beside one thread."""
+    problem = AllocationProblem.build(clients, widths=MENU, budget=0.5, utility=utility)
+
+    def solve(number: int) -> None:
+        load("exact").solve(problem, Request(problem, options={"threads": number}))
+
+    def elapsed(call: Callable[[Part], object], *parts: Part) -> float:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(call, parts))
+        return time.perf_counter() - started
+
+    text = bytes(1 << 26)
+    runs = [
+        (
+            elapsed(solve, 1),
+            elapsed(solve, 2),
+            elapsed(solve, 1, 1),
+            elapsed(hashlib.sha256, text),
+            elapsed(hashlib.sha256, text, text),
+        )
+        for _ in range(4 * REPEATS)
+    ]
+    one, two, both, alone, beside = (median(run) for run in zip(*runs, strict=True))
+    print(
+        f"  threads, wall time: one {one:.3f} s, two {one / two:.2f} times as fast (target 1.6), "
+        f"two solves {both / one:.2f} times (target 1.2); a loop that shares nothing gains "
+        f"{2 * alone / beside:.2f}",
+        flush=True,
+    )
+
+
 def nested() -> None:
     """One line for nested budgets of 1,000 sites in 20 regions."""
     rng = np.random.default_rng(1)
@@ -109,8 +147,13 @@ def main() -> None:
     )
     print(f"first call, compilation or its cache: {timed(lambda: hasa.solve(warm_up))[0]:.1f} s")
     clients = hasa.Clients(rng.integers(20, 2000, CLIENTS))
-    report("log of scores", hasa.utility.hasa(rng.random(CLIENTS)), clients)
-    report("measured table", hasa.utility.measured(rng.random((CLIENTS, MENU.size))), clients)
+    scores, table = rng.random(CLIENTS), rng.random((CLIENTS, MENU.size))
+    for name, utility in (
+        ("log of scores", hasa.utility.hasa(scores)),
+        ("measured table", hasa.utility.measured(table)),
+    ):
+        report(name, utility, clients)
+        threads(utility, clients)
     nested()
 
 

@@ -562,7 +562,9 @@ def test_edges():
 def test_options_are_checked():
     problem = middle_problem("log", 5)
     with pytest.raises(hasa.errors.InputError, match="max_states"):
-        hasa.solve(problem, "exact", threads=1)
+        hasa.solve(problem, "exact", mip_rel_gap=0.1)
+    with pytest.raises(hasa.errors.InputError, match="threads"):
+        hasa.solve(problem, "exact", threads=-1)
     with pytest.raises(hasa.errors.InputError, match="at least 1"):
         hasa.solve(problem, "exact", max_states=0)
 

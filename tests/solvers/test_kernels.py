@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from importlib import import_module
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import hasa_opt as hasa
 from hasa_opt.problem.problem import AllocationProblem
 from hasa_opt.solvers.base import Request
 from hasa_opt.solvers.exact import kernels
+from hasa_opt.solvers.exact.kernels import multiplier
 
 caching = pytest.importorskip("numba.core.caching")
 backend = import_module("hasa_opt.solvers.exact.backend")
@@ -53,6 +55,7 @@ problem = hasa.AllocationProblem.build(hasa.Clients(range(20, 120)), widths=[0.2
 for solver in ("exact", "auto"):
     result = hasa.solve(problem, solver)
     assert (result.solver, result.termination, result.claim_held) == ("exact", "optimal", True)
+hasa.solve(problem, "exact", threads=2)
 assert not {"numba", "scipy"} & set(sys.modules)
 """
 
@@ -90,3 +93,24 @@ def test_loops_that_cannot_be_stored_run_all_the_same(monkeypatch: pytest.Monkey
 
 def _doubled(value):  # type: ignore[no-untyped-def]
     return 2 * value
+
+
+def test_threads_change_nothing_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiplier, "_BLOCK", 1000)
+    scanned: set[int] = set()
+    found = []
+    scan = multiplier.scan
+
+    def seen(*arguments: object) -> object:
+        scanned.add(get_ident())
+        return scan(*arguments)
+
+    monkeypatch.setattr(multiplier, "scan", seen)
+    for threads in (1, 3):
+        scanned.clear()
+        problem = random_problem(0, 8000)
+        request = Request(problem, options={"threads": threads})
+        answer = backend.ExactBackend().solve(problem, request)
+        found.append((answer.objective, answer.bound, *answer.prices, *answer.choice))
+        assert (get_ident() in scanned) == (threads == 1)
+    assert found[0] == found[1]

@@ -18,6 +18,7 @@ from support.limited_problems import KINDS, limited_problem, optimum, tolerance
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Budget, Coverage, Quota, SiteBudgets
 from hasa_opt._utils.deadline import OutOfTime
+from hasa_opt.problem.linear import LinearModel
 from hasa_opt.problem.result import Allocation, Termination
 from hasa_opt.solvers import registry
 from hasa_opt.solvers.base import Answer, Request
@@ -206,6 +207,55 @@ def large(n_clients: int, constraints: list, **more: object) -> AllocationProble
         utility=hasa.utility.hasa(rng.random(n_clients)),
         constraints=constraints,
     )
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [Coverage({1.0: 0.15}), Quota({1.0: 150, 0.3: 100}), Budget(np.arange(1, 9), 2_200)],
+    ids=lambda limit: type(limit).__name__,
+)
+def test_prices_of_some_hundred_clients_take_small_programs(
+    monkeypatch: pytest.MonkeyPatch, limit: hasa.Coverage
+) -> None:
+    """They prove what one program over all options does."""
+    from hasa_opt.solvers.bounds import dual
+
+    problem = large(600, [limit])
+    columns = []
+    solved = dual.linear_program
+
+    def seen(model: LinearModel, *arguments: object, **more: object) -> object:
+        columns.append(model.objective.size)
+        return solved(model, *arguments, **more)
+
+    monkeypatch.setattr(dual, "linear_program", seen)
+    found = dual.best_prices(problem)
+    assert max(columns) < problem.costs.size / 2
+    monkeypatch.setattr(dual, "_DIRECT", len(problem))
+    direct = dual.best_prices(problem)
+    assert columns[-1] == problem.costs.size
+    assert found.bound == pytest.approx(direct.bound, abs=1e-10 * problem.magnitude)
+
+
+def test_repair_charges_for_what_pairs_can_break_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hasa_opt.solvers.bounds import repair
+
+    table = np.sort(np.random.default_rng(0).integers(1, 1000, (400, 8)), axis=1)
+    problem = large(400, [Budget(table, int(0.9 * table[:, -1].sum())), Coverage({1.0: 0.15})])
+    dual, charged = Request(problem).dual, set()
+    charge = repair._Near._charge
+
+    def seen(near: repair._Near, limit: int, *more: object) -> object:
+        charged.add(limit)
+        return charge(near, limit, *more)
+
+    monkeypatch.setattr(repair._Near, "_charge", seen)
+    choice = repair.repaired(problem, dual)
+    assert charged == {0, 2}
+    every = np.ones(len(problem.limits), dtype=bool)
+    monkeypatch.setattr(repair._Near, "_matters", lambda *_: every)
+    assert repair.repaired(problem, dual).tolist() == choice.tolist()
+    assert charged == {0, 1, 2}
 
 
 @pytest.mark.parametrize("limit_s", [0.1, 0.7])

@@ -48,7 +48,7 @@ class Draft:
         self.sites = [f"s{site}" for site in rng.integers(0, len(self.parents), n_clients)]
         self.table = _utilities(rng, self.shape, self.menu)
         self.costs = self._costs()
-        self.allowed = self._built([], 10**6).admissible
+        self.allowed = self._built([], 1000).admissible
         self.witness = np.where(self.allowed, rng.random(self.shape), -1).argmax(axis=1)
         self.rows = np.arange(n_clients)
 
@@ -110,7 +110,7 @@ class Draft:
         if kind == "mix":
             kinds = tuple(rng.choice(_MIX, int(rng.integers(2, 6)), replace=False))
         constraints = [item for own in kinds for item in getattr(self, f"_{own}")()]
-        loose = self._built([], 10**6)
+        loose = self._built([], 1000)
         limit = max(1, self.limit(loose.costs))
         return self._built(constraints, Fraction(limit, loose.full_cost))
 
@@ -127,7 +127,7 @@ class Draft:
         tree = nx.DiGraph()
         tree.add_node("s0")
         tree.add_edges_from((f"s{up}", f"s{at}") for at, up in enumerate(self.parents) if at)
-        costs = self._built([], 10**6).costs
+        costs = self._built([], 1000).costs
         limits = {}
         for site in range(len(self.parents)):
             if self.rng.random() < 0.75:

@@ -28,12 +28,14 @@ from hasa_opt.solvers.bounds.site_tree import SiteTree
 
 __all__ = ["Dual", "Prices", "best_prices", "nearest", "priced", "promising"]
 
-_DIRECT = 3_000
-"""Clients up to which HiGHS is given the whole relaxation; beyond, the boxstep method is faster."""
-_SAMPLE = 2_000
-"""Clients from which the first prices are estimated: fewer than can be given to HiGHS at once."""
-_CORE = 10_000
-"""Widths beside each client's best that one round of the boxstep method may choose from."""
+_DIRECT, _DIRECT_MANY, _MANY_LIMITS = 300, 3_000, 100
+"""Clients up to which HiGHS is given the whole relaxation, and those where limits are so many or
+one is robust; beyond, the boxstep method is faster."""
+_SAMPLE, _LEAST_SAMPLE, _SAMPLED = 2_000, 100, 10
+"""Clients from which the first prices are estimated, at most and at least, and of how many one."""
+_CORE, _PER_CORE = 10_000, 5
+"""Widths beside each client's best that one round of the boxstep method may choose from, at most,
+and for how many clients there is one."""
 _BOX, _FAR = 0.02, 1e4
 """Reach of a box relative to its prices: near those of a sample, and so far that it never binds."""
 _ROUNDS = 20
@@ -89,10 +91,11 @@ def best_prices(
 ) -> Dual | None:
     """Optimal prices of the linear relaxation; None if it is infeasible.
 
-    The budget alone and nested site budgets alone: by the order of slopes. Up to some thousand
-    clients: by HiGHS. Beyond: by HiGHS on a sample, then on those clients whose width is open near
-    the prices found, until these prove the bound (the boxstep method). With a robust limit and as
-    many clients, or where HiGHS is out of time: the price of the budget alone.
+    The budget alone and nested site budgets alone: by the order of slopes. Up to some hundred
+    clients, or thousand under many limits: by HiGHS. Beyond: by HiGHS on a sample, then on those
+    clients whose width is open near the prices found, until these prove the bound (the boxstep
+    method). With a robust limit and as many clients, or where HiGHS is out of time: the price of
+    the budget alone.
 
     Parameters
     ----------
@@ -113,9 +116,11 @@ def best_prices(
     robust = any(isinstance(row, RobustRow) for row in problem.rows)
     if tree is not None:
         return priced(problem, Prices(tree.prices), tree.start) if tree.feasible else None
-    if problem.rows and not (robust and len(problem) > _DIRECT):
+    many = robust or len(problem.limits) > _MANY_LIMITS
+    whole = len(problem) <= (_DIRECT_MANY if many else _DIRECT)
+    if problem.rows and (whole or not robust):
         try:
-            return (_direct if len(problem) <= _DIRECT else _boxstep)(problem, deadline)
+            return (_direct if whole else _boxstep)(problem, deadline)
         except Unsolved:
             pass
     found = relax(problem, deadline) if relaxation is None else relaxation()
@@ -188,7 +193,8 @@ def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
     if not likely and impossible(problem, deadline):
         return None
     reach = _BOX if likely else 1.0
-    kept = nearest(best.regret, len(problem) + _CORE)
+    size = len(problem) + min(_CORE, len(problem) // _PER_CORE)
+    kept = nearest(best.regret, size)
     for _ in range(_ROUNDS):
         if deadline.remaining_s == 0:
             break
@@ -207,7 +213,7 @@ def _boxstep(problem: AllocationProblem, deadline: Deadline) -> Dual | None:
         if closed and _inside(found, box):
             break
         reach *= 4 if closed else 1
-        kept |= nearest(found.regret, len(problem) + _CORE)
+        kept |= nearest(found.regret, size)
     return best
 
 
@@ -260,7 +266,8 @@ def nearest(regret: FloatArray, n_columns: int) -> npt.NDArray[np.bool_]:
 
 def _sample(problem: AllocationProblem) -> AllocationProblem:
     """Some clients of a problem, with their share of each limit."""
-    chosen = np.random.default_rng(len(problem)).choice(len(problem), _SAMPLE, replace=False)
+    size = min(_SAMPLE, max(_LEAST_SAMPLE, len(problem) // _SAMPLED))
+    chosen = np.random.default_rng(len(problem)).choice(len(problem), size, replace=False)
     chosen.sort()
     place = np.full(len(problem), -1)
     place[chosen] = np.arange(chosen.size)

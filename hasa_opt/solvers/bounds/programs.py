@@ -42,6 +42,9 @@ __all__ = [
 _BITS = 20
 """Rows of more than twice as many bits are scaled down to so many."""
 
+_SMALL_BOX = 2_000
+"""Columns up to which presolve of a program with a box costs more than it saves."""
+
 _EXCESS_GAP = 1e-4
 """Share of a limit within which its excess is the least: remedies are shown in four digits."""
 
@@ -285,6 +288,7 @@ def linear_program(
     """
     n_columns = model.objective.size
     objective, matrix, column_upper = model.objective, model.matrix, model.column_upper
+    options: dict[str, Any] = {}
     if box is not None:
         trade = sp.csr_array(
             (np.ones(model.divisors.size), (np.arange(model.n_open, model.limits.stop),
@@ -294,9 +298,11 @@ def linear_program(
         unit = model.divisors / model.scale
         objective = np.concatenate([objective, box[0] * unit, -box[1] * unit])
         column_upper = np.concatenate([column_upper, np.full(2 * unit.size, inf)])
+        options = {"presolve": "off"} if n_columns <= _SMALL_BOX else {}
     found = maximise(
-        objective, matrix, model.lower, model.upper, column_upper, time_limit=time_limit_s
-    )
+        objective, matrix, model.lower, model.upper, column_upper,
+        time_limit=time_limit_s, **options,
+    )  # fmt: skip
     if found.infeasible:
         return None
     if not found.optimal or found.x is None:

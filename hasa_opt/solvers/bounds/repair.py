@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
 from hasa_opt.problem.limits import Row
 from hasa_opt.problem.linear import LinearModel
@@ -187,8 +187,7 @@ class _Near:
         step = np.pad(step, ((0, 0), (0, 1)))
         total = self.table[:, rows, choice].sum(axis=1)
         loss = regret[:, None] + regret
-        # What no move touches is the same for all pairs.
-        for limit in np.flatnonzero(step.any(axis=1)):
+        for limit in np.flatnonzero(self._matters(total, step)):
             after = total[limit] + step[limit][:, None] + step[limit]
             loss += self._charge(int(limit), after, penalty)
         now = loss[-1, -1]
@@ -199,6 +198,15 @@ class _Near:
             return []
         moves = [int(at) for at in (first, second) if at < client.size]
         return [(int(client[at]), int(width[at])) for at in moves]
+
+    def _matters(self, total: IntArray, step: IntArray) -> BoolArray:
+        """Whether pairs differ in what each limit, ``(n_limits,)``, charges for them."""
+        least, most = total + 2 * step.min(axis=1), total + 2 * step.max(axis=1)
+        broken = [
+            (lower is not None and low < lower) or (upper is not None and high > upper)
+            for lower, upper, low, high in zip(self.lower, self.upper, least, most, strict=True)
+        ]
+        return np.asarray((np.array(broken) | (self.price > 0)) & step.any(axis=1))
 
     def _charge(self, limit: int, total: IntArray, penalty: FloatArray) -> FloatArray:
         """Price of what a limit leaves, penalty on what breaks it; compared in integers."""

@@ -32,7 +32,7 @@ from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import steps_within
 from hasa_opt.solvers.exact.limits import solve_robust, solve_rows, solve_sites
 from hasa_opt.solvers.exact.run import run_for
-from hasa_opt.solvers.exact.stages import stage_caps
+from hasa_opt.solvers.exact.stages import check_options
 
 __all__ = ["ExactBackend", "compile_all", "hull_steps", "ready"]
 
@@ -164,12 +164,14 @@ class ExactBackend:
     gap is reported.
 
     Options: ``max_states``, the longest list of states (default 1,048,576; about 100 bytes
-    each). Where it is exceeded the gap that remains is reported.
+    each). Where it is exceeded the gap that remains is reported. ``threads``, in how many of them
+    many clients are looked through under one budget (default 1; 0: one for each core): the answer
+    is the same to the last bit.
     """
 
     def solve(self, problem: AllocationProblem, request: Request) -> Answer:
         """Solve; the time limit and Ctrl-C end with the incumbent and its bound."""
-        stage_caps(request)
+        check_options(request)
         if little(problem.costs.size) and not problem.rows:
             with suppress(TooMuch), interpreted():
                 return _solve_one(problem, request)

@@ -35,7 +35,7 @@ from hasa_opt.solvers.exact.kernels.multiplier import (
 )
 from hasa_opt.solvers.exact.kernels.pareto import Search
 from hasa_opt.solvers.exact.kernels.steps import within
-from hasa_opt.solvers.exact.stages import CAPS, stage_caps
+from hasa_opt.solvers.exact.stages import CAPS, n_threads, stage_caps
 
 __all__ = ["Part", "Run", "run_for"]
 
@@ -119,7 +119,8 @@ class Run:
         # Taken out while it is brought up to date: what runs beside or breaks off finds none.
         known = None if learnt is None else learnt.pop(_LEARNT, None)
         start = self._start(self._request.warm_start, known)
-        base = relax(self._table, self._limit, start and (known or start), self._request.deadline)
+        near, request = start and (known or start), self._request
+        base = relax(self._table, self._limit, near, request.deadline, n_threads(request))
         if base.slack < 0:
             self.ended = Termination.INFEASIBLE
             return

@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, cached_property, update_wrapper
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ __all__ = [
     "Kernel",
     "TooMuch",
     "helper",
+    "in_threads",
     "interpreted",
     "interpreting",
     "kernel",
@@ -39,6 +41,9 @@ _PATIENCE_S = 0.5
 """CPU seconds of interpreted loops in a process from which on it pays to compile them."""
 _left_s: ContextVar[float | None] = ContextVar("left_s", default=None)
 _helpers: dict[str, list[FunctionType]] = defaultdict(list)
+
+_Part = TypeVar("_Part")
+_Found = TypeVar("_Found")
 
 
 class TooMuch(Exception):
@@ -158,6 +163,19 @@ def _plain(result: Any) -> Any:
     if isinstance(result, tuple):
         return tuple(map(_plain, result))
     return result.item() if isinstance(result, np.generic) else result
+
+
+def in_threads(
+    call: Callable[[_Part], _Found], parts: Sequence[_Part], threads: int
+) -> list[_Found]:
+    """What a call returns for each part, in their order; what one raises ends all."""
+    if min(threads, len(parts)) == 1:
+        return list(map(call, parts))
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(call, parts))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.deadline import UNLIMITED, Deadline
-from hasa_opt.solvers.exact.kernels import kernel
+from hasa_opt.solvers.exact.kernels import in_threads, kernel
 from hasa_opt.solvers.exact.kernels.steps import Known, nothing, scan, steps_within
 
 __all__ = ["Base", "Start", "Table", "bracket", "cost_of", "lattice", "relax", "worth"]
@@ -123,7 +123,11 @@ class _Scan(NamedTuple):
 
 
 def relax(
-    table: Table, limit: int, start: Start | None = None, deadline: Deadline = UNLIMITED
+    table: Table,
+    limit: int,
+    start: Start | None = None,
+    deadline: Deadline = UNLIMITED,
+    threads: int = 1,
 ) -> Base:
     """Solve the linear relaxation.
 
@@ -136,6 +140,8 @@ def relax(
         An allocation that is similar, most likely, for example that of a similar budget: it
         saves time, whatever the budget was.
     deadline : Deadline, optional
+    threads : int
+        In how many the clients are looked through, which changes nothing in what is found.
 
     Raises
     ------
@@ -144,13 +150,14 @@ def relax(
     """
     if table.costs.shape[0] >= _SAMPLE_FROM:
         for widening in (1.0, 8.0):
-            seen = _scanned(table, *_interval(table, limit, widening, start), start, deadline)
+            ends = _interval(table, limit, widening, start)
+            seen = _scanned(table, *ends, start, deadline, threads)
             if seen.steps.spent <= limit < seen.most:
                 return _filled(seen, limit)
             # None of these steps is taken: the price must be above them for the choice to be best.
             np.maximum.at(seen.known.lowest, seen.steps.client, seen.steps.slope)
             start = Start(seen.choice, seen.steps.spent, seen.known)
-    return _filled(_scanned(table, 0.0, np.inf, None, deadline), limit)
+    return _filled(_scanned(table, 0.0, np.inf, None, deadline, threads), limit)
 
 
 def _interval(
@@ -162,8 +169,8 @@ def _interval(
     """
     n_clients = table.costs.shape[0]
     size = int((_SAMPLE if start is None else _SAMPLE_WITH_START) * n_clients ** (2 / 3))
-    rows = np.random.default_rng(n_clients).integers(0, n_clients, size)
-    part = Table(*(_frozen(column[rows]) for column in table))
+    rows = np.sort(np.random.default_rng(n_clients).integers(0, n_clients, size))
+    part = Table(*(_frozen(column.take(rows, axis=0)) for column in table))
     known = 0 if start is None else table.costs[rows, start.choice[rows]]
     target = (limit - (0 if start is None else start.spent)) / n_clients * size + np.sum(known)
     return bracket(part, target, widening, known)
@@ -188,35 +195,39 @@ def bracket(
     size = part.costs.shape[0]
     choice = np.empty(size, dtype=np.int64)
     steps = _Steps(*steps_within(*part, np.arange(size), 0.0, np.inf, choice))
-    price = _critical(steps.slope.copy(), steps.cost.copy(), int(target) - steps.spent)
+    parted = steps.slope.copy(), steps.cost.copy()
+    price = _critical(*parted, int(target) - steps.spent)
     _take(*steps[:4], price, int(target) - steps.spent, choice, np.zeros(size), np.zeros(size))
     spread = float((part.costs[np.arange(size), choice] - known).std()) * size**0.5
     # A start that is best leaves no spread: one step on either side.
     reach = widening * max(_DEVIATIONS * spread, float(steps.cost.max(initial=1)))
-    low = _critical(steps.slope.copy(), steps.cost.copy(), int(target + reach) - steps.spent)
+    low = _critical(*parted, int(target + reach) - steps.spent)
     least = int(target - reach) - steps.spent
-    high = _critical(steps.slope.copy(), steps.cost.copy(), least) if least >= 0 else np.inf
+    high = _critical(*parted, least) if least >= 0 else np.inf
     return low * (1 - _MARGIN), high * (1 + _MARGIN)
 
 
 def _scanned(
-    table: Table, low: float, high: float, start: Start | None, deadline: Deadline
+    table: Table, low: float, high: float, start: Start | None, deadline: Deadline, threads: int
 ) -> _Scan:
     """Scan all clients, by blocks."""
     n_clients = table.costs.shape[0]
-    start = Start(np.full(n_clients, -1), 0) if start is None else start
-    choice, spent = start.choice.copy(), start.spent
-    known = nothing(n_clients) if start.known is None else start.known
-    most, parts = spent, []
-    for first in range(0, n_clients, _BLOCK):
+    choice = np.full(n_clients, -1) if start is None else start.choice.copy()
+    known = nothing(n_clients) if start is None or start.known is None else start.known
+
+    def block(first: int) -> tuple[Any, ...]:
         deadline.check()
-        block = slice(first, first + _BLOCK)
-        columns = (column[block] for column in (*table, choice, *known))
-        slope, cost, client, width, more, more_at_most = scan(*columns, low, high)
-        parts.append((slope, cost, client + first, width))
-        spent, most = spent + more, most + more_at_most
-    slope, cost, client, width = map(np.concatenate, zip(*parts, strict=True))
-    return _Scan(choice, known, _Steps(slope, cost, client, width, spent), most)
+        own = slice(first, first + _BLOCK)
+        columns = (column[own] for column in (*table, choice, *known))
+        slope, cost, client, width, *spent = scan(*columns, low, high)
+        return slope, cost, client + first, width, *spent
+
+    found = in_threads(block, range(0, n_clients, _BLOCK), threads)
+    *columns, spent, most = zip(*found, strict=True)
+    before = 0 if start is None else start.spent
+    slope, cost, client, width = map(np.concatenate, columns)
+    steps = _Steps(slope, cost, client, width, before + sum(spent))
+    return _Scan(choice, known, steps, before + sum(most))
 
 
 def _filled(seen: _Scan, limit: int) -> Base:
