@@ -81,6 +81,8 @@ class Policy:
         options like those below, which override it and show in the name.
     options : tuple of str
         Changes to the settings of a run: names in :data:`OPTIONS`, or a number such as ``"n^0.5"``.
+    meaning : str
+        What it does, in half a sentence, for reports.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class Policy:
     allocator: Callable[[Setting, Any, int, bool], Any] | None = None
     method: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    meaning: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or not self.rule or _MARK in self.rule:

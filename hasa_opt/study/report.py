@@ -155,7 +155,9 @@ def _content(
         "dots": dot_plots(results),
         "dearer": _dearer(results),
         "repeated": _versions() | {"Training": _duration(outcomes)},
-        "meanings": {},
+        "meanings": {
+            policy.name: policy.meaning for policy in setup.compared.values() if policy.meaning
+        },
         "contents": _CONTENTS,
     }
 

@@ -142,6 +142,7 @@ def test_contents_lead_to_sections_and_files_that_are_there(tmp_path: Path) -> N
     assert "rounds.csv" not in page.addresses
     assert "Versions" in page.text
     assert "minutes of local training in 40 runs" in page.text
+    assert "what hasa is" in page.text
 
 
 def test_every_seed_and_client_is_a_dot_that_says_what_it_is(tmp_path: Path) -> None:

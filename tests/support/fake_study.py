@@ -52,6 +52,12 @@ class FakeStudy:
     participation: Participation = field(default_factory=Participation)
 
     @property
+    def compared(self) -> dict[str, SimpleNamespace]:
+        return {
+            name: SimpleNamespace(name=name, meaning=f"what {name} is") for name in self.policies
+        }
+
+    @property
     def results(self) -> Results:
         task = self.task
         return gather(self.outcomes, task.client_names, task.samples, lambda width: 1e6 * width)
