@@ -103,25 +103,30 @@ def comparisons(task: str) -> dict[str, str]:
     return {"a": "uniform", "b": "uniform+personal+local_bias", "c": strongest(task)}
 
 
-def table() -> Table:
+def rows() -> list[tuple[str, ...]]:
     """All primary comparisons of the cells that were run, corrected together."""
     found = {path.stem: read_results(path) for path in RESULTS.glob("*.csv") if path != CHOSEN}
-    rows, pairs = [], []
+    named, pairs = [], []
     for task in (name for name in CELLS if name in found):
         means = found[task].measure("mean")
         own = means[found[task].row("recommended")]
         for letter, other in comparisons(task).items():
-            rows.append((task, letter, other))
+            named.append((task, letter, other))
             pairs.append((own, means[found[task].row(other)]))
+    return [
+        (*name, f"{gap.mean:+.2f}", f"{gap.low:+.2f} to {gap.high:+.2f}",
+         f"{gap.holm_low:+.2f} to {gap.holm_high:+.2f}")
+        for name, gap in zip(named, family(pairs), strict=True)
+    ]  # fmt: skip
+
+
+def table() -> Table:
+    """The comparisons, to be printed."""
     shown = Table(title="recommended, client mean, points", box=SIMPLE_HEAD)
     for name in ("task", "", "minus", "difference", "95 %", "after Holm"):
         shown.add_column(name)
-    for row, gap in zip(rows, family(pairs), strict=True):
-        ends = (
-            f"{gap.low:+.2f} to {gap.high:+.2f}",
-            f"{gap.holm_low:+.2f} to {gap.holm_high:+.2f}",
-        )
-        shown.add_row(*row, f"{gap.mean:+.2f}", *ends)
+    for row in rows():
+        shown.add_row(*row)
     return shown
 
 

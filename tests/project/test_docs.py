@@ -10,6 +10,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -134,3 +135,21 @@ def test_pages_build_without_warnings(tmp_path: Path) -> None:
     assert "hasa_opt.AllocationProblem.html" in pages
     assert len({name.lower() for name in pages}) == len(pages)
     assert (tmp_path / "html" / "tutorials" / "00_quickstart.html").exists()
+    assert not dead_links(tmp_path / "html")
+
+
+def dead_links(site: Path) -> list[tuple[str, str]]:
+    """Pages and their links within the site that lead nowhere; sources of modules aside."""
+    pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
+    dead = []
+    for page, content in pages.items():
+        if "_modules" in page.parts:
+            continue
+        for link in re.findall(r'<a[^>]*\bhref="([^":]+)"', content):
+            name, _, anchor = unquote(link).partition("#")
+            target = (page.parent / name).resolve() if name else page
+            known = anchors.get(target, {anchor})
+            if not target.exists() or (anchor and anchor not in known):
+                dead.append((page.name, link))
+    return dead
