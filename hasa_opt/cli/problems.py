@@ -130,8 +130,12 @@ class Asked:
         without = self.options is None
         for name, given in (beside if without else alone).items():
             if given:
-                goes = "goes with --options" if without else "does not go with --options"
-                raise InputError(f"{name} {goes}: leave one of them out")
+                if not without:
+                    raise InputError(f"{name} does not go with --options: leave one of them out")
+                raise InputError(
+                    f"{name} needs --options FILE.csv, which says what each option is and costs; a "
+                    "budget of widths is a share, such as --budget 0.5"
+                )
         if self.utilities is not None and self.utility != "hasa":
             raise InputError("--utility and --utilities say the same twice: leave one of them out")
         if self.utilities is None and self.utility not in (*_FAMILIES, _FAIR):

@@ -234,7 +234,7 @@ def budget_share(budget: float) -> Fraction:
     if share > _MOST_SHARE:
         raise InputError(
             f"budget {budget} is a share, {budget} times what everybody costs at full: for so many "
-            f'units give the constraint Budget("resource", {budget}), or --limit resource={budget}'
+            f'units of a menu give the constraint Budget("resource", {budget}), or --limit'
         )
     return share
 

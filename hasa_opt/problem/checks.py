@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -25,7 +25,14 @@ from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.problem.budgets import Budget
 from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.groups import SameOption
-from hasa_opt.problem.limits import Constraint, MaskConstraint, Preference, Terms
+from hasa_opt.problem.limits import (
+    Constraint,
+    MaskConstraint,
+    Preference,
+    Row,
+    RowConstraint,
+    Terms,
+)
 from hasa_opt.problem.menu import WIDTH, Menu
 from hasa_opt.problem.pricing import owned
 from hasa_opt.problem.utility import Utility
@@ -38,6 +45,8 @@ __all__ = [
     "not_allowed",
     "one_menu",
     "over_budget",
+    "row_fault",
+    "stated_rows",
     "utility_table",
     "within_caps",
 ]
@@ -151,16 +160,68 @@ def within_caps(clients: Clients, menu: Menu) -> BoolArray:
     return admissible
 
 
+def stated_rows(constraints: Iterable[Constraint], terms: Terms) -> list[Row]:
+    """The rows of the constraints that have any, which may be of a class of the caller's own.
+
+    Raises
+    ------
+    InputError
+        If what a class gives is no row, naming the class.
+    """
+    found: list[Row] = []
+    for item in constraints:
+        if not isinstance(item, RowConstraint):
+            continue
+        rows, kind = item.rows(terms), type(item).__name__
+        if not isinstance(rows, list | tuple):
+            raise InputError(f"{kind}.rows() gives a {type(rows).__name__}: give a list of Row")
+        for row in rows:
+            fault = row_fault(row, terms)
+            if fault:
+                raise InputError(f"{kind}.rows() {fault}")
+            found.append(row)
+    return found
+
+
+def row_fault(row: object, terms: Terms) -> str:
+    """What is wrong with a row that a constraint states, in words; empty if nothing is."""
+    if not isinstance(row, Row):
+        return f"gives a {type(row).__name__} for a row: give a Row"
+    if not isinstance(row.label, str) or not row.label:
+        return "gives a row without a label, by which errors could name it"
+    members = np.arange(terms.shape[0]) if row.members is None else np.asarray(row.members)
+    inside = members.size and members[0] >= 0 and members[-1] < terms.shape[0]
+    if not inside or (np.diff(members) <= 0).any():
+        return f"gives row {row.label!r} the members {members}: increasing rows wanted"
+    coefficients, shape = np.asarray(row.coefficients), (members.size, terms.shape[1])
+    if coefficients.dtype != np.int64 or coefficients.shape != shape:
+        return (
+            f"gives row {row.label!r} coefficients of {coefficients.dtype}{coefficients.shape}: "
+            f"int64{shape} wanted"
+        )
+    bounds = [bound for bound in (row.lower, row.upper) if bound is not None]
+    if not bounds or not all(type(bound) is int for bound in bounds):
+        return (
+            f"gives row {row.label!r}, which needs a lower or an upper limit, whole numbers (int)"
+        )
+    return ""
+
+
 def masked(constraints: Sequence[Constraint], terms: Terms) -> BoolArray:
     """What is admissible under the masks among the constraints too; some width must be left."""
     admissible = terms.admissible
     for item in constraints:
         if not isinstance(item, MaskConstraint):
             continue
-        narrowed = admissible & item.mask(terms)
+        mask, kind = np.asarray(item.mask(terms)), type(item).__name__
+        if mask.dtype != np.bool_ or mask.shape != terms.shape:
+            raise InputError(
+                f"{kind}.mask() gives {mask.dtype}{mask.shape}: bool{terms.shape} wanted"
+            )
+        narrowed = admissible & mask
         stuck = np.flatnonzero(~narrowed.any(axis=1))
         if stuck.size:
-            kind, name = type(item).__name__, terms.clients.name(int(stuck[0]))
+            name = terms.clients.name(int(stuck[0]))
             raise InfeasibleError(
                 f"{kind} leaves {name!r} (row {stuck[0]}) no {terms.menu.noun} "
                 f"({stuck.size} such client(s)): relax {kind} or the limits before it",

@@ -25,6 +25,7 @@ from hasa_opt.problem.checks import (
     not_allowed,
     one_menu,
     over_budget,
+    stated_rows,
     utility_table,
     within_caps,
 )
@@ -33,7 +34,6 @@ from hasa_opt.problem.cost import Cost
 from hasa_opt.problem.limits import (
     Constraint,
     Row,
-    RowConstraint,
     Terms,
     constraint_name,
     told_apart,
@@ -155,9 +155,7 @@ class AllocationProblem(Archived, Framed, Shown):
                       costs, first, within_caps(clients, options))  # fmt: skip
         admissible = masked(kept, terms)
         terms = replace(terms, admissible=admissible)
-        rows = budgets.rows(costs_of)
-        rows += [row for item in budgets.others if isinstance(item, RowConstraint)
-                 for row in item.rows(terms)]  # fmt: skip
+        rows = [*budgets.rows(costs_of), *stated_rows(budgets.others, terms)]
         utilities = utility_table(utility, clients, options, admissible)
         for table in (costs, utilities, admissible, *terms.resources.values()):
             table.flags.writeable = False

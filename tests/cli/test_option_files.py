@@ -237,7 +237,7 @@ def test_options_that_widths_do_not_have(run, files: Path) -> None:
     for arguments in (("--limit", "cost=5"), ("--full", "wide")):
         ran = run("allocate", "c.csv", *arguments)
         assert ran.code == 2
-        assert f"{arguments[0]} goes with --options" in ran.err
+        assert f"{arguments[0]} needs --options FILE.csv" in ran.err
 
 
 def test_how_files_are_written_may_be_told(run, files: Path) -> None:

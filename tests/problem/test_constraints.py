@@ -18,6 +18,7 @@ from support import many
 
 import hasa_opt as hasa
 from hasa_opt import AllocationProblem, Clients
+from hasa_opt.problem import Row
 from hasa_opt.solvers import registry
 
 MENU = (0.2, 0.5, 0.8)
@@ -406,3 +407,50 @@ def test_a_share_just_too_small_is_not_shown_as_the_one_that_suffices() -> None:
     )
     with pytest.raises(hasa.InfeasibleError, match=r"raise the budget from 0\.29999999 to 0\.58"):
         hasa.solve(covered, "highs")
+
+
+class Stated:
+    """A limit that states whatever it was given."""
+
+    def __init__(self, rows):
+        self.given = rows
+
+    def rows(self, terms):
+        return self.given
+
+
+ONES = np.ones((2, 5), dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong"),
+    [
+        (Row("r", ONES, upper=1), r"Stated\.rows\(\) gives a Row: give a list of Row"),
+        ([(ONES, 1)], "gives a tuple for a row: give a Row"),
+        ([Row("r", ONES.astype(bool), upper=1)], r"coefficients of bool\(2, 5\): int64\(2, 5\)"),
+        ([Row("r", ONES.astype(np.int32), upper=1)], r"of int32\(2, 5\): int64\(2, 5\) wanted"),
+        ([Row("r", ONES[:1], upper=1)], r"of int64\(1, 5\): int64\(2, 5\) wanted"),
+        ([Row("r", ONES)], "which needs a lower or an upper limit, whole numbers"),
+        ([Row("r", ONES, upper=8.5)], "which needs a lower or an upper limit, whole numbers"),
+        ([Row("", ONES, upper=1)], "a row without a label"),
+    ],
+)
+def test_what_a_class_of_the_callers_own_gives_is_refused_by_its_name(rows, wrong):
+    clients = hasa.Clients([10, 20])
+    with pytest.raises(hasa.InputError, match=wrong):
+        hasa.AllocationProblem.build(
+            clients, widths=(0.2, 0.35, 0.5, 0.65, 0.8), budget=0.5,
+            utility=hasa.utility.alpha_fair(), constraints=[Stated(rows)],
+        )  # fmt: skip
+
+
+def test_a_mask_of_the_callers_own_is_of_bools():
+    class Masked:
+        def mask(self, terms):
+            return np.ones(terms.shape)
+
+    with pytest.raises(hasa.InputError, match=r"Masked\.mask\(\) gives float64\(1, 2\): bool"):
+        hasa.AllocationProblem.build(
+            hasa.Clients([10]), widths=(0.2, 0.5), budget=0.5, utility=hasa.utility.alpha_fair(),
+            constraints=[Masked()],
+        )  # fmt: skip
