@@ -23,7 +23,7 @@ import csv
 from os import getpid
 from pathlib import Path
 
-from domains import network
+from domains import CHANNELS
 from groups import IMAGES, ROUNDS, WIDTHS
 from joblib import Parallel, cpu_count, delayed
 from records import keep, rounded
@@ -33,7 +33,7 @@ from rich.progress import track
 from rich.table import Table
 
 import hasa_opt as hasa
-from hasa_opt import tasks
+from hasa_opt import models, tasks
 from hasa_opt.federated import Execution
 from hasa_opt.study.inference import family
 from hasa_opt.study.outcome import gather
@@ -54,8 +54,9 @@ SEEDS, EXPLORED = range(320, 340), range(2)
 
 def study(task: str, policies: list[str], seeds: list[int], rate: float = 0.01) -> hasa.Study:
     """Policies on the images of the first seed, trained at a rate."""
+    data = tasks.load(task, seed=seeds[0])
     return hasa.Study(
-        tasks.load(task, seed=seeds[0]), network(), policies=policies, seeds=seeds,
+        data, models.CNN(data.n_outputs, channels=CHANNELS, norm_channels=1), policies=policies, seeds=seeds,
         budget=BUDGET, widths=WIDTHS, rounds=ROUNDS,
         training=hasa.federated.LocalTraining(**{**vars(IMAGES), "learning_rate": rate}),
         execution=Execution(engine="batched", workers=1),

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from hasa_opt import Clients, models
 from hasa_opt.cli import app
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.federated import Faults, History, LocalTraining, Subnets, run
+from hasa_opt.federated import Faults, History, LocalTraining, Server, Subnets, run
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, Profile, load
 from hasa_opt.policies import Setting
@@ -164,10 +164,12 @@ def test_tiers_that_are_drawn_anew_are_those_of_the_loop(policy: str) -> None:
     columns = Clients(task().samples, counts=task().counts, names=task().client_names)
     setting = Setting(columns, np.zeros(10), own.budget, own.menu, own.seed)
     meter = Meter.of(model().sizes, partial(models.units, model()))
-    allocator = read_policy(policy).allocator(setting, meter, own.rounds, True)
+    read = read_policy(policy)
+    allocator = read.allocator(setting, meter, own.rounds, True)
     expected = run(
-        model(), task(), allocator, rounds=own.rounds, seed=own.seed, training=own.training
-    )
+        model(), task(), allocator, rounds=own.rounds, seed=own.seed,
+        training=read.changed("training", own.training), server=read.changed("server", Server()),
+    )  # fmt: skip
     assert len({tuple(each.subnets.widths) for each in found.decisions}) == own.rounds
     assert equal(found, expected)
     np.testing.assert_array_equal(found.mean_width, expected.mean_width)

