@@ -55,9 +55,9 @@ SEEDS, EXPLORED = range(320, 340), range(2)
 def study(task: str, policies: list[str], seeds: list[int], rate: float = 0.01) -> hasa.Study:
     """Policies on the images of the first seed, trained at a rate."""
     data = tasks.load(task, seed=seeds[0])
+    network = models.CNN(data.n_outputs, channels=CHANNELS, norm_channels=1)
     return hasa.Study(
-        data, models.CNN(data.n_outputs, channels=CHANNELS, norm_channels=1), policies=policies, seeds=seeds,
-        budget=BUDGET, widths=WIDTHS, rounds=ROUNDS,
+        data, network, policies=policies, seeds=seeds, budget=BUDGET, widths=WIDTHS, rounds=ROUNDS,
         training=hasa.federated.LocalTraining(**{**vars(IMAGES), "learning_rate": rate}),
         execution=Execution(engine="batched", workers=1),
     )  # fmt: skip
