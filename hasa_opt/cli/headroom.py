@@ -155,8 +155,11 @@ class _Lab:
 
     def probe(self, menu: Sequence[float]) -> Probe:
         """Measure what widths are worth."""
+        from hasa_opt.federated.workers import one_thread
+
         name, rounds = self.task.name, self.rounds
-        with busy(f"probing {name}: {rounds} rounds on each half of the training data"):
+        what = f"probing {name}: {rounds} rounds on each half of the training data"
+        with busy(what), one_thread():  # More threads would wait for each other on busy cores.
             return probe(
                 self._fresh, self.task, menu, rounds, self.seed, training=self.training
             )  # fmt: skip
