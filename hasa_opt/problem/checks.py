@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -173,14 +174,31 @@ def stated_rows(constraints: Iterable[Constraint], terms: Terms) -> list[Row]:
         if not isinstance(item, RowConstraint):
             continue
         rows, kind = item.rows(terms), type(item).__name__
-        if not isinstance(rows, list | tuple):
+        if isinstance(rows, Row) or not isinstance(rows, Iterable):
             raise InputError(f"{kind}.rows() gives a {type(rows).__name__}: give a list of Row")
-        for row in rows:
-            fault = row_fault(row, terms)
-            if fault:
-                raise InputError(f"{kind}.rows() {fault}")
-            found.append(row)
+        found += [_whole_row(row, kind, terms) for row in rows]
     return found
+
+
+def _whole_row(row: object, kind: str, terms: Terms) -> Row:
+    """A row with coefficients in int64, whichever whole numbers or bools they were given as."""
+    if not isinstance(row, Row):
+        raise InputError(f"{kind}.rows() gives a {type(row).__name__} for a row: give a Row")
+    given = np.asarray(row.coefficients)
+    n_members = terms.shape[0] if row.members is None else len(row.members)
+    if given.dtype.kind not in "iubO" or given.shape != (n_members, terms.shape[1]):
+        raise InputError(
+            f"{kind}.rows() gives row {row.label!r} coefficients of {given.dtype}{given.shape}: "
+            f"int64{(n_members, terms.shape[1])} wanted"
+        )
+    bounds = [bound for bound in (row.lower, row.upper) if bound is not None]
+    if not bounds or not all(isinstance(bound, Integral) for bound in bounds):
+        raise InputError(
+            f"{kind}.rows() gives row {row.label!r}, which needs a lower or an upper limit, whole "
+            "numbers (int)"
+        )
+    narrow = given.dtype.kind in "iub" and given.dtype != np.int64
+    return replace(row, coefficients=given.astype(np.int64)) if narrow else row
 
 
 def row_fault(row: object, terms: Terms) -> str:
@@ -190,7 +208,7 @@ def row_fault(row: object, terms: Terms) -> str:
     if not isinstance(row.label, str) or not row.label:
         return "gives a row without a label, by which errors could name it"
     members = np.arange(terms.shape[0]) if row.members is None else np.asarray(row.members)
-    inside = members.size and members[0] >= 0 and members[-1] < terms.shape[0]
+    inside = not members.size or (members[0] >= 0 and members[-1] < terms.shape[0])
     if not inside or (np.diff(members) <= 0).any():
         return f"gives row {row.label!r} the members {members}: increasing rows wanted"
     coefficients, shape = np.asarray(row.coefficients), (members.size, terms.shape[1])
@@ -200,7 +218,7 @@ def row_fault(row: object, terms: Terms) -> str:
             f"int64{shape} wanted"
         )
     bounds = [bound for bound in (row.lower, row.upper) if bound is not None]
-    if not bounds or not all(type(bound) is int for bound in bounds):
+    if not bounds or not all(isinstance(bound, Integral) for bound in bounds):
         return (
             f"gives row {row.label!r}, which needs a lower or an upper limit, whole numbers (int)"
         )

@@ -281,3 +281,22 @@ def test_the_page_of_worth_shows_what_was_measured_where_counts_show_no_groups(t
         row = [f"{own.mean:+.2f} ({own.low:.2f} to {own.high:.2f})" for own in told]
         suffix = "" if tried == "first" else f", {tried} try"
         assert " - ".join([f"* - {cell.task}{suffix}", *row]) in worth
+
+
+def test_the_page_of_worth_shows_what_was_measured_with_tuned_rates():
+    tuned = load("tuned")
+    worth = " ".join((HERE.parent / "worth.rst").read_text(encoding="utf-8").split())
+    section = worth.partition("Beside tuned baselines")[2]
+    rows = tuned.rows()
+    assert rows
+    cells = {}
+    for task, letter, other, difference, _, corrected in rows:
+        assert letter != "c" or other == "clustered_found"
+        cells.setdefault(task, []).append(f"{difference} ({corrected})")
+    for task, own in cells.items():
+        assert f"* - {task} - {' - '.join(own)}" in section
+    for path in tuned.RESULTS.glob("*.csv"):
+        if path != tuned.CHOSEN:
+            results = read_results(path)
+            assert results.seeds == tuple(tuned.SEEDS)
+            assert results.policies == tuned.POLICIES
