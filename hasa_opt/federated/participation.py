@@ -132,8 +132,7 @@ class Participation:
                 raise InputError(
                     f"{name} is a {type(given).__name__}: give {kind.__name__}(...) or None"
                 )
-        timed = self.clock is not None and self.clock.deadline_s is not None
-        if timed and faults is not None and faults.straggle:
+        if self.has_deadline and faults is not None and faults.straggle:
             raise InputError(
                 f"straggle = {faults.straggle} beside a clock with a deadline, which says who is "
                 "late: leave one of them out"
@@ -163,6 +162,11 @@ class Participation:
             self.clock.check(len(task))
         if self.availability is not None:
             self.availability.check(task.client_names, self.clock is not None)
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether clients may be late by the clock."""
+        return self.clock is not None and self.clock.deadline_s is not None
 
     def draws(self, n_clients: int) -> bool:
         """Whether the clients of a round may be some of all."""

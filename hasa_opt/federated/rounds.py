@@ -129,9 +129,8 @@ class Round:
 
     def _will_be_late(self, client: int, split: Split) -> bool:
         """Whether a client cannot keep its deadline, so that there is no need to train it."""
-        clock = self.federation.participation.clock
-        is_timed = clock is not None and clock.deadline_s is not None
-        return is_timed and self._is_late(client, self._planned(client, split))
+        timed = self.federation.participation.has_deadline
+        return timed and self._is_late(client, self._planned(client, split))
 
     def _late(self, client: int, flops: int) -> None:
         """Note a client that trained and sent for nothing."""
@@ -141,9 +140,11 @@ class Round:
 
     def _is_late(self, client: int, flops: int) -> bool:
         """Whether a client that computes so much, and sends its update, is late by the clock."""
-        clock = self.federation.participation.clock
+        participation = self.federation.participation
+        if participation.clock is None or not participation.has_deadline:
+            return False
         down, up = int(self.row["bytes_down"][client]), self._upload(client)
-        return clock is not None and clock.of(client).is_late(flops, down, up)
+        return participation.clock.of(client).is_late(flops, down, up)
 
     def take(
         self, client: int, state: Mapping[str, Tensor], result: LocalResult, sample: Inputs

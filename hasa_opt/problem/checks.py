@@ -46,7 +46,6 @@ __all__ = [
     "not_allowed",
     "one_menu",
     "over_budget",
-    "row_fault",
     "stated_rows",
     "utility_table",
     "within_caps",
@@ -199,30 +198,6 @@ def _whole_row(row: object, kind: str, terms: Terms) -> Row:
         )
     narrow = given.dtype.kind in "iub" and given.dtype != np.int64
     return replace(row, coefficients=given.astype(np.int64)) if narrow else row
-
-
-def row_fault(row: object, terms: Terms) -> str:
-    """What is wrong with a row that a constraint states, in words; empty if nothing is."""
-    if not isinstance(row, Row):
-        return f"gives a {type(row).__name__} for a row: give a Row"
-    if not isinstance(row.label, str) or not row.label:
-        return "gives a row without a label, by which errors could name it"
-    members = np.arange(terms.shape[0]) if row.members is None else np.asarray(row.members)
-    inside = not members.size or (members[0] >= 0 and members[-1] < terms.shape[0])
-    if not inside or (np.diff(members) <= 0).any():
-        return f"gives row {row.label!r} the members {members}: increasing rows wanted"
-    coefficients, shape = np.asarray(row.coefficients), (members.size, terms.shape[1])
-    if coefficients.dtype != np.int64 or coefficients.shape != shape:
-        return (
-            f"gives row {row.label!r} coefficients of {coefficients.dtype}{coefficients.shape}: "
-            f"int64{shape} wanted"
-        )
-    bounds = [bound for bound in (row.lower, row.upper) if bound is not None]
-    if not bounds or not all(isinstance(bound, Integral) for bound in bounds):
-        return (
-            f"gives row {row.label!r}, which needs a lower or an upper limit, whole numbers (int)"
-        )
-    return ""
 
 
 def masked(constraints: Sequence[Constraint], terms: Terms) -> BoolArray:

@@ -77,6 +77,7 @@ def by_cost(results: Results, outcomes: Sequence[Outcome]) -> Figure:
         where the rounds had a clock, for its seconds and joules.
     """
     runs, scale = _runs(results, outcomes), results.scale
+    means = _means(runs)
     kinds = [name for name in _SPENT if any(_SPENT[name](run.history).any() for run in outcomes)]
     rows = -(-len(kinds) // 2)
     figure = Figure(figsize=(1.7 * WIDTH_IN, 0.6 + 2.7 * rows), layout="constrained")
@@ -86,7 +87,7 @@ def by_cost(results: Results, outcomes: Sequence[Outcome]) -> Figure:
             policy: np.mean([_SPENT[name](run.history).cumsum() for run in own], axis=0)
             for policy, own in runs.items()
         }
-        _draw_curves(axes, outcomes, _means(runs), "Mean client test", scale, spent)
+        _draw_curves(axes, outcomes, means, "Mean client test", scale, spent)
         axes.set_xlim(0, None)
         axes.set_xlabel(name)
         finish(axes, "")

@@ -161,8 +161,7 @@ class SetUp:
     def partial(self) -> bool:
         """Whether not all clients take part in all rounds."""
         given = self.participation
-        timed = given.clock is not None and given.clock.deadline_s is not None
-        return given.draws(len(self.task)) or given.faults is not None or timed
+        return given.draws(len(self.task)) or given.faults is not None or given.has_deadline
 
     @cached_property
     def scores(self) -> FloatArray:

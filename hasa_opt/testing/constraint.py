@@ -12,7 +12,6 @@ from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import CheckError, HasaError
 from hasa_opt.problem import utility
-from hasa_opt.problem.checks import row_fault
 from hasa_opt.problem.limits import (
     Constraint,
     MaskConstraint,
@@ -123,11 +122,25 @@ class _Check:
         elif not isinstance(self.constraint, RowConstraint | Preference):
             self.complain("states nothing: it needs a method rows() or mask(), or a feature")
 
-    def checked_row(self, row: Row, terms: Terms) -> Row:
+    def checked_row(self, row: object, terms: Terms) -> Row:
         """Check one row."""
-        fault = row_fault(row, terms)
-        if fault:
-            self.complain(fault)
+        if not isinstance(row, Row):
+            self.complain(f"gives a {type(row).__name__} for a row: give a Row")
+        members = np.arange(terms.shape[0]) if row.members is None else np.asarray(row.members)
+        inside = members.size and members[0] >= 0 and members[-1] < terms.shape[0]
+        if not inside or (np.diff(members) <= 0).any():
+            self.complain(f"row {row.label!r} has the members {members}: increasing rows wanted")
+        coefficients, shape = np.asarray(row.coefficients), (members.size, terms.shape[1])
+        if coefficients.dtype != np.int64 or coefficients.shape != shape:
+            self.complain(
+                f"row {row.label!r} has coefficients of {coefficients.dtype}{coefficients.shape}: "
+                f"int64{shape} wanted"
+            )
+        bounds = [bound for bound in (row.lower, row.upper) if bound is not None]
+        if not bounds or not all(type(bound) is int for bound in bounds):
+            self.complain(f"row {row.label!r} needs a lower or an upper limit, whole numbers")
+        if not isinstance(row.label, str) or not row.label:
+            self.complain("gives a row without a label, by which errors could name it")
         return row
 
     @property
