@@ -16,7 +16,7 @@ from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.policies.policy import split_name
 from hasa_opt.study.inference import Difference, family, signs
 from hasa_opt.study.results import Kind, Results
-from hasa_opt.study.summary import SummaryRow, left_out, summarise
+from hasa_opt.study.summary import SummaryRow, left_out, spent, summarise
 
 __all__ = [
     "REFERENCE",
@@ -25,6 +25,7 @@ __all__ = [
     "against",
     "against_plain",
     "against_same_options",
+    "dearer",
     "headline",
     "hinge_sentences",
     "hinges",
@@ -178,6 +179,14 @@ def _contrasts(
     ]
 
 
+_DEARER = 0.05
+"""Share by which a policy spends more than the reference before that is said."""
+_SPENDING = {
+    "bytes": "sends {:.0f} % more bytes",
+    "flops": "computes {:.0f} % more operations",
+    "seconds": "takes {:.0f} % more seconds",
+    "joules": "takes {:.0f} % more joules",
+}
 _MAX_NAMED = 6
 """Clients that a sentence names."""
 
@@ -289,6 +298,31 @@ def verdict(contrast: Contrast, flagged: Collection[str]) -> str:
     if missed:
         return f"{missed[0]} misses the budget"
     return contrast.difference.verdict
+
+
+def dearer(results: Results) -> str:
+    """Say what policies spend more than the reference, which a budget of widths does not count.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    str
+        Empty where no policy spends over 5 % more of anything.
+    """
+    if REFERENCE not in results.policies:
+        return ""
+    base, tables = results.row(REFERENCE), spent(results)
+    more: dict[str, list[str]] = {}
+    for kind, words in _SPENDING.items():
+        totals = tables[kind].mean(axis=1)
+        for policy, total in zip(results.policies, totals.tolist(), strict=True):
+            if totals[base] > 0 and total > (1 + _DEARER) * totals[base]:
+                more.setdefault(policy, []).append(words.format(100 * (total / totals[base] - 1)))
+    told = "; ".join(f"{policy} {' and '.join(found)}" for policy, found in more.items())
+    return f"At this budget, beside {REFERENCE}: {told}." if told else ""
 
 
 def hinge_sentences(found: Sequence[Hinge], scale: Scale = ACCURACY) -> list[str]:

@@ -13,7 +13,7 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.drawing import finish
 from hasa_opt._utils.scale import Scale
 from hasa_opt.federated import History
-from hasa_opt.study.outcome import Outcome, mean_of_known, pooled_validation
+from hasa_opt.study.outcome import Outcome, pooled_validation
 from hasa_opt.study.plots import (
     MANY,
     WIDTH_IN,
@@ -24,13 +24,15 @@ from hasa_opt.study.plots import (
     spread,
     style,
 )
-from hasa_opt.study.results import Results
+from hasa_opt.study.results import MEASURES, Results, over_clients
 
 __all__ = ["by_cost", "by_round", "overview"]
 
 
-def by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -> Figure:
-    """Pooled validation and mean client test metric after each round, one line per policy.
+def by_round(
+    results: Results, outcomes: Sequence[Outcome], targets: IntArray, measure: str = "mean"
+) -> Figure:
+    """Pooled validation and a measure of the test metric after each round, one line per policy.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ def by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -
         the mean round that was chosen, where that is not the last.
     targets : (n_clients,) ints
         Validation targets of each client.
+    measure : str
+        As for :meth:`Results.measure`; over the clients that were tested in the round.
 
     Returns
     -------
@@ -55,20 +59,22 @@ def by_round(results: Results, outcomes: Sequence[Outcome], targets: IntArray) -
     _draw_curves(above, outcomes, pooled, "Pooled validation", scale)
     above.set_xlabel("")
     finish(above, f"{scale.title} during training")
-    _draw_by_round(below, results, outcomes)
+    _draw_by_round(below, results, outcomes, measure)
     finish(below, "")
     legend(figure, below)
     return figure
 
 
-def by_cost(results: Results, outcomes: Sequence[Outcome]) -> Figure:
-    """Mean client test metric against what was spent until then, one line per policy.
+def by_cost(results: Results, outcomes: Sequence[Outcome], measure: str = "mean") -> Figure:
+    """A measure of the test metric against what was spent until then, one line per policy.
 
     Parameters
     ----------
     results : Results
     outcomes : sequence of Outcome
         Their histories.
+    measure : str
+        As for :meth:`Results.measure`; over the clients that were tested in the round.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def by_cost(results: Results, outcomes: Sequence[Outcome]) -> Figure:
         where the rounds had a clock, for its seconds and joules.
     """
     runs, scale = _runs(results, outcomes), results.scale
-    means = _means(runs)
+    values = _measured(results, runs, measure)
     kinds = [name for name in _SPENT if any(_SPENT[name](run.history).any() for run in outcomes)]
     rows = -(-len(kinds) // 2)
     figure = Figure(figsize=(1.7 * WIDTH_IN, 0.6 + 2.7 * rows), layout="constrained")
@@ -87,7 +93,7 @@ def by_cost(results: Results, outcomes: Sequence[Outcome]) -> Figure:
             policy: np.mean([_SPENT[name](run.history).cumsum() for run in own], axis=0)
             for policy, own in runs.items()
         }
-        _draw_curves(axes, outcomes, means, "Mean client test", scale, spent)
+        _draw_curves(axes, outcomes, values, _test(measure), scale, spent)
         axes.set_xlim(0, None)
         axes.set_xlabel(name)
         finish(axes, "")
@@ -121,16 +127,31 @@ def overview(results: Results, outcomes: Sequence[Outcome]) -> Figure:
     return figure
 
 
-def _draw_by_round(axes: Axes, results: Results, outcomes: Sequence[Outcome]) -> None:
-    means = _means(_runs(results, outcomes))
-    _draw_curves(axes, outcomes, means, "Mean client test", results.scale)
+def _draw_by_round(
+    axes: Axes, results: Results, outcomes: Sequence[Outcome], measure: str = "mean"
+) -> None:
+    values = _measured(results, _runs(results, outcomes), measure)
+    _draw_curves(axes, outcomes, values, _test(measure), results.scale)
     axes.set_xlim(0, outcomes[0].history.rounds + 1)
 
 
-def _means(runs: Mapping[str, Sequence[Outcome]]) -> dict[str, FloatArray]:
-    """Mean over the clients after each round, ``(n_seeds, rounds)``, by policy."""
-    return {  # Clients not drawn are NaN there.
-        policy: np.stack([mean_of_known(run.history.test_metric, axis=1) for run in own])
+def _test(measure: str) -> str:
+    """The beginning of a label of an axis."""
+    return f"{MEASURES[measure].capitalize()}: test"
+
+
+def _measured(
+    results: Results, runs: Mapping[str, Sequence[Outcome]], measure: str
+) -> dict[str, FloatArray]:
+    """A measure over the clients after each round, ``(n_seeds, rounds)``, by policy."""
+
+    def after(values: FloatArray) -> float:
+        tested = np.isfinite(values)  # Clients not drawn are NaN there.
+        found = over_clients(values[tested], results.samples[tested], results.scale, measure)
+        return float(found)
+
+    return {
+        policy: np.array([[after(row) for row in run.history.test_metric] for run in own])
         for policy, own in runs.items()
     }
 

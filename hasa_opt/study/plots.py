@@ -16,12 +16,16 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.drawing import COLOURS, FEW, finish, short
+from hasa_opt._utils.scale import Scale
+from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import split_name
 from hasa_opt.study.claims import REFERENCE, Contrast, against
 from hasa_opt.study.results import MEASURES, Kind, Results
+from hasa_opt.study.tradeoff import COSTS, TradeOff, trade_offs
 
 __all__ = [
     "MANY",
@@ -35,6 +39,7 @@ __all__ = [
     "legend",
     "spread",
     "style",
+    "trade_off",
 ]
 
 MANY = 6
@@ -68,13 +73,15 @@ def allocation(results: Results) -> Figure:
     return _alone(results, draw_allocation, client_height(results))
 
 
-def differences(results: Results) -> Figure:
-    """Gain of each policy over uniform in the client mean, with its intervals.
+def differences(results: Results, measure: str = "mean") -> Figure:
+    """Gain of each policy over uniform in a measure, with its intervals.
 
     Parameters
     ----------
     results : Results
         Of two or more seeds, one policy being "uniform".
+    measure : str
+        As for :meth:`Results.measure`.
 
     Returns
     -------
@@ -83,13 +90,13 @@ def differences(results: Results) -> Figure:
     """
     over = f"{results.scale.minus.capitalize()} {REFERENCE}"
     kinds: dict[Kind, str] = {"own": "what clients deploy", "supernet": "the full supernet"}
-    found = {kind: against(results, kind=kind) for kind in kinds}
+    found = {kind: against(results, measure=measure, kind=kind) for kind in kinds}
     panels = {kind: contrasts for kind, contrasts in found.items() if contrasts}
     height = 1.1 + 0.26 * len(results.policies)
     figure = Figure(figsize=(WIDTH_IN, height * len(panels)), layout="constrained")
     every = figure.subplots(len(panels), squeeze=False, sharex=True).flat
     for axes, (kind, contrasts) in zip(every, panels.items(), strict=True):
-        _draw_differences(axes, contrasts, results, kind)
+        _draw_differences(axes, contrasts, results, kind, measure)
         finish(axes, f"{over}: {kinds[kind]}")
         axes.grid(axis="x", color="0.9")
     return figure
@@ -110,6 +117,63 @@ def by_client(results: Results) -> Figure:
         clients, the 30 with the most training samples are shown.
     """
     return _alone(results, draw_by_client, client_height(results))
+
+
+def trade_off(results: Results, measure: str = "mean") -> Figure:
+    """A measure of each policy against what it takes, with the frontier of those unbeaten in both.
+
+    Parameters
+    ----------
+    results : Results
+    measure : str
+        As for :meth:`Results.measure`.
+
+    Returns
+    -------
+    matplotlib Figure
+        A panel for the operations and one for the bytes; and, with a clock, for seconds and
+        joules. Bars are 95 % intervals of the difference to uniform, paired by seed.
+
+    Raises
+    ------
+    InputError
+        If no client was measured, so that there is nothing to draw.
+    """
+    trades = trade_offs(results, measure)
+    if not trades:
+        raise InputError("no client was tested under all policies and seeds: nothing to draw")
+    rows = -(-len(trades) // 2)
+    figure = Figure(figsize=(1.7 * WIDTH_IN, 0.9 + 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(2, len(trades)), squeeze=False).flat
+    for trade, axes in zip(trades, panels, strict=False):
+        _draw_trade_off(axes, trade, results.scale)
+    for axes in panels:
+        axes.set_axis_off()
+    legend(figure, figure.axes[0])
+    return figure
+
+
+def _draw_trade_off(axes: Axes, trade: TradeOff, scale: Scale) -> None:
+    words, unit = COSTS[trade.cost]
+    for row, policy in enumerate(trade.policies):
+        reach = trade.reach[row]
+        axes.errorbar(
+            trade.costs[row],
+            trade.values[row],
+            yerr=reach if np.isfinite(reach) else None,
+            label=policy,
+            markersize=7,
+            elinewidth=1,
+            **(style(policy, trade.policies) | {"linestyle": "none"}),
+        )
+    best = trade.frontier
+    axes.plot(trade.costs[best], trade.values[best], color="0.6", lw=1.2, zorder=0)
+    axes.xaxis.set_major_formatter(EngFormatter(unit))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel(words)
+    axes.set_ylabel(scale.label(f"{MEASURES[trade.measure].capitalize()}: test"))
+    axes.grid(color="0.9")
+    finish(axes, "")
 
 
 def _alone(results: Results, draw: Callable[[Axes, Results], None], height: float) -> Figure:
@@ -151,10 +215,10 @@ def draw_by_client(axes: Axes, results: Results) -> None:
 
 
 def _draw_differences(
-    axes: Axes, contrasts: Sequence[Contrast], results: Results, kind: Kind
+    axes: Axes, contrasts: Sequence[Contrast], results: Results, kind: Kind, measure: str
 ) -> None:
     """Draw one row per policy: mean gain, its t interval, the corrected one, and single seeds."""
-    scale, worth = results.scale, results.worth("mean", kind)
+    scale, worth = results.scale, results.worth(measure, kind)
     base = worth[results.row(REFERENCE)]
     for row, contrast in enumerate(contrasts):
         gap = contrast.difference
@@ -170,9 +234,9 @@ def _draw_differences(
     axes.set_yticks(range(len(contrasts)), names, parse_math=False)
     axes.set_ylim(len(contrasts) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    label = f"Difference to {REFERENCE}, {MEASURES['mean']} (points)"
+    label = f"Difference to {REFERENCE}, {MEASURES[measure]} (points)"
     axes.set_xlabel(
-        label if scale.is_share else f"Gain over {REFERENCE}, {MEASURES['mean']} of {scale.name}"
+        label if scale.is_share else f"Gain over {REFERENCE}, {MEASURES[measure]} of {scale.name}"
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import platform
 from collections.abc import Sequence
@@ -13,22 +11,21 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from matplotlib.figure import Figure
 
 from hasa_opt._utils import VERSION
+from hasa_opt._utils.checks import listed
 from hasa_opt._utils.files import file_target, write_text
 from hasa_opt._utils.scale import Scale
+from hasa_opt.policies.policy import split_name
 from hasa_opt.solving.comparison import Comparison
-from hasa_opt.study import curves, plots
 from hasa_opt.study.claims import (
     REFERENCE,
-    Contrast,
     against,
     against_plain,
     against_same_options,
+    dearer,
     headline,
     hinge_sentences,
     hinges,
@@ -36,11 +33,12 @@ from hasa_opt.study.claims import (
     span,
     verdict,
 )
-from hasa_opt.study.dots import dot_plots
+from hasa_opt.study.dots import dot_plots, scatter_plots
 from hasa_opt.study.inference import signs
 from hasa_opt.study.makespan import shortest_round
-from hasa_opt.study.outcome import Outcome, measuring_of, validation_targets
-from hasa_opt.study.results import MEASURES, Results
+from hasa_opt.study.outcome import Outcome, measuring_of
+from hasa_opt.study.pictures import pictures
+from hasa_opt.study.results import CHOICES, MEASURES, Results
 from hasa_opt.study.rounds import by_rounds
 from hasa_opt.study.settings import SetUp
 from hasa_opt.study.summary import by_width, left_out, summarise
@@ -53,8 +51,6 @@ _FILES = {
     "results.csv": "one line per policy, seed and client",
     "rounds.csv": "one line per policy, seed, round and client",
 }
-_DEARER = 0.05
-"""Share by which bytes or operations exceed those of uniform before the report says so."""
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 _MAX_LEFT_OUT = 12
 """Clients of whom the table without each in turn has a column: as many as a page is wide."""
@@ -120,7 +116,8 @@ def _content(
     rows = summarise(results, setup.budget)
     flagged = {row.policy for row in rows if row.flagged}
     differences = {contrast.policy: contrast for contrast in against(results)}
-    found, scale = hinges(results), results.scale
+    found, scale, scatters = hinges(results), results.scale, scatter_plots(results)
+    costs = {plot.cost: plot.words for plot in scatters}
     return {
         **_written(scale),
         "setup": setup,
@@ -139,8 +136,7 @@ def _content(
         ],
         "excluded": _excluded(results),
         "differences": differences,
-        "families": _families(results),
-        "parts": _parts(results),
+        "choices": [_choice(results, name) for name in CHOICES],
         "verdict": lambda contrast: verdict(contrast, flagged),
         "hinges": hinge_sentences(found, scale),
         "warnings": hinge_sentences(
@@ -151,12 +147,18 @@ def _content(
         "left_out": _left_out(results),
         "by_width": _by_width(results, setup.widths),
         "chosen": any(outcome.rounds < outcome.history.rounds for outcome in outcomes),
-        "figures": _figures(setup, results, outcomes),
+        "figures": pictures(setup, results, outcomes),
         "dots": dot_plots(results),
-        "dearer": _dearer(results),
+        "scatters": scatters,
+        "costs_known": costs,
+        "first_cost": next(iter(costs), ""),
+        "measured_by": {name: MEASURES[name] for name in CHOICES},
+        "dearer": dearer(results),
         "repeated": _versions() | {"Training": _duration(outcomes)},
         "meanings": {
-            policy.name: policy.meaning for policy in setup.compared.values() if policy.meaning
+            policy.name: _meaning(policy.name, policy.meaning)
+            for policy in setup.compared.values()
+            if policy.meaning
         },
         "contents": _CONTENTS,
     }
@@ -165,6 +167,7 @@ def _content(
 _CONTENTS = {
     "question": "The question",
     "answer": "The answer",
+    "cost": "Worth and cost",
     "figures": "Figures",
     "measures": "All measures",
     "costs": "Costs",
@@ -174,21 +177,10 @@ _CONTENTS = {
 }
 
 
-def _dearer(results: Results) -> list[str]:
-    """What policies send and compute more than uniform, which a budget of widths does not count."""
-    if REFERENCE not in results.policies:
-        return []
-    base = results.row(REFERENCE)
-    more: dict[str, list[str]] = {}
-    for verb, table in (("sends", results.bytes), ("computes", results.flops)):
-        totals = table.sum(axis=(1, 2)).astype(float)
-        for policy, total in zip(results.policies, totals, strict=True):
-            if totals[base] and total > (1 + _DEARER) * totals[base]:
-                more.setdefault(policy, []).append(f"{verb} {total / totals[base] - 1:.0%}")
-    return [
-        f"At this budget {policy} {' and '.join(found)} more than {REFERENCE}."
-        for policy, found in more.items()
-    ]
+def _meaning(policy: str, meaning: str) -> str:
+    """What a policy is, in words, with its loop options."""
+    _, options = split_name(policy)
+    return f"{meaning}; with {listed(options)}" if options else meaning
 
 
 def _versions() -> dict[str, str]:
@@ -237,31 +229,35 @@ def _excluded(results: Results) -> dict[str, list[str]]:
     return found
 
 
-def _families(results: Results) -> dict[str, list[Contrast]]:
-    """Titles and comparisons of each table of statistics; Holm's correction is over one table."""
+def _choice(results: Results, measure: str) -> dict[str, Any]:
+    """What the tables of one measure show."""
+    total = {each.policy: each for each in against(results, measure=measure)}
+    allocation = {each.policy: each for each in against_same_options(results, measure=measure)}
+    options = {each.policy: each for each in against_plain(results, measure=measure)}
     families = {
-        f"Each client's own network, against {REFERENCE}": against(results),
-        "The same loop options, another allocation": against_same_options(results),
-        f"The full supernet, against {REFERENCE}": against(results, kind="supernet"),
+        f"Each client's own network, against {REFERENCE}": list(total.values()),
+        "The same loop options, another allocation": list(allocation.values()),
+        f"The full supernet, against {REFERENCE}": against(
+            results, measure=measure, kind="supernet"
+        ),
     }
-    return {title: contrasts for title, contrasts in families.items() if contrasts}
-
-
-def _parts(results: Results) -> list[dict[str, Any]]:
-    """Split each gain of a policy with loop options into what options and allocation add."""
-    total = {contrast.policy: contrast for contrast in against(results)}
-    allocation = {contrast.policy: contrast for contrast in against_same_options(results)}
-    options = {contrast.policy: contrast for contrast in against_plain(results)}
-    return [
-        {
-            "policy": policy,
-            "total": total.get(policy),
-            "options": options.get(policy),
-            "allocation": allocation.get(policy),
-        }
-        for policy in results.policies
-        if policy in options or policy in allocation
-    ]
+    return {
+        "name": measure,
+        "words": MEASURES[measure],
+        "title": MEASURES[measure].capitalize(),
+        "differences": total,
+        "families": {title: found for title, found in families.items() if found},
+        "parts": [
+            {
+                "policy": policy,
+                "total": total.get(policy),
+                "options": options.get(policy),
+                "allocation": allocation.get(policy),
+            }
+            for policy in results.policies
+            if policy in options or policy in allocation
+        ],
+    }
 
 
 def _left_out(results: Results) -> dict[str, Any] | None:
@@ -293,46 +289,6 @@ def _by_width(results: Results, menu: Sequence[float]) -> dict[str, Any]:
     values, share = by_width(results, widths.tolist())
     used = share.any(axis=0)
     return {"widths": widths[used], "values": values[:, used], "share": share[:, used]}
-
-
-def _figures(setup: SetUp, results: Results, outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
-    """Each figure as a data URI, with what it shows."""
-    several = len(results.seeds) > 1
-    spread = "one standard deviation over seeds" if several else ""
-    many = len(results.policies) > plots.MANY
-    bars, bands = (
-        f". {what}: {spread}" if spread and not many else "" for what in ("Bars, if any", "Bands")
-    )
-    targets, scale = validation_targets(setup.task), results.scale
-    drawn = {
-        f"Mean width that each client trained{bars}": plots.allocation(results),
-        f"{scale.title} after each round, before any personal model is made: pooled validation "
-        f"data above, mean client test {scale.name} below{bands}. Policies of one run share a "
-        "line. A star, if any: the mean round that was chosen": curves.by_round(
-            results, outcomes, targets
-        ),
-        f"Mean client test {scale.name}, before any personal model is made, against what all "
-        f"clients together have spent by then{bands}": curves.by_cost(results, outcomes),
-        f"Test {scale.name} of what each client deploys{bars}": plots.by_client(results),
-    }
-    compared = REFERENCE in results.policies and len(results.policies) > 1
-    if several and compared and results.measured().size:
-        gains, to = ("Difference", "to") if scale.is_share else ("Gain", "over")
-        first = (
-            f"{gains} in mean client {scale.name} of each policy {to} uniform. Thick: 95 % "
-            "interval; thin: after Holm's correction. Filled: the thin line leaves zero out. "
-            "Small: single seeds"
-        )
-        drawn = {first: plots.differences(results), **drawn}
-    return [{"alt": alt, "source": _data_uri(figure)} for alt, figure in drawn.items()]
-
-
-def _data_uri(figure: Figure) -> str:
-    """Encode a figure as SVG; the same figure always gives the same bytes."""
-    stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "hasa_opt", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _number(value: float | None, digits: int = 7) -> str:

@@ -21,7 +21,7 @@ from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt._utils.tables import Table, read_table
 from hasa_opt.errors import InputError
 
-__all__ = ["MEASURES", "Results", "merged", "read_results"]
+__all__ = ["CHOICES", "MEASURES", "Results", "merged", "over_clients", "read_results"]
 
 Kind = Literal["own", "supernet"]
 """Which network is tested: what each client deploys, or the uncut supernet."""
@@ -34,6 +34,9 @@ MEASURES = {
     "spread": "standard deviation over clients",
 }
 """Name to words of what is reported of the values of all clients."""
+
+CHOICES = tuple(name for name in MEASURES if name != "spread")
+"""Measures of how good models are, among which a reader of a report chooses; the first first."""
 
 _CELLS = {"own": float, "supernet": float, "deployed": float, "peak": float, "trained": float,
           "flops": int, "bytes": int}  # fmt: skip
@@ -170,20 +173,9 @@ class Results(Framed):
             Of the accuracy, percent; of another metric, its own unit. NaN if no client was
             measured.
         """
-        if name not in MEASURES:
-            raise InputError(f"measure {name!r} is not known: choose from {', '.join(MEASURES)}")
         rows = self.measured(kind)
-        if not rows.size:
-            return np.full(self.realised.shape, np.nan)
         values = self.scale.shown(getattr(self, kind)[..., rows])
-        if name == "weighted":
-            return np.asarray(np.average(values, axis=-1, weights=self.samples[rows]))
-        if name == "worst_third":
-            third = max(1, round(values.shape[-1] / 3))
-            return np.asarray(self.scale.worst_first(values)[..., :third].mean(axis=-1))
-        if name == "worst":
-            return np.asarray(self.scale.worst_first(values)[..., 0])
-        return np.asarray(values.std(axis=-1) if name == "spread" else values.mean(axis=-1))
+        return over_clients(values, self.samples[rows], self.scale, name)
 
     def worth(self, name: str = "mean", kind: Kind = "own") -> FloatArray:
         """:meth:`measure`, turned so that more is better; of the spread over clients, less is.
@@ -220,6 +212,32 @@ class Results(Framed):
                 cells = [getattr(self, column)[*at, client].item() for column in _CELLS]
                 size = self.samples[client].item()
                 yield [self.policies[at[0]], self.seeds[at[1]], name, size, *cells, *run]
+
+
+def over_clients(values: FloatArray, samples: IntArray, scale: Scale, name: str) -> FloatArray:
+    """A measure over the last axis, the clients; NaN where there are none.
+
+    Parameters
+    ----------
+    values : (..., n_clients) floats
+        Finite.
+    samples : (n_clients,) ints
+    scale : Scale
+    name : str
+        As for :meth:`Results.measure`.
+    """
+    if name not in MEASURES:
+        raise InputError(f"measure {name!r} is not known: choose from {', '.join(MEASURES)}")
+    if not samples.size:
+        return np.full(values.shape[:-1], np.nan)
+    if name == "weighted":
+        return np.asarray(np.average(values, axis=-1, weights=samples))
+    if name == "worst_third":
+        third = max(1, round(values.shape[-1] / 3))
+        return np.asarray(scale.worst_first(values)[..., :third].mean(axis=-1))
+    if name == "worst":
+        return np.asarray(scale.worst_first(values)[..., 0])
+    return np.asarray(values.std(axis=-1) if name == "spread" else values.mean(axis=-1))
 
 
 def merged(parts: Sequence[Results]) -> Results:

@@ -317,8 +317,8 @@ class Study(Shown, SetUp):
         Parameters
         ----------
         name : str
-            "overview", "allocation", "differences", "by_client", "by_round" or "by_cost"; see
-            :mod:`hasa_opt.study.plots` and :mod:`hasa_opt.study.curves`.
+            "overview", "allocation", "differences", "trade_off", "by_client", "by_round" or
+            "by_cost"; see :mod:`hasa_opt.study.plots` and :mod:`hasa_opt.study.curves`.
 
         Raises
         ------
@@ -332,6 +332,7 @@ class Study(Shown, SetUp):
             "overview": lambda: curves.overview(results, outcomes),
             "allocation": lambda: plots.allocation(results),
             "differences": lambda: plots.differences(results),
+            "trade_off": lambda: plots.trade_off(results),
             "by_client": lambda: plots.by_client(results),
             "by_round": lambda: curves.by_round(results, outcomes, self._validation_targets),
             "by_cost": lambda: curves.by_cost(results, outcomes),

@@ -13,7 +13,16 @@ from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt.policies.budget import BUDGET_TOLERANCE
 from hasa_opt.study.results import MEASURES, Kind, Results
 
-__all__ = ["Costs", "Measures", "SummaryRow", "by_width", "for_json", "left_out", "summarise"]
+__all__ = [
+    "Costs",
+    "Measures",
+    "SummaryRow",
+    "by_width",
+    "for_json",
+    "left_out",
+    "spent",
+    "summarise",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +196,16 @@ def left_out(results: Results, kind: Kind = "own") -> FloatArray:
     return np.asarray((values.sum(axis=-1, keepdims=True) - values) / others)
 
 
+def spent(results: Results) -> dict[str, FloatArray]:
+    """What all clients together spend over all rounds, ``(n_policies, n_seeds)``, by its kind."""
+    return {
+        "flops": results.flops.sum(axis=2).astype(float),
+        "bytes": results.bytes.sum(axis=2).astype(float),
+        "seconds": results.seconds,
+        "joules": results.joules,
+    }
+
+
 def for_json(value: Any) -> Any:
     """Nested records with None for NaN and infinity, which JSON does not know."""
     if isinstance(value, Mapping):
@@ -216,13 +235,10 @@ def _costs(results: Results, row: int) -> Costs:
         trained=float(np.ma.average(trained, axis=1, weights=results.samples).mean()),
         peak=float(results.peak[row].max()),
         deployed=float(deployed.mean()),
-        flops=float(results.flops[row].sum(axis=1).mean()),
-        bytes=float(results.bytes[row].sum(axis=1).mean()),
         memory=float(results.memory[row].max()),
         server=float(results.server_bytes[row].max()),
         device=float(results.device_bytes[row].max()),
-        seconds=float(results.seconds[row].mean()),
-        joules=float(results.joules[row].mean()),
         rounds=float(results.rounds[row].mean()),
         excluded=float(results.excluded[row].sum(axis=1).mean()),
+        **{name: float(table[row].mean()) for name, table in spent(results).items()},
     )

@@ -14,7 +14,7 @@ from rich.table import Table
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.scale import Scale
 from hasa_opt.clients.clients import Clients
-from hasa_opt.study.claims import REFERENCE, against
+from hasa_opt.study.claims import REFERENCE, against, dearer
 from hasa_opt.study.inference import Difference
 from hasa_opt.study.results import Results
 from hasa_opt.study.summary import summarise
@@ -26,6 +26,7 @@ __all__ = [
     "COLUMNS",
     "allocation_table",
     "costs_table",
+    "fitting_unit",
     "results_table",
     "rounds_table",
     "scaled",
@@ -123,7 +124,7 @@ def costs_table(
         "rounds\nmemory: a step at the peak width; server, device: models kept from round to round"
         + ("; before: probe, in runs" if measuring else "")
         + (_EXCLUDED if excluding else "")
-        + (f"\n{shortest}" if shortest else ""),
+        + "".join(f"\n{escape(sentence)}" for sentence in (dearer(results), shortest) if sentence),
         caption_justify="left",
     )
     table.add_column("policy", overflow="fold", max_width=_MAX_NAME)
@@ -185,10 +186,16 @@ def scaled(value: float, unit: str) -> str:
     """Three digits with an SI prefix."""
     if not math.isfinite(value):
         return _DASH
-    power = 0
-    while value >= 999.5 and power < len(_PREFIXES) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:.3g} {_PREFIXES[power]}{unit}"
+    factor, prefixed = fitting_unit(value, unit)
+    return f"{value / factor:.3g} {prefixed}"
+
+
+def fitting_unit(value: float, unit: str) -> tuple[float, str]:
+    """The unit with the SI prefix that suits a value, and how many units it is."""
+    factor, power = 1.0, 0
+    while value / factor >= 999.5 and power < len(_PREFIXES) - 1:
+        factor, power = factor * 1000, power + 1
+    return factor, f"{_PREFIXES[power]}{unit}"
 
 
 def allocation_table(

@@ -134,7 +134,7 @@ def test_the_table_and_the_sentences_name_the_metric_and_its_better_end(study: F
 
 
 def test_the_report_mirrors(study: FakeStudy, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("hasa_opt.study.report._figures", lambda *measured: [])
+    monkeypatch.setattr("hasa_opt.study.report.pictures", lambda *measured: [])
     texts = []
     for results in (study.results, mirrored(study)):
         page = write_report(study, results, study.outcomes, None, tmp_path / "r.html")  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 "use strict";
-// Tables are sorted by a click on a heading; each select shows one of the plots below it.
+// Tables are sorted by a click on a heading; each select shows what is chosen, and all of one name agree.
 const numberOf = (cell) => {
   const found = cell.textContent.replaceAll("\u2212", "-").match(/-?\d[\d.,]*/);
   return found ? Number(found[0].replaceAll(",", "")) : NaN;
@@ -27,10 +27,21 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
-for (const select of document.querySelectorAll("select[data-plots]")) {
-  const plots = [...document.querySelectorAll(`[data-plot="${select.dataset.plots}"]`)];
-  const show = () => plots.forEach((plot, at) => { plot.hidden = at !== select.selectedIndex; });
+const chosen = {};
+const selects = [...document.querySelectorAll("select[data-choice]")];
+const show = () => {
+  for (const block of document.querySelectorAll("[data-measure], [data-cost]")) {
+    block.hidden = Object.entries(chosen).some(([name, value]) => (block.dataset[name] ?? value) !== value);
+  }
+};
+for (const select of selects) {
+  const name = select.dataset.choice;
+  chosen[name] ??= select.value;
   select.closest("label").hidden = false;
-  select.addEventListener("change", show);
-  show();
+  select.addEventListener("change", () => {
+    chosen[name] = select.value;
+    selects.filter((other) => other.dataset.choice === name).forEach((other) => { other.value = select.value; });
+    show();
+  });
 }
+show();
