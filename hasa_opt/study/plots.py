@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.drawing import COLOURS, FEW, finish, short
@@ -25,6 +25,7 @@ from hasa_opt.errors import InputError
 from hasa_opt.policies.policy import split_name
 from hasa_opt.study.claims import REFERENCE, Contrast, against
 from hasa_opt.study.results import MEASURES, Kind, Results
+from hasa_opt.study.tables import fitting_unit
 from hasa_opt.study.tradeoff import COSTS, TradeOff, trade_offs
 
 __all__ = [
@@ -168,9 +169,10 @@ def _draw_trade_off(axes: Axes, trade: TradeOff, scale: Scale) -> None:
         )
     best = trade.frontier
     axes.plot(trade.costs[best], trade.values[best], color="0.6", lw=1.2, zorder=0)
-    axes.xaxis.set_major_formatter(EngFormatter(unit))
+    factor, prefixed = fitting_unit(float(trade.costs.max()), unit)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / factor:g}")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel(words)
+    axes.set_xlabel(f"{words} ({prefixed})")
     axes.set_ylabel(scale.label(f"{MEASURES[trade.measure].capitalize()}: test"))
     axes.grid(color="0.9")
     finish(axes, "")

@@ -65,9 +65,9 @@ def undominated(costs: FloatArray, worth: FloatArray) -> IntArray:
         The cheapest first.
     """
     no_worse = (costs[:, None] <= costs) & (worth[:, None] >= worth)
-    beats = np.asarray(no_worse & ~no_worse.T)
+    beaten = np.asarray((no_worse & ~no_worse.T).any(axis=0))
     order = np.lexsort((-worth, costs))
-    return np.asarray(order[~beats.any(axis=0)[order]])
+    return np.asarray(order[~beaten[order]])
 
 
 def trade_off(results: Results, cost: str, measure: str = "mean") -> TradeOff:
