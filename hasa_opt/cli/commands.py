@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
@@ -16,7 +15,6 @@ import click
 import typer
 from rich.markup import escape
 
-from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.column_files import write_columns
 from hasa_opt._utils.native import own_stdout
 from hasa_opt.cli.explain import explain
@@ -61,6 +59,7 @@ from hasa_opt.cli.options import (
 )
 from hasa_opt.cli.partition import partition
 from hasa_opt.cli.problems import Asked, counts_of, scores_of
+from hasa_opt.cli.records import columns_of, limits_told, record_of, rule_beside
 from hasa_opt.cli.sample import sample
 from hasa_opt.cli.study import flower, study
 from hasa_opt.cli.verify import verify
@@ -73,10 +72,6 @@ from hasa_opt.errors import (
     SolverNotInstalledError,
     StorageError,
 )
-from hasa_opt.problem.menu import WIDTH
-from hasa_opt.problem.problem import AllocationProblem
-from hasa_opt.problem.result import Allocation
-from hasa_opt.rules.paper import PaperRule, paper_rule
 from hasa_opt.rules.scores import SCORES, explained_by_size
 from hasa_opt.solvers import registry
 from hasa_opt.solving.comparison import compare as compare_solvers
@@ -143,7 +138,10 @@ def _end(code: int, error: BaseException, as_json: bool) -> NoReturn:
     if as_json:
         message = error.format_message() if isinstance(error, click.ClickException) else error
         try:
-            print_json({"error": {"kind": type(error).__name__, "message": as_options(message)}})
+            told: dict[str, Any] = {"kind": type(error).__name__, "message": as_options(message)}
+            if isinstance(error, InfeasibleError) and error.limits:
+                told["limits"] = error.limits
+            print_json({"error": told})
             sys.stdout.flush()
         except OSError:  # of standard output itself, which the exit would flush once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -289,19 +287,21 @@ def allocate(
             fallback=None if fallback is None else solver_names(fallback),
             on_progress=on_progress,
         )
-    columns = _columns(result, everything=options is not None)
+    columns = columns_of(result, everything=options is not None)
     since = None if before is None else changes_since(result, before)
     if output is not None:
         write_columns(output, columns)
     if since is not None and changes is not None:
         since.write(changes)
     if as_json:
-        print_json(_record(result, columns) | ({} if since is None else {"changes": since.summary}))
+        print_json(
+            record_of(result, columns) | ({} if since is None else {"changes": since.summary})
+        )
         return
-    rule = _rule(problem, asked.scores) if asked.is_paper and since is None else None
+    rule = rule_beside(problem, asked.scores) if asked.is_paper and since is None else None
     show(result.table({"HASA rule": rule.widths} if rule else {}))
     news = [] if since is None else [f"since {previous}: {since.summary}"]
-    for line in (result.summary, str(rule or result.message), *news):
+    for line in (result.summary, *limits_told(result), str(rule or result.message), *news):
         say(line)
 
 
@@ -379,41 +379,3 @@ def _warn_of_size(score: str, share: float) -> None:
         f"sample size explains {share:.0%} of the ranking by {score} "
         f"(squared rank correlation); {reason}: {remedy}",
     )
-
-
-def _rule(problem: AllocationProblem, scores: FloatArray) -> PaperRule:
-    """The paper's rule between the ends of the menu, under the same budget and caps."""
-    clients, widths = problem.clients, (float(problem.widths[0]), float(problem.widths[-1]))
-    return paper_rule(
-        scores, clients.samples, budget=problem.share, widths=widths, caps=clients.caps(widths[1])
-    )
-
-
-def _columns(result: Allocation, *, everything: bool) -> dict[str, list[Any]]:
-    """What each client takes, by the heading of the column: all that is known, or its width."""
-    clients = result.problem.clients
-    columns = result.columns if everything else {"width": result.widths.tolist()}
-    return {"name": list(clients.all_names), "samples": clients.samples.tolist()} | columns
-
-
-def _record(result: Allocation, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    problem = result.problem
-    chosen = {"options": result.options.tolist()}
-    if WIDTH in problem.menu.attributes:
-        chosen["widths"] = result.widths.tolist()
-    return {
-        "solver": result.solver,
-        "termination": str(result.termination),
-        "incumbent_from": result.incumbent_from,
-        "objective": result.objective,
-        "bound": result.bound,
-        "gap": result.gap,
-        "resource": problem.resource,
-        "spent": result.spending[problem.resource],
-        "limit": problem.budgets.get(problem.resource),
-        "spent_share": None if problem.full_cost is None else result.spent_share,
-        "price": result.price,
-        "seconds": result.seconds,
-        "spending": result.spending,
-        "limits": problem.budgets,
-    } | {name: dict(zip(columns["name"], values, strict=True)) for name, values in chosen.items()}

@@ -187,7 +187,8 @@ def as_options(message: object) -> str:
     >>> as_options("say delimiter=';' or give another encoding=")
     "say --delimiter ';' or give another --encoding"
     """
-    return _ARGUMENT.sub(lambda found: f"--{found[1]}" + " '" * bool(found[2]), str(message))
+    message = str(message).replace("limits= of this error names", "--json names")
+    return _ARGUMENT.sub(lambda found: f"--{found[1]}" + " '" * bool(found[2]), message)
 
 
 def split_names(text: str) -> list[str]:
@@ -195,8 +196,29 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def assignments(given: Sequence[str] | None) -> list[str]:
+    """What a repeated option was given, NAME=VALUE each; several of them by commas are taken too.
+
+    >>> assignments(["kflops=18000, kilobytes=1800", "0,5"])
+    ['kflops=18000', 'kilobytes=1800', '0,5']
+    """
+    found = []
+    for text in given or ():
+        parts = split_names(text)
+        found += parts if all("=" in part for part in parts) else [text]
+    return found
+
+
 def solver_name(text: str) -> str:
-    """A solver's name, however it is capitalised."""
+    """A solver's name, however it is capitalised.
+
+    Raises
+    ------
+    InputError
+        If several are given.
+    """
+    if "," in text:
+        raise InputError(f"--solver {text}: give one; hasa-opt compare takes several")
     known = {name.lower(): name for name in (*SOLVERS, "auto")}
     return known.get(text.strip().lower(), text.strip())
 

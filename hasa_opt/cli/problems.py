@@ -15,7 +15,7 @@ from hasa_opt._utils.checks import FloatArray, float_array, listed
 from hasa_opt._utils.names import tidy
 from hasa_opt._utils.rational import written
 from hasa_opt._utils.tables import read_table
-from hasa_opt.cli.options import MENU, Reading, source_of, split_numbers
+from hasa_opt.cli.options import MENU, Reading, assignments, source_of, split_numbers
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import Counts
 from hasa_opt.clients.files import read
@@ -153,7 +153,7 @@ class Asked:
     def _shares(self, menu: Menu) -> Iterator[tuple[str, float]]:
         """Budgets that are shares, by resource."""
         usual = [_SHARE] if self.options is None else []
-        given = self.budget or usual
+        given = assignments(self.budget or usual)
         for text, resource, value in _by_resource(given, "--budget", "SHARE", "0.5", menu):
             if value.isdecimal() and int(value) > 1 and self.options is not None:
                 raise InputError(
@@ -169,7 +169,7 @@ class Asked:
 
     def _absolute(self, menu: Menu) -> Iterator[Constraint]:
         """Budgets in whole units."""
-        given = self.limit or ()
+        given = assignments(self.limit)
         for text, resource, value in _by_resource(given, "--limit", "UNITS", "5000", menu):
             if not value.isdecimal():
                 raise InputError(
@@ -181,7 +181,7 @@ class Asked:
     def _coverage(self, menu: Menu) -> Iterator[Constraint]:
         """Limits of coverage, one for each attribute."""
         given: dict[str, dict[float, float]] = {}
-        for text in self.coverage or ():
+        for text in assignments(self.coverage):
             place, _, share = text.rpartition("=")
             name, colon, value = place.rpartition(":")
             numbers = _is_number(value) and _is_number(share)

@@ -22,6 +22,7 @@ from hasa_opt.problem.columns import option_columns
 from hasa_opt.problem.menu import WIDTH
 from hasa_opt.problem.plots import groups_of, plot_choice, plot_groups, plot_options
 from hasa_opt.problem.problem import AllocationProblem, Totals
+from hasa_opt.problem.standing import Standing, standings
 from hasa_opt.problem.stored_result import pack_result, recomputed, unpack_result
 
 if TYPE_CHECKING:
@@ -128,6 +129,11 @@ class Allocation(Archived, Framed, Shown):
                 change = "one unit more" if price > 0 else "one unit less"
                 lines.append(f"{row.label}: {change} is worth {abs(price):.4g}")
         return "\n".join(lines) or "no limit binds: more of any is worth nothing"
+
+    @property
+    def standings(self) -> list[Standing]:
+        """What the allocation takes of each limit, the budget first, and whether it binds."""
+        return standings(self.problem.limits, self.choice, self.prices)
 
     @property
     def has_solution(self) -> bool:

@@ -32,6 +32,8 @@ _FEW, _MANY = 300, 20_000
 """Admissible widths up to which branch and bound explains best, and those up to which it can."""
 _PATIENCE_S = 2.0
 """In which the cheapest change is looked for; then the best one found is named."""
+_SHOWN = 10
+"""Limits of a conflict that its message names."""
 _NAMED = 3
 """Clients that a limit is shown with by name."""
 
@@ -284,7 +286,14 @@ def _within(
 
 def _worded(problem: AllocationProblem, conflict: list[int], remedy: str) -> Conflict:
     rows = [problem.limits[limit] for limit in conflict]
-    named = listed(rows, lambda row: f"({row.label}{_numbers(problem, row)})", separator="; ")
+    named = listed(
+        rows,
+        lambda row: f"({row.label}{_numbers(problem, row)})",
+        separator="; ",
+        most=_SHOWN,
+    )
+    if len(rows) > _SHOWN:
+        named += f" (limits= of this error names all {len(rows)})"
     return Conflict(
         tuple(row.label for row in rows),
         f"these limits cannot hold together: {named}. Remedy: {remedy}",

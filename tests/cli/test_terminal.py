@@ -91,6 +91,24 @@ def test_solvers_are_named_in_any_case_and_by_commas(run, clients: Path) -> None
     assert "'hihgs' is not known" in ran.err
     ran = run("allocate", clients, "--fallback", "GREEDY,highs", "--json")
     assert ran.code == 0
+    ran = run("allocate", clients, "--solver", "highs,exact")
+    assert ran.code == 2
+    assert "give one; hasa-opt compare takes several" in ran.err
+
+
+def test_what_may_be_repeated_may_stand_behind_commas(run, tmp_path: Path) -> None:
+    run("sample", tmp_path)
+    files = [tmp_path / "clients.csv", "--options", tmp_path / "options.csv"]
+    files += ["--utilities", tmp_path / "worth.csv"]
+    apart = ["--limit", "kflops=18000", "--limit", "kilobytes=1800"]
+    together = ["--limit", "kflops=18000, kilobytes=1800"]
+    assert run("allocate", *files, *apart).out == run("allocate", *files, *together).out
+    coverage = ["--coverage", "0.65=0.2,0.5=0.5"]
+    ran = run("allocate", tmp_path / "clients.csv", *coverage, "--json")
+    assert [own["lower"] for own in json.loads(ran.out)["standings"]] == [None, 64, 160]
+    ran = run("allocate", tmp_path / "clients.csv", "--budget", "0,5")
+    assert ran.code == 2
+    assert "--budget 0,5: give SHARE, such as 0.5" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -110,6 +128,59 @@ def test_failures_are_json_too(run, clients, arguments, code, kind, words) -> No
     assert words in ran.err
     plain = run("allocate", clients, *arguments)
     assert (plain.code, plain.out) == (code, "")
+
+
+def test_each_limit_is_told_with_its_value_its_bound_and_whether_it_binds(run, tmp_path) -> None:
+    run("sample", tmp_path)
+    call = ["allocate", tmp_path / "clients.csv", "--coverage", "0.8=0.3", "--coverage", "0.5=0.5"]
+    lines = run(*call).out.splitlines()
+    assert "budget: 3,140 of at most 3,200; binds, one unit more is worth 0.0001166" in lines
+    told = "Coverage: 0.3 of the samples at width 0.8 or wider: 100, at least 96 wanted; binds, "
+    assert any(line.startswith(told) for line in lines)
+    free = "Coverage: 0.5 of the samples at width 0.5 or wider: 200, at least 160 wanted; "
+    assert f"{free}does not bind" in lines
+    listed = json.loads(run(*call, "--json").out)["standings"]
+    assert [(own["value"], own["lower"], own["upper"], own["binds"]) for own in listed] == [
+        (3140, None, 3200, True),
+        (100, 96, None, True),
+        (200, 160, None, False),
+    ]
+    assert "of at most" not in run("allocate", tmp_path / "clients.csv").out, "the summary says it"
+
+
+def test_of_many_limits_the_first_are_told(run, tmp_path: Path) -> None:
+    run("sample", tmp_path)
+    wide = [f"--coverage=attribute{number}:1=0.1" for number in range(14)]
+    path = tmp_path / "many.csv"
+    columns = ",".join(f"attribute{number}" for number in range(14))
+    levels = ",".join(["1"] * 14)
+    path.write_text(f"option,{columns},per_sample:units,width\nnarrow,{levels},1,0.2\n")
+    files = [tmp_path / "clients.csv", "--options", path, "--limit", "units=1000"]
+    ran = run("allocate", *files, "--utility", "saturating", *wide)
+    assert ran.code == 0, ran.err
+    assert "and 3 more limits: --json lists all" in ran.out
+    listed = run("allocate", *files, "--utility", "saturating", *wide, "--json").out
+    assert len(json.loads(listed)["standings"]) == 15
+
+
+def test_a_conflict_of_many_limits_says_where_all_of_them_are(run, tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(12)]
+    rows = "".join(f"{name},10\n" for name in names)
+    (tmp_path / "clients.csv").write_text(f"name,samples\n{rows}")
+    costs = [f"per_client:r{number}" for number in range(12)]
+    lines = [f"option,client,width,{','.join(costs)}"]
+    for name in names:
+        for option in range(12):
+            taken = ["1" if option == own else "0" for own in range(12)]
+            lines.append(f"o{option},{name},0.5,{','.join(taken)}")
+    (tmp_path / "options.csv").write_text("\n".join(lines) + "\n")
+    limits = [f"--limit=r{number}=0" for number in range(12)]
+    call = ["allocate", tmp_path / "clients.csv", "--options", tmp_path / "options.csv"]
+    call += ["--utility", "alpha_fair", *limits]
+    ran = run(*call)
+    assert ran.code == 1
+    assert "and 2 more (--json names all 12)" in ran.err
+    assert len(json.loads(run(*call, "--json").out)["error"]["limits"]) == 12
 
 
 def test_a_sample_is_written_and_read(run, tmp_path: Path, monkeypatch) -> None:
