@@ -97,15 +97,36 @@ def block_math(page: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def has_bases(module: str, name: str) -> bool:
-    """Whether a class inherits from others than object, so that it is worth a line."""
+def bases(module: str, name: str) -> tuple[type, ...]:
+    """What a class inherits from."""
     found: Any = import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
-    return bool(found.__bases__ != (object,))
+    bases: tuple[type, ...] = found.__bases__
+    return bases
 
 
-autosummary_context = {"has_bases": has_bases}
+def public_bases(module: str, name: str) -> bool:
+    """Whether a class inherits from what a reader can look up, so that it is worth a line."""
+    return any(base is not object and not is_mixin(base) for base in bases(module, name))
+
+
+def has_mixins(module: str, name: str) -> bool:
+    """Whether a class has methods of a base without a page, which are shown as its own."""
+    return any(map(is_mixin, bases(module, name)))
+
+
+def is_mixin(base: type) -> bool:
+    """Whether a base is inside the package, without a page of its own."""
+    return base.__module__.startswith("hasa_opt._utils")
+
+
+def leave_mixins_out(app: Sphinx, name: str, obj: type, options: Any, found: list[type]) -> None:
+    """Name no base that has no page."""
+    found[:] = [base for base in found if not is_mixin(base)]
+
+
+autosummary_context = {"public_bases": public_bases, "has_mixins": has_mixins}
 suppress_warnings = ["config.cache"]  # That it holds a function is no reason to worry.
 
 
@@ -121,4 +142,5 @@ def copy_notebooks(app: Sphinx) -> None:
 def setup(app: Sphinx) -> None:
     """Register the renderer of formulas."""
     app.connect("builder-inited", copy_notebooks, priority=100)
+    app.connect("autodoc-process-bases", leave_mixins_out)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))

@@ -274,7 +274,8 @@ _AT_A_GLANCE = """\
 Differences to uniform in the client mean, in points, by task, hidden units and budget. In bold: the
 interval, corrected for the number of policies, leaves zero out.
 
-.. image:: ../images/reproduction.png
+.. figure:: ../images/reproduction.png
+   :figclass: broad
    :alt: Differences to uniform in the client mean for each policy, with intervals, by setting
    :width: 100%
 
