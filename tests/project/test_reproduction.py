@@ -287,16 +287,15 @@ def test_the_page_of_worth_shows_what_was_measured_with_tuned_rates():
     tuned = load("tuned")
     worth = " ".join((HERE.parent / "worth.rst").read_text(encoding="utf-8").split())
     section = worth.partition("Beside tuned baselines")[2]
-    rows = tuned.rows()
-    assert rows
-    cells = {}
-    for task, letter, other, difference, _, corrected in rows:
-        assert letter != "c" or other == "clustered_found"
-        cells.setdefault(task, []).append(f"{difference} ({corrected})")
-    for task, own in cells.items():
-        assert f"* - {task} - {' - '.join(own)}" in section
-    for path in tuned.RESULTS.glob("*.csv"):
-        if path != tuned.CHOSEN:
-            results = read_results(path)
-            assert results.seeds == tuple(tuned.SEEDS)
+    for part in tuned.PARTS:
+        cells = {}
+        for task, letter, other, difference, _, corrected in part.rows():
+            assert part.name != "tuned" or letter != "c" or other == "clustered_found"
+            named = f", {other}" if part.name != "tuned" and letter == "c" else ""
+            cells.setdefault(task, []).append(f"{difference} ({corrected}){named}")
+        for task, own in cells.items():
+            assert f"* - {task} - {' - '.join(own)}" in section
+        for results in part.found().values():
+            assert results.seeds == tuple(part.seeds)
             assert results.policies == tuned.POLICIES
+    assert tuned.PARTS[0].rows()
