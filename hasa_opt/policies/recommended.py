@@ -111,7 +111,7 @@ class Recommended:
     (:func:`~hasa_opt.rules.labels_differ`), updates contradict each other even if each label looks
     the same everywhere, and an output bias of each client's own is all that it takes. There groups
     get units only once the clients' local models are above the common one on validation data, in
-    the mean over the looks so far.
+    the mean of the last two looks.
 
     *Alone*: without groups, from half of the run on every client trains a model of its own for
     ``every`` rounds, on trial, unless what clients have just trained is below the common model on
@@ -183,7 +183,7 @@ class Recommended:
         """
         if subnets.has_blocks:
             return False
-        looks = self._last_two if self._tries else []
+        looks = [self._half - self.every, self._half] if self._tries else []
         if subnets.models is not None:
             looks = [*looks, self._half + self.every]
         elif self._waits:
@@ -234,7 +234,7 @@ class Recommended:
         groups, reason = self._candidates(seen)
         if not groups.any() or not self._waits:
             return groups, reason
-        mean, error = self._local_gain(seen, self._looks)
+        mean, error = self._local_gain(seen, seen.round)
         if not mean <= 0:
             return groups, reason
         told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
@@ -263,14 +263,14 @@ class Recommended:
         lasting = (self._half - self.every) / (self._half + self.every)
         mean, error = _estimate(sign * ((now - then) - lasting * (then - before)))
         told = f"alone they gain {mean:.3g} more than together (standard error {error:.2g})"
-        least = 0.0 if self._local_gain(seen, self._last_two)[0] > 0 else error
+        least = 0.0 if self._local_gain(seen, self._half)[0] > 0 else error
         if mean > least:
             return replace(seen.subnets, reason=f"alone: {told}")
         return with_models(seen.subnets, None, f"together again: {told}")
 
     def _trial(self, seen: Seen, shared: Subnets) -> Subnets | None:
         """Going on alone on trial, unless local models are worse than the common one."""
-        mean, error = self._local_gain(seen, self._last_two)
+        mean, error = self._local_gain(seen, self._half)
         if not np.isfinite(mean):
             return None
         told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
@@ -279,13 +279,10 @@ class Recommended:
         alone = np.arange(len(self.setting.clients))
         return with_models(shared, alone, f"alone, on trial: {told}")
 
-    @property
-    def _last_two(self) -> list[int]:
-        return [self._half - self.every, self._half]
-
-    def _local_gain(self, seen: Seen, looks: Sequence[int]) -> tuple[float, float]:
-        """How far local models are above the common one, over those looks that were."""
-        known = [seen.local_gain[look] for look in looks if look in seen.local_gain]
+    def _local_gain(self, seen: Seen, look: int) -> tuple[float, float]:
+        """How far local models are above the common one, in a look and the one before it."""
+        looks = (look - self.every, look)
+        known = [seen.local_gain[each] for each in looks if each in seen.local_gain]
         return _estimate(np.mean(known, axis=0) if known else np.array([]))
 
     def _plan(

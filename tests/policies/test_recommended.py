@@ -97,9 +97,11 @@ def test_where_labels_differ_groups_wait_until_local_models_are_better() -> None
         "the common one (standard error 0)"
     )
     still = own(seen(6, waits, local_gain=early | {6: np.full(6, 0.2)}))
-    assert not still.has_blocks, "the mean of both looks decides"
+    assert not still.has_blocks, "the mean of two looks decides"
     late = own(seen(6, waits, local_gain=early | {6: np.full(6, 0.4)}))
     assert late.has_blocks
+    last = own(seen(9, waits, local_gain=early | {6: np.full(6, 0.1), 9: np.full(6, 0.1)}))
+    assert last.has_blocks, "of the last two looks"
     blind = replace(own, counts=False)
     for gain, taken in ((-0.3, False), (0.3, True)):
         told = {3: np.full(6, gain)}
