@@ -133,7 +133,8 @@ class Subnets:
         if self.scheme != past.scheme:
             return np.ones(self.widths.shape, dtype=np.bool_)
         pairs = zip(self._trained, past._trained, strict=True)
-        return np.any([now != before for now, before in pairs], axis=0)
+        changed: BoolArray = np.any([now != before for now, before in pairs], axis=0)
+        return changed
 
     @property
     def _trained(self) -> tuple[FloatArray | IntArray, ...]:
