@@ -7,7 +7,7 @@ share one prefix until half of the run, and then each goes on by itself, if that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
