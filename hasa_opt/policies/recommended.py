@@ -183,11 +183,11 @@ class Recommended:
         """
         if subnets.has_blocks:
             return False
-        looks = [self._half - self.every, self._half] if self._tries else []
-        if subnets.models is not None:
-            looks = [*looks, self._half + self.every]
-        elif self._waits:
-            looks = [*looks, *self._looks]
+        alone = subnets.models is not None
+        looks = [] if alone or not self._waits else self._looks
+        if self._tries:
+            looks = [*looks, self._half - self.every, self._half]
+            looks += [self._half + self.every] if alone else []
         return number in looks
 
     @property
