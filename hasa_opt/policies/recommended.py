@@ -268,11 +268,11 @@ class Recommended:
             return replace(seen.subnets, reason=f"alone: {told}")
         return with_models(seen.subnets, None, f"together again: {told}")
 
-    def _trial(self, seen: Seen, shared: Subnets) -> Subnets | None:
+    def _trial(self, seen: Seen, shared: Subnets) -> Subnets:
         """Going on alone on trial, unless local models are worse than the common one."""
         mean, error = self._local_gain(seen, self._half)
         if not np.isfinite(mean):
-            return None
+            return replace(shared, reason="together: no validation data to judge going alone by")
         told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
         if mean < -_BEYOND_DOUBT * error:
             return replace(shared, reason=f"together: {told}")

@@ -242,7 +242,8 @@ def test_without_validation_data_nobody_goes_alone() -> None:
     own = policy(ALIKE)
     nothing = {12: np.full(6, np.nan), 15: np.full(6, np.nan)}
     found = own(seen(15, first(own), judged=nothing, local_gain=nothing))
-    assert found is None or found.models is None
+    assert found.models is None
+    assert found.reason == "together: no validation data to judge going alone by"
     assert own(seen(18, first(own), judged=nothing)) is None
 
 
