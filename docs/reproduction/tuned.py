@@ -20,6 +20,11 @@ rate is chosen. Wanted: (a) and (b) above zero on at least three of the grouped 
 -0.3 where there are no groups; (c) not below zero on any, above on two. Finished runs are
 kept in the directory: the same command goes on after an interruption, and cells may be run in
 pieces, by ``--cells``.
+
+    python docs/reproduction/tuned.py repeat --part tuned --cells fonts
+
+trains all policies again under the first seed of a cell, and prints what they reach beside what was
+committed: half a minute for eight clients with images, two minutes for texts or forty clients.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ from typing import Any
 from domains import CHANNELS
 from groups import IMAGES, ROUNDS, TEXTS, WIDTHS
 from joblib import Parallel, cpu_count, delayed
-from records import keep, rounded
+from records import keep, repeated, rounded
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
@@ -227,7 +232,7 @@ def choose_rates(part: Part, cells: Sequence[Cell], directory: Path, pool: Paral
 def main() -> None:
     """Choose the rates, or run and print the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("rates", "run", "show"))
+    parser.add_argument("what", choices=("rates", "run", "show", "repeat"))
     parser.add_argument("--part", default="tuned", choices=[part.name for part in PARTS])
     parser.add_argument("--directory", type=Path, default=Path("runs/tuned"), help="of all runs")
     parser.add_argument("--cells", nargs="+", help="default: all of the part")
@@ -238,6 +243,11 @@ def main() -> None:
     pool = Parallel(n_jobs=options.workers, return_as="generator_unordered")
     if options.what == "rates":
         choose_rates(part, cells, options.directory, pool)
+        return
+    if options.what == "repeat":
+        for cell in cells:
+            again = measured(part, cell, part.seeds[0], options.directory, getpid())
+            Console(width=120).print(repeated(again, part.folder / f"{cell}.csv"))
         return
     for cell in cells if options.what == "run" else ():
         jobs = [
