@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from groups import PRIMARY
+from groups import TRIES
 from tables import CONFIRMATION, RESULTS, Claim, gap
 
 from hasa_opt.study.claims import signed
@@ -109,7 +109,8 @@ def _images() -> Iterator[str]:
 
 
 def _groups() -> Iterator[str]:
-    cells = [read_results(RESULTS / "groups" / f"{cell}.csv") for cell in PRIMARY]
+    folder, settings = TRIES["fifth"]
+    cells = [read_results(folder / f"{cell}.csv") for cell in settings]
     for other in ("clustered_by_kind", "by_domain"):
         found = [gap(Claim("", "recommended", other), cell) for cell in cells]
         yield " and ".join(f"{own.mean:+.2f}, {_span(own)}" for own in found if own is not None)
