@@ -132,8 +132,8 @@ def trade_off(results: Results, measure: str = "mean") -> Figure:
     Returns
     -------
     matplotlib Figure
-        A panel for the operations and one for the bytes; and, with a clock, for seconds and
-        joules. Bars are 95 % intervals of the difference to uniform, paired by seed.
+        A panel for the operations, the bytes, the server's storage, and, with a clock, seconds
+        and joules. Bars are 95 % intervals of the difference to uniform, paired by seed.
 
     Raises
     ------
@@ -147,14 +147,15 @@ def trade_off(results: Results, measure: str = "mean") -> Figure:
     figure = Figure(figsize=(1.7 * WIDTH_IN, 0.9 + 2.9 * rows), layout="constrained")
     panels = figure.subplots(rows, min(2, len(trades)), squeeze=False).flat
     for trade, axes in zip(trades, panels, strict=False):
-        _draw_trade_off(axes, trade, results.scale)
+        draw_trade_off(axes, trade, results.scale)
     for axes in panels:
         axes.set_axis_off()
     legend(figure, figure.axes[0])
     return figure
 
 
-def _draw_trade_off(axes: Axes, trade: TradeOff, scale: Scale) -> None:
+def draw_trade_off(axes: Axes, trade: TradeOff, scale: Scale) -> None:
+    """Draw a measure of each policy against one cost, and the frontier."""
     words, unit = COSTS[trade.cost]
     for row, policy in enumerate(trade.policies):
         reach = trade.reach[row]

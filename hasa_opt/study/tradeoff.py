@@ -17,10 +17,11 @@ __all__ = ["COSTS", "TradeOff", "trade_off", "trade_offs", "undominated"]
 COSTS = {
     "flops": ("Operations of the devices", "FLOP"),
     "bytes": ("Bytes received and sent", "B"),
+    "storage": ("Models that the server keeps", "B"),
     "seconds": ("Seconds by the clock", "s"),
     "joules": ("Joules by the clock", "J"),
 }
-"""What a policy takes, over all clients and rounds: in words, and its unit."""
+"""What a policy takes, over all clients and rounds (storage: at once): in words, and its unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def trade_off(results: Results, cost: str, measure: str = "mean") -> TradeOff:
         Intervals are those of the difference to uniform, paired by seed, which has none itself;
         without uniform, those of the mean over the seeds.
     """
-    values, costs = results.measure(measure), spent(results)[cost].mean(axis=1)
+    values, costs = results.measure(measure), _costs(results)[cost].mean(axis=1)
     known = REFERENCE in results.policies
     base = values[results.row(REFERENCE)] if known else np.zeros(len(results.seeds))
     found = [paired(own, base) for own in values]
@@ -110,6 +111,12 @@ def trade_offs(results: Results, measure: str = "mean") -> list[TradeOff]:
     if not results.measured().size:
         return []
     known = [
-        cost for cost, table in spent(results).items() if np.isfinite(table).all() and table.any()
+        cost for cost, table in _costs(results).items() if np.isfinite(table).all() and table.any()
     ]
     return [trade_off(results, cost, measure) for cost in known]
+
+
+def _costs(results: Results) -> dict[str, FloatArray]:
+    """What each run takes, ``(n_policies, n_seeds)``, by its kind."""
+    found = spent(results) | {"storage": results.server_bytes}
+    return {name: found[name] for name in COSTS}

@@ -151,7 +151,7 @@ def test_contents_lead_to_sections_and_files_that_are_there(tmp_path: Path) -> N
 def test_every_seed_and_client_is_a_dot_that_says_what_it_is(tmp_path: Path) -> None:
     study = make_study({"uniform": 0.0, "hasa": 0.5}, n_seeds=3)
     page = render(study, tmp_path)
-    points = len(CHOICES) * 2  # against operations and against bytes
+    points = len(CHOICES) * 3  # against operations, bytes and the server's storage
     assert page.tags.count("circle") == 2 * (4 * 3 + len(NAMES) + points)
     value = study.results.measure("mean")[1, 2]
     assert f"<title>hasa, seed 2: {value:.2f} %</title>" in page.source

@@ -71,13 +71,14 @@ def test_bars_are_intervals_of_the_paired_difference() -> None:
 
 
 def test_costs_that_are_unknown_are_no_choice() -> None:
-    assert [trade.cost for trade in trade_offs(study_of_costs().results)] == ["flops", "bytes"]
+    known = [trade.cost for trade in trade_offs(study_of_costs().results)]
+    assert known == ["flops", "bytes", "storage"]
     assert trade_offs(make_study(noise=float("nan"), n_seeds=2).results) == []
 
 
 def test_the_figure_has_a_point_for_each_policy_and_the_frontier() -> None:
     results = study_of_costs().results
-    _, axes = plots.trade_off(results).axes
+    axes = plots.trade_off(results).axes[1]
     trade = trade_off(results, "bytes")
     points = {each.get_label(): each.lines[0].get_xydata()[0] for each in axes.containers}
     for row, policy in enumerate(trade.policies):
