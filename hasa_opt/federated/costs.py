@@ -68,9 +68,13 @@ class Costs:
         pairs = zip(splits, widths, strict=True)
         return sum(self.flops(split.inputs, {float(width): len(split)}) for split, width in pairs)
 
-    def judging(self, splits: Iterable[Split], widths: Iterable[float], passes: int = 1) -> int:
-        """Operations of forward passes over every sample: each a third of those of training."""
-        return passes * self.once(splits, widths) // 3
+    def judging(self, splits: Iterable[Split], widths: Iterable[float]) -> int:
+        """Operations of a forward pass over every sample: a third of those of training."""
+        return self.once(splits, widths) // 3
+
+    def forward(self, inputs: Inputs, samples: int, width: float, passes: int) -> int:
+        """Operations of forward passes over so many samples of the inputs' shape."""
+        return passes * self.flops(inputs, {width: samples}) // 3
 
     def round(self, task: Task, widths: Iterable[float]) -> int:
         """Operations of a round in which all clients train."""

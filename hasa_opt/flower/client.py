@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import nan
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -19,20 +20,29 @@ from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
 from hasa_opt.federated import Job, Metrics, evaluate
 from hasa_opt.federated.fit import check_split
+from hasa_opt.federated.judging import judged_totals
 from hasa_opt.federated.local import train_job
-from hasa_opt.federated.units import find_draw
+from hasa_opt.federated.units import find_draw, find_units
+from hasa_opt.flower.memory import Memory, begun
 from hasa_opt.flower.messages import (
+    ARRAYS,
     IDENTITY,
+    LOST,
+    MODEL,
+    PERSONAL,
     PROFILE,
     WORK,
+    Asked,
     Profile,
+    Tested,
     Work,
     load,
     pack,
     tell,
     unpack,
+    unpack_slice,
 )
-from hasa_opt.models import SupernetModel, extract, prefix
+from hasa_opt.models import SupernetModel, extract
 from hasa_opt.rules.private import noisy_histograms
 from hasa_opt.tasks import Split, Task
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
@@ -59,6 +69,9 @@ class Device:
     problem : LearningProblem
         What is learned, and how it is judged: the same on all devices. Default: classes, judged by
         accuracy.
+    directory : Path, optional
+        Where the device keeps a model of its own, if it has one, beyond the end of a run: a run
+        that goes on after its server was killed is a new one to Flower, which forgets.
 
     Raises
     ------
@@ -73,6 +86,7 @@ class Device:
     validation: Split | None = None
     max_width: float = 1.0
     problem: LearningProblem = CLASSES
+    directory: Path | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -157,38 +171,100 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         supernet, here = _prepare(model, device, context)
-        whose = f"device {here.name!r}"
-        check_split(supernet, here.train, whose, supernet.n_outputs, here.problem)
-        work, training = Work.read(load(message, WORK))
-        subnet = _subnet(supernet, work.width, message)
-        job = Job(
-            work.client,
-            work.width,
-            prefix(supernet, work.width),
-            here.train,
-            work.key,
-            find_draw(supernet, work.scheme, work.mean or None),
-            problem=here.problem,
-        )
-        report = train_job(supernet, subnet, job, training)
-        told = tell(report.result, here.train)
-        return Message(pack(report.state, **told), reply_to=message)
+        check_split(supernet, here.train, f"device {here.name!r}", supernet.n_outputs, here.problem)
+        return _train(message, supernet, here, _memory(context, here, message))
+
+    @app.query(MODEL)
+    def show(message: Message, context: Context) -> Message:
+        supernet, here = _prepare(model, device, context)
+        asked = Asked(**load(message, WORK))
+        own = _memory(context, here, message).recall(supernet, asked.local_bias, asked.last)
+        state = own.over(0, own.last_units(0) or {}, supernet, {})
+        sent = {name: tensor for name, tensor in state.items() if name not in own.local}
+        return Message(pack(sent), reply_to=message) if sent else _lost(message)
 
     @app.evaluate()
     def test(message: Message, context: Context) -> Message:
         supernet, here = _prepare(model, device, context)
-        subnet = _subnet(supernet, float(load(message, WORK)["width"]), message)
-        found: dict[str, float] = {}
-        for part, split in (("validation", here.validation), ("test", here.test)):
-            metrics = (
-                Metrics(nan, nan)
-                if split is None
-                else evaluate(subnet, split, problem=here.problem)
-            )
-            found |= metrics.named(part)
-        return _reply(message, measured=MetricRecord(dict(found)))
+        return _test(message, supernet, here, _memory(context, here, message))
 
     return app
+
+
+def _train(message: Message, supernet: SupernetModel, here: Device, memory: Memory) -> Message:
+    """Train what is asked, and send it or keep it to itself."""
+    work, training = Work.read(load(message, WORK))
+    kept = find_units(supernet, work.scheme, work.width, work.key, work.start)
+    own = memory.recall(supernet, training.output_bias == "local", work.last)
+    received = unpack(message) if ARRAYS in message.content else {}
+    state = begun(supernet, kept, received, own, work.continues)
+    if state is None:
+        return _lost(message)
+    subnet = extract(supernet, work.width, kept)
+    subnet.load_state_dict(state)
+    job = Job(
+        work.client,
+        work.width,
+        kept,
+        here.train,
+        work.key,
+        find_draw(supernet, work.scheme, work.mean or None),
+        problem=here.problem,
+        towards=received if training.is_own(work.round) else None,
+    )
+    report = train_job(supernet, subnet, job, training)
+    if work.keeps:
+        own.take(0, report.state, kept, work.round)
+        memory.keep(own, work.round, work.last)
+    sent = {name: tensor for name, tensor in report.state.items() if name not in own.local}
+    told = tell(report.result, here.train)
+    return Message(pack(sent if work.sends else None, **told), reply_to=message)
+
+
+def _test(message: Message, supernet: SupernetModel, here: Device, memory: Memory) -> Message:
+    """Measure the models that are asked about, and judge its personal ones."""
+    asked, totals, problem = Asked(**load(message, WORK)), list[float](), here.problem
+    own = memory.recall(supernet, asked.local_bias, asked.last)
+    found: dict[str, list[float]] = {}
+    for kind in asked.kinds:
+        kept, received = unpack_slice(message, kind) or (own.last_units(0) or {}, {})
+        state = begun(supernet, kept, received, own, asked.continues)
+        if state is None:
+            return _lost(message)
+        subnet, is_personal = extract(supernet, 1.0, kept), kind == PERSONAL
+        for share in asked.shares if is_personal else [0.0]:
+            subnet.load_state_dict(state)
+            tested = own.mixed(0, subnet, share) if is_personal else subnet
+            if is_personal and len(asked.shares) > 1 and here.validation is not None:
+                totals += judged_totals([tested], here.validation, problem).tolist()
+            if kind == asked.test_on:
+                for name, value in _measured(tested, here).items():
+                    found.setdefault(name, []).append(value)
+    targets = 0 if here.validation is None else problem.judged(here.validation.targets)
+    told = Tested.records(found, totals, targets if totals else 0, here.validation)
+    return _reply(message, **told)
+
+
+def _measured(model: SupernetModel, here: Device) -> dict[str, float]:
+    """Losses and metrics of a model, by their names in a history."""
+    found: dict[str, float] = {}
+    for part, split in (("validation", here.validation), ("test", here.test)):
+        metrics = Metrics(nan, nan)
+        if split is not None:
+            metrics = evaluate(model, split, problem=here.problem)
+        found |= metrics.named(part)
+    return found
+
+
+def _memory(context: Context, here: Device, message: Message) -> Memory:
+    """What a device has kept in the run of a message."""
+    whose = f"{load(message, WORK)['run']}-{_partition(context)[0]}"
+    return Memory(context.state, here.directory, whose)
+
+
+def _lost(message: Message) -> Message:
+    """Say that the device has not got what it was to go on with."""
+    return _reply(message, **{LOST: ConfigRecord({})})
 
 
 def _reply(message: Message, **records: ConfigRecord | MetricRecord) -> Message:
@@ -243,10 +319,3 @@ def _prepare(
 def _architecture(make: MakeModel) -> SupernetModel:
     """Build a supernet once in each process."""
     return make()
-
-
-def _subnet(supernet: SupernetModel, width: float, message: Message) -> SupernetModel:
-    """Subnet with the weights of a message."""
-    subnet = extract(supernet, width)
-    subnet.load_state_dict(unpack(message))
-    return subnet

@@ -20,7 +20,7 @@ from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
 from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
-from hasa_opt.federated.allocating import Allocating
+from hasa_opt.federated.allocating import Allocating, Decided
 from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
@@ -144,18 +144,23 @@ class Fleet:
     def _ask(
         self, nodes: Sequence[int], action: str, **question: float
     ) -> dict[int, Mapping[str, Any]]:
-        """Send a query to nodes; the answers of those that could answer, by node."""
+        """Ask nodes who they are; the answers of those that could answer, by node."""
         self._asked |= set(nodes)
+        answers = self.ask(dict.fromkeys(nodes, ConfigRecord(dict(question))), action)
+        return {node: load(reply, PROFILE) for node, reply in answers.items()}
+
+    def ask(self, questions: Mapping[int, ConfigRecord], action: str) -> dict[int, Message]:
+        """Send a query to nodes; the replies of those that could answer, by node."""
         kind = f"{MessageType.QUERY}.{action}"
         messages = [
-            Message(pack(None, work=ConfigRecord(dict(question))), node, kind) for node in nodes
+            Message(pack(None, work=asked), node, kind) for node, asked in questions.items()
         ]
-        answers: dict[int, Mapping[str, Any]] = {}
+        answers: dict[int, Message] = {}
         for reply in self._grid.send_and_receive(messages, timeout=self._timeout_s):
             if reply.has_error():
                 log(WARNING, "A node did not tell its %s: %s", action, reason(reply))
             else:
-                answers[reply.metadata.src_node_id] = load(reply, PROFILE)
+                answers[reply.metadata.src_node_id] = reply
         return answers
 
     def _place(self, partitions: Mapping[int, int]) -> None:
@@ -212,6 +217,11 @@ class Roster:
     def __len__(self) -> int:
         return len(self.partitions)
 
+    @property
+    def deciding(self) -> Allocating | Decided:
+        """What says what clients train: an allocator, or what was decided beforehand."""
+        return self.allocating or Decided(self.subnets)
+
     @classmethod
     def allocate(
         cls, profiles: Sequence[Profile], model: SupernetModel, settings: Settings
@@ -262,6 +272,10 @@ class Roster:
             None if allocating is None else clients,
             allocating,
         )
+
+    def fitting(self, settings: Settings, model: SupernetModel) -> Settings:
+        """The settings with those about which the policy decides itself."""
+        return settings.resolved(None if self.clients is None else self.clients.counts, model)
 
     def record(self) -> dict[str, Any]:
         """All but the widths, ready for JSON."""

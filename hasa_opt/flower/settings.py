@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hasa_opt._utils.files import entries, made_directory, write_text
+from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
-from hasa_opt.federated import SCHEMES, LocalTraining, Participation, Server
-from hasa_opt.federated.settings import MAX_UPDATE_NORM, check_choice
-from hasa_opt.policies import MENU, read_policy
+from hasa_opt.federated import SCHEMES, Evaluation, LocalTraining, Participation, Server
+from hasa_opt.federated.personal import resolved
+from hasa_opt.federated.settings import INTERPOLATION, MAX_UPDATE_NORM, check_choice
+from hasa_opt.models import SupernetModel
+from hasa_opt.policies import MENU, RECOMMENDED, read_policy
+from hasa_opt.policies.policy import PERSONAL
 from hasa_opt.rules.scores import SCORES
 
 __all__ = ["PREFIX", "AppData", "Settings", "write_app"]
@@ -23,6 +27,9 @@ __all__ = ["PREFIX", "AppData", "Settings", "write_app"]
 
 PREFIX = "hasa."
 """With which the names of the settings begin in Flower's run configuration."""
+
+TESTED = ("subnet", PERSONAL)
+"""Models on which devices are tested."""
 
 _POSITIVE = ("clients", "rounds", "evaluate_every", "node_timeout_s", "round_timeout_s")
 
@@ -62,8 +69,16 @@ class Settings:
     scaler : bool
         As for :class:`hasa_opt.federated.LocalTraining`.
     seed : int
+    output_bias : str
+        As for :class:`hasa_opt.federated.LocalTraining`: "local" keeps it on the devices.
     evaluate_every : int
         Clients test the new supernet after every so many rounds, and after the last.
+    evaluate_on : str
+        "subnet", or "personal": the subnet mixed with the model that the device trained last,
+        which it keeps.
+    interpolation : str
+        Share of that model, a number from 0 to 1, or "validation": chosen after each test by the
+        validation data of all devices.
     epsilon, delta : float
         Histograms leave the devices with the noise of one such private release of one sample;
         ``epsilon`` 0: as they are.
@@ -100,8 +115,11 @@ class Settings:
     clip_norm: float = 0.0
     proximal: float = 0.0
     scaler: bool = False
+    output_bias: str = "shared"
     seed: int = 0
     evaluate_every: int = 1
+    evaluate_on: str = "subnet"
+    interpolation: str = str(INTERPOLATION)
     epsilon: float = 0.0
     delta: float = 1e-5
     node_timeout_s: float = 300.0
@@ -119,15 +137,11 @@ class Settings:
         policy = read_policy(self.policy)
         if policy.options:
             raise InputError(f"policy {self.policy!r} has options: give settings of their own")
-        if policy.is_personal:
-            raise InputError(
-                f"policy {self.policy!r} needs models of the clients' own, which the app does not "
-                "keep: choose another one"
-            )
         check_choice("scheme", policy.scheme, SCHEMES)
         check_choice("score", self.score, SCORES)
         self.menu  # noqa: B018
-        self.training, self.server, self.participation  # noqa: B018
+        check_choice("evaluate-on", self.evaluate_on, TESTED)
+        self.training, self.server, self.participation, self.evaluation  # noqa: B018
 
     @classmethod
     def read(cls, configuration: Mapping[str, object]) -> Self:
@@ -174,6 +188,7 @@ class Settings:
             clip_norm=self.clip_norm or None,
             proximal=self.proximal,
             scaler=self.scaler,
+            output_bias=self.output_bias,  # type: ignore[arg-type]
         )
         return read_policy(self.policy).changed("training", given)
 
@@ -192,9 +207,33 @@ class Settings:
         """How many clients are drawn in each round."""
         return Participation(clients_per_round=self.clients_per_round or None)
 
-    def tests_after(self, number: int) -> bool:
-        """Whether clients test the supernet after a round; numbers begin at 0."""
-        return (number + 1) % self.evaluate_every == 0 or number + 1 == self.rounds
+    @property
+    def evaluation(self) -> Evaluation:
+        """Which models clients are tested on: never the uncut supernet, which they do not get."""
+        try:
+            share = (
+                "validation" if self.interpolation == "validation" else float(self.interpolation)
+            )
+        except ValueError as error:
+            raise InputError(
+                f'interpolation = "{self.interpolation}" is no number: write one from 0 to 1, or '
+                '"validation"'
+            ) from error
+        given = Evaluation(
+            on=self.evaluate_on,  # type: ignore[arg-type]
+            interpolation=share,  # type: ignore[arg-type]
+            every=self.evaluate_every,
+        )
+        found = read_policy(self.policy).changed("evaluation", given)
+        return found if found.on in TESTED else replace(found, on="subnet")
+
+    def resolved(self, counts: Counts | None, model: SupernetModel) -> Settings:
+        """The settings with those about which the policy "recommended" decides itself."""
+        policy = read_policy(self.policy)
+        if policy.rule != RECOMMENDED:
+            return self
+        bias = resolved(policy, counts, model).changed("training", self.training).output_bias
+        return replace(self, evaluate_on=PERSONAL, interpolation="validation", output_bias=bias)
 
     def record(self) -> dict[str, Any]:
         """What identifies a run; where it is stored and how long it waits do not."""
