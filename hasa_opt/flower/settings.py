@@ -48,7 +48,9 @@ class Settings:
     policy : str
         Name in :data:`hasa_opt.policies.POLICIES`; by default the integer program with the HASA
         utility. Those that need a probe are refused. What belongs to its method, such as the
-        average of ``heterofl``, holds whatever is given below; clients test their subnets.
+        average of ``heterofl``, holds whatever is given below; nobody tests the uncut supernet,
+        which no device gets. "recommended" decides about ``output_bias``, ``evaluate_on`` and
+        ``interpolation`` itself.
     budget : float
         Sample-weighted mean width.
     widths : str

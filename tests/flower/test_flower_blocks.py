@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from support.flower_grid import LocalGrid
 from support.masked_loop import Clients, federated, masks_of
 from torch import nn
 
+from hasa_opt.federated import Decision, History, Subnets
+from hasa_opt.federated.personal import SHARES, output_bias
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.models import (
     CNN,
@@ -26,6 +29,7 @@ from hasa_opt.models import (
     fresh,
 )
 from hasa_opt.models.traced import Supernet
+from hasa_opt.policies.subnets import read_subnets
 from hasa_opt.tasks import Split, Task
 
 pytestmark = pytest.mark.slow
@@ -73,36 +77,52 @@ def task_of(make: Callable[..., Split]) -> Task:
     return Task("toy", tuple("abcdef"), *parts, KINDS[np.arange(6) % 2], 4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_groups_over_flower_are_the_whole_network_with_others_at_zero(family: str) -> None:
-    make, build = FAMILIES[family]
-    task, model = task_of(make), build()
+def run_of(task: Task, build: Callable[[], SupernetModel], **own: Any) -> History:
     app = client_app(build, lambda partition, _: Device.of(task, partition))
     settings = Settings(
         clients=6,
         rounds=ROUNDS,
-        policy="recommended",
         aggregation="selective",
         epochs=STEPS,
         batch_size=64,
         optimizer="sgd",
         learning_rate=RATE,
         node_timeout_s=0.2,
+        **own,
     )
-    found = serve(build(), LocalGrid(app, range(6)), settings)
-    plans = [
-        [each for each in found.decisions if each.round <= number][-1].subnets.during(
-            number, ROUNDS
-        )
+    return serve(build(), LocalGrid(app, range(6)), settings)
+
+
+def plans_of(found: History) -> list[Subnets]:
+    """What the clients train in each round."""
+    first = Decision(0, read_subnets(found.metadata["roster"], found.widths))
+    decisions = found.decisions or (first,)
+    return [
+        [each for each in decisions if each.round <= number][-1].subnets.during(number, ROUNDS)
         for number in range(ROUNDS)
     ]
-    assert not plans[0].has_blocks
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("policy", ["recommended", "groups"])
+def test_groups_over_flower_are_the_whole_network_with_others_at_zero(
+    family: str, policy: str
+) -> None:
+    """Personal models and output biases of the clients' own as well; "groups" has a fixed share."""
+    make, build = FAMILIES[family]
+    task, model = task_of(make), build()
+    own = {"evaluate_on": "personal", "interpolation": "0.5", "output_bias": "local"}
+    found = run_of(task, build, policy=policy, **({} if policy == "recommended" else own))
+    plans = plans_of(found)
+    assert plans[0].has_blocks == (policy == "groups")
     assert plans[-1].has_blocks
     rounds = [[(plan.widths[row], plan.start(row)) for row in range(6)] for plan in plans]
-    clients = Clients(model, task.train, RATE, STEPS)
+    clients = Clients(model, task.train, RATE, STEPS, local=output_bias(model))
     weights = federated(clients, rounds, {each.round for each in found.decisions[1:]})
-    for name, tensor in weights.items():
-        torch.testing.assert_close(found.weights[name], tensor, rtol=1e-4, atol=1e-5)
-    for row, own in enumerate(rounds[-1]):
-        loss = clients.loss(row, weights, masks_of(model, own), task.test[row])
+    for name in weights.keys() - {clients.local}:
+        torch.testing.assert_close(found.weights[name], weights[name], rtol=1e-4, atol=1e-5)
+    (share,) = set(found.interpolation[-1])
+    assert share == 0.5 if policy == "groups" else share in SHARES
+    for row, units in enumerate(rounds[-1]):
+        loss = clients.loss(row, weights, masks_of(model, units), task.test[row], share)
         assert found.test_loss[-1, row] == pytest.approx(loss, rel=1e-4)
