@@ -166,6 +166,23 @@ class Federation:
     def __len__(self) -> int:
         return len(self._weights)
 
+    def enlarge(
+        self, names: Sequence[str], samples: Sequence[int] | IntArray, participation: Participation
+    ) -> None:
+        """Take in all clients that there are now: the rows of before, and newcomers behind them.
+
+        Parameters
+        ----------
+        names : n_clients strings
+        samples : (n_clients,) integers
+        participation : Participation
+            With the clock of all of them, if there is one.
+        """
+        self.names, self.numbers = tuple(names), client_numbers(names)
+        self.samples = [int(size) for size in samples]
+        self._weights = [size**self.server.weight_power for size in self.samples]
+        self.participation = participation
+
     def go_on(self, record: Record, past: History, place: str | PathLike[str]) -> None:
         """Go on after a checkpoint: with its weights, what its clients hold, and its rounds.
 

@@ -124,7 +124,7 @@ class Round:
     def _planned(self, client: int, split: Split) -> int:
         """Operations of a client that trains its whole subnet in each batch."""
         costs, width = self.federation.costs, self.federation.width(client)
-        planned = costs.planned(width, split, self.federation.epochs(client))
+        planned = costs.planned(width, len(split), self.federation.epochs(client))
         return costs.flops(split.inputs, planned)
 
     def _will_be_late(self, client: int, split: Split) -> bool:

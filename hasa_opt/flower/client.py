@@ -43,6 +43,7 @@ from hasa_opt.flower.messages import (
     unpack_slice,
 )
 from hasa_opt.models import SupernetModel, extract
+from hasa_opt.problem.clock import Clock
 from hasa_opt.rules.private import noisy_histograms
 from hasa_opt.tasks import Split, Task
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
@@ -72,11 +73,17 @@ class Device:
     directory : Path, optional
         Where the device keeps a model of its own, if it has one, beyond the end of a run: a run
         that goes on after its server was killed is a new one to Flower, which forgets.
+    clock : Clock, optional
+        Its speed, bandwidths and power, and its own deadline, each one number. Default: they are
+        not known.
+    memory_bytes : float, optional
+        What it has for training. Default: enough.
 
     Raises
     ------
     InputError
-        If a split is empty, the inputs are several tensors, or the width is not in (0, 1].
+        If a split is empty, the inputs are several tensors, the width is not in (0, 1], the memory
+        is not above 0, or the clock is of several devices.
     """
 
     name: str
@@ -87,6 +94,8 @@ class Device:
     max_width: float = 1.0
     problem: LearningProblem = CLASSES
     directory: Path | None = None
+    clock: Clock | None = None
+    memory_bytes: float | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -100,6 +109,18 @@ class Device:
             raise InputError(
                 f"device {self.name!r} has max_width {self.max_width}: give a width in (0, 1]"
             )
+        if self.memory_bytes is not None and not self.memory_bytes > 0:
+            raise InputError(
+                f"device {self.name!r} has memory_bytes {self.memory_bytes}: give a number above "
+                "0, or None where there is enough"
+            )
+        if self.clock is not None:
+            for name, value in self.clock.record().items():
+                if isinstance(value, list):
+                    raise InputError(
+                        f"device {self.name!r} has a clock with {len(value)} values of {name}: "
+                        "give one number"
+                    )
 
     @classmethod
     def of(cls, task: Task, client: int, max_width: float = 1.0) -> Self:
@@ -290,8 +311,20 @@ def _describe(make: MakeDevice, context: Context, epsilon: float, delta: float) 
     device = make(*partition)
     counts = device.counts if epsilon == 0 else _noisy(device.counts, epsilon, delta)
     scale = device.problem.scale
-    told = (partition[0], device.name, len(device.train), counts, device.max_width)
-    profile = Profile(*told, scale.name, scale.higher_is_better)
+    inputs = device.train.tensor
+    profile = Profile(
+        partition[0],
+        device.name,
+        len(device.train),
+        counts,
+        device.max_width,
+        scale.name,
+        scale.higher_is_better,
+        tuple(inputs.shape[1:]),
+        inputs.is_floating_point(),
+        device.memory_bytes or 0.0,
+        {} if device.clock is None else device.clock.record(),
+    )
     if epsilon:
         context.state[PROFILE] = profile.record()
     return profile

@@ -10,8 +10,6 @@ from flwr.app import RecordDict
 from torch import Tensor
 
 from hasa_opt.federated.aggregation import Screen
-from hasa_opt.federated.alone import ALONE
-from hasa_opt.federated.events import DECISIONS
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.history_files import digest, to_json
 from hasa_opt.federated.jobs import Update
@@ -120,6 +118,5 @@ class Devices:
 
 def identify(metadata: Mapping[str, Any]) -> str:
     """What tells a run from others, with which it has no bits in common."""
-    changing = ("rounds", "versions", ALONE, DECISIONS)
-    fixed = {name: value for name, value in metadata.items() if name not in changing}
+    fixed = {name: value for name, value in metadata.items() if name not in ("rounds", "versions")}
     return digest(to_json(fixed).encode())[:16]

@@ -112,6 +112,9 @@ def reason(message: Message) -> str:
     return lines[-1] if lines else f"error {message.error.code}"
 
 
+_CLOCK = "clock."
+
+
 @dataclass(frozen=True, eq=False)
 class Profile:
     """What a device tells of itself before the first round.
@@ -128,6 +131,14 @@ class Profile:
     metric : str
     higher_is_better : bool
         What it is judged by.
+    shape : tuple of int
+        Of one input.
+    floating : bool
+        Whether inputs are numbers, and no indices.
+    memory_bytes : float
+        What it has for training; 0: it does not say.
+    clock : mapping of str to float
+        Parameters of its :class:`hasa_opt.Clock`; empty: it does not say.
     """
 
     partition: int
@@ -137,6 +148,15 @@ class Profile:
     max_width: float
     metric: str
     higher_is_better: bool
+    shape: tuple[int, ...] = ()
+    floating: bool = True
+    memory_bytes: float = 0.0
+    clock: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sample(self) -> Tensor:
+        """Zeros of the shape of one input."""
+        return _sample({"shape": self.shape, "floating": self.floating})
 
     @property
     def scale(self) -> Scale:
@@ -145,7 +165,13 @@ class Profile:
 
     def record(self) -> ConfigRecord:
         """Pack it."""
-        return ConfigRecord(asdict(self) | {"counts": self.counts.tolist()})
+        return ConfigRecord(self.columns())
+
+    def columns(self) -> dict[str, Any]:
+        """All that it tells, ready for JSON."""
+        told = asdict(self) | {"counts": self.counts.tolist(), "shape": list(self.shape)}
+        clock = told.pop("clock")
+        return told | {f"{_CLOCK}{name}": value for name, value in clock.items()}
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:
@@ -159,7 +185,11 @@ class Profile:
         with readable():
             given = np.array(record["counts"])
             counts = whole_numbers(given, lambda at, value: f"count {at[0]}: {value}")
-            return cls(**{**record, "counts": counts})
+            told = {name: value for name, value in record.items() if not name.startswith(_CLOCK)}
+            rest = sorted(record.keys() - told.keys())
+            clock = {name.removeprefix(_CLOCK): float(record[name]) for name in rest}
+            shape = tuple(told.get("shape", ()))
+            return cls(**{**told, "counts": counts, "shape": shape, "clock": clock})
 
 
 @dataclass(frozen=True)
@@ -278,9 +308,10 @@ TESTS = ("validation_loss", "validation_metric", "test_loss", "test_metric")
 def tell(result: LocalResult, split: Split) -> dict[str, ConfigRecord | MetricRecord]:
     """Pack what a training measured, and what its cost is computed from."""
     trained = {"widths": list(result.trained), "samples": list(result.trained.values())}
+    cost: dict[str, Any] = trained | _shape(split)
     return {
         MEASURED: MetricRecord({"train_loss": result.loss, "seconds": result.seconds}),
-        TRAINED: ConfigRecord(trained | _shape(split)),
+        TRAINED: ConfigRecord(cost),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import INFO, WARNING
 from pathlib import Path
 
@@ -22,22 +23,26 @@ from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 from torch import Tensor
 
-from hasa_opt.errors import InputError
+from hasa_opt.errors import HasaError, InputError
 from hasa_opt.federated import History
 from hasa_opt.federated.batch_norm import Static, running_statistics
 from hasa_opt.federated.checkpoint import Checkpoints
+from hasa_opt.federated.events import DECISIONS
 from hasa_opt.federated.federation import Federation
 from hasa_opt.federated.identity import check_same_run, describe_model, describe_versions
 from hasa_opt.federated.record import Record
 from hasa_opt.federated.rounds import Round
 from hasa_opt.flower.devices import Devices, identify
+from hasa_opt.flower.fleet import Fleet
 from hasa_opt.flower.messages import MODEL, Asked, Tested, Trained, lost, reason, unpack
-from hasa_opt.flower.roster import Fleet, Roster, judged_by
+from hasa_opt.flower.roster import Roster, judged_by
 from hasa_opt.flower.settings import Settings
 from hasa_opt.flower.testing import DeviceTests
 from hasa_opt.models import SupernetModel
 
 __all__ = ["SupernetStrategy", "serve", "server_app"]
+
+_ROSTER = "roster"
 
 
 class SupernetStrategy(Strategy):
@@ -79,7 +84,7 @@ class SupernetStrategy(Strategy):
         self._questions: dict[int, Asked] = {}
         higher = roster.scale.higher_is_better
         self._tests = DeviceTests(federation, settings.evaluation, roster.deciding, higher)
-        self._devices = Devices(federation, settings, identify(record.metadata))
+        self._devices = Devices(federation, settings, record.metadata[_ROSTER]["run"])
         federation.fetch = self._fetch
 
     def configure_train(
@@ -87,11 +92,39 @@ class SupernetStrategy(Strategy):
     ) -> Iterable[Message]:
         """Send each drawn client that is connected its slice of the supernet."""
         self.model.load_state_dict(arrays.to_torch_state_dict())
+        self._meet(len(self.record.rows))
         self._roster.deciding.decide(len(self.record.rows), self._federation, self.record)
         self._now = now = self._next()
         return self._messages(
             MessageType.TRAIN, now.training_clients(), lambda row: self._devices.train(row, now)
         )
+
+    def _meet(self, number: int) -> None:
+        """Allocate again, where nodes have joined, left or returned since that was done last."""
+        roster, fleet, settings = self._roster, self._fleet, self._settings
+        if not roster.adapts(settings):
+            return
+        newcomers = fleet.newcomers(settings.epsilon, settings.delta)
+        known = {*roster.partitions, *(told.partition for told in newcomers)}
+        present = known & fleet.nodes().keys()
+        if not present or present == roster.present:
+            return
+        try:
+            roster = roster.reallocated(newcomers, present, number, self.model, settings)
+        except HasaError as error:
+            fleet.refuse(told.partition for told in newcomers)
+            log(WARNING, "The widths stay as they are, and newcomers out: %s", error)
+            return
+        log(INFO, "%s", roster.subnets.reason)
+        if DECISIONS not in self.record.metadata:
+            self.record.decide(0, self._roster.subnets, settings.rounds)
+        self._roster = roster
+        participation = replace(self._federation.participation, clock=roster.prices.clock)
+        self._federation.enlarge(roster.names, roster.samples, participation)
+        self._federation.plan = roster.subnets
+        self.record.decide(number, roster.subnets, settings.rounds)
+        run = self.record.metadata[_ROSTER]["run"]
+        self.record.metadata[_ROSTER] = roster.record() | {"run": run}
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -227,9 +260,6 @@ class SupernetStrategy(Strategy):
             self._now.reject(row, str(error))
 
 
-_ROSTER = "roster"
-
-
 def server_app(model: Callable[[], SupernetModel]) -> ServerApp:
     """Make the app that the server runs.
 
@@ -287,6 +317,7 @@ def serve(model: SupernetModel, grid: Grid, settings: Settings) -> History:
             profiles = fleet.enrol(settings.clients, settings.epsilon, settings.delta)
             roster = Roster.allocate(profiles, model, settings)
             kept, settings = roster.record(), roster.fitting(settings, model)
+            kept |= {"run": identify(metadata | kept)}
             widths = roster.subnets.last_of(settings.rounds).widths
             record = Record(widths, metadata | judged_by(kept) | {_ROSTER: kept})
             federation = _federation(model, roster, settings)
@@ -321,7 +352,7 @@ def _federation(model: SupernetModel, roster: Roster, settings: Settings) -> Fed
         rounds=settings.rounds,
         training=settings.training,
         server=settings.server.fitting(roster.subnets),
-        participation=settings.participation,
+        participation=replace(settings.participation, clock=roster.prices.clock),
         seed=settings.seed,
         statistics=Static(model, (), settings.batch_size),
         keep_models=keeps or roster.allocating is not None,

@@ -28,6 +28,11 @@ __all__ = ["PREFIX", "AppData", "Settings", "write_app"]
 PREFIX = "hasa."
 """With which the names of the settings begin in Flower's run configuration."""
 
+_AT_LEAST_0 = (
+    *("seed", "clients_per_round", "epsilon", "max_update_norm", "clip_norm"),
+    *("deadline_s", "budget_s", "budget_j"),
+)
+
 TESTED = ("subnet", PERSONAL)
 """Models on which devices are tested."""
 
@@ -53,6 +58,12 @@ class Settings:
         ``interpolation`` itself.
     budget : float
         Sample-weighted mean width.
+    deadline_s : float
+        No device gets a width with which a round takes it longer, by the clock that it tells; 0:
+        any, but for those that tell a deadline of their own.
+    budget_s, budget_j : float
+        Seconds and joules that a round may take of all devices together, by their clocks; 0: any.
+        Only policies that solve the integer program keep them.
     widths : str
         The menu, separated by commas or spaces.
     score : str
@@ -84,6 +95,10 @@ class Settings:
     epsilon, delta : float
         Histograms leave the devices with the noise of one such private release of one sample;
         ``epsilon`` 0: as they are.
+    reallocate : bool
+        Whether widths are allocated again, within what is left of the budget, where a node joins,
+        leaves or returns; not by policies that decide while clients train, or give them units or
+        models of their own.
     node_timeout_s : float
         How long the server waits for nodes, and for their profiles.
     round_timeout_s : float
@@ -104,6 +119,9 @@ class Settings:
     rounds: int = 10
     policy: str = "optimal"
     budget: float = 0.5
+    deadline_s: float = 0.0
+    budget_s: float = 0.0
+    budget_j: float = 0.0
     widths: str = ", ".join(map(str, MENU))
     score: str = "jensen_shannon"
     aggregation: str = "full"
@@ -124,6 +142,7 @@ class Settings:
     interpolation: str = str(INTERPOLATION)
     epsilon: float = 0.0
     delta: float = 1e-5
+    reallocate: bool = True
     node_timeout_s: float = 300.0
     round_timeout_s: float = 3600.0
     checkpoint: str = ""
@@ -133,7 +152,7 @@ class Settings:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise InputError(f"{_shown(name)} = {getattr(self, name)} must be above 0")
-        for name in ("seed", "clients_per_round", "epsilon", "max_update_norm", "clip_norm"):
+        for name in _AT_LEAST_0:
             if not getattr(self, name) >= 0:
                 raise InputError(f"{_shown(name)} = {getattr(self, name)} must be at least 0")
         policy = read_policy(self.policy)
