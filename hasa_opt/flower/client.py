@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import nan
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from flwr.clientapp import ClientApp
 from hasa_opt._utils.checks import IntArray
 from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
-from hasa_opt.federated import Job, Metrics, evaluate
+from hasa_opt.federated import Job, LocalTraining, Metrics, evaluate
 from hasa_opt.federated.fit import check_split
 from hasa_opt.federated.judging import judged_totals
 from hasa_opt.federated.local import train_job
@@ -159,7 +160,9 @@ MakeModel = Callable[[], SupernetModel]
 MakeDevice = Callable[[int, int], Device]
 
 
-def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
+def client_app(
+    model: MakeModel, device: MakeDevice, options: Mapping[str, Any] = MappingProxyType({})
+) -> ClientApp:
     """Make the app that every device runs.
 
     Parameters
@@ -170,6 +173,9 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
         Gives the data of one device, from its partition and the number of partitions. They are
         the node's ``partition-id`` and ``num-partitions``: a simulation sets them, and
         ``flower-supernode --node-config "partition-id=0 num-partitions=3"``.
+    options : mapping of str to any
+        Those of the server: of them a device needs "optimizer" and "schedule", if they are no
+        names, as no message holds functions and classes.
 
     Returns
     -------
@@ -193,7 +199,8 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         supernet, here = _prepare(model, device, context)
         check_split(supernet, here.train, f"device {here.name!r}", supernet.n_outputs, here.problem)
-        return _train(message, supernet, here, _memory(context, here, message))
+        asked = Work.read(load(message, WORK), options)
+        return _train(message, asked, supernet, here, _memory(context, here, message))
 
     @app.query(MODEL)
     def show(message: Message, context: Context) -> Message:
@@ -212,9 +219,15 @@ def client_app(model: MakeModel, device: MakeDevice) -> ClientApp:
     return app
 
 
-def _train(message: Message, supernet: SupernetModel, here: Device, memory: Memory) -> Message:
+def _train(
+    message: Message,
+    asked: tuple[Work, LocalTraining],
+    supernet: SupernetModel,
+    here: Device,
+    memory: Memory,
+) -> Message:
     """Train what is asked, and send it or keep it to itself."""
-    work, training = Work.read(load(message, WORK))
+    work, training = asked
     kept = find_units(supernet, work.scheme, work.width, work.key, work.start)
     own = memory.recall(supernet, training.output_bias == "local", work.last)
     received = unpack(message) if ARRAYS in message.content else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hasa_opt._utils.checks import IntArray, whole_numbers
 from hasa_opt._utils.scale import Scale
+from hasa_opt._utils.showing import in_a_word
 from hasa_opt.errors import InputError
 from hasa_opt.federated import LocalResult, LocalTraining
 from hasa_opt.federated.personal import listed_units
@@ -37,6 +38,7 @@ __all__ = [
     "Tested",
     "Trained",
     "Work",
+    "in_words",
     "load",
     "lost",
     "pack",
@@ -87,6 +89,11 @@ def unpack_slice(message: Message, kind: str) -> tuple[Kept, dict[str, Tensor]] 
 def load(message: Message, name: str) -> Mapping[str, Any]:
     """Take one record that holds no weights out of a message."""
     return cast(Mapping[str, Any], message.content[name])
+
+
+def in_words(value: Any) -> Any:
+    """A setting as a message and a history hold it: functions and classes by name."""
+    return in_a_word(value) if callable(value) else value
 
 
 @contextmanager
@@ -245,14 +252,31 @@ class Work:
         return self.seed, self.round, self.number
 
     def record(self, training: LocalTraining) -> ConfigRecord:
-        """Pack it together with how to train; what is None is left out."""
-        return _record(asdict(self) | asdict(training))
+        """Pack it together with how to train; of functions and classes their names."""
+        how = {each.name: in_words(getattr(training, each.name)) for each in fields(training)}
+        return _record(asdict(self) | how)
 
     @classmethod
-    def read(cls, record: Mapping[str, Any]) -> tuple[Self, LocalTraining]:
-        """Unpack both."""
+    def read(
+        cls, record: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> tuple[Self, LocalTraining]:
+        """Unpack both, with the functions and classes of the device's own options.
+
+        Raises
+        ------
+        InputError
+            If they are not those of the server.
+        """
         rest = dict(record)
         work = {name: rest.pop(name) for name in cls.__dataclass_fields__ if name in rest}
+        for name in ("optimizer", "schedule"):
+            told, own = rest.get(name), options.get(name)
+            if in_words(own) != told and (own is not None or name == "schedule"):
+                raise InputError(
+                    f"the server trains with {name} {told}, the options of this device say "
+                    f"{in_words(own)}: give server_app and client_app the same"
+                )
+            rest[name] = told if own is None else own
         return cls(**work), LocalTraining(**rest)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from logging import INFO, WARNING
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from flwr.app import (
@@ -260,7 +262,9 @@ class SupernetStrategy(Strategy):
             self._now.reject(row, str(error))
 
 
-def server_app(model: Callable[[], SupernetModel]) -> ServerApp:
+def server_app(
+    model: Callable[[], SupernetModel], options: Mapping[str, Any] = MappingProxyType({})
+) -> ServerApp:
     """Make the app that the server runs.
 
     Its settings are those of :class:`Settings`, in the project's run configuration.
@@ -269,6 +273,9 @@ def server_app(model: Callable[[], SupernetModel]) -> ServerApp:
     ----------
     model : callable
         Builds the supernet with its initial weights, the same each time.
+    options : mapping of str to any
+        Settings in Python, such as ``{"schedule": CosineDecay(...)}``, which hold whatever the
+        configuration says. :func:`client_app` is given the same.
 
     Returns
     -------
@@ -278,7 +285,7 @@ def server_app(model: Callable[[], SupernetModel]) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        serve(model(), grid, Settings.read(context.run_config))
+        serve(model(), grid, Settings.read(context.run_config, options))
 
     return app
 

@@ -6,18 +6,24 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch.optim import Optimizer
 
 from hasa_opt._utils.files import entries, made_directory, write_text
 from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
 from hasa_opt.federated import SCHEMES, Evaluation, LocalTraining, Participation, Server
 from hasa_opt.federated.personal import resolved
+from hasa_opt.federated.schedules import Schedule
 from hasa_opt.federated.settings import INTERPOLATION, MAX_UPDATE_NORM, check_choice
+from hasa_opt.flower.messages import in_words
 from hasa_opt.models import SupernetModel
+from hasa_opt.models.optimizers import Given
 from hasa_opt.policies import MENU, RECOMMENDED, read_policy
 from hasa_opt.policies.policy import PERSONAL
 from hasa_opt.rules.scores import SCORES
@@ -75,8 +81,12 @@ class Settings:
         Clients drawn in each round; 0: all.
     epochs, batch_size : int
     learning_rate : float
-    optimizer : str
-        A name: classes with arguments, schedules and optimizers of the server cannot be given here.
+    optimizer : str, class or partial
+    schedule : callable, optional
+        Both as for :class:`hasa_opt.federated.LocalTraining`.
+    server_optimizer : class with arguments, optional
+        As for :class:`hasa_opt.federated.Server`. Schedules, and optimizers that are no names, are
+        given in Python, to :func:`server_app` and :func:`client_app`.
     clip_norm, proximal : float
         Neither clips nor pulls at 0.
     scaler : bool
@@ -131,7 +141,9 @@ class Settings:
     epochs: int = 1
     batch_size: int = 32
     learning_rate: float = 0.02
-    optimizer: str = "adam"
+    optimizer: Given = "adam"
+    schedule: Schedule | None = None
+    server_optimizer: partial[Optimizer] | None = None
     clip_norm: float = 0.0
     proximal: float = 0.0
     scaler: bool = False
@@ -165,15 +177,28 @@ class Settings:
         self.training, self.server, self.participation, self.evaluation  # noqa: B018
 
     @classmethod
-    def read(cls, configuration: Mapping[str, object]) -> Self:
+    def read(
+        cls, configuration: Mapping[str, object], options: Mapping[str, Any] = MappingProxyType({})
+    ) -> Self:
         """Read the settings among Flower's run configuration; other entries are the user's own.
+
+        Parameters
+        ----------
+        configuration : mapping of str to value
+            By names such as ``"hasa.batch-size"``.
+        options : mapping of str to any
+            Settings in Python, by their names here, which hold whatever the configuration says.
 
         Raises
         ------
         InputError
             If a setting is unknown, of another type, or invalid.
         """
+        known = [each.name for each in fields(cls)]
+        for name in options:
+            check_choice("option", name, known)
         kinds = {_shown(each.name): type(each.default) for each in fields(cls)}
+        kinds = {name: kind for name, kind in kinds.items() if kind in _WORDS}
         given: dict[str, Any] = {}
         for key, value in configuration.items():
             if not key.startswith(PREFIX):
@@ -186,7 +211,7 @@ class Settings:
             if type(value) is not kind:
                 raise InputError(f"{key} = {value!r} is of another type: give {_WORDS[kind]}")
             given[name.replace("-", "_")] = value
-        return cls(**given)
+        return cls(**{**given, **options})
 
     @property
     def menu(self) -> tuple[float, ...]:
@@ -205,7 +230,8 @@ class Settings:
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            optimizer=self.optimizer,  # type: ignore[arg-type]
+            optimizer=self.optimizer,
+            schedule=self.schedule,
             clip_norm=self.clip_norm or None,
             proximal=self.proximal,
             scaler=self.scaler,
@@ -220,6 +246,7 @@ class Settings:
             aggregation=self.aggregation,
             weight_power=self.weight_power,
             max_update_norm=self.max_update_norm or None,
+            optimizer=self.server_optimizer,
         )
         return read_policy(self.policy).changed("server", given)
 
@@ -258,7 +285,7 @@ class Settings:
 
     def record(self) -> dict[str, Any]:
         """What identifies a run; where it is stored and how long it waits do not."""
-        kept = asdict(self)
+        kept = {each.name: in_words(getattr(self, each.name)) for each in fields(self)}
         for name in ("node_timeout_s", "round_timeout_s", "checkpoint", "output"):
             del kept[name]
         return kept
@@ -361,8 +388,9 @@ def write_app(
 def _settings(clients: int) -> dict[str, str]:
     """All settings as TOML: Flower changes only those that a project lists."""
     return {
-        name.replace("_", "-"): _quoted(value) if isinstance(value, str) else json.dumps(value)
+        _shown(name): _quoted(value) if isinstance(value, str) else json.dumps(value)
         for name, value in asdict(Settings(clients=clients)).items()
+        if value is not None
     }
 
 
