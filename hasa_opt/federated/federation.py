@@ -98,7 +98,7 @@ class Federation:
         keep_models = keep_models or bool(training.ditto)
         holder = Elsewhere if elsewhere else Personal
         self.personal = holder(model, training.output_bias == "local", keep_models)
-        self.fetch: Fetch = lambda clients: {}
+        self.fetch: Fetch | None = None
         self._optimizer = (
             None
             if server.optimizer is None
@@ -262,8 +262,11 @@ class Federation:
         self._returning = {
             row: self.costs.transfer(self.width(row)) for row in training if self.own.continues(row)
         }
-        for row, state in self.fetch(list(self._returning)).items():
-            self.own.bring(row, self.personal.last_units(row) or {}, state)
+        if self.fetch is not None:
+            arrived = self.fetch(list(self._returning))
+            self._returning = {row: self._returning[row] for row in arrived}
+            for row, state in arrived.items():
+                self.own.bring(row, self.personal.last_units(row) or {}, state)
         self.own.join(self.samples)
 
     def handed_over(self) -> dict[int, int]:

@@ -34,7 +34,6 @@ from hasa_opt.flower.messages import (
     PROFILE,
     WORK,
     Asked,
-    Profile,
     Tested,
     Work,
     load,
@@ -43,6 +42,7 @@ from hasa_opt.flower.messages import (
     unpack,
     unpack_slice,
 )
+from hasa_opt.flower.profiles import Profile
 from hasa_opt.models import SupernetModel, extract
 from hasa_opt.problem.clock import Clock
 from hasa_opt.rules.private import noisy_histograms

@@ -13,7 +13,8 @@ from flwr.supercore import log
 
 from hasa_opt._utils.names import tidy
 from hasa_opt.errors import InputError
-from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
+from hasa_opt.flower.messages import IDENTITY, PROFILE, load, pack, reason
+from hasa_opt.flower.profiles import Profile
 
 __all__ = ["Fleet"]
 

@@ -7,13 +7,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, cast
 
-import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from hasa_opt._utils.checks import IntArray, whole_numbers
-from hasa_opt._utils.scale import Scale
 from hasa_opt._utils.showing import in_a_word
 from hasa_opt.errors import InputError
 from hasa_opt.federated import LocalResult, LocalTraining
@@ -34,7 +31,6 @@ __all__ = [
     "TRAINED",
     "WORK",
     "Asked",
-    "Profile",
     "Tested",
     "Trained",
     "Work",
@@ -45,6 +41,7 @@ __all__ = [
     "pack_slice",
     "readable",
     "reason",
+    "sample_of",
     "tell",
     "unpack",
     "unpack_slice",
@@ -117,86 +114,6 @@ def reason(message: Message) -> str:
         return "it holds no error"
     lines = (message.error.reason or "").strip().splitlines()
     return lines[-1] if lines else f"error {message.error.code}"
-
-
-_CLOCK = "clock."
-
-
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """What a device tells of itself before the first round.
-
-    Attributes
-    ----------
-    partition : int
-        Which part of the data it holds; it identifies the device, as Flower's node ids are random.
-    name : str
-    samples : int
-        Training samples.
-    counts : (n_labels,) integers
-    max_width : float
-    metric : str
-    higher_is_better : bool
-        What it is judged by.
-    shape : tuple of int
-        Of one input.
-    floating : bool
-        Whether inputs are numbers, and no indices.
-    memory_bytes : float
-        What it has for training; 0: it does not say.
-    clock : mapping of str to float
-        Parameters of its :class:`hasa_opt.Clock`; empty: it does not say.
-    """
-
-    partition: int
-    name: str
-    samples: int
-    counts: IntArray
-    max_width: float
-    metric: str
-    higher_is_better: bool
-    shape: tuple[int, ...] = ()
-    floating: bool = True
-    memory_bytes: float = 0.0
-    clock: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def sample(self) -> Tensor:
-        """Zeros of the shape of one input."""
-        return _sample({"shape": self.shape, "floating": self.floating})
-
-    @property
-    def scale(self) -> Scale:
-        """What it is judged by, and which end is better."""
-        return Scale(self.metric, self.higher_is_better)
-
-    def record(self) -> ConfigRecord:
-        """Pack it."""
-        return ConfigRecord(self.columns())
-
-    def columns(self) -> dict[str, Any]:
-        """All that it tells, ready for JSON."""
-        told = asdict(self) | {"counts": self.counts.tolist(), "shape": list(self.shape)}
-        clock = told.pop("clock")
-        return told | {f"{_CLOCK}{name}": value for name, value in clock.items()}
-
-    @classmethod
-    def read(cls, record: Mapping[str, Any]) -> Self:
-        """Unpack it.
-
-        Raises
-        ------
-        InputError
-            If something is missing or of another kind.
-        """
-        with readable():
-            given = np.array(record["counts"])
-            counts = whole_numbers(given, lambda at, value: f"count {at[0]}: {value}")
-            told = {name: value for name, value in record.items() if not name.startswith(_CLOCK)}
-            rest = sorted(record.keys() - told.keys())
-            clock = {name.removeprefix(_CLOCK): float(record[name]) for name in rest}
-            shape = tuple(told.get("shape", ()))
-            return cls(**{**told, "counts": counts, "shape": shape, "clock": clock})
 
 
 @dataclass(frozen=True)
@@ -345,7 +262,7 @@ def _shape(split: Split) -> dict[str, Any]:
     return {"shape": list(inputs.shape[1:]), "floating": inputs.is_floating_point()}
 
 
-def _sample(told: Mapping[str, Any]) -> Tensor:
+def sample_of(told: Mapping[str, Any]) -> Tensor:
     """Zeros of the shape of one input."""
     dtype = torch.float32 if told["floating"] else torch.int64
     return torch.zeros((1, *told["shape"]), dtype=dtype)
@@ -397,7 +314,7 @@ class Trained:
                     n_steps=0,
                     trained=dict(zip(trained["widths"], trained["samples"], strict=True)),
                 ),
-                _sample(trained),
+                sample_of(trained),
             )
 
 
@@ -455,10 +372,10 @@ class Tested:
             metrics = {name: [float(each) for each in measured[name]] for name in names}
             totals = [float(each) for each in measured.get("totals", [])]
             if any(len(each) != count for each in metrics.values()):
-                raise ValueError(f"there are not {count} of each metric")
+                raise InputError(f"there are not {count} of each metric")
             if totals and len(totals) != len(asked.shares):
-                raise ValueError(f"there are not {len(asked.shares)} totals")
-            sample = _sample(load(message, JUDGED)) if totals else torch.zeros(1)
+                raise InputError(f"there are not {len(asked.shares)} totals")
+            sample = sample_of(load(message, JUDGED)) if totals else torch.zeros(1)
             targets, samples = (int(measured.get(name, 0)) for name in ("targets", "samples"))
             return cls(metrics, totals, targets, samples, sample)
 

@@ -11,7 +11,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray, IntArray, listed
 from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.federated.menu import round_costs
-from hasa_opt.flower.messages import Profile
+from hasa_opt.flower.profiles import Profile
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel
 from hasa_opt.models.profile import profile

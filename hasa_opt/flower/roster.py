@@ -14,8 +14,8 @@ from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
 from hasa_opt.errors import InputError
 from hasa_opt.federated.allocating import Allocating, Decided
-from hasa_opt.flower.messages import Profile
 from hasa_opt.flower.pricing import Prices
+from hasa_opt.flower.profiles import Profile
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
 from hasa_opt.policies import Setting, Subnets, read_policy

@@ -36,7 +36,8 @@ from hasa_opt.federated import (
     run,
 )
 from hasa_opt.flower import Device, Settings, client_app, serve
-from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, Profile, load
+from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, load
+from hasa_opt.flower.profiles import Profile
 from hasa_opt.policies import Setting
 from hasa_opt.policies.catalogue import read_policy
 from hasa_opt.policies.recommended import Recommended

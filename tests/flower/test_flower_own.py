@@ -206,6 +206,8 @@ def test_the_mean_of_the_models_of_those_who_answer() -> None:
     assert found.decisions[-1].reason == whole.decisions[-1].reason
     np.testing.assert_array_equal(found.train_loss[:8], whole.train_loss[:8])
     assert not np.array_equal(found.train_loss[8], whole.train_loss[8])
+    more = whole.bytes_up[8] - found.bytes_up[8]
+    assert np.flatnonzero(more).tolist() == [3], "it has sent nothing, and the others twice"
 
 
 @pytest.mark.parametrize(
