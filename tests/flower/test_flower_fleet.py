@@ -185,7 +185,9 @@ class Replayed:
         n_late = len(seen.samples) - len(now.widths)
         late = np.zeros(n_late)
         return Subnets(
-            np.concatenate([now.widths, late]), deployed=np.concatenate([now.deploys, late + 0.25])
+            np.concatenate([now.widths, late]),
+            now.scheme,
+            deployed=np.concatenate([now.deploys, late + 0.25]),
         )
 
 
@@ -216,10 +218,24 @@ def spent(found: History) -> list[float]:
     return (np.nan_to_num(found.mean_width) * samples).sum(1) / samples.sum(1)
 
 
-@pytest.mark.parametrize("policy", ["optimal", "uniform"])
-def test_who_joins_and_leaves_is_as_in_a_loop_where_they_are_there_at_times(policy: str) -> None:
-    own = settings(clients=8, rounds=9, policy=policy, budget=0.5)
-    grid = LocalGrid(client, range(8))
+PERSONAL = {"evaluate_on": "personal", "interpolation": "validation", "output_bias": "local"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"policy": "optimal"}, {"policy": "uniform"}, {"policy": "fedrolex"}, PERSONAL],
+    ids=str,
+)
+def test_who_joins_and_leaves_is_as_in_a_loop_where_they_are_there_at_times(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """What a node that returns has kept, it has on its disk."""
+
+    def device(partition: int, _: int) -> Device:
+        return replace(Device.of(task(), partition), directory=tmp_path)
+
+    own = settings(clients=8, rounds=9, budget=0.5, **changes)
+    grid = LocalGrid(client_app(model, device), range(8))
     moving(grid, MOVES)
     found = serve(model(), grid, own)
     assert [each.round for each in found.decisions] == [0, 2, 4, 5, 7]
@@ -234,6 +250,8 @@ def test_who_joins_and_leaves_is_as_in_a_loop_where_they_are_there_at_times(poli
         Replayed(found.decisions, 9),
         rounds=9,
         training=own.training,
+        server=own.server,
+        evaluation=own.evaluation,
         participation=Participation(availability=Availability(traces=there)),
     )
     for name, tensor in expected.weights.items():
