@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## score, allocate, compare, train five policies, write demo/report.html
+demo: $(VENV)/installed  ## score, allocate, compare, train six policies, write demo/report.html
 	$(BIN)/hasa-opt study --seeds 3 --output $(OUTPUT)
 
 check: static  ## for daily work: lint, types, contracts of imports, fast tests

@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
 from hasa_opt._utils.streams import STREAMS
 from hasa_opt.errors import InputError
 from hasa_opt.policies import RECOMMENDED
@@ -15,7 +19,9 @@ from hasa_opt.study import Results, read_results
 from hasa_opt.study.outcome import Outcome
 from hasa_opt.study.results import merged
 
-__all__ = ["check_streams", "chosen", "keep", "keep_choices", "reasons", "rounded", "streams"]
+__all__ = [
+    "check_streams", "chosen", "keep", "keep_choices", "reasons", "repeated", "rounded", "streams",
+]  # fmt: skip
 
 _CHOICES = "choices.csv"
 _STREAMS = "streams.txt"
@@ -57,6 +63,23 @@ def keep(found: Sequence[Results], path: Path) -> Results:
     joined = merged([*known, *found])
     joined.write(path)
     return joined
+
+
+def repeated(found: Results, path: Path) -> Table:
+    """Results of one seed beside those that a file has of it.
+
+    On the machine that wrote the file no client differs; another processor rounds otherwise.
+    """
+    kept, (seed,) = read_results(path), found.seeds
+    at = kept.seeds.index(seed)
+    table = Table(title=f"{path.stem}, seed {seed}: client mean, percent", box=SIMPLE_HEAD)
+    for name in ("policy", "committed", "repeated", "largest difference of a client"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for policy in found.policies:
+        before, now = kept.own[kept.row(policy), at], found.own[found.row(policy), 0]
+        means = (f"{100 * values.mean():.2f}" for values in (before, now))
+        table.add_row(policy, *means, f"{100 * np.abs(now - before).max():.2f}")
+    return table
 
 
 def reasons(outcomes: Sequence[Outcome]) -> dict[int, str]:

@@ -89,7 +89,7 @@ def study(
     model: ModelName = None,
     hidden: Hidden = 64,
     embedding: Embedding = 64,
-    policies: Policies = "uniform,hasa,reverse,optimal,recommended",
+    policies: Policies = "uniform,hasa,reverse,optimal,local,recommended",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     rounds: Annotated[int, typer.Option(min=1)] = 10,

@@ -39,11 +39,13 @@ _ROUNDING = 1e-9
 class Allocator(Protocol):
     """Decides what clients train, from what was seen of their training.
 
-    Two more attributes may be there. ``budget`` is a share of everybody at width 1, as of
+    More attributes may be there. ``budget`` is a share of everybody at width 1, as of
     :meth:`AllocationProblem.build`, which no answer may exceed; ``budget_over`` says whether in
-    the whole "run", as without it, or in each "round". A function ``judges`` of the number of
-    rounds that have ended and of what the clients train says whether they judge by their validation
-    data what they would deploy; without it validation data are not looked at. Test data never are.
+    the whole "run", as without it, or in each "round". ``switches`` is how many clients an answer
+    may let train something else than in the round before: another width, other units, another
+    model. A function ``judges`` of the number of rounds that have ended and of what the clients
+    train says whether they judge by their validation data what they would deploy; without it
+    validation data are not looked at. Test data never are.
 
     Attributes
     ----------
@@ -110,6 +112,9 @@ class Allocating:
         self._budget: float | None = getattr(allocator, "budget", None)
         self._over: Literal["run", "round"] = getattr(allocator, "budget_over", "run")
         self._judges = getattr(allocator, "judges", lambda number, subnets: False)
+        self._switches: int | None = getattr(allocator, "switches", None)
+        if self._switches is not None:
+            whole(self._switches, "switches")
         answer = allocator(Seen.nothing(samples, rounds, self._budget))
         if answer is None:
             raise InputError(
@@ -155,7 +160,8 @@ class Allocating:
         Raises
         ------
         InputError
-            If the answer does not fit the clients, or spends more than the budget.
+            If the answer does not fit the clients, spends more than the budget, or changes what
+            more clients train than it may.
         """
         if number == 0:
             record.decide(0, self.first, self._rounds)
@@ -170,6 +176,7 @@ class Allocating:
             return
         subnets = self._read(answer)
         self._check(subnets, number)
+        self._check_switches(federation.subnets, subnets, number)
         follow(federation, subnets, number)
         record.decide(number, subnets, self._rounds)
 
@@ -199,6 +206,15 @@ class Allocating:
                 f"everybody at width 1 in {'a' if self._over == 'round' else 'the mean'} round by "
                 f"what it decides before round {number}, above its budget "
                 f"{written(self._budget)}: give narrower widths"
+            )
+
+    def _check_switches(self, past: Subnets, subnets: Subnets, number: int) -> None:
+        changed = int(subnets.during(number, self._rounds).changed_from(past).sum())
+        if self._switches is not None and changed > self._switches:
+            raise InputError(
+                f"{in_a_word(self._allocator)} changes what {changed} clients train before round "
+                f"{number}, more than its switches = {self._switches}: solve with "
+                f"hasa_opt.Switches(seen.widths, {self._switches}) among the constraints"
             )
 
     def _left(self, number: int) -> float | None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
+from hasa_opt._utils.checks import BoolArray, listed
+from hasa_opt._utils.rational import written
 from hasa_opt.policies.subnets import Subnets
 
 DECISIONS = "decisions"
@@ -51,12 +55,26 @@ class Decision:
         Number of the first round that it holds for, from 0.
     subnets : Subnets
         What the clients train; their ``reason`` says why.
+    changed : (n_clients,) bools
+        Who trains something else than in the round before: nobody by the first decision.
     """
 
     round: int
     subnets: Subnets
+    changed: BoolArray
 
     @property
     def reason(self) -> str:
         """Why, in words."""
         return self.subnets.reason
+
+    def __str__(self) -> str:
+        """Round, reason, and who trains what other units."""
+        told = f"round {self.round}: {self.reason}"
+        if not self.changed.any():
+            return told
+        told += f" ({self.changed.sum()} of {self.changed.size} clients change"
+        if self.subnets.has_blocks:
+            starts = np.unique(np.asarray(self.subnets.starts))
+            told += f": blocks of units from {listed(starts.tolist(), written)}"
+        return f"{told})"

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray
 from hasa_opt._utils.files import entries, path_of, replace_directory
 from hasa_opt._utils.frames import Framed
 from hasa_opt._utils.showing import SHOWN_ROWS, Shown, first_of, new_table
@@ -36,7 +36,7 @@ from hasa_opt.federated.history_files import (
 )
 from hasa_opt.federated.measurements import COLUMNS, Measured, table, titled, unpacked
 from hasa_opt.federated.storage import Sharing, at_devices, at_server
-from hasa_opt.policies.subnets import read_subnets
+from hasa_opt.policies.subnets import Subnets, read_subnets
 from hasa_opt.tasks.learning import as_accuracy
 
 if TYPE_CHECKING:
@@ -165,13 +165,20 @@ class History(Framed, Shown):
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """What an allocator has decided; empty where none was asked."""
+        told = self.metadata.get(DECISIONS, ())
+        found = [
+            replace(read_subnets(each, np.array(each["widths"])), reason=each["reason"])
+            for each in told
+        ]
         return tuple(
-            Decision(
-                told["round"],
-                replace(read_subnets(told, np.array(told["widths"])), reason=told["reason"]),
-            )
-            for told in self.metadata.get(DECISIONS, ())
+            Decision(each["round"], subnets, self._changed(past, subnets, each["round"]))
+            for each, past, subnets in zip(told, [*found[:1], *found], found, strict=False)
         )
+
+    def _changed(self, past: Subnets, now: Subnets, number: int) -> BoolArray:
+        """Who trains something else in a round than in the round before."""
+        rounds = self.metadata["rounds"]
+        return now.during(number, rounds).changed_from(past.during(max(0, number - 1), rounds))
 
     @property
     def metric(self) -> str:

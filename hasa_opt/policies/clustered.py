@@ -24,6 +24,7 @@ class Clustered(Recommended):
     Without groups all share the supernet to the end.
     """
 
+    confirm: bool = False
     alone: bool = False
 
     def _plan(

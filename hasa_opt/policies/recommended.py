@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from hasa_opt.policies.subnets import Subnets
 from hasa_opt.policies.whole_units import Charges, Meter, subnets_of
 from hasa_opt.problem import cost, utility
 from hasa_opt.problem.groups import SameOption
-from hasa_opt.rules.groups import by_counts
+from hasa_opt.rules.groups import by_counts, labels_differ
 from hasa_opt.rules.rotation import by_updates
 from hasa_opt.rules.widths import uniform
 from hasa_opt.solving.solver import solve
@@ -30,7 +31,7 @@ __all__ = ["LEVEL", "TOGETHER", "Recommended", "spaced"]
 LEVEL = 0.05
 """Share of runs without groups in which some may be found: the usual level of a test."""
 
-_FIELDS = ("level", "power", "counts", "alone")
+_FIELDS = ("level", "power", "counts", "confirm", "alone")
 
 TOGETHER = 3
 """Rounds whose updates are summed: one alone is mostly noise."""
@@ -106,6 +107,12 @@ class Recommended:
     over the clients of loss times width to the power of ``-power``, within what is left of the
     budget of the run.
 
+    *Where labels differ* between clients by more than chance
+    (:func:`~hasa_opt.rules.labels_differ`), updates contradict each other even if each label looks
+    the same everywhere, and an output bias of each client's own is all that it takes. There groups
+    get units only once the clients' local models are above the common one on validation data, in
+    the mean of the last two looks.
+
     *Alone*: without groups, from half of the run on every client trains a model of its own for
     ``every`` rounds, on trial, unless what clients have just trained is below the common model on
     validation data, by two standard errors over the clients. They stay alone if they gain more
@@ -129,6 +136,8 @@ class Recommended:
         half, and lost a point at 0.35.
     counts : bool
         Whether counts of labels are looked at.
+    confirm : bool
+        Whether groups wait for better local models where labels differ.
     alone : bool
         Whether clients may go on alone.
     """
@@ -140,14 +149,13 @@ class Recommended:
     level: float = LEVEL
     power: float = 0.0
     counts: bool = True
+    confirm: bool = True
     alone: bool = True
 
     def describe(self) -> dict[str, Any]:
         """What tells it from others."""
         setting = self.setting
-        told = {
-            name: getattr(self, name) for name in ("every", "level", "power", "counts", "alone")
-        }
+        told = {name: getattr(self, name) for name in ("every", *_FIELDS)}
         told |= {"budget": setting.budget, "widths": list(setting.widths), "seed": setting.seed}
         costs = [self.meter.cost(width) for width in (*setting.widths, 1.0)]
         return told | {"caps": setting.caps.tolist(), "costs": costs}
@@ -169,11 +177,18 @@ class Recommended:
         return self._sharing(seen)
 
     def judges(self, number: int, subnets: Subnets) -> bool:
-        """Whether clients judge what they would deploy: around the trial of going on alone."""
-        looks = [self._half - self.every, self._half]
-        if subnets.models is not None:
-            looks.append(self._half + self.every)
-        return self._tries and number in looks and not subnets.has_blocks
+        """Whether clients judge what they would deploy.
+
+        They do so around the trial of going alone, and where groups wait for it at every look.
+        """
+        if subnets.has_blocks:
+            return False
+        alone = subnets.models is not None
+        looks = [] if alone or not self._waits else self._looks
+        if self._tries:
+            looks = [*looks, self._half - self.every, self._half]
+            looks += [self._half + self.every] if alone else []
+        return number in looks
 
     @property
     def every(self) -> int:
@@ -186,6 +201,25 @@ class Recommended:
         return max(1, min(_CHECKS, self.rounds // 2 // self.every))
 
     @property
+    def _looks(self) -> list[int]:
+        """The rounds after which groups are looked for."""
+        return [self.every * (check + 1) for check in range(self._checks)]
+
+    @cached_property
+    def _waits(self) -> bool:
+        """Whether groups wait for better local models."""
+        counts = self.setting.clients.counts
+        return self.confirm and counts is not None and labels_differ(counts)
+
+    @cached_property
+    def _counted(self) -> IntArray:
+        """Groups by the counts of labels; all 0 if there are none, or they are not looked at."""
+        counts = self.setting.clients.counts
+        if self.counts and counts is not None:
+            return by_counts(counts)
+        return np.zeros(len(self.setting.clients), dtype=np.int64)
+
+    @property
     def _half(self) -> int:
         """The look that is nearest to half of the run, from below."""
         return self.rounds // 2 // self.every * self.every
@@ -196,12 +230,21 @@ class Recommended:
         return self.alone and self._half >= 2 * self.every
 
     def _groups(self, seen: Seen) -> tuple[IntArray, str]:
-        """Groups by the counts of labels, at the first look, or by the updates; and why."""
-        counts = self.setting.clients.counts
-        if self.counts and counts is not None and seen.round == self.every:
-            groups = by_counts(counts)
-            if groups.any():
-                return groups, f"{groups.max() + 1} groups by the counts of labels"
+        """Groups that are to have units of their own, and why; all 0 if there are none."""
+        groups, reason = self._candidates(seen)
+        if not groups.any() or not self._waits:
+            return groups, reason
+        mean, error = self._local_gain(seen, seen.round)
+        if not mean <= 0:
+            return groups, reason
+        told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
+        return np.zeros_like(groups), f"no units of their own for {reason}: {told}"
+
+    def _candidates(self, seen: Seen) -> tuple[IntArray, str]:
+        """Groups by the counts of labels, or by the updates; and why."""
+        counted = self._counted
+        if counted.any() and (self._waits or seen.round == self.every):
+            return counted, f"{counted.max() + 1} groups by the counts of labels"
         level = self.level / self._checks
         found = by_updates(seen.update_similarity, level=level, seed=self.setting.seed)
         return found.groups, found.reason
@@ -220,26 +263,26 @@ class Recommended:
         lasting = (self._half - self.every) / (self._half + self.every)
         mean, error = _estimate(sign * ((now - then) - lasting * (then - before)))
         told = f"alone they gain {mean:.3g} more than together (standard error {error:.2g})"
-        least = 0.0 if self._local_gain(seen)[0] > 0 else error
+        least = 0.0 if self._local_gain(seen, self._half)[0] > 0 else error
         if mean > least:
             return replace(seen.subnets, reason=f"alone: {told}")
         return with_models(seen.subnets, None, f"together again: {told}")
 
-    def _trial(self, seen: Seen, shared: Subnets) -> Subnets | None:
+    def _trial(self, seen: Seen, shared: Subnets) -> Subnets:
         """Going on alone on trial, unless local models are worse than the common one."""
-        mean, error = self._local_gain(seen)
+        mean, error = self._local_gain(seen, self._half)
         if not np.isfinite(mean):
-            return None
+            return replace(shared, reason="together: no validation data to judge going alone by")
         told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
         if mean < -_BEYOND_DOUBT * error:
             return replace(shared, reason=f"together: {told}")
         alone = np.arange(len(self.setting.clients))
         return with_models(shared, alone, f"alone, on trial: {told}")
 
-    def _local_gain(self, seen: Seen) -> tuple[float, float]:
-        """How far local models are above the common one, over the last two looks."""
-        looks = [seen.local_gain.get(self._half - step * self.every) for step in (1, 0)]
-        known = [each for each in looks if each is not None]
+    def _local_gain(self, seen: Seen, look: int) -> tuple[float, float]:
+        """How far local models are above the common one, in a look and the one before it."""
+        looks = (look - self.every, look)
+        known = [seen.local_gain[each] for each in looks if each in seen.local_gain]
         return _estimate(np.mean(known, axis=0) if known else np.array([]))
 
     def _plan(

@@ -128,6 +128,22 @@ class Subnets:
         """Whether some clients hold units that others of their width do not."""
         return self.starts is not None and np.unique(self.starts).size > 1
 
+    def changed_from(self, past: Subnets) -> BoolArray:
+        """Who trains something else than before, ``(n_clients,)``; what comes later is left out."""
+        if self.scheme != past.scheme:
+            return np.ones(self.widths.shape, dtype=np.bool_)
+        pairs = zip(self._trained, past._trained, strict=True)
+        changed: BoolArray = np.any([now != before for now, before in pairs], axis=0)
+        return changed
+
+    @property
+    def _trained(self) -> tuple[FloatArray | IntArray, ...]:
+        """What says how each client trains, with what None stands for."""
+        none = np.zeros(self.widths.shape)
+        columns = (self.mean_widths, self.epochs, self.starts)
+        models = none - 1 if self.models is None else self.models
+        return (self.widths, models, *(none if each is None else each for each in columns))
+
     def start(self, client: int) -> float:
         """Share of the units that lie before a client's."""
         return 0.0 if self.starts is None else float(self.starts[client])

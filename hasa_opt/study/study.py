@@ -222,9 +222,7 @@ class Study(Shown, SetUp):
             own=tested[number - 1],
             supernet=history.supernet_metric[number - 1],
             rounds=number,
-            reason="; ".join(
-                f"round {each.round}: {each.reason}" for each in decided if each.reason
-            ),
+            reason="; ".join(str(each) for each in decided if each.reason),
             measuring=self.planner.measuring(policy, seed),
             device_bytes=float(history.device_bytes(personal=personal).max()),
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hasa_opt import AllocationProblem, Clients, Switches, solve, utility
 from hasa_opt.errors import InputError
 from hasa_opt.federated import (
     Checkpoint,
@@ -288,3 +289,61 @@ def test_an_allocator_that_looks_at_test_data_is_told_what_it_may_look_at() -> N
         seen.test_loss  # noqa: B018
     with pytest.raises(AttributeError, match=r"the server has not seen it: use round, "):
         seen.accuracy  # noqa: B018
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Widths that are worth most, by losses that are given, of which few may change at a time."""
+
+    losses: dict
+    switches: int
+    obeys: bool = True
+    every: int = 1
+
+    def __call__(self, seen):
+        if seen.round not in self.losses:
+            return None
+        worth = utility.measured(np.outer(self.losses[seen.round], [0.5, 1.0]))
+        limits = [Switches(seen.widths, self.switches)] if seen.round and self.obeys else []
+        clients = Clients(seen.samples, names=list("abcd"))
+        return solve(AllocationProblem.build(
+            clients, widths=(0.5, 1.0), budget=0.79, utility=worth, constraints=limits
+        ))  # fmt: skip
+
+
+def test_switches_limit_who_trains_something_else():
+    losses = {0: [9, 9, 1, 1], 2: [1, 1, 9, 9], 3: [1, 1, 9, 9]}
+    free = run(mlp(), task_of(), Steady(losses, switches=4), rounds=5)
+    assert [each.changed.sum() for each in free.decisions] == [0, 4, 0]
+    steady = run(mlp(), task_of(), Steady(losses, switches=2), rounds=5)
+    assert [each.changed.sum() for each in steady.decisions] == [0, 2, 2]
+    assert steady.widths.tolist() == free.widths.tolist() == [0.5, 0.5, 1, 1]
+    with pytest.raises(InputError, match=r"changes what 4 clients train before round 2, more than"):
+        run(mlp(), task_of(), Steady(losses, switches=2, obeys=False), rounds=5)
+    with pytest.raises(InputError, match="switches -1 must be a whole number"):
+        run(mlp(), task_of(), Steady(losses, switches=-1), rounds=5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Subnets(WIDTHS, starts=[0, 0, 0, 0.5]),
+        Subnets(WIDTHS, models=[3, 3, 3, 4]),
+        Subnets([0.5, 0.5, 0.5, 0.25]),
+    ],
+)
+def test_other_units_and_another_model_are_changes(other):
+    scripted = Scripted({0: WIDTHS, 1: other, 2: other})
+    decided = run(mlp(), task_of(), scripted, rounds=3).decisions
+    everybody = other.models is not None
+    assert decided[1].changed.tolist() == [everybody] * 3 + [True]
+    assert not decided[0].changed.any()
+    assert not decided[2].changed.any()
+
+
+def test_a_decision_says_who_changes_to_which_units():
+    apart = Subnets(WIDTHS, starts=[0, 0, 0.25, 0.5], reason="three kinds")
+    found = run(mlp(), task_of(), Scripted({0: WIDTHS, 2: apart}), rounds=3).decisions
+    assert str(found[1]) == (
+        "round 2: three kinds (2 of 4 clients change: blocks of units from 0, 0.25, 0.5)"
+    )

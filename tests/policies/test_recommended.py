@@ -10,6 +10,7 @@ import pytest
 
 from hasa_opt import Clients
 from hasa_opt.policies import Setting, Subnets
+from hasa_opt.policies.clustered import Clustered
 from hasa_opt.policies.recommended import Recommended, spaced
 from hasa_opt.policies.whole_units import Charges, Meter
 
@@ -21,6 +22,7 @@ APART = np.array([[90, 5, 1], [80, 9, 2], [70, 4, 0], [1, 3, 90], [0, 8, 60], [2
 TOGETHER = np.full((6, 6), 0.5) + 0.5 * np.eye(6)
 SPLIT = np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.2 * np.eye(6)
 ROUNDS = 30
+WORSE = {look: np.full(6, -0.2) for look in (3, 6, 9, 12, 15)}
 BETTER = {12: np.full(6, 0.2), 15: np.full(6, 0.4)}
 
 
@@ -79,8 +81,48 @@ def test_counts_show_groups_at_the_first_look() -> None:
     assert own(seen(6, found)) is None, "what was found stays"
     blind = replace(own, counts=False)
     assert not blind(seen(3, first(blind))).has_blocks
-    late = own(seen(6, first(own)))
+    hasty = replace(own, confirm=False)
+    assert hasty(seen(3, first(hasty), local_gain=WORSE)).has_blocks
+    late = hasty(seen(6, first(hasty)))
     assert not late.has_blocks, "counts do not change: they are looked at once"
+
+
+def test_where_labels_differ_groups_wait_until_local_models_are_better() -> None:
+    own = policy(APART)
+    early = {3: np.full(6, -0.3)}
+    waits = own(seen(3, first(own), local_gain=early))
+    assert not waits.has_blocks
+    assert waits.reason == (
+        "no units of their own for 2 groups by the counts of labels: local models are -0.3 above "
+        "the common one (standard error 0)"
+    )
+    still = own(seen(6, waits, local_gain=early | {6: np.full(6, 0.2)}))
+    assert not still.has_blocks, "the mean of two looks decides"
+    late = own(seen(6, waits, local_gain=early | {6: np.full(6, 0.4)}))
+    assert late.has_blocks
+    last = own(seen(9, waits, local_gain=early | {6: np.full(6, 0.1), 9: np.full(6, 0.1)}))
+    assert last.has_blocks, "of the last two looks"
+    blind = replace(own, counts=False)
+    for gain, taken in ((-0.3, False), (0.3, True)):
+        told = {3: np.full(6, gain)}
+        found = blind(seen(3, first(blind), local_gain=told, update_similarity=SPLIT))
+        assert found.has_blocks == taken, "groups by the updates wait as well"
+    alike = policy(ALIKE)
+    assert alike(seen(3, first(alike), local_gain=early, update_similarity=SPLIT)).has_blocks
+    nobody = {3: np.full(6, np.nan)}
+    assert own(seen(3, first(own), local_gain=nobody)).has_blocks, "nothing speaks against it"
+
+
+def test_clients_judge_at_every_look_where_groups_wait_for_it() -> None:
+    own = policy(APART)
+    plan = first(own)
+    assert [number for number in range(ROUNDS) if own.judges(number, plan)] == [3, 6, 9, 12, 15]
+    for other in (replace(own, confirm=False), policy(ALIKE)):
+        assert [number for number in range(ROUNDS) if other.judges(number, plan)] == [12, 15]
+    blocks = replace(plan, starts=np.array(GROUPS) / 2)
+    assert not any(own.judges(number, blocks) for number in range(ROUNDS))
+    clustered = Clustered(own.setting, own.meter, ROUNDS)
+    assert not any(clustered.judges(number, plan) for number in range(ROUNDS))
 
 
 def test_updates_show_groups_at_every_look_up_to_half_of_the_run() -> None:
@@ -200,7 +242,8 @@ def test_without_validation_data_nobody_goes_alone() -> None:
     own = policy(ALIKE)
     nothing = {12: np.full(6, np.nan), 15: np.full(6, np.nan)}
     found = own(seen(15, first(own), judged=nothing, local_gain=nothing))
-    assert found is None or found.models is None
+    assert found.models is None
+    assert found.reason == "together: no validation data to judge going alone by"
     assert own(seen(18, first(own), judged=nothing)) is None
 
 
@@ -254,7 +297,7 @@ def test_a_short_run_or_one_without_trial_stays_together() -> None:
 
 def test_it_says_what_tells_it_from_others() -> None:
     own = policy(ALIKE)
-    changes = {"level": 0.01, "power": 0.5, "counts": False, "alone": False}
+    changes = {"level": 0.01, "power": 0.5, "counts": False, "confirm": False, "alone": False}
     others = [replace(own, **{name: value}) for name, value in changes.items()]
     others += [policy(ALIKE, 0.4), replace(own, setting=replace(own.setting, seed=7))]
     assert policy(ALIKE).describe() == own.describe()

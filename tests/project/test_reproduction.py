@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hasa_opt import tasks
 from hasa_opt._utils.streams import STREAMS
@@ -287,16 +290,40 @@ def test_the_page_of_worth_shows_what_was_measured_with_tuned_rates():
     tuned = load("tuned")
     worth = " ".join((HERE.parent / "worth.rst").read_text(encoding="utf-8").split())
     section = worth.partition("Beside tuned baselines")[2]
-    rows = tuned.rows()
-    assert rows
-    cells = {}
-    for task, letter, other, difference, _, corrected in rows:
-        assert letter != "c" or other == "clustered_found"
-        cells.setdefault(task, []).append(f"{difference} ({corrected})")
-    for task, own in cells.items():
-        assert f"* - {task} - {' - '.join(own)}" in section
-    for path in tuned.RESULTS.glob("*.csv"):
-        if path != tuned.CHOSEN:
-            results = read_results(path)
-            assert results.seeds == tuple(tuned.SEEDS)
+    for part in tuned.PARTS:
+        cells = {}
+        for task, letter, other, difference, _, corrected in part.rows():
+            assert part.name != "tuned" or letter != "c" or other == "clustered_found"
+            named = f", {other}" if part.name != "tuned" and letter == "c" else ""
+            cells.setdefault(task, []).append(f"{difference} ({corrected}){named}")
+        for task, own in cells.items():
+            assert f"* - {task} - {' - '.join(own)}" in section
+        for results in part.found().values():
+            assert results.seeds == tuple(part.seeds)
             assert results.policies == tuned.POLICIES
+    assert tuned.PARTS[0].rows()
+
+
+def test_what_is_repeated_stands_beside_what_was_committed():
+    records, path = load("records"), HERE / "results" / "tuned" / "fonts.csv"
+    kept = read_results(path)
+    columns = {name: np.asarray(value) for name, value in vars(kept).items()}
+    first = {name: value[:, :1] for name, value in columns.items() if value.ndim > 1}
+    told = records.repeated(replace(kept, seeds=kept.seeds[:1], **first), path)
+    console = Console(record=True, width=120)
+    console.print(told)
+    means = 100 * kept.own[:, 0].mean(axis=-1)
+    lines = [line.split() for line in console.export_text().splitlines()]
+    for policy, mean in zip(kept.policies, means, strict=True):
+        assert [policy, f"{mean:.2f}", f"{mean:.2f}", "0.00"] in lines
+
+
+@pytest.mark.nightly
+def test_a_cell_can_be_repeated(tmp_path):
+    """Another processor rounds otherwise, and thirty rounds carry that on."""
+    tuned = load("tuned")
+    part = tuned.PARTS[0]
+    cell = next(each for each in part.cells if str(each) == "fonts")
+    again = tuned.measured(part, cell, part.seeds[0], tmp_path, os.getpid())
+    kept = read_results(part.folder / f"{cell}.csv").measure("mean")[:, 0]
+    np.testing.assert_allclose(again.measure("mean")[:, 0], kept, atol=2)

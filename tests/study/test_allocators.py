@@ -55,7 +55,8 @@ def test_all_spend_the_budget(done: Study) -> None:
 
 def test_what_is_recommended_finds_the_groups_and_says_so(done: Study, tmp_path: Path) -> None:
     own = done.outcomes[1]
-    assert own.reason == "round 3: 2 groups by the counts of labels"
+    told = "(2 of 4 clients change: blocks of units from 0, 0.5)"
+    assert own.reason == f"round 3: 2 groups by the counts of labels {told}"
     assert [decision.round for decision in own.history.decisions] == [0, 3]
     starts = own.history.decisions[-1].subnets.starts
     assert starts[0] == starts[1] < starts[2] == starts[3]
