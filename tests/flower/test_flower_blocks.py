@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from support.flower_grid import LocalGrid
 from support.masked_loop import Clients, federated, masks_of
 from torch import nn
 
-from hasa_opt.federated import Decision, History, Subnets
+from hasa_opt.federated import History, Subnets
 from hasa_opt.federated.personal import SHARES, output_bias
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.models import (
@@ -29,6 +29,8 @@ from hasa_opt.models import (
     fresh,
 )
 from hasa_opt.models.traced import Supernet
+from hasa_opt.policies import POLICIES, Policy
+from hasa_opt.policies.recommended import Recommended
 from hasa_opt.policies.subnets import read_subnets
 from hasa_opt.tasks import Split, Task
 
@@ -95,24 +97,25 @@ def run_of(task: Task, build: Callable[[], SupernetModel], **own: Any) -> Histor
 
 def plans_of(found: History) -> list[Subnets]:
     """What the clients train in each round."""
-    first = Decision(0, read_subnets(found.metadata["roster"], found.widths))
-    decisions = found.decisions or (first,)
-    return [
-        [each for each in decisions if each.round <= number][-1].subnets.during(number, ROUNDS)
-        for number in range(ROUNDS)
-    ]
+    plans = {0: read_subnets(found.metadata["roster"], found.widths)}
+    plans |= {each.round: each.subnets for each in found.decisions}
+    last = [max(each for each in plans if each <= number) for number in range(ROUNDS)]
+    return [plans[each].during(number, ROUNDS) for number, each in enumerate(last)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("policy", ["recommended", "groups"])
+@pytest.mark.parametrize(("policy", "share"), [("found", "validation"), ("groups", "0.5")])
 def test_groups_over_flower_are_the_whole_network_with_others_at_zero(
-    family: str, policy: str
+    family: str, policy: str, share: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Personal models and output biases of the clients' own as well; "groups" has a fixed share."""
+    """Personal models and output biases of the clients' own as well."""
+    at_once = partial(Recommended, confirm=False, alone=False)
+    given = Policy("found", POLICIES["uniform"].choose, allocator=at_once)
+    monkeypatch.setitem(POLICIES, "found", given)
     make, build = FAMILIES[family]
     task, model = task_of(make), build()
-    own = {"evaluate_on": "personal", "interpolation": "0.5", "output_bias": "local"}
-    found = run_of(task, build, policy=policy, **({} if policy == "recommended" else own))
+    own = {"evaluate_on": "personal", "interpolation": share, "output_bias": "local"}
+    found = run_of(task, build, policy=policy, **own)
     plans = plans_of(found)
     assert plans[0].has_blocks == (policy == "groups")
     assert plans[-1].has_blocks
@@ -121,8 +124,8 @@ def test_groups_over_flower_are_the_whole_network_with_others_at_zero(
     weights = federated(clients, rounds, {each.round for each in found.decisions[1:]})
     for name in weights.keys() - {clients.local}:
         torch.testing.assert_close(found.weights[name], weights[name], rtol=1e-4, atol=1e-5)
-    (share,) = set(found.interpolation[-1])
-    assert share == 0.5 if policy == "groups" else share in SHARES
+    (chosen,) = set(found.interpolation[-1])
+    assert chosen == 0.5 if policy == "groups" else chosen in SHARES
     for row, units in enumerate(rounds[-1]):
-        loss = clients.loss(row, weights, masks_of(model, units), task.test[row], share)
+        loss = clients.loss(row, weights, masks_of(model, units), task.test[row], chosen)
         assert found.test_loss[-1, row] == pytest.approx(loss, rel=1e-4)

@@ -242,6 +242,7 @@ def test_who_joins_and_leaves_is_as_in_a_loop_where_they_are_there_at_times(
     assert [each.reason.split(":")[0] for each in found.decisions[1:]] == [
         "i joined", "j joined", "c left", "c returned",
     ]  # fmt: skip
+    assert found.decisions[1].changed[8], "who joins trains something else than before"
     there = {"client": [*"abcdefgh", "i", "j", "c"], "from": [0] * 8 + [2, 4, 7]}
     there["to"] = [9, 9, 5, *[9] * 8]
     expected = run(
