@@ -85,6 +85,7 @@ def main() -> None:
     import torch
 
     from hasa_opt.federated import run
+    from hasa_opt.policies.subnets import read_subnets
 
     torch.set_num_threads(1)
     startup, rounds, history = simulated()
@@ -92,7 +93,7 @@ def main() -> None:
     ours = run(
         model(),
         data(),
-        history.widths,
+        read_subnets(history.metadata["roster"], history.widths),
         rounds=ROUNDS,
         on_round=lambda number, row: times.append(time.perf_counter()),
     )

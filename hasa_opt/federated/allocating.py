@@ -22,14 +22,13 @@ from hasa_opt.federated.aggregation import aggregate
 from hasa_opt.federated.history import History
 from hasa_opt.federated.jobs import Update
 from hasa_opt.federated.record import Record
-from hasa_opt.federated.seen import Seen, Watch
+from hasa_opt.federated.seen import Seen, Verdicts, Watch
 from hasa_opt.federated.units import Extraction
 from hasa_opt.models.subnets import block
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.problem.result import Allocation
 
 if TYPE_CHECKING:
-    from hasa_opt.federated.client_tests import ClientTests
     from hasa_opt.federated.federation import Federation
     from hasa_opt.federated.rounds import Round
     from hasa_opt.federated.settings import Server
@@ -144,12 +143,16 @@ class Allocating:
         samples = np.array(federation.samples)
         federation.watch = Watch(federation.model, federation.personal.local, samples)
 
-    def watch(self, now: Round, tests: ClientTests) -> None:
+    def judges(self, now: Round) -> bool:
+        """Whether the clients of a round shall judge what they would deploy."""
+        return bool(self._judges(now.number + 1, now.federation.plan))
+
+    def watch(self, now: Round, judge: Callable[[Round], Verdicts]) -> None:
         """Let the clients of a round judge what they would deploy, if the allocator asks for it."""
         federation = now.federation
         assert federation.watch is not None, "join() comes first"
-        if self._judges(now.number + 1, federation.plan):
-            federation.watch.judge(now.number + 1, tests.judge(now))
+        if self.judges(now):
+            federation.watch.judge(now.number + 1, judge(now))
 
     def decide(self, number: int, federation: Federation, record: Record) -> None:
         """Ask, where it is time to, and let a federation follow.
@@ -247,7 +250,11 @@ class Decided:
     def join(self, federation: Federation) -> None:
         """Watch nothing."""
 
-    def watch(self, now: Round, tests: ClientTests) -> None:
+    def judges(self, now: Round) -> bool:
+        """No."""
+        return False
+
+    def watch(self, now: Round, judge: Callable[[Round], Verdicts]) -> None:
         """Judge nothing."""
 
     def decide(self, number: int, federation: Federation, record: Record) -> None:

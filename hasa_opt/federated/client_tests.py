@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt._utils.checks import IntArray
 from hasa_opt._utils.streams import Purpose
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batches import windowed
@@ -19,9 +19,9 @@ from hasa_opt.federated.evaluation import (
     are_apart,
     evaluate,
     evaluate_together,
-    outcomes,
 )
 from hasa_opt.federated.federation import Federation
+from hasa_opt.federated.judging import Judged, best_share, judged_totals, verdicts
 from hasa_opt.federated.participation import draw_clients
 from hasa_opt.federated.personal import SHARES
 from hasa_opt.federated.rounds import Round
@@ -31,7 +31,6 @@ from hasa_opt.federated.units import identity
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.subnets import prefix
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.tasks.learning import LearningProblem
 from hasa_opt.tasks.splits import Split, loaded
 from hasa_opt.tasks.task import Task
 
@@ -45,14 +44,6 @@ class Tested(NamedTuple):
     client: int
     kept: Kept
     key: Hashable
-
-
-class Judged(NamedTuple):
-    """A client's metric with each share of its local model, summed over so many targets."""
-
-    totals: FloatArray
-    targets: int
-    flops: int
 
 
 @dataclass(frozen=True)
@@ -195,23 +186,13 @@ class ClientTests:
         """
         if self.evaluation.interpolation != "validation":
             return self.evaluation.interpolation
-        return SHARES[_best(self._judged(clients, now), self.task.problem)]
+        judged = self._judged(clients, now)
+        return SHARES[best_share(judged, bool(self.task.problem.higher_is_better))]
 
     def judge(self, now: Round) -> Verdicts:
-        """What the round's clients say of their models, by their validation data.
-
-        They would deploy the mixture whose share of the local model is best for all together. What
-        this costs counts as operations of the round.
-        """
-        problem, unknown = self.task.problem, np.full(len(self.task), np.nan)
-        judged, found = self._judged(now.clients.tolist(), now), Verdicts(unknown, unknown.copy())
-        best, sign = _best(judged, problem), 1 if problem.higher_is_better else -1
-        for client, each in judged.items():
-            means = each.totals / each.targets
-            found.judged[client] = means[best]
-            found.local_gain[client] = sign * (means[-1] - means[0])
-            now.row["flops"][client] += each.flops
-        return found
+        """What the round's clients say of their models: see :func:`verdicts`."""
+        judged = self._judged(now.clients.tolist(), now)
+        return verdicts(judged, bool(self.task.problem.higher_is_better), now)
 
     def _judged(self, clients: Sequence[int], now: Round) -> dict[int, Judged]:
         """Judge the clients' mixtures by their validation data, where they have any."""
@@ -220,25 +201,11 @@ class ClientTests:
             targets = problem.judged(split.targets)
             if targets:
                 models = federation.mixtures(client, now.units(client), SHARES)
-                totals = np.array([_total(model, split, problem) for model in models])
-                width = federation.deployed(client)
-                flops = federation.costs.judging([split], [width], passes=len(SHARES))
+                totals, width = judged_totals(models, split, problem), federation.deployed(client)
+                flops = federation.costs.forward(split.inputs, len(split), width, len(SHARES))
                 found[client] = Judged(totals, targets, flops)
         return found
 
 
-def _best(judged: Mapping[int, Judged], problem: LearningProblem) -> int:
-    """Row of the share that is best over all clients; the first of several, also without any."""
-    totals = sum((each.totals for each in judged.values()), np.zeros(len(SHARES)))
-    return int(np.argmax(totals if problem.higher_is_better else -totals))
-
-
 def _held(tested: tuple[Tested, Mapping[str, Split]]) -> int:
     return sum(split.nbytes for split in tested[1].values())
-
-
-def _total(model: SupernetModel, split: Split, problem: LearningProblem) -> float:
-    """The metric, summed over what a split is judged by."""
-    if problem.is_by_sample:
-        return float(outcomes(model, split, problem=problem)[:, 2].sum())
-    return evaluate(model, split, problem=problem).metric * problem.judged(split.targets)

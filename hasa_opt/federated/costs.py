@@ -47,10 +47,10 @@ class Costs:
         for row, split in samples_to_try(task.train).items():
             self.flops(split.inputs, {float(widths[row]): 1})
 
-    def planned(self, width: float, split: Split, epochs: int | None = None) -> dict[float, int]:
+    def planned(self, width: float, samples: int, epochs: int | None = None) -> dict[float, int]:
         """How many samples train which width, where each batch trains all of the subnet."""
         passes = self._training.epochs if epochs is None else epochs
-        return {width: self._training.used(len(split)) * passes}
+        return {width: self._training.used(samples) * passes}
 
     def flops(self, inputs: Inputs, trained: Mapping[float, int]) -> int:
         """Operations of training, where so many samples of the inputs' shape train each width."""
@@ -68,15 +68,19 @@ class Costs:
         pairs = zip(splits, widths, strict=True)
         return sum(self.flops(split.inputs, {float(width): len(split)}) for split, width in pairs)
 
-    def judging(self, splits: Iterable[Split], widths: Iterable[float], passes: int = 1) -> int:
-        """Operations of forward passes over every sample: each a third of those of training."""
-        return passes * self.once(splits, widths) // 3
+    def judging(self, splits: Iterable[Split], widths: Iterable[float]) -> int:
+        """Operations of a forward pass over every sample: a third of those of training."""
+        return self.once(splits, widths) // 3
+
+    def forward(self, inputs: Inputs, samples: int, width: float, passes: int) -> int:
+        """Operations of forward passes over so many samples of the inputs' shape."""
+        return passes * self.flops(inputs, {width: samples}) // 3
 
     def round(self, task: Task, widths: Iterable[float]) -> int:
         """Operations of a round in which all clients train."""
         pairs = zip(range(len(task)), widths, strict=True)
         return sum(
-            self.flops(split.inputs, self.planned(float(width), split))
+            self.flops(split.inputs, self.planned(float(width), len(split)))
             for split, width in ((task.train[client], width) for client, width in pairs)
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -21,18 +21,20 @@ from hasa_opt.federated.history import History
 from hasa_opt.federated.jobs import Draw
 from hasa_opt.federated.own_models import OwnModels, check_own_models
 from hasa_opt.federated.participation import Fate, Faults, Participation
-from hasa_opt.federated.personal import Personal
+from hasa_opt.federated.personal import Elsewhere, Personal
 from hasa_opt.federated.record import Record
 from hasa_opt.federated.seen import Watch
 from hasa_opt.federated.server_optimizer import ServerOptimizer
 from hasa_opt.federated.settings import LocalTraining, Server, check_blocks
-from hasa_opt.federated.units import SCHEMES, Extraction, find_draw
+from hasa_opt.federated.units import Extraction, find_draw, find_units
 from hasa_opt.models.cuts import Kept
-from hasa_opt.models.subnets import block
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.tasks.learning import CLASSES, LearningProblem
 from hasa_opt.tasks.task import Task
+
+Fetch: TypeAlias = Callable[[Sequence[int]], Mapping[int, Mapping[str, Tensor]]]
+"""From clients that have trained alone, on machines of their own, to what they have trained."""
 
 
 class Federation:
@@ -62,6 +64,8 @@ class Federation:
         Draws the widths of each client's batches. Default: as the scheme of the subnets does.
     problem : LearningProblem
         What clients learn.
+    elsewhere : bool
+        Whether clients are machines of their own, which keep to themselves what nobody shares.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Federation:
         keep_models: bool = False,
         draw: Draw | None = None,
         problem: LearningProblem = CLASSES,
+        elsewhere: bool = False,
     ) -> None:
         check_blocks(subnets, server)
         check_own_models(subnets, server, model)
@@ -88,10 +93,12 @@ class Federation:
         self.names = tuple(names)
         self.numbers = client_numbers(self.names)
         self.server, self.statistics = server, statistics
-        self.own = OwnModels(model)
+        self.own = OwnModels(model, elsewhere)
         self.own.assign(self.subnets)
         keep_models = keep_models or bool(training.ditto)
-        self.personal = Personal(model, training.output_bias == "local", keep_models)
+        holder = Elsewhere if elsewhere else Personal
+        self.personal = holder(model, training.output_bias == "local", keep_models)
+        self.fetch: Fetch | None = None
         self._optimizer = (
             None
             if server.optimizer is None
@@ -158,6 +165,23 @@ class Federation:
 
     def __len__(self) -> int:
         return len(self._weights)
+
+    def enlarge(
+        self, names: Sequence[str], samples: Sequence[int] | IntArray, participation: Participation
+    ) -> None:
+        """Take in all clients that there are now: the rows of before, and newcomers behind them.
+
+        Parameters
+        ----------
+        names : n_clients strings
+        samples : (n_clients,) integers
+        participation : Participation
+            With the clock of all of them, if there is one.
+        """
+        self.names, self.numbers = tuple(names), client_numbers(names)
+        self.samples = [int(size) for size in samples]
+        self._weights = [size**self.server.weight_power for size in self.samples]
+        self.participation = participation
 
     def go_on(self, record: Record, past: History, place: str | PathLike[str]) -> None:
         """Go on after a checkpoint: with its weights, what its clients hold, and its rounds.
@@ -236,10 +260,13 @@ class Federation:
         """
         training = np.flatnonzero(self.subnets.widths).tolist()
         self._returning = {
-            row: self.costs.transfer(self.width(row))
-            for row in training
-            if not self.own.receives(row)
+            row: self.costs.transfer(self.width(row)) for row in training if self.own.continues(row)
         }
+        if self.fetch is not None:
+            arrived = self.fetch(list(self._returning))
+            self._returning = {row: self._returning[row] for row in arrived}
+            for row, state in arrived.items():
+                self.own.bring(row, self.personal.last_units(row) or {}, state)
         self.own.join(self.samples)
 
     def handed_over(self) -> dict[int, int]:
@@ -274,9 +301,12 @@ class Federation:
 
     def units(self, client: int, number: int, width: float) -> Kept:
         """Units of the supernet that a client trains, or is tested on, in a round."""
-        if self.subnets.starts is not None:
-            return block(self.model, width, self.subnets.start(client))
-        return SCHEMES[self.subnets.scheme](self.model, width, self.key(client, number))
+        start = None if self.subnets.starts is None else self.subnets.start(client)
+        return find_units(self.model, self.subnets.scheme, width, self.key(client, number), start)
+
+    def sends(self, client: int, number: int) -> bool:
+        """Whether a client sends what it trains in a round, as others make use of it."""
+        return self.own.sends(client) and not self.training.is_own(number)
 
     def key(self, client: int, number: int) -> Key:
         """What a client's random numbers in a round are made of."""

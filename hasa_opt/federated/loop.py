@@ -124,7 +124,7 @@ def run(
             now.train(engine, task.train)
             now.close()
             tests.measure(now, last=number == rounds - 1)
-            deciding.watch(now, tests)
+            deciding.watch(now, tests.judge)
             record.add(now.row, now.events)
             store()
             _tell(on_round, now, task)

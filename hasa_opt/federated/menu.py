@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import numpy as np
@@ -12,6 +12,7 @@ from hasa_opt._utils.rational import menu_units, written
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.personal import Personal
 from hasa_opt.federated.settings import LocalTraining, check_run, check_whole
+from hasa_opt.models.inputs import Inputs
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.problem.clock import Clock
 from hasa_opt.problem.menu import SKIP, WIDTH, Menu
@@ -73,7 +74,9 @@ def round_menu(
     if epochs is not None:
         attributes["epochs"] = [float(n) for _, n in options if n is not None]
     full = names[-1] if attributes[WIDTH][-1] == 1 else None
-    flops, sent = _costs(model, task, options, training)
+    splits = (task.train[client] for client in range(len(task)))
+    samples = ((split.inputs, len(split)) for split in splits)
+    flops, sent = round_costs(model, samples, options, training)
     if skip:
         names = [SKIP, *names]
         attributes = {name: [0.0, *values] for name, values in attributes.items()}
@@ -86,18 +89,28 @@ def round_menu(
     return Menu(names, costs=costs, attributes=attributes, full=full, clients=task.client_names)
 
 
-def _costs(
+def round_costs(
     model: SupernetModel,
-    task: Task,
+    samples: Iterable[tuple[Inputs, int]],
     options: Sequence[tuple[float, int | None]],
     training: LocalTraining,
 ) -> tuple[IntArray, IntArray]:
-    """Operations, and bytes each way, of each client and option, ``(n_clients, m)``."""
+    """Operations, and bytes each way, of each client and option, ``(n_clients, m)``.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    samples : iterable of (inputs, int)
+        Of each client: inputs of the shape of its own, and how many it trains on.
+    options : sequence of (float, int or None)
+        Widths, and local epochs where they are not those of the training.
+    training : LocalTraining
+    """
     own_bias = Personal(model, training.output_bias == "local", False).local
     costs = Costs(model, training, own_bias)
     flops = [
-        [costs.flops(split.inputs, costs.planned(width, split, n)) for width, n in options]
-        for split in (task.train[client] for client in range(len(task)))
+        [costs.flops(inputs, costs.planned(width, count, n)) for width, n in options]
+        for inputs, count in samples
     ]
-    sent = [costs.transfer(width) for width, _ in options]
-    return np.array(flops, dtype=np.int64), np.tile(np.array(sent, dtype=np.int64), (len(task), 1))
+    sent = np.array([costs.transfer(width) for width, _ in options], dtype=np.int64)
+    return np.array(flops, dtype=np.int64), np.tile(sent, (len(flops), 1))

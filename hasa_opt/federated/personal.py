@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from hasa_opt.clients.counts import Counts
 from hasa_opt.errors import InputError
 from hasa_opt.federated.batch_norm import Static
 from hasa_opt.federated.units import Extraction
 from hasa_opt.models.cuts import Kept
 from hasa_opt.models.supernet import SupernetModel
+from hasa_opt.policies.catalogue import RECOMMENDED
+from hasa_opt.policies.policy import LOCAL_BIAS, PERSONAL, Policy
+from hasa_opt.rules.groups import labels_differ
+
+Part: TypeAlias = tuple[Kept, Mapping[str, Tensor]]
+"""Units of a model, and their weights."""
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the local model among which validation data choose: a choice, the quarters."""
 
-_BIAS, _UNITS, _MODEL = "bias", "units", "model"
+_BIAS, _UNITS, _MODEL, _ROUND = "bias", "units", "model", "round"
 
 
 class Personal:
@@ -40,7 +48,7 @@ class Personal:
     def __init__(self, model: SupernetModel, local_bias: bool, keep_models: bool) -> None:
         self.bias = output_bias(model) if local_bias else None
         self._extraction = Extraction(model)
-        self._keep_models = keep_models
+        self.keep_models = keep_models
         self._held: dict[int, dict[str, Tensor]] = {}
 
     @property
@@ -53,13 +61,17 @@ class Personal:
         held = self._held.get(client, {})
         return {self.bias: held[_BIAS]} if self.bias is not None and _BIAS in held else {}
 
-    def take(self, client: int, state: Mapping[str, Tensor], kept: Kept) -> None:
-        """Let a client keep what it has trained."""
+    def last_units(self, client: int) -> Kept | None:
+        """The units that a client trained last, as far as it keeps what it trained."""
+        return _below(self._held.get(client, {}), _UNITS) or None
+
+    def take(self, client: int, state: Mapping[str, Tensor], kept: Kept, number: int) -> None:
+        """Let a client keep what it has trained in a round."""
         held: dict[str, Tensor] = {}
         if self.bias is not None:
             held[_BIAS] = state[self.bias].clone()
-        if self._keep_models:
-            held |= {f"{_UNITS}/{group}": _listed(units) for group, units in kept.items()}
+        if self.keep_models:
+            held |= {f"{_UNITS}/{group}": listed_units(units) for group, units in kept.items()}
             held |= {f"{_MODEL}/{name}": tensor.clone() for name, tensor in state.items()}
         if held:
             self._held[client] = held
@@ -75,14 +87,20 @@ class Personal:
         model : SupernetModel
             The common one.
         """
+        local, common = self._last_part(client), Extraction(model).copy(kept)
+        return overlaid(model, [(kept, common), local], kept) if local else common
+
+    def over(
+        self, client: int, kept: Kept, model: SupernetModel, received: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The same where the units of the common one were received, or none, if it holds all."""
+        local = self._last_part(client)
+        return overlaid(model, [(kept, received), local], kept) if local else dict(received)
+
+    def _last_part(self, client: int) -> Part | None:
         held = self._held.get(client, {})
-        local, extraction = _below(held, _MODEL), Extraction(model)
-        if not local:
-            return extraction.copy(kept)
-        whole = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        for name, coordinates in extraction.place(_below(held, _UNITS)).where.items():
-            coordinates.write(whole[name], local[name])
-        return {name: at.read(whole[name]) for name, at in extraction.place(kept).where.items()}
+        local = _below(held, _MODEL)
+        return (_below(held, _UNITS), local) if local else None
 
     def subnet(
         self, client: int, kept: Kept, statistics: Static, model: SupernetModel
@@ -113,15 +131,17 @@ class Personal:
         The subnet is that of the units which the client trained last. A client that has trained
         nothing has the global one. Running statistics are the global ones.
         """
-        held = self._held.get(client, {})
-        last: Kept = _below(held, _UNITS) or kept
-        local = _below(held, _MODEL)
+        last = self.last_units(client) or kept
         for share in shares:
-            subnet = self.subnet(client, last, statistics, model)
-            with torch.no_grad():
-                for name, parameter in subnet.named_parameters():
-                    parameter.lerp_(local.get(name, parameter), share)
-            yield subnet
+            yield self.mixed(client, self.subnet(client, last, statistics, model), share)
+
+    @torch.no_grad()
+    def mixed(self, client: int, subnet: SupernetModel, share: float) -> SupernetModel:
+        """Move a common subnet, in place, by a share to the client's last local model."""
+        local = _below(self._held.get(client, {}), _MODEL)
+        for name, parameter in subnet.named_parameters():
+            parameter.lerp_(local.get(name, parameter), share)
+        return subnet
 
     def state(self) -> dict[str, Tensor]:
         """All that clients hold, by names such as ``"3/model/decoder.bias"``."""
@@ -138,6 +158,57 @@ class Personal:
             client, _, name = key.partition("/")
             if client.isdecimal():
                 self._held.setdefault(int(client), {})[name] = tensor
+
+
+class Elsewhere(Personal):
+    """The same where clients are machines of their own, which keep what they trained themselves.
+
+    The server knows of which units it is, and from which round.
+    """
+
+    def take(self, client: int, state: Mapping[str, Tensor], kept: Kept, number: int) -> None:
+        """Note what a client keeps."""
+        if self.bias is not None or self.keep_models:
+            units = {f"{_UNITS}/{group}": listed_units(units) for group, units in kept.items()}
+            self._held[client] = units | {_ROUND: torch.tensor(number)}
+
+    def last_round(self, client: int) -> int:
+        """The round of what a client keeps; -1: it keeps nothing."""
+        return int(self._held.get(client, {}).get(_ROUND, -1))
+
+    def forget(self, client: int) -> None:
+        """Know that a client no longer has what it kept."""
+        self._held.pop(client, None)
+
+    def local_parameters(self, client: int) -> dict[str, Tensor]:
+        """None: the client has them."""
+        return {}
+
+
+def overlaid(model: SupernetModel, parts: Iterable[Part], kept: Kept) -> dict[str, Tensor]:
+    """Cut the kept units out of parts of a model, of which later ones lie above earlier ones.
+
+    What no part holds is the model's.
+    """
+    extraction = Extraction(model)
+    whole = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for units, state in parts:
+        where = extraction.place(units).where
+        for name, tensor in state.items():
+            where[name].write(whole[name], tensor)
+    return {name: at.read(whole[name]) for name, at in extraction.place(kept).where.items()}
+
+
+def resolved(policy: Policy, counts: Counts | None, model: SupernetModel) -> Policy:
+    """The policy with the options about which "recommended" decides itself.
+
+    Each client mixes the common with its last local model, as its validation data say, and has an
+    output bias of its own where labels differ between clients by more than chance.
+    """
+    if policy.rule != RECOMMENDED:
+        return policy
+    differ = counts is not None and labels_differ(counts)
+    return policy.having(PERSONAL, *([LOCAL_BIAS] if differ and has_output_bias(model) else []))
 
 
 def output_bias(model: SupernetModel) -> str:
@@ -184,7 +255,7 @@ def _below(held: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: held[name] for name in held if name.startswith(prefix)}
 
 
-def _listed(units: slice | Tensor) -> Tensor:
+def listed_units(units: slice | Tensor) -> Tensor:
     """Units of a group as indices."""
     if isinstance(units, slice):
         return torch.arange(units.start or 0, units.stop, units.step or 1)

@@ -79,7 +79,7 @@ class Round:
     def ask(self, client: int) -> Kept:
         """Send a client its subnet, which is noted; the units that it trains are returned."""
         width = self.federation.width(client)
-        if self.federation.own.receives(client):
+        if self.federation.own.receives(client, width):
             self.row["bytes_down"][client] = self.federation.costs.transfer(width)
         self._units[client] = self.federation.units(client, self.number, width)
         return self._units[client]
@@ -124,7 +124,7 @@ class Round:
     def _planned(self, client: int, split: Split) -> int:
         """Operations of a client that trains its whole subnet in each batch."""
         costs, width = self.federation.costs, self.federation.width(client)
-        planned = costs.planned(width, split, self.federation.epochs(client))
+        planned = costs.planned(width, len(split), self.federation.epochs(client))
         return costs.flops(split.inputs, planned)
 
     def _will_be_late(self, client: int, split: Split) -> bool:
@@ -147,7 +147,7 @@ class Round:
         return participation.clock.of(client).is_late(flops, down, up)
 
     def take(
-        self, client: int, state: Mapping[str, Tensor], result: LocalResult, sample: Inputs
+        self, client: int, state: Mapping[str, Tensor] | None, result: LocalResult, sample: Inputs
     ) -> None:
         """Take what a client sent, and average it in if it is sound.
 
@@ -155,8 +155,8 @@ class Round:
         ----------
         client : int
             Row of a client that was asked.
-        state : dict of str to tensor
-            ``state_dict()`` of its trained subnet.
+        state : dict of str to tensor, or None
+            ``state_dict()`` of its trained subnet; None where that stays on a machine of its own.
         result : LocalResult
         sample : inputs
             Those that it trained on, for the count of operations; one is enough.
@@ -172,9 +172,8 @@ class Round:
         row["train_loss"][client], row["seconds"][client] = result.loss, result.seconds
         row["mean_width"][client] = costs.mean_width(result.trained)
         row["flops"][client] = flops
-        if self._is_own:
-            federation.personal.take(client, state, self._units[client])
-            self._kept_own = True
+        if self._is_own or state is None:
+            self._keep(client, state or {}, result)
             return
         is_corrupt = federation.fate(client, self.number) == "corrupt"
         key = federation.key(client, self.number)
@@ -186,11 +185,21 @@ class Round:
             self.reject(client, fault)
             return
         if not federation.training.ditto:
-            federation.personal.take(client, sent, self._units[client])
+            federation.personal.take(client, sent, self._units[client], self.number)
         federation.statistics.learn(update)
         average.add(update)
         if federation.watch is not None:
             federation.watch.learn(client, update, result, federation.narrowest)
+
+    def _keep(self, client: int, state: Mapping[str, Tensor], result: LocalResult) -> None:
+        """Note a client that has trained a model of its own, which it keeps to itself."""
+        federation = self.federation
+        federation.personal.take(client, state, self._units[client], self.number)
+        self._kept_own = True
+        if not self._is_own:
+            federation.own.stay(client)
+            if federation.watch is not None:
+                federation.watch.hear(client, result)
 
     def _opening(self, client: int) -> tuple[Screen, Average]:
         """What checks and averages the updates of the model that a client trains."""
@@ -211,7 +220,7 @@ class Round:
     def _upload(self, client: int) -> int:
         """Bytes that a client sends: none, if it keeps its model to itself."""
         federation = self.federation
-        sends = federation.own.sends(client) and not self._is_own
+        sends = federation.sends(client, self.number)
         return federation.costs.transfer(federation.width(client)) if sends else 0
 
     def reject(self, client: int, reason: str) -> None:
@@ -278,10 +287,8 @@ class Round:
         for client, sent in self._handed_over.items():
             self.row["bytes_up"][client] += sent
         self._stop_clock()
-        if self._kept_own:
-            return
         arrived = [(number, each) for number, (_, each) in self._opened.items() if not each.empty]
-        if not arrived:
+        if not arrived and not self._kept_own:
             self.note(None, "empty", "no update was left: the model stays as it was")
             notice = f"round {self.number}: no update was left, the model is kept"
             warnings.warn(notice, stacklevel=3)

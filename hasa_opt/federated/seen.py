@@ -152,13 +152,17 @@ class Watch:
         least : float
             Width of the narrowest client, whose units all hold; 0: they hold none in common.
         """
-        self._rounds[client] = self._rounds.get(client, 0) + 1
-        self._losses[client] = result.loss
+        self.hear(client, result)
         if least:
             change = self._change(update, least)
             self._updates[client] = (
                 self._updates[client] + change if self._known(client) else change
             )
+
+    def hear(self, client: int, result: LocalResult) -> None:
+        """See that a client has trained, and its loss."""
+        self._rounds[client] = self._rounds.get(client, 0) + 1
+        self._losses[client] = result.loss
 
     def _known(self, client: int) -> bool:
         return client in self._updates

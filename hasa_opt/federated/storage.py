@@ -49,7 +49,7 @@ def at_devices(
     kept = [0] * received.shape[1]
     for name, tensor in held.items():
         client, _, part = name.partition("/")
-        is_model, is_bias = part.startswith("model/"), not part.startswith(("model/", "units/"))
+        is_model, is_bias = part.startswith("model/"), part == "bias"
         # A local model has the output bias of its client.
         if client.isdecimal() and (is_model if personal else is_bias):
             kept[int(client)] += tensor.nbytes

@@ -16,7 +16,7 @@ from hasa_opt._utils.units import count_whole
 from hasa_opt.federated.jobs import Draw, Job
 from hasa_opt.models.cuts import Coordinates, Kept
 from hasa_opt.models.states import ties
-from hasa_opt.models.subnets import extract, locate
+from hasa_opt.models.subnets import block, extract, locate
 from hasa_opt.models.subnets import prefix as leading_units
 from hasa_opt.models.supernet import SupernetModel
 
@@ -114,6 +114,25 @@ SCHEMES: dict[str, Scheme] = {
 
 DRAWS: dict[str, Draw] = {"ordered_dropout": uniform_fifths}
 """Name of each scheme whose batches train less than the client holds -> how much they train."""
+
+
+def find_units(
+    model: SupernetModel, scheme: str, width: float, key: Key, start: float | None = None
+) -> Kept:
+    """Find the units that a client trains.
+
+    Parameters
+    ----------
+    model : SupernetModel
+    scheme : str
+        Name in :data:`SCHEMES`.
+    width : float
+    key : (int, int, int)
+        (seed, round, client).
+    start : float, optional
+        Share of the units that lie before a block; None: those of the scheme.
+    """
+    return SCHEMES[scheme](model, width, key) if start is None else block(model, width, start)
 
 
 def find_draw(model: SupernetModel, scheme: str, mean: float | None = None) -> Draw | None:

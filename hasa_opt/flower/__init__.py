@@ -16,7 +16,8 @@ from hasa_opt._utils.installing import needing
 
 if TYPE_CHECKING:
     from hasa_opt.flower.client import Device, client_app
-    from hasa_opt.flower.roster import Fleet, Roster
+    from hasa_opt.flower.fleet import Fleet
+    from hasa_opt.flower.roster import Roster
     from hasa_opt.flower.server import SupernetStrategy, serve, server_app
     from hasa_opt.flower.settings import Settings
 
@@ -34,7 +35,7 @@ __all__ = [
 # A device starts a process for each message: it does not import the server's half.
 _PLACES = {
     "Device": "client",
-    "Fleet": "roster",
+    "Fleet": "fleet",
     "Roster": "roster",
     "Settings": "settings",
     "SupernetStrategy": "server",

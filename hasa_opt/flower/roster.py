@@ -2,179 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from logging import INFO, WARNING
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType
-from flwr.serverapp import Grid
-from flwr.supercore import log
 
-from hasa_opt._utils.checks import FloatArray, IntArray, listed
-from hasa_opt._utils.names import tidy
+from hasa_opt._utils.checks import BoolArray, FloatArray, IntArray, listed
 from hasa_opt._utils.scale import ACCURACY, Scale
 from hasa_opt.clients.clients import Clients
-from hasa_opt.clients.counts import dense
 from hasa_opt.errors import InputError
-from hasa_opt.federated.allocating import Allocating
-from hasa_opt.flower.messages import IDENTITY, PROFILE, Profile, load, pack, reason
+from hasa_opt.federated.allocating import Allocating, Decided
+from hasa_opt.flower.pricing import Prices
+from hasa_opt.flower.profiles import Profile
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
-from hasa_opt.policies import Policy, Setting, Subnets, read_policy
+from hasa_opt.policies import Setting, Subnets, read_policy
 from hasa_opt.policies.subnets import describe_subnets, read_subnets
-from hasa_opt.policies.whole_units import Meter, subnets_of
+from hasa_opt.policies.whole_units import Charges, Meter, subnets_of
 from hasa_opt.rules.scores import SCORES
 
-__all__ = ["Fleet", "Roster", "judged_by"]
-
-
-_PATIENCE_S = 0.5
-"""Pause between two looks at which nodes are connected; starting one takes seconds."""
-
-
-class Fleet:
-    """The nodes of a run, by the partitions of the data that they hold.
-
-    Parameters
-    ----------
-    grid : flwr.serverapp.Grid
-    timeout_s : float
-        How long to wait for nodes, and for their answers.
-    """
-
-    def __init__(self, grid: Grid, timeout_s: float) -> None:
-        self._grid, self._timeout_s = grid, timeout_s
-        self._node_of: dict[int, int] = {}
-        self._names: dict[int, str] = {}
-        self._asked: set[int] = set()
-
-    def enrol(self, n_clients: int, epsilon: float, delta: float) -> list[Profile]:
-        """Wait for the nodes, and ask each for its profile.
-
-        Parameters
-        ----------
-        n_clients : int
-            Nodes to wait for.
-        epsilon, delta : float
-            Of the private release of their histograms; ``epsilon`` 0: as they are.
-
-        Returns
-        -------
-        list of Profile
-            By partition.
-
-        Raises
-        ------
-        InputError
-            If too few nodes come or answer, or two hold the same partition.
-        """
-        answers = self._ask(self._wait(n_clients), PROFILE, epsilon=epsilon, delta=delta)
-        profiles: dict[int, Profile] = {}
-        for node, record in answers.items():
-            try:
-                profiles[node] = Profile.read(record)
-            except InputError as error:
-                log(WARNING, "The profile of a node is of no use: %s", error)
-        self._place({node: told.partition for node, told in profiles.items()})
-        self._expect(n_clients)
-        self._names = {told.partition: told.name for told in profiles.values()}
-        return sorted(profiles.values(), key=lambda told: told.partition)
-
-    def rejoin(self, n_clients: int, names: Mapping[int, str]) -> None:
-        """Wait for the nodes of a run that goes on; they tell who they are, nothing else.
-
-        Parameters
-        ----------
-        n_clients : int
-            Nodes to wait for.
-        names : mapping of int to str
-            Partition -> name of the client that held it when the widths were allocated.
-
-        Raises
-        ------
-        InputError
-            As for :meth:`enrol`; a node whose partition holds another client now does not count.
-        """
-        self._names = dict(names)
-        self._wait(n_clients)
-        self.nodes()
-        self._expect(n_clients)
-
-    def nodes(self) -> dict[int, int]:
-        """Nodes that are connected now: partition -> node id; new ones are asked who they are."""
-        connected = set(self._grid.get_node_ids())
-        unknown = sorted(connected - self._asked)
-        if unknown:
-            self._place(dict(self._known(self._ask(unknown, IDENTITY))))
-        return {part: node for part, node in self._node_of.items() if node in connected}
-
-    def _known(self, answers: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
-        """Node and partition of each that holds the client to which a width was allocated."""
-        for node, told in answers.items():
-            partition, name = int(told["partition"]), str(told["name"])
-            expected = self._names.get(partition, name)
-            if tidy(name) == tidy(expected):
-                yield node, partition
-            else:
-                log(
-                    WARNING,
-                    "A node is left out: partition %d holds client %r, not %r, whose width was "
-                    "allocated: start it with the data of before",
-                    *(partition, name, expected),
-                )
-
-    def _wait(self, n_clients: int) -> list[int]:
-        """Wait until enough nodes are connected."""
-        end = time.monotonic() + self._timeout_s
-        log(INFO, "Waiting for %d nodes", n_clients)
-        while len(connected := sorted(self._grid.get_node_ids())) < n_clients:
-            if time.monotonic() > end:
-                raise InputError(
-                    f"{len(connected)} of {n_clients} nodes are connected after "
-                    f"{self._timeout_s:g} s: start the others, lower hasa.clients, or raise "
-                    "hasa.node-timeout-s"
-                )
-            time.sleep(_PATIENCE_S)
-        return connected
-
-    def _ask(
-        self, nodes: Sequence[int], action: str, **question: float
-    ) -> dict[int, Mapping[str, Any]]:
-        """Send a query to nodes; the answers of those that could answer, by node."""
-        self._asked |= set(nodes)
-        kind = f"{MessageType.QUERY}.{action}"
-        messages = [
-            Message(pack(None, work=ConfigRecord(dict(question))), node, kind) for node in nodes
-        ]
-        answers: dict[int, Mapping[str, Any]] = {}
-        for reply in self._grid.send_and_receive(messages, timeout=self._timeout_s):
-            if reply.has_error():
-                log(WARNING, "A node did not tell its %s: %s", action, reason(reply))
-            else:
-                answers[reply.metadata.src_node_id] = load(reply, PROFILE)
-        return answers
-
-    def _place(self, partitions: Mapping[int, int]) -> None:
-        """Note which node holds which partition; one that returns takes its old place."""
-        connected = set(self._grid.get_node_ids())
-        for node, partition in sorted(partitions.items()):
-            holder = self._node_of.get(partition)
-            if holder is not None and holder != node and holder in connected:
-                raise InputError(
-                    f"two nodes hold partition {partition}: give each a partition-id of its own"
-                )
-            self._node_of[partition] = node
-
-    def _expect(self, n_clients: int) -> None:
-        if len(self._node_of) < n_clients:
-            raise InputError(
-                f"{len(self._node_of)} of {n_clients} nodes told who they are: see the warnings "
-                "above for the reasons"
-            )
+__all__ = ["Roster", "judged_by"]
 
 
 def judged_by(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,33 +33,61 @@ def judged_by(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Roster:
-    """The clients of a run, in the order of their partitions; rows of this order are clients.
+    """The clients of a run; rows are those who came first by partition, and then the newcomers.
 
     Attributes
     ----------
-    partitions : (n_clients,) integers
-    names : n_clients strings
-    samples : (n_clients,) integers
+    profiles : tuple of Profile
+        What each has told of itself.
     subnets : Subnets
-        What each client trains, at first.
-    scale : Scale
-        What all are judged by.
-    clients : Clients, optional
-        Columns that an allocator looks at; without one None.
+        What each client trains; an allocator changes it.
+    prices : Prices
+        What each can train.
     allocating : Allocating, optional
         Asks the policy's allocator, if it has one.
+    present : frozenset of int
+        Partitions of the clients for whom the widths were allocated.
+    since : int
+        Round from which they hold.
+    spent : float
+        Shares of the budget's resource that the rounds before have spent, summed.
     """
 
-    partitions: tuple[int, ...]
-    names: tuple[str, ...]
-    samples: IntArray
+    profiles: tuple[Profile, ...]
     subnets: Subnets
-    scale: Scale = ACCURACY
-    clients: Clients | None = None
-    allocating: Allocating | None = None
+    prices: Prices
+    allocating: Allocating | None
+    present: frozenset[int]
+    since: int = 0
+    spent: float = 0.0
 
     def __len__(self) -> int:
-        return len(self.partitions)
+        return len(self.profiles)
+
+    @cached_property
+    def partitions(self) -> tuple[int, ...]:
+        """Partition of each client."""
+        return tuple(told.partition for told in self.profiles)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Name of each client."""
+        return tuple(told.name for told in self.profiles)
+
+    @cached_property
+    def samples(self) -> IntArray:
+        """Training samples of each client, ``(n_clients,)``."""
+        return np.array([told.samples for told in self.profiles], dtype=np.int64)
+
+    @property
+    def scale(self) -> Scale:
+        """What all are judged by."""
+        return self.profiles[0].scale
+
+    @property
+    def deciding(self) -> Allocating | Decided:
+        """What says what clients train: an allocator, or what was decided beforehand."""
+        return self.allocating or Decided(self.subnets)
 
     @classmethod
     def allocate(
@@ -232,49 +109,113 @@ class Roster:
         InfeasibleError
             If the budget is below the narrowest allocation.
         """
-        scales = list(dict.fromkeys(profile.scale for profile in profiles))
-        if len(scales) > 1:
-            told = listed([f"{scale.name} ({scale.direction})" for scale in scales])
-            raise InputError(f"devices are judged by {told}: give all of them one problem")
-        lengths = {profile.counts.size for profile in profiles}
-        if len(lengths) > 1:
-            raise InputError(
-                f"devices count {listed(sorted(lengths))} labels: all must count the same"
-            )
-        clients = Clients(
-            [profile.samples for profile in profiles],
-            counts=np.stack([profile.counts for profile in profiles]),
-            max_width=[profile.max_width for profile in profiles],
-            names=[profile.name for profile in profiles],
-        )
-        setting = _setting(clients, settings)
+        _check_alike(profiles)
+        prices = Prices.of(profiles, model, settings)
+        setting, meter = _setting(profiles, prices, settings), _meter(model)
         setting.problem().check_budget()
-        meter, policy = Meter.of(model.sizes, partial(units, model)), read_policy(settings.policy)
-        allocating = _allocating(policy, setting, meter, settings, scales[0])
-        if allocating is None:
-            chosen = subnets_of(policy, setting, meter, settings.rounds)
-        return cls(
-            tuple(profile.partition for profile in profiles),
-            tuple(profile.name for profile in profiles),
-            clients.samples,
-            chosen if allocating is None else allocating.first,
-            scales[0],
-            None if allocating is None else clients,
-            allocating,
+        allocating = _allocating(setting, meter, settings, profiles[0].scale)
+        subnets = allocating.first if allocating else None
+        if subnets is None:
+            policy = read_policy(settings.policy)
+            subnets = subnets_of(policy, setting, meter, settings.rounds)
+        present = frozenset(told.partition for told in profiles)
+        return cls(tuple(profiles), subnets, prices, allocating, present)
+
+    def reallocated(
+        self,
+        newcomers: Sequence[Profile],
+        present: Collection[int],
+        number: int,
+        model: SupernetModel,
+        settings: Settings,
+    ) -> Self:
+        """Solve again from a round on, as other clients are there; the budget of the run holds.
+
+        Who is not there keeps its width, for the day on which it returns.
+
+        Parameters
+        ----------
+        newcomers : sequence of Profile
+            Who was not there before.
+        present : collection of int
+            Partitions of all that are there.
+        number : int
+            Of the round, from 0.
+        model : SupernetModel
+        settings : Settings
+
+        Raises
+        ------
+        InputError, InfeasibleError
+            As for :meth:`allocate`.
+        """
+        profiles = (*self.profiles, *newcomers)
+        _check_alike(profiles)
+        prices, meter = Prices.of(profiles, model, settings), _meter(model)
+        there = np.array([told.partition in present for told in profiles])
+        able = [told for told in profiles if told.partition in present]
+        setting = _setting(able, Prices.of(able, model, settings), settings)
+        spent, left = self.spent + self._spent(number, meter, settings), settings.rounds - number
+        setting = replace(setting, budget=(settings.budget * settings.rounds - spent) / left)
+        setting.problem().check_budget()
+        chosen = subnets_of(read_policy(settings.policy), setting, meter, left)
+        if chosen.later_share is not None:
+            chosen = replace(chosen, later_share=chosen.later_share * left / settings.rounds)
+        subnets = replace(
+            _spread(chosen, there, self.subnets), reason=self._reason(newcomers, there)
         )
+        here = frozenset(told.partition for told in able)
+        return type(self)(profiles, subnets, prices, None, here, number, spent)
+
+    def _spent(self, number: int, meter: Meter, settings: Settings) -> float:
+        """What the rounds since the widths were allocated have spent, by whom they were for."""
+        there = [told.partition in self.present for told in self.profiles]
+        able = [told for told, is_there in zip(self.profiles, there, strict=True) if is_there]
+        prices = replace(self.prices, caps=self.prices.caps[there])
+        drawn = self.subnets.mean_widths is not None
+        charges = Charges(_setting(able, prices, settings), meter, spread=drawn)
+        plans = [self.subnets.during(each, settings.rounds) for each in range(self.since, number)]
+        widths = [plan.widths if plan.mean_widths is None else plan.mean_widths for plan in plans]
+        return sum(charges.share(each[there]) for each in widths)
+
+    def _reason(self, newcomers: Sequence[Profile], there: BoolArray) -> str:
+        """What has changed, in words."""
+        known = self.profiles
+        were = np.array([told.partition in self.present for told in known])
+        told = {
+            "joined": [each.name for each in newcomers],
+            "returned": [known[row].name for row in np.flatnonzero(~were & there[: len(known)])],
+            "left": [known[row].name for row in np.flatnonzero(were & ~there[: len(known)])],
+        }
+        words = [f"{listed(names)} {what}" for what, names in told.items() if names]
+        return f"{'; '.join(words)}: solved again for {np.count_nonzero(there)} clients"
+
+    def adapts(self, settings: Settings) -> bool:
+        """Whether widths can be allocated again when others are there.
+
+        An allocator, and clients with units or models of their own, know those of the beginning.
+        """
+        policy = read_policy(settings.policy)
+        own = policy.starts is not None or policy.models is not None
+        return settings.reallocate and self.allocating is None and not own
+
+    def fitting(self, settings: Settings, model: SupernetModel) -> Settings:
+        """The settings with those about which the policy decides itself."""
+        counts = None if self.allocating is None else _clients(self.profiles, self.prices).counts
+        return settings.resolved(counts, model)
 
     def record(self) -> dict[str, Any]:
         """All but the widths, ready for JSON."""
         scale = self.scale
         judged = {"metric": scale.name, "higher_is_better": scale.higher_is_better}
-        columns = {} if self.clients is None else _columns(self.clients)
         return {
-            "partitions": list(self.partitions),
-            "client_names": list(self.names),
-            "samples": self.samples.tolist(),
+            "profiles": [told.columns() for told in self.profiles],
+            "caps": self.prices.caps.tolist(),
+            "present": sorted(self.present),
+            "since": self.since,
+            "spent": self.spent,
             **describe_subnets(self.subnets),
             **({} if scale == ACCURACY else judged),
-            **columns,
         }
 
     @classmethod
@@ -282,34 +223,87 @@ class Roster:
         cls, record: Mapping[str, Any], widths: FloatArray, model: SupernetModel, settings: Settings
     ) -> Self:
         """Take up what :meth:`record` gave."""
-        names, samples = tuple(record["client_names"]), np.array(record["samples"], dtype=np.int64)
-        scale = Scale(record.get("metric", ACCURACY.name), record.get("higher_is_better", True))
-        clients, allocating, subnets = None, None, read_subnets(record, widths)
-        if "counts" in record:
-            caps, counts = record["max_width"], np.array(record["counts"])
-            clients = Clients(samples, counts=counts, max_width=caps, names=names)
-            meter = Meter.of(model.sizes, partial(units, model))
-            policy, setting = read_policy(settings.policy), _setting(clients, settings)
-            allocating = _allocating(policy, setting, meter, settings, scale)
-        return cls(tuple(record["partitions"]), names, samples, subnets, scale, clients, allocating)
+        profiles = tuple(map(Profile.read, record["profiles"]))
+        prices = Prices.again(profiles, np.array(record["caps"]))
+        setting = _setting(profiles, prices, settings)
+        allocating = _allocating(setting, _meter(model), settings, profiles[0].scale)
+        subnets, present = read_subnets(record, widths), frozenset(record["present"])
+        kept = record["since"], record["spent"]
+        return cls(profiles, subnets, prices, allocating, present, *kept)
 
 
-def _setting(clients: Clients, settings: Settings) -> Setting:
+def _check_alike(profiles: Sequence[Profile]) -> None:
+    """Refuse devices that are judged otherwise than others, or count other labels."""
+    scales = list(dict.fromkeys(profile.scale for profile in profiles))
+    if len(scales) > 1:
+        told = listed([f"{scale.name} ({scale.direction})" for scale in scales])
+        raise InputError(f"devices are judged by {told}: give all of them one problem")
+    lengths = {profile.counts.size for profile in profiles}
+    if len(lengths) > 1:
+        raise InputError(f"devices count {listed(sorted(lengths))} labels: all must count the same")
+
+
+def _clients(profiles: Sequence[Profile], prices: Prices) -> Clients:
+    return Clients(
+        [profile.samples for profile in profiles],
+        counts=np.stack([profile.counts for profile in profiles]),
+        max_width=prices.caps,
+        names=[profile.name for profile in profiles],
+    )
+
+
+def _setting(profiles: Sequence[Profile], prices: Prices, settings: Settings) -> Setting:
+    clients = _clients(profiles, prices)
     scores = SCORES[settings.score](clients.counts)
-    return Setting(clients, scores, settings.budget, settings.menu, settings.seed)
+    budget, menu, seed = settings.budget, settings.menu, settings.seed
+    return Setting(clients, scores, budget, menu, seed, constraints=prices.constraints)
+
+
+def _meter(model: SupernetModel) -> Meter:
+    return Meter.of(model.sizes, partial(units, model))
 
 
 def _allocating(
-    policy: Policy, setting: Setting, meter: Meter, settings: Settings, scale: Scale
+    setting: Setting, meter: Meter, settings: Settings, scale: Scale
 ) -> Allocating | None:
     """What asks the policy's allocator; None for a policy that decides beforehand."""
+    policy = read_policy(settings.policy)
     if policy.allocator is None:
         return None
+    if setting.constraints:
+        raise InputError(
+            f"policy {policy.name!r} decides while clients train, and knows no budget of seconds "
+            "or joules: leave hasa.budget-s and hasa.budget-j out, or use 'optimal'"
+        )
     allocator = policy.allocator(setting, meter, settings.rounds, scale.higher_is_better)
     samples = setting.clients.samples
     return Allocating(allocator, lambda subnets: subnets, samples, settings.rounds)
 
 
-def _columns(clients: Clients) -> dict[str, Any]:
-    """What an allocator looks at, ready for JSON."""
-    return {"counts": dense(clients.counts).tolist(), "max_width": clients.caps(1.0).tolist()}
+def _spread(chosen: Subnets, there: BoolArray, past: Subnets) -> Subnets:
+    """Subnets of some clients, and those of before for the others."""
+
+    def column(new: FloatArray, old: FloatArray) -> FloatArray:
+        whole = np.concatenate([old, np.zeros(len(there) - len(old))])
+        whole[there] = new
+        return whole
+
+    def spread(new: Subnets, old: Subnets) -> Subnets:
+        means = new.mean_widths, old.mean_widths
+        drawn = None if means[0] is None or means[1] is None else column(means[0], means[1])
+        deployed = column(new.deploys, old.deploys)
+        widths = column(new.widths, old.widths)
+        is_same = np.array_equal(deployed, widths)
+        return Subnets(widths, new.scheme, drawn, deployed=None if is_same else deployed)
+
+    first = spread(chosen, past)
+    if chosen.later is None and past.later is None:
+        return first
+    later = spread(chosen.later or chosen, past.later or past)
+    if later.deployed is None or first.deployed is None:
+        first, later = (replace(each, deployed=each.deploys) for each in (first, later))
+    shares = [
+        np.zeros(len(each.widths)) if each.later_share is None else each.later_share
+        for each in (chosen, past)
+    ]
+    return replace(first, later=later, later_share=column(*shares))

@@ -48,6 +48,8 @@ class Setting:
         What the budget is spent on.
     probe : callable, optional
         Measures what each client gains from width, on training data.
+    constraints : tuple of Constraint
+        Limits beside the budget, which only integer programs keep.
     level : float, optional
         Width at which everybody alike would spend the budget. Default: the budget.
     """
@@ -60,6 +62,7 @@ class Setting:
     cost: Cost = field(default_factory=width_cost)
     probe: Callable[[], Measured] | None = None
     level: float | None = None
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def counts(self) -> Counts:
@@ -102,7 +105,7 @@ class Setting:
             budget=self.budget,
             utility=worth or utility.hasa(self.scores),
             cost=self.cost,
-            constraints=constraints,
+            constraints=[*self.constraints, *constraints],
         )
 
 

@@ -129,11 +129,14 @@ class Subnets:
         return self.starts is not None and np.unique(self.starts).size > 1
 
     def changed_from(self, past: Subnets) -> BoolArray:
-        """Who trains something else than before, ``(n_clients,)``; what comes later is left out."""
-        if self.scheme != past.scheme:
-            return np.ones(self.widths.shape, dtype=np.bool_)
-        pairs = zip(self._trained, past._trained, strict=True)
-        changed: BoolArray = np.any([now != before for now, before in pairs], axis=0)
+        """Who trains something else than before, ``(n_clients,)``; what comes later is left out.
+
+        Rows behind those of before are newcomers, who do.
+        """
+        changed, known = np.ones(self.widths.shape, dtype=np.bool_), len(past.widths)
+        if self.scheme == past.scheme:
+            pairs = zip(self._trained, past._trained, strict=True)
+            changed[:known] = np.any([now[:known] != before for now, before in pairs], axis=0)
         return changed
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.rational import told_from, widest_within, written
 from hasa_opt._utils.units import ROUNDING, count_whole, whole_widths
-from hasa_opt.errors import InfeasibleError
+from hasa_opt.errors import InfeasibleError, InputError
 from hasa_opt.policies.budget import BUDGET_TOLERANCE, at_budget
 from hasa_opt.policies.policy import Policy
 from hasa_opt.policies.setting import Setting
@@ -94,7 +94,8 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter, rounds: int) -> S
     """Subnets of a policy in whole units of the network, within the budget of a run.
 
     A width between two that the network has is the mean of both over the rounds: all clients that
-    want it train the narrower one first, and the wider one in the last rounds.
+    want it train the narrower one first, and the wider one in the last rounds. Under further limits
+    the widths of a program stay as they are.
 
     Parameters
     ----------
@@ -113,7 +114,11 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter, rounds: int) -> S
     ------
     InfeasibleError
         If the budget is below what the policy spends at its narrowest.
+    InputError
+        If there are further limits, and the policy solves no program.
     """
+    if setting.constraints:
+        return _as_solved(policy, setting, meter)
     if not policy.is_program:
         setting = _in_whole_units(setting, meter)
     charges = Charges(setting, meter, spread=policy.scheme == DRAWN_WIDTHS)
@@ -135,6 +140,17 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter, rounds: int) -> S
     if not last.any():
         return replace(first, share=spends)
     return replace(first, share=spends, later=later, later_share=last / rounds)
+
+
+def _as_solved(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
+    """The optimum under further limits, which no other widths are known to keep."""
+    if not policy.is_program:
+        raise InputError(
+            f"policy {policy.name!r} knows no limit beside its budget: choose one that solves the "
+            "integer program, such as 'optimal', or leave the limits out"
+        )
+    charges, widths = Charges(setting, meter), policy(setting)
+    return replace(charges.subnets(widths, policy, setting), share=charges.share(widths))
 
 
 def _in_whole_units(setting: Setting, meter: Meter) -> Setting:

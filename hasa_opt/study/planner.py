@@ -16,14 +16,12 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt._utils.processes import follow
 from hasa_opt.federated import Evaluation, History
 from hasa_opt.federated.allocating import Allocator
-from hasa_opt.federated.personal import has_output_bias
+from hasa_opt.federated.personal import resolved
 from hasa_opt.federated.workers import one_thread
 from hasa_opt.forecast.probing import Probe, probe
 from hasa_opt.models import fresh
 from hasa_opt.policies import POLICIES, RECOMMENDED, Policy, Setting, Subnets
-from hasa_opt.policies.policy import LOCAL_BIAS, PERSONAL
 from hasa_opt.policies.whole_units import subnets_of
-from hasa_opt.rules.groups import labels_differ
 from hasa_opt.study.settings import SetUp
 from hasa_opt.study.trials import canonical, identity
 
@@ -114,18 +112,8 @@ class Planner:
         return found
 
     def resolved(self, policy: Policy) -> Policy:
-        """The policy with the options about which "recommended" decides itself.
-
-        Each client mixes the common with its last local model, as its validation data say, and has
-        an output bias of its own where labels differ between clients by more than chance.
-        """
-        if policy.rule != RECOMMENDED:
-            return policy
-        setup = self._setup
-        counts = setup.clients.counts
-        differ = counts is not None and labels_differ(counts)
-        own_bias = differ and has_output_bias(setup.model)
-        return policy.having(PERSONAL, *([LOCAL_BIAS] if own_bias else []))
+        """The policy with the options about which "recommended" decides itself."""
+        return resolved(policy, self._setup.clients.counts, self._setup.model)
 
     def evaluation(self, policy: Policy) -> Evaluation:
         """Which models of a policy are tested."""

@@ -86,6 +86,15 @@ def test_nothing_is_sent_by_whom_nobody_shares_a_model_with():
     assert grouped.bytes_down[1:, alone].sum() == 0
 
 
+def test_who_is_alone_receives_the_supernet_again_where_its_width_grows():
+    wider = Subnets(np.full(5, 0.75), models=ALONE)
+    subnets = Subnets(np.full(5, 0.5), models=ALONE, later=wider, later_share=np.full(5, 0.5))
+    found = run(cnn(), task_of(), subnets, rounds=4)
+    common = run(cnn(), task_of(), np.full(5, 0.75), rounds=1)
+    assert (found.bytes_down > 0).all(axis=1).tolist() == [True, False, True, False]
+    np.testing.assert_array_equal(found.bytes_down[2], common.bytes_down[0])
+
+
 def test_what_server_and_devices_keep_is_counted():
     how = {"rounds": 2, "evaluation": Evaluation(also=("personal",))}
     common = run(cnn(), task_of(), WIDTHS, **how)

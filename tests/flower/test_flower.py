@@ -26,9 +26,18 @@ from typer.testing import CliRunner
 from hasa_opt import Clients, models
 from hasa_opt.cli import app
 from hasa_opt.errors import InfeasibleError, InputError
-from hasa_opt.federated import Faults, History, LocalTraining, Server, Subnets, run
+from hasa_opt.federated import (
+    Evaluation,
+    Faults,
+    History,
+    LocalTraining,
+    Server,
+    Subnets,
+    run,
+)
 from hasa_opt.flower import Device, Settings, client_app, serve
-from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, Profile, load
+from hasa_opt.flower.messages import ARRAYS, MEASURED, PROFILE, TRAINED, load
+from hasa_opt.flower.profiles import Profile
 from hasa_opt.policies import Setting
 from hasa_opt.policies.catalogue import read_policy
 from hasa_opt.policies.recommended import Recommended
@@ -133,10 +142,11 @@ def test_an_allocator_decides_as_in_the_loop_and_goes_on_to_the_same_bits(tmp_pa
     expected = run(
         model(),
         task(),
-        Recommended(setting, meter, 7, alone=False),
+        Recommended(setting, meter, 7),
         rounds=7,
         seed=4,
-        training=own.training,
+        training=replace(own.training, output_bias="local"),
+        evaluation=Evaluation(on="personal", interpolation="validation"),
         participation=own.participation,
     )
     assert equal(found, expected)
@@ -149,9 +159,11 @@ def test_an_allocator_decides_as_in_the_loop_and_goes_on_to_the_same_bits(tmp_pa
         return reply
 
     stored = replace(own, checkpoint=str(tmp_path / "checkpoint"))
+    grid = LocalGrid(grouped_client, ALL, cut)
     with pytest.raises(PowerCut):
-        serve(model(), LocalGrid(grouped_client, ALL, cut), stored)
-    resumed = serve(model(), LocalGrid(grouped_client, ALL), stored)
+        serve(model(), grid, stored)
+    grid.change = None
+    resumed = serve(model(), grid, stored)
     assert equal(resumed, found)
     np.testing.assert_array_equal(resumed.test_loss, found.test_loss)
     assert [each.round for each in resumed.decisions] == [0, 1]
@@ -499,7 +511,10 @@ def test_a_policy_brings_its_method() -> None:
         ({"hasa.widths": "0.2; 0.5"}, "are not all numbers"),
         ({"hasa.policy": "best"}, "policy 'best' is not known"),
         ({"hasa.policy": "hasa+personal"}, "has options"),
-        ({"hasa.policy": "ditto"}, "needs models of the clients' own, which the app does not keep"),
+        ({"hasa.evaluate-on": "supernet"}, "unknown evaluate-on 'supernet'"),
+        ({"hasa.interpolation": "half"}, "is no number: write one from 0 to 1"),
+        ({"hasa.interpolation": "1.5"}, "must be from 0 to 1"),
+        ({"hasa.output-bias": "own"}, "unknown output_bias 'own'"),
         ({"hasa.optimizer": "lion"}, "unknown optimizer 'lion'"),
         ({"hasa.epsilon": -1.0}, "epsilon = -1.0 must be at least 0"),
         ({"hasa.scaler": 1}, "give true or false"),

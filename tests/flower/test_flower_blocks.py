@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from support.flower_grid import LocalGrid
 from support.masked_loop import Clients, federated, masks_of
 from torch import nn
 
+from hasa_opt.federated import History, Subnets
+from hasa_opt.federated.personal import SHARES, output_bias
 from hasa_opt.flower import Device, Settings, client_app, serve
 from hasa_opt.models import (
     CNN,
@@ -26,6 +29,9 @@ from hasa_opt.models import (
     fresh,
 )
 from hasa_opt.models.traced import Supernet
+from hasa_opt.policies import POLICIES, Policy
+from hasa_opt.policies.recommended import Recommended
+from hasa_opt.policies.subnets import read_subnets
 from hasa_opt.tasks import Split, Task
 
 pytestmark = pytest.mark.slow
@@ -73,36 +79,53 @@ def task_of(make: Callable[..., Split]) -> Task:
     return Task("toy", tuple("abcdef"), *parts, KINDS[np.arange(6) % 2], 4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_groups_over_flower_are_the_whole_network_with_others_at_zero(family: str) -> None:
-    make, build = FAMILIES[family]
-    task, model = task_of(make), build()
+def run_of(task: Task, build: Callable[[], SupernetModel], **own: Any) -> History:
     app = client_app(build, lambda partition, _: Device.of(task, partition))
     settings = Settings(
         clients=6,
         rounds=ROUNDS,
-        policy="recommended",
         aggregation="selective",
         epochs=STEPS,
         batch_size=64,
         optimizer="sgd",
         learning_rate=RATE,
         node_timeout_s=0.2,
+        **own,
     )
-    found = serve(build(), LocalGrid(app, range(6)), settings)
-    plans = [
-        [each for each in found.decisions if each.round <= number][-1].subnets.during(
-            number, ROUNDS
-        )
-        for number in range(ROUNDS)
-    ]
-    assert not plans[0].has_blocks
+    return serve(build(), LocalGrid(app, range(6)), settings)
+
+
+def plans_of(found: History) -> list[Subnets]:
+    """What the clients train in each round."""
+    plans = {0: read_subnets(found.metadata["roster"], found.widths)}
+    plans |= {each.round: each.subnets for each in found.decisions}
+    last = [max(each for each in plans if each <= number) for number in range(ROUNDS)]
+    return [plans[each].during(number, ROUNDS) for number, each in enumerate(last)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("policy", "share"), [("found", "validation"), ("groups", "0.5")])
+def test_groups_over_flower_are_the_whole_network_with_others_at_zero(
+    family: str, policy: str, share: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Personal models and output biases of the clients' own as well."""
+    at_once = partial(Recommended, confirm=False, alone=False)
+    given = Policy("found", POLICIES["uniform"].choose, allocator=at_once)
+    monkeypatch.setitem(POLICIES, "found", given)
+    make, build = FAMILIES[family]
+    task, model = task_of(make), build()
+    own = {"evaluate_on": "personal", "interpolation": share, "output_bias": "local"}
+    found = run_of(task, build, policy=policy, **own)
+    plans = plans_of(found)
+    assert plans[0].has_blocks == (policy == "groups")
     assert plans[-1].has_blocks
     rounds = [[(plan.widths[row], plan.start(row)) for row in range(6)] for plan in plans]
-    clients = Clients(model, task.train, RATE, STEPS)
+    clients = Clients(model, task.train, RATE, STEPS, local=output_bias(model))
     weights = federated(clients, rounds, {each.round for each in found.decisions[1:]})
-    for name, tensor in weights.items():
-        torch.testing.assert_close(found.weights[name], tensor, rtol=1e-4, atol=1e-5)
-    for row, own in enumerate(rounds[-1]):
-        loss = clients.loss(row, weights, masks_of(model, own), task.test[row])
+    for name in weights.keys() - {clients.local}:
+        torch.testing.assert_close(found.weights[name], weights[name], rtol=1e-4, atol=1e-5)
+    (chosen,) = set(found.interpolation[-1])
+    assert chosen == 0.5 if policy == "groups" else chosen in SHARES
+    for row, units in enumerate(rounds[-1]):
+        loss = clients.loss(row, weights, masks_of(model, units), task.test[row], chosen)
         assert found.test_loss[-1, row] == pytest.approx(loss, rel=1e-4)

@@ -29,7 +29,15 @@ from support import environment
 from support.flower_app import model, task
 
 from hasa_opt import Study
-from hasa_opt.federated import Execution, Faults, History, LocalTraining, Participation, run
+from hasa_opt.federated import (
+    Evaluation,
+    Execution,
+    Faults,
+    History,
+    LocalTraining,
+    Participation,
+    run,
+)
 from hasa_opt.flower.settings import AppData, write_app
 from hasa_opt.policies.subnets import read_subnets
 
@@ -58,22 +66,26 @@ def equal(first: History, second: History) -> bool:
     return all(torch.equal(first.weights[name], second.weights[name]) for name in second.weights)
 
 
-@pytest.mark.parametrize(("name", "absent"), [("all", ()), ("failing", (2, 5))])
+@pytest.mark.parametrize(("name", "absent"), [("all", ()), ("own", ()), ("failing", (2, 5))])
 def test_simulation_ends_with_the_bits_of_the_loop(
     simulated: Path, name: str, absent: tuple[int, ...]
 ) -> None:
     torch.set_num_threads(1)
     found = History.load(simulated / name)
-    faults = Faults(absent=absent)
+    faults, bias = Faults(absent=absent), "local" if name == "own" else "shared"
+    on = "personal" if name == "own" else "subnet"
     own = run(
         model(),
         task(),
         read_subnets(found.metadata["roster"], found.widths),
         rounds=5,
-        training=LocalTraining(batch_size=8),
+        training=LocalTraining(batch_size=8, output_bias=bias),
+        evaluation=Evaluation(on=on, interpolation="validation"),
         participation=Participation(faults=faults),
     )
     assert equal(found, own)
+    if not absent:
+        assert (found.test_loss == own.test_loss).all()
     assert len(found.events) == 5 * len(absent)
 
 
@@ -174,7 +186,8 @@ def test_deployment_with_tls_and_node_keys_ends_with_the_bits_of_the_loop(
 ) -> None:
     app, output = tmp_path / "app", tmp_path / "result"
     write_app(app, "toy", AppData(), NODES, "mlp")
-    (app / "supernet_app" / "task.py").write_text("from support.flower_app import device, model\n")
+    task_of_my_own = "from support.flower_app import device, model\n\nOPTIONS = {}\n"
+    (app / "supernet_app" / "task.py").write_text(task_of_my_own)
     port = free_port()
     secure = f'root-certificates = "{certificates["ca"]}"'
     (app / ".flower" / "config.toml").write_text(

@@ -1,4 +1,9 @@
-"""The task of this app: the supernet, and the data of each device."""
+"""The task of this app: the supernet, the data of each device, and options of the run.
+
+To train something else, change this file alone. `model` may give any network of yours, as
+`models.Supernet(module, example)`; `device` your samples, and what is learned, as
+`Device(name, train, test, counts, problem=LearningProblem(loss, metric))`.
+"""
 
 from functools import cache
 
@@ -24,3 +29,8 @@ def model() -> models.SupernetModel:
 def device(partition: int, partitions: int) -> Device:
     """The data of one device; a real one reads its own samples here, and sets its max_width."""
     return Device.of(data(), partition)
+
+
+# Settings of hasa_opt.flower.Settings in Python; what stands here holds whatever pyproject.toml
+# says. {"optimizer": partial(torch.optim.SGD, momentum=0.9)} cannot be said there.
+OPTIONS: dict[str, object] = {}
