@@ -42,6 +42,8 @@ class Signature:
     def of(cls, example: Inputs, sizes: Sequence[Sequence[Size]]) -> Self:
         """Read the signature off what was traced.
 
+        Sizes that are equal in the example, of the batch or in time, stay equal.
+
         Parameters
         ----------
         example : Inputs
@@ -49,7 +51,14 @@ class Signature:
             Of each of its tensors, with symbols for sizes that vary.
         """
         names = list(example) if isinstance(example, dict) else range(len(sizes))
-        shapes = (tuple(n if isinstance(n, int) else str(n) for n in shape) for shape in sizes)
+        alike: dict[tuple[int, int], str] = {}
+        shapes = [
+            tuple(
+                n if isinstance(n, int) else alike.setdefault((axis, length), str(n))
+                for axis, (n, length) in enumerate(zip(shape, part.shape, strict=True))
+            )
+            for shape, part in zip(sizes, tensors(example), strict=True)
+        ]
         return cls(dict(zip(names, shapes, strict=True)))
 
     def read(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,19 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from hasa_opt._utils.files import sha256
+from hasa_opt._utils.units import count_units
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import DimensionCut, unfold
 from hasa_opt.models.inputs import Inputs, each, tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.subnets import locate
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.models.traced import rules_layers, rules_shape  # noqa: F401 (they register rules)
-from hasa_opt.models.traced.axes import mark_whole
+from hasa_opt.models.traced import rules_layers, rules_recurrent, rules_shape  # noqa: F401
+from hasa_opt.models.traced.axes import Size, mark_whole
 from hasa_opt.models.traced.capture import Capture, capture, draw, without_weights
+from hasa_opt.models.traced.groups import Groups, find_groups
 from hasa_opt.models.traced.labels import Labels, label_tensors, propagate, settle, sizes
-from hasa_opt.models.traced.program import Groups, Program, find_groups, write_program
+from hasa_opt.models.traced.program import Program, write_program
 from hasa_opt.models.traced.signature import Signature, check_example, doubled
 from hasa_opt.models.traced.verification import check_determined, verify
+
+LARGEST_AT_HALF = 0.75
+"""Share of the parameters that a subnet of width 0.5 has at most, where operations leave some of
+them whole; a module of which they leave more is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,8 @@ class Blueprint:
         Size of the output's last dimension.
     example_input : Inputs
         The batch that the module was traced with.
+    whole : mapping of str to str
+        Parameters that an operation leaves at full width in some dimension -> why.
     """
 
     prototype: nn.Module
@@ -58,6 +67,7 @@ class Blueprint:
     signature: Signature
     n_outputs: int
     example_input: Inputs
+    whole: Mapping[str, str]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Blueprint:
         return self
@@ -96,18 +106,21 @@ class Supernet(SupernetModel):
         check_determined(module, example)
         labels = _label(module, captures, keep)
         groups = find_groups(labels, _parameters_in_use(module, captures))
+        _check_cut(module, groups)
         held = each(lambda part: part.detach().clone(), example_input)
         drafted = _draft(module, captures, labels, groups, held)
         self._assemble(drafted, groups.sizes)
         self.load_state_dict(module.state_dict())
         self.to(tensors(example)[0].device).train(module.training)
-        verify(
-            self,
-            module,
-            example,
-            self._blueprint.signature,
-            normalises_units=self._blueprint.programs[False].normalises_units,
-        )
+        verify(self, module, example, drafted.signature, drafted.programs[False])
+        if groups.whole:
+            told = _describe_whole(groups.whole)
+            warnings.warn(f"{type(module).__name__} is cut in part: {told}", stacklevel=2)
+
+    @property
+    def whole(self) -> Mapping[str, str]:
+        """Parameters that an operation leaves at full width in some dimension, and why."""
+        return self._blueprint.whole
 
     def _assemble(self, blueprint: Blueprint, sizes: Mapping[str, int]) -> None:
         """Register tensors of a subnet's shapes under the names of the module's.
@@ -181,7 +194,7 @@ class Supernet(SupernetModel):
         shape = [math.prod(unfold(cut, length, self.sizes)) for cut, length in cuts]
         return torch.empty(shape, dtype=tensor.dtype)
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Compute the module's output.
 
         Parameters
@@ -191,7 +204,8 @@ class Supernet(SupernetModel):
 
         Returns
         -------
-        (..., n_outputs) Tensor, or (n,) of one number for each sample
+        (..., n_outputs) Tensor, or (n,) of one number for each sample, or the tuple or dict of
+        tensors that the module gives
         """
         program = self._programs[self.training]
         read = self._blueprint.signature.read(inputs, named)
@@ -294,6 +308,36 @@ def _parameters_in_use(module: nn.Module, captures: Mapping[bool, Capture]) -> l
     return list(dict.fromkeys(names[name] for name in read if name in names))
 
 
+def _check_cut(module: nn.Module, groups: Groups) -> None:
+    """Refuse a module of which operations leave too little to cut.
+
+    Raises
+    ------
+    InputError
+        Naming the first operation.
+    """
+    if not groups.whole:
+        return
+    half = {group: count_units(0.5, size) for group, size in groups.sizes.items()}
+    full = cut = 0
+    for name, parameter in module.named_parameters():
+        dims = zip(groups.cuts[name], parameter.shape, strict=True)
+        full += parameter.numel()
+        cut += math.prod(math.prod(unfold(part, length, half)) for part, length in dims)
+    if cut > LARGEST_AT_HALF * full:
+        raise InputError(_describe_whole(groups.whole))
+
+
+def _describe_whole(whole: Mapping[str, str]) -> str:
+    """Say which parameter cannot be cut and why, and what to do about all such."""
+    tensor, reason = next(iter(whole.items()))
+    keep = list(dict.fromkeys(name.rpartition(".")[0] or name for name in whole))
+    return (
+        f"{tensor} cannot be cut: {reason}: change that operation, or leave what it reads at full "
+        f"width with keep={keep}"
+    )
+
+
 def _draft(
     module: nn.Module,
     captures: Mapping[bool, Capture],
@@ -305,13 +349,7 @@ def _draft(
     dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
     evaluating = captures[False]
     inputs = [sizes(node.meta["val"]) for node in evaluating.inputs]
-    output = sizes(evaluating.output.meta["val"])
-    last = output[-1] if len(output) > 1 else 1  # One number for each sample.
-    if not output or not isinstance(last, int):
-        raise InputError(
-            f"{type(module).__name__} returns a tensor of shape {output}: its last dimension must "
-            "be the outputs, of a fixed number"
-        )
+    outputs = [sizes(node.meta["val"]) for node in evaluating.outputs]
     return Blueprint(
         without_weights(module),
         captures[True].constants | captures[False].constants,
@@ -319,6 +357,22 @@ def _draft(
         {name: groups.cuts[name] for name in module.state_dict()},
         groups.sizes,
         Signature.of(example_input, inputs),
-        last,
+        _count_outputs(module, outputs),
         example_input,
+        groups.whole,
     )
+
+
+def _count_outputs(module: nn.Module, shapes: Sequence[Sequence[Size]]) -> int:
+    """Read the number of outputs, of the first of several, off their last dimension.
+
+    A tensor of one number for each sample has one.
+    """
+    last = [shape[-1] if len(shape) > 1 else 1 for shape in shapes if shape]
+    fixed = [size for size in last if isinstance(size, int)]
+    if not fixed:
+        raise InputError(
+            f"{type(module).__name__} returns a tensor of shape {tuple(shapes[0])}: its last "
+            "dimension must be the outputs, of a fixed number"
+        )
+    return fixed[0]

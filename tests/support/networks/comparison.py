@@ -80,7 +80,7 @@ def masked(module: nn.Module, supernet: Supernet, kept: Kept) -> nn.Module:
     """The module with zero for all coordinates of the units that are not kept."""
     reference, where = copy.deepcopy(module), locate(supernet, kept)
     entries = {
-        path: (1 if isinstance(part, nn.GroupNorm) else -1, held(where, f"{path}.weight", part))
+        path: held(where, f"{path}.weight", part)
         for path, part in reference.named_modules()
         if is_normalisation(part)
     }
@@ -90,9 +90,9 @@ def masked(module: nn.Module, supernet: Supernet, kept: Kept) -> nn.Module:
                 zero = torch.zeros_like(tensor)
                 where[name].write(zero, where[name].read(tensor))
                 tensor.copy_(zero)
-    for path, (dim, index) in entries.items():
+    for path, index in entries.items():
         part = reference.get_submodule(path)
-        part.register_forward_hook(on_kept(copy.deepcopy(part), dim, index))
+        part.register_forward_hook(on_kept(copy.deepcopy(part), index))
     return reference
 
 
@@ -107,8 +107,10 @@ def held(where: Mapping[str, Any], name: str, part: nn.Module) -> Tensor:
     return where[name].read(torch.arange(len(part.weight)))
 
 
-def on_kept(bare: nn.Module, dim: int, index: Tensor) -> Callable[..., Tensor]:
+def on_kept(bare: nn.Module, index: Tensor) -> Callable[..., Tensor]:
     """Run a normalisation on the entries that are kept; all others are zero."""
+    channels_first = getattr(bare, "data_format", "") == "channels_first"
+    dim = 1 if channels_first or isinstance(bare, nn.GroupNorm) else -1
     if hasattr(bare, "normalized_shape"):
         bare.normalized_shape = (len(index),)
     if isinstance(bare, nn.GroupNorm):
@@ -125,7 +127,8 @@ def on_kept(bare: nn.Module, dim: int, index: Tensor) -> Callable[..., Tensor]:
 def given(output: Any) -> Any:
     """What a supernet gives of a module's output: the logits, or all tensors."""
     if isinstance(output, Mapping):
-        return output["logits"] if "logits" in output else dict(output)
+        tensors = {name: part for name, part in output.items() if isinstance(part, Tensor)}
+        return tensors.get("logits", tensors)
     return output
 
 
@@ -158,6 +161,7 @@ def assert_close_gradients(
 
 def assert_close(one: Tensor, other: Tensor, scale: float, name: str) -> None:
     """Some networks compute in single precision whatever their weights are."""
+    one = one.to(other.dtype)
     share = 1e-5 if one.dtype == torch.float64 else 1e-3
     torch.testing.assert_close(
         one, other, atol=share * scale + 1e-9, rtol=0, msg=lambda m: f"{name}: {m}"
