@@ -1,8 +1,8 @@
 """Try a supernet of each of eighty real networks: what is cut, and why the others are refused.
 
-``python docs/networks_table.py`` writes docs/networks.csv, which the page on slicing shows; with
-names of networks behind it, those alone are tried and printed. It needs ``transformers``, and ``pytorchcv`` (``pip
-install --no-deps pytorchcv``: torch is all that its networks need).
+``python docs/networks_table.py`` writes docs/networks.csv, which the page on slicing shows; with names
+of networks behind it, those alone are tried and printed. It needs ``transformers`` and
+``pytorchcv`` (``pip install --no-deps pytorchcv``: torch is all that its networks need).
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from hasa_opt.models import Supernet, extract  # noqa: E402
 
 @dataclass(frozen=True)
 class Line:
-    """What holds of a network; ``at_half`` is the share of the parameters at width 0.5."""
+    """What holds of a network.
+
+    ``at_half`` is the share of the parameters at width 0.5, ``whole`` the number of those that an
+    operation leaves at full width in some dimension, and ``reason`` the first of these operations.
+    """
 
     family: str
     network: str
@@ -36,6 +40,7 @@ class Line:
     asks: str
     result: str
     at_half: str = ""
+    whole: str = ""
     cpu_s: str = ""
     reason: str = ""
 
@@ -55,7 +60,9 @@ def tried(network: Network) -> Line:
     for width, seed in ((0.5, None), (0.75, 2)):
         assert_is_masked_module(supernet, module, example, width, seed)
     whole, half = (sum(p.numel() for p in extract(supernet, w).parameters()) for w in (1.0, 0.5))
-    return Line(*told, "cut", f"{half / whole:.2f}", seconds)
+    reason = next(iter(supernet.whole.values()), "")
+    n_whole = str(len(supernet.whole) or "")
+    return Line(*told, "cut", f"{half / whole:.2f}", n_whole, seconds, reason)
 
 
 def main(names: list[str]) -> None:

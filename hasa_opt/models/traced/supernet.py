@@ -114,8 +114,12 @@ class Supernet(SupernetModel):
         self.to(tensors(example)[0].device).train(module.training)
         verify(self, module, example, drafted.signature, drafted.programs[False])
         if groups.whole:
-            told = _describe_whole(groups.whole)
-            warnings.warn(f"{type(module).__name__} is cut in part: {told}", stacklevel=2)
+            tensor, reason = next(iter(groups.whole.items()))
+            warnings.warn(
+                f"{type(module).__name__} is cut in part: {tensor} cannot be cut: {reason} "
+                f"(supernet.whole lists {len(groups.whole)} parameters that are kept whole)",
+                stacklevel=2,
+            )
 
     @property
     def whole(self) -> Mapping[str, str]:
@@ -325,17 +329,12 @@ def _check_cut(module: nn.Module, groups: Groups) -> None:
         full += parameter.numel()
         cut += math.prod(math.prod(unfold(part, length, half)) for part, length in dims)
     if cut > LARGEST_AT_HALF * full:
-        raise InputError(_describe_whole(groups.whole))
-
-
-def _describe_whole(whole: Mapping[str, str]) -> str:
-    """Say which parameter cannot be cut and why, and what to do about all such."""
-    tensor, reason = next(iter(whole.items()))
-    keep = list(dict.fromkeys(name.rpartition(".")[0] or name for name in whole))
-    return (
-        f"{tensor} cannot be cut: {reason}: change that operation, or leave what it reads at full "
-        f"width with keep={keep}"
-    )
+        tensor, reason = next(iter(groups.whole.items()))
+        keep = list(dict.fromkeys(name.rpartition(".")[0] or name for name in groups.whole))
+        raise InputError(
+            f"{tensor} cannot be cut: {reason}: change that operation, or leave what it reads at "
+            f"full width with keep={keep}"
+        )
 
 
 def _draft(
