@@ -1,7 +1,7 @@
 """Try a supernet of each of eighty real networks: what is cut, and why the others are refused.
 
-``python docs/networks_table.py`` writes docs/networks.csv, which the page on slicing shows; with names
-of networks behind it, those alone are tried and printed. It needs ``transformers`` and
+``python docs/networks_table.py`` writes docs/networks.csv, which the page on slicing shows; with
+names of networks behind it, those alone are tried and printed. It needs ``transformers`` and
 ``pytorchcv`` (``pip install --no-deps pytorchcv``: torch is all that its networks need).
 """
 

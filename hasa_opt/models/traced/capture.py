@@ -23,7 +23,7 @@ from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
 from hasa_opt.models.inputs import Inputs, describe, each, predict, tensors
 from hasa_opt.models.seeding import seeded_rng
-from hasa_opt.models.traced.stand_ins import Recurrent
+from hasa_opt.models.traced.stand_ins import StandIns
 
 _TENSORS = {
     InputKind.PARAMETER,
@@ -98,7 +98,8 @@ def capture(module: nn.Module, example: Inputs, *, training: bool) -> Capture:
         If the operations depend on the data or on the batch size, or the output is not a tensor.
     """
     wrapped = Outputs(copied(module)).train(training)
-    _try(wrapped, example)
+    if training:
+        _try(wrapped, example)
     with _tracing():
         try:
             shapes = _varying(wrapped, example)
@@ -106,6 +107,7 @@ def capture(module: nn.Module, example: Inputs, *, training: bool) -> Capture:
         except InputError:
             raise
         except Exception as error:  # torch.export raises errors of many kinds, its own and others.
+            _try(wrapped, example)
             raise InputError(
                 f"{type(module).__name__} cannot be traced: its operations must not depend on the "
                 f"values of the input, nor on the batch size ({first_line(error)})"
@@ -272,7 +274,7 @@ def _tracing() -> Iterator[None]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), _symbolic_len(), Recurrent():
+        with warnings.catch_warnings(), torch.enable_grad(), _symbolic_len(), StandIns():
             warnings.simplefilter("ignore")
             yield
     finally:

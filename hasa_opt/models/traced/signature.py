@@ -101,8 +101,8 @@ class Signature:
 
     def variations(self, inputs: Inputs) -> list[Inputs]:
         """List inputs of other batch sizes and, for sequences, of other lengths."""
-        size, shapes = len(tensors(inputs)[0]), self.shapes.values()
-        varied = [each(itemgetter(rows), inputs) for rows in ([0], [*range(size), 0])]
+        shapes = self.shapes.values()
+        varied = [each(itemgetter([0]), inputs)]
         times = {shape[1] for shape in shapes if len(shape) > 1}
         for time in sorted(name for name in times if isinstance(name, str)):
             varied += [self._in_time(inputs, time, steps) for steps in _OTHER_LENGTHS]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -31,6 +33,10 @@ from hasa_opt.models.traced.verification import check_determined, verify
 LARGEST_AT_HALF = 0.75
 """Share of the parameters that a subnet of width 0.5 has at most, where operations leave some of
 them whole; a module of which they leave more is refused."""
+
+
+FEW = 8
+"""Number of samples of the example on which a supernet is compared with its module."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +106,23 @@ class Supernet(SupernetModel):
     """
 
     def __init__(self, module: nn.Module, example_input: Inputs, keep: Sequence[str] = ()) -> None:
+        with _without_collection():
+            groups = self._trace(module, example_input, keep)
+        if groups.whole:
+            tensor, reason = next(iter(groups.whole.items()))
+            warnings.warn(
+                f"{type(module).__name__} is cut in part: {tensor} cannot be cut: {reason} "
+                f"(supernet.whole lists {len(groups.whole)} parameters that are kept whole)",
+                stacklevel=2,
+            )
+
+    def _trace(self, module: nn.Module, example_input: Inputs, keep: Sequence[str]) -> Groups:
+        """Trace a module, find what is cut, and compare with the module."""
         _check(module, example_input, keep)
         example = doubled(example_input)
         captures = {mode: capture(module, example, training=mode) for mode in (True, False)}
-        check_determined(module, example)
+        few = each(lambda part: part[:FEW], example)
+        check_determined(module, few)
         labels = _label(module, captures, keep)
         groups = find_groups(labels, _parameters_in_use(module, captures))
         _check_cut(module, groups)
@@ -112,14 +131,8 @@ class Supernet(SupernetModel):
         self._assemble(drafted, groups.sizes)
         self.load_state_dict(module.state_dict())
         self.to(tensors(example)[0].device).train(module.training)
-        verify(self, module, example, drafted.signature, drafted.programs[False])
-        if groups.whole:
-            tensor, reason = next(iter(groups.whole.items()))
-            warnings.warn(
-                f"{type(module).__name__} is cut in part: {tensor} cannot be cut: {reason} "
-                f"(supernet.whole lists {len(groups.whole)} parameters that are kept whole)",
-                stacklevel=2,
-            )
+        verify(self, module, few, drafted.signature, drafted.programs[False])
+        return groups
 
     @property
     def whole(self) -> Mapping[str, str]:
@@ -245,6 +258,18 @@ class Supernet(SupernetModel):
             drawn = draw(blueprint.prototype)
             model.load_state_dict({name: where[name].read(t) for name, t in drawn.items()})
         return model
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Collect no garbage: tracing makes millions of objects, which would be looked through."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _holding_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

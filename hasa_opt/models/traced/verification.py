@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, cast
 
 import torch
@@ -54,8 +55,10 @@ def verify(
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
         supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
         supernet.load_state_dict(reference.module.state_dict())
-        _compare_outputs(supernet, reference, [inputs, *signature.variations(inputs)])
         expected = reference(inputs)
+        if not _close(predict(supernet, inputs), expected):
+            raise _differs(module, inputs, inputs)
+        _compare_variations(supernet, reference, inputs, signature)
         _load(reference.module, _permuted(supernet))
         if not _close(reference(inputs), expected):
             raise InputError(
@@ -103,26 +106,29 @@ def _in_double(module: Outputs, example: Inputs) -> tuple[Outputs, Inputs]:
     double = cast(Outputs, copied(module)).double()
     inputs = each(lambda part: part.double() if part.is_floating_point() else part, example)
     try:
-        double(inputs)
+        double(each(itemgetter([0]), inputs))
     except RuntimeError:
         return module, example
     return double, inputs
 
 
-def _compare_outputs(
-    supernet: SupernetModel, reference: Outputs, samples: Sequence[Inputs]
+def _compare_variations(
+    supernet: SupernetModel, reference: Outputs, inputs: Inputs, signature: Signature
 ) -> None:
-    for sample in samples:
+    for sample in signature.variations(inputs):
         try:
             expected = reference(sample)
         except (RuntimeError, ValueError, IndexError, AssertionError):
             continue  # The module itself does not take this number of time steps.
         if not _close(predict(supernet, sample), expected):
-            raise InputError(
-                f"{type(reference.module).__name__} computes something else for "
-                f"{describe(sample)} than for the example, {describe(samples[0])}: its forward() "
-                "must not branch on the shape of its input"
-            )
+            raise _differs(reference.module, sample, inputs)
+
+
+def _differs(module: nn.Module, sample: Inputs, example: Inputs) -> InputError:
+    return InputError(
+        f"{type(module).__name__} computes something else for {describe(sample)} than for the "
+        f"example, {describe(example)}: its forward() must not branch on the shape of its input"
+    )
 
 
 def _close(actual: Any, expected: Any) -> bool:
@@ -160,10 +166,10 @@ def _permuted(model: SupernetModel) -> dict[str, Tensor]:
 
 def _try_subnet(supernet: SupernetModel, inputs: Inputs) -> None:
     for width in (0.3, 0.6):
+        subnet = extract(supernet, width)
         for training in (True, False):
-            subnet = extract(supernet, width).train(training)
             try:
-                predict(subnet, each(lambda part: torch.cat([part, part]), inputs))
+                predict(subnet.train(training), inputs)
             except (RuntimeError, IndexError, ValueError) as error:
                 raise InputError(
                     f"the subnet of width {width} cannot run: {str(error).splitlines()[0]} (a size "
