@@ -71,7 +71,7 @@ _LAYERS = {
     name: _layer(name, n_states)
     for name, n_states in {"lstm": 2, "gru": 1, "rnn_tanh": 1, "rnn_relu": 1}.items()
 }
-_LAYERS_OF = {getattr(torch._VF, name): made for name, made in _LAYERS.items()}  # type: ignore[attr-defined]
+_LAYERS_OF = {getattr(torch._VF, name): made for name, made in _LAYERS.items()}
 """Function of torch -> what is recorded in its place."""
 
 _OPERATIONS: dict[Any, Any] = {

@@ -7,76 +7,28 @@ import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from os import PathLike
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from hasa_opt._utils.files import sha256
-from hasa_opt._utils.units import count_units
 from hasa_opt.errors import InputError
 from hasa_opt.models.cuts import DimensionCut, unfold
 from hasa_opt.models.inputs import Inputs, each, tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.subnets import locate
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.models.traced import rules_layers, rules_recurrent, rules_shape  # noqa: F401
-from hasa_opt.models.traced.axes import Size, mark_whole
-from hasa_opt.models.traced.capture import Capture, capture, draw, without_weights
-from hasa_opt.models.traced.groups import Groups, find_groups
-from hasa_opt.models.traced.labels import Labels, label_tensors, propagate, settle, sizes
-from hasa_opt.models.traced.program import Program, write_program
-from hasa_opt.models.traced.signature import Signature, check_example, doubled
-from hasa_opt.models.traced.verification import check_determined, verify
-
-LARGEST_AT_HALF = 0.75
-"""Share of the parameters that a subnet of width 0.5 has at most, where operations leave some of
-them whole; a module of which they leave more is refused."""
-
+from hasa_opt.models.traced.blueprint import Blueprint, draft
+from hasa_opt.models.traced.capture import capture, draw, without_weights
+from hasa_opt.models.traced.kept import fingerprint, recall, store
+from hasa_opt.models.traced.signature import check_example, doubled
+from hasa_opt.models.traced.verification import agrees, check_determined, verify
 
 FEW = 8
 """Number of samples of the example on which a supernet is compared with its module."""
-
-
-@dataclass(frozen=True, eq=False)
-class Blueprint:
-    """What all subnets of a module share.
-
-    Parameters
-    ----------
-    prototype : torch.nn.Module
-        The module without the values of its parameters.
-    constants : mapping of str to Tensor
-        Tensors outside of ``state_dict()`` that the operations read, by name.
-    programs : mapping of bool to Program
-        The operations in training (True) and in evaluation (False).
-    cuts : mapping of str to tuple
-        What cuts each tensor of the state.
-    sizes : mapping of str to int
-        Number of units of each width group of the full module.
-    signature : Signature
-        The inputs.
-    n_outputs : int
-        Size of the output's last dimension.
-    example_input : Inputs
-        The batch that the module was traced with.
-    whole : mapping of str to str
-        Parameters that an operation leaves at full width in some dimension -> why.
-    """
-
-    prototype: nn.Module
-    constants: Mapping[str, Tensor]
-    programs: Mapping[bool, Program]
-    cuts: Mapping[str, tuple[DimensionCut, ...]]
-    sizes: Mapping[str, int]
-    signature: Signature
-    n_outputs: int
-    example_input: Inputs
-    whole: Mapping[str, str]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Blueprint:
-        return self
 
 
 class Supernet(SupernetModel):
@@ -98,6 +50,9 @@ class Supernet(SupernetModel):
         dimension (time) where the module allows, may differ later.
     keep : sequence of str
         Paths of modules, or names of parameters, that stay at full width, with all that they read.
+    trace : path, optional
+        File that keeps what was found of the module, for the next process. It is written where
+        there is none, or that of another module, and run as code is: name a file of your own.
 
     Raises
     ------
@@ -105,34 +60,57 @@ class Supernet(SupernetModel):
         If the module cannot be traced or cut; the operation and the module are named.
     """
 
-    def __init__(self, module: nn.Module, example_input: Inputs, keep: Sequence[str] = ()) -> None:
-        with _without_collection():
-            groups = self._trace(module, example_input, keep)
-        if groups.whole:
-            tensor, reason = next(iter(groups.whole.items()))
+    def __init__(
+        self,
+        module: nn.Module,
+        example_input: Inputs,
+        keep: Sequence[str] = (),
+        *,
+        trace: str | PathLike[str] | None = None,
+    ) -> None:
+        _check(module, example_input, keep)
+        key = "" if trace is None else fingerprint(module, example_input, keep)
+        if trace is None or not self._recall(trace, key, module, example_input):
+            with _without_collection():
+                self._trace(module, example_input, keep)
+            if trace is not None:
+                store(trace, key, replace(self._blueprint, prototype=nn.Module()))
+        if self.whole:
+            tensor, reason = next(iter(self.whole.items()))
             warnings.warn(
                 f"{type(module).__name__} is cut in part: {tensor} cannot be cut: {reason} "
-                f"(supernet.whole lists {len(groups.whole)} parameters that are kept whole)",
+                f"(supernet.whole lists {len(self.whole)} parameters that are kept whole)",
                 stacklevel=2,
             )
 
-    def _trace(self, module: nn.Module, example_input: Inputs, keep: Sequence[str]) -> Groups:
+    def _recall(
+        self, trace: str | PathLike[str], key: str, module: nn.Module, example_input: Inputs
+    ) -> bool:
+        """Take what a file keeps of the module, if it still computes what the module does."""
+        held = recall(trace, key)
+        if held is None:
+            return False
+        prototype = without_weights(module)
+        self._fill(module, replace(held, prototype=prototype, example_input=example_input))
+        return agrees(self, module, each(lambda part: part[:FEW], doubled(example_input)))
+
+    def _fill(self, module: nn.Module, blueprint: Blueprint) -> None:
+        """Become the supernet of a module at full width, with its weights."""
+        self._assemble(blueprint, blueprint.sizes)
+        self.load_state_dict(module.state_dict())
+        device = tensors(blueprint.example_input)[0].device
+        self.to(device).train(module.training)
+
+    def _trace(self, module: nn.Module, example_input: Inputs, keep: Sequence[str]) -> None:
         """Trace a module, find what is cut, and compare with the module."""
-        _check(module, example_input, keep)
         example = doubled(example_input)
         captures = {mode: capture(module, example, training=mode) for mode in (True, False)}
         few = each(lambda part: part[:FEW], example)
         check_determined(module, few)
-        labels = _label(module, captures, keep)
-        groups = find_groups(labels, _parameters_in_use(module, captures))
-        _check_cut(module, groups)
         held = each(lambda part: part.detach().clone(), example_input)
-        drafted = _draft(module, captures, labels, groups, held)
-        self._assemble(drafted, groups.sizes)
-        self.load_state_dict(module.state_dict())
-        self.to(tensors(example)[0].device).train(module.training)
+        drafted = draft(module, captures, keep, held)
+        self._fill(module, drafted)
         verify(self, module, few, drafted.signature, drafted.programs[False])
-        return groups
 
     @property
     def whole(self) -> Mapping[str, str]:
@@ -309,94 +287,3 @@ def _check(module: nn.Module, example: object, keep: Sequence[str]) -> None:
     check_example(example)
     if next(module.parameters(), None) is None:
         raise InputError(f"{type(module).__name__} has no parameters: there is nothing to cut")
-
-
-def _label(module: nn.Module, captures: Mapping[bool, Capture], keep: Sequence[str]) -> Labels:
-    """Follow the dimensions of all tensors through both modes."""
-    constants = captures[True].constants | captures[False].constants
-    labels = label_tensors(module, constants, keep)
-    used = {name for c in captures.values() for name in c.tensors_in_use()}
-    idle = [
-        dims
-        for name, dims in labels.tensors.items()
-        if not any(dims is labels.tensors[other] for other in used)
-    ]
-    for layout in (layout for dims in idle for layout in dims):
-        mark_whole(layout)
-    for captured in captures.values():
-        propagate(labels, captured, keep)
-    settle(labels)
-    return labels
-
-
-def _parameters_in_use(module: nn.Module, captures: Mapping[bool, Capture]) -> list[str]:
-    """List the parameters in the order in which the module reads them."""
-    first = {id(parameter): name for name, parameter in module.named_parameters()}
-    names = {n: first[id(p)] for n, p in module.named_parameters(remove_duplicate=False)}
-    read = [name for c in captures.values() for name in c.tensors_in_use()]
-    return list(dict.fromkeys(names[name] for name in read if name in names))
-
-
-def _check_cut(module: nn.Module, groups: Groups) -> None:
-    """Refuse a module of which operations leave too little to cut.
-
-    Raises
-    ------
-    InputError
-        Naming the first operation.
-    """
-    if not groups.whole:
-        return
-    half = {group: count_units(0.5, size) for group, size in groups.sizes.items()}
-    full = cut = 0
-    for name, parameter in module.named_parameters():
-        dims = zip(groups.cuts[name], parameter.shape, strict=True)
-        full += parameter.numel()
-        cut += math.prod(math.prod(unfold(part, length, half)) for part, length in dims)
-    if cut > LARGEST_AT_HALF * full:
-        tensor, reason = next(iter(groups.whole.items()))
-        keep = list(dict.fromkeys(name.rpartition(".")[0] or name for name in groups.whole))
-        raise InputError(
-            f"{tensor} cannot be cut: {reason}: change that operation, or leave what it reads at "
-            f"full width with keep={keep}"
-        )
-
-
-def _draft(
-    module: nn.Module,
-    captures: Mapping[bool, Capture],
-    labels: Labels,
-    groups: Groups,
-    example_input: Inputs,
-) -> Blueprint:
-    """Put together what all subnets share."""
-    dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
-    evaluating = captures[False]
-    inputs = [sizes(node.meta["val"]) for node in evaluating.inputs]
-    outputs = [sizes(node.meta["val"]) for node in evaluating.outputs]
-    return Blueprint(
-        without_weights(module),
-        captures[True].constants | captures[False].constants,
-        {mode: write_program(c, labels, groups.names, dtype) for mode, c in captures.items()},
-        {name: groups.cuts[name] for name in module.state_dict()},
-        groups.sizes,
-        Signature.of(example_input, inputs),
-        _count_outputs(module, outputs),
-        example_input,
-        groups.whole,
-    )
-
-
-def _count_outputs(module: nn.Module, shapes: Sequence[Sequence[Size]]) -> int:
-    """Read the number of outputs, of the first of several, off their last dimension.
-
-    A tensor of one number for each sample has one.
-    """
-    last = [shape[-1] if len(shape) > 1 else 1 for shape in shapes if shape]
-    fixed = [size for size in last if isinstance(size, int)]
-    if not fixed:
-        raise InputError(
-            f"{type(module).__name__} returns a tensor of shape {tuple(shapes[0])}: its last "
-            "dimension must be the outputs, of a fixed number"
-        )
-    return fixed[0]

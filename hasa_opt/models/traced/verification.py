@@ -70,6 +70,14 @@ def verify(
         _compare_masked(supernet, reference, inputs, program)
 
 
+def agrees(model: SupernetModel, module: nn.Module, example: Inputs) -> bool:
+    """Whether a supernet gives what the module gives that it was once made from."""
+    with seeded_rng(0), torch.no_grad():
+        reference, inputs = _in_double(Outputs(copied(module)).eval(), example)
+        supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
+        return _close(predict(supernet, inputs), reference(inputs))
+
+
 def _load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     module.load_state_dict(versioned(module, state))
 
