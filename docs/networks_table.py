@@ -45,6 +45,11 @@ class Line:
     reason: str = ""
 
 
+def literal(text: str) -> str:
+    """Mark a text of which nothing is to be set in italics or as a link."""
+    return f"``{text}``" if text else ""
+
+
 def tried(network: Network) -> Line:
     """Build a supernet and compare two subnets with the masked module."""
     told = (network.family, network.name, network.source, network.asks)
@@ -55,12 +60,12 @@ def tried(network: Network) -> Line:
     try:
         supernet = Supernet(module, example)
     except InputError as error:
-        return Line(*told, "refused", reason=str(error))
+        return Line(*told, "refused", reason=literal(str(error).partition(": change")[0]))
     seconds = f"{time.process_time() - start:.1f}"
     for width, seed in ((0.5, None), (0.75, 2)):
         assert_is_masked_module(supernet, module, example, width, seed)
     whole, half = (sum(p.numel() for p in extract(supernet, w).parameters()) for w in (1.0, 0.5))
-    reason = next(iter(supernet.whole.values()), "")
+    reason = literal(next(iter(supernet.whole.values()), ""))
     n_whole = str(len(supernet.whole) or "")
     return Line(*told, "cut", f"{half / whole:.2f}", n_whole, seconds, reason)
 

@@ -46,7 +46,7 @@ def test_what_the_table_says_of_a_network_holds(name: str) -> None:
         if line["result"] == "refused":
             with pytest.raises(InputError) as refused:
                 Supernet(module, example)
-            assert str(refused.value) == line["reason"]
+            assert str(refused.value).startswith(line["reason"].strip("`"))
             return
         supernet = Supernet(module, example)
         for width, seed in ((0.5, None), (0.75, 2)):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from support.networks.comparison import assert_is_masked_module
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hasa_opt import tasks
 from hasa_opt.errors import InputError
-from hasa_opt.models import Supernet, extract
+from hasa_opt.federated import LocalTraining, run
+from hasa_opt.models import Supernet, extract, fresh
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -308,3 +311,20 @@ def test_the_time_is_fixed_where_the_module_fixes_it() -> None:
     supernet = Supernet(module, flat)
     assert supernet.sizes == {"conv": 6}
     assert_is_masked_module(supernet, module, flat, 0.5)
+
+
+def test_several_outputs_are_trained_by_a_loss_of_them() -> None:
+    def loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+        scores, box = outputs
+        return functional.cross_entropy(scores, targets) + box.square().mean()
+
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(60, 5, generator=generator)
+    labels = (features[:, 0] > 0).long()
+    task = tasks.from_arrays(
+        features.numpy(), labels.numpy(), np.arange(60) % 3, loss=loss, metric="loss", n_outputs=3
+    )
+    supernet = fresh(Supernet(Several(lambda a, b: (a, b)), features[:4]), seed=0)
+    training = LocalTraining(epochs=2, batch_size=8, learning_rate=0.05)
+    history = run(supernet, task, [0.5, 0.5, 1.0], rounds=4, training=training, seed=0)
+    assert history.test_loss[-1].mean() < history.test_loss[0].mean() - 0.05

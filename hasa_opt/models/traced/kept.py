@@ -28,8 +28,6 @@ from hasa_opt.models.states import as_array
 
 __all__ = ["fingerprint", "recall", "store"]
 
-_LIBRARIES = ("torch", "transformers", "numpy")
-
 
 def fingerprint(module: nn.Module, example: Inputs, keep: Sequence[str]) -> str:
     """Digest of all that a trace depends on; another one where any of it is not the same.
@@ -41,8 +39,12 @@ def fingerprint(module: nn.Module, example: Inputs, keep: Sequence[str]) -> str:
         Its values do not matter.
     keep : sequence of str
     """
-    versions = [getattr(sys.modules.get(name), "__version__", "") for name in _LIBRARIES]
-    parts: list[Any] = [platform.python_version(), *versions, torch.get_default_dtype(), list(keep)]
+    libraries = {type(part).__module__.partition(".")[0] for part in module.modules()}
+    versions = [
+        (name, getattr(sys.modules.get(name), "__version__", ""))
+        for name in sorted(libraries | {"torch", __name__.partition(".")[0]})
+    ]
+    parts = [platform.python_version(), versions, torch.get_default_dtype(), list(keep)]
     digest = hashlib.sha256(repr([*parts, kind(example), str(module)]).encode())
     for part in _described(module, {}):
         digest.update(len(part).to_bytes(8, "little") + part)
