@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support import environment
 from torch import Tensor, nn
 
 from hasa_opt.models import Supernet, extract
@@ -103,6 +106,31 @@ def test_what_no_file_shows_is_seen_in_the_output(
     supernet = Supernet(module, FEATURES, trace=file)
     assert traces == [True, False] * 2
     assert torch.equal(supernet(FEATURES), module(FEATURES))
+
+
+SCRIPT = """
+import torch
+from support.networks.sequences import NanoGPT
+from hasa_opt.models.traced.kept import fingerprint
+torch.manual_seed({seed})
+module = NanoGPT()
+module.words, module.words_hash = {{"one", "two", "three"}}, hash("one")
+print(fingerprint(module, torch.ones(2, 6, dtype=torch.int64), ()))
+"""
+
+
+@pytest.mark.slow
+def test_the_next_process_finds_the_same_module() -> None:
+    """It draws other weights, and hashes of strings are others in it."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT.format(seed=seed)],
+            env=environment(PYTHONHASHSEED=str(seed)), capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in (1, 2)
+    ]  # fmt: skip
+    assert found[0] == found[1]
+    assert len(found[0].strip()) == 64
 
 
 @pytest.mark.parametrize("content", [b"", b"no trace", pickle.dumps(("key", 3)), pickle.dumps(3)])

@@ -100,9 +100,9 @@ def capture(module: nn.Module, example: Inputs, *, training: bool) -> Capture:
     wrapped = Outputs(copied(module)).train(training)
     if training:
         _try(wrapped, example)
+    shapes = _varying(wrapped, example)
     with _tracing():
         try:
-            shapes = _varying(wrapped, example)
             program = export(wrapped, (example,), dynamic_shapes=(shapes,), strict=False)
         except InputError:
             raise

@@ -37,13 +37,14 @@ class Supernet(SupernetModel):
     The module's operations are traced by ``torch.export``, once in training and once in evaluation
     mode, and every dimension of every tensor is followed through them: dimensions that an operation
     couples are cut together. A subnet runs the same operations on smaller tensors. Whatever cannot
-    be cut exactly is refused. See the page on slicing.
+    be cut exactly stays at full width with a warning, or is refused where too little is left. See
+    the page on slicing.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Maps one or several tensors to one tensor, or to a mapping with ``logits``. It is copied,
-        not changed.
+        Maps one or several tensors to one tensor, to a tuple, list or dict of tensors, or to a
+        mapping with ``logits``. It is copied, not changed.
     example_input : (n, ...) Tensor, or dict or tuple of tensors
         A typical batch, such as ``task.train[0].inputs``; several are given by the names of the
         module's arguments, or by position. The number of samples, and the size of the next
