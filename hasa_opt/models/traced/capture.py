@@ -270,15 +270,19 @@ def _symbolic_len() -> Iterator[None]:
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Trace with the plain kernels, and leave torch's settings as they were."""
+    """Trace with the plain kernels, without a stack for each call, and leave torch as it was."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    settings: Any = torch.fx.config
+    without_stacks = getattr(settings, "do_not_emit_stack_traces", False)
+    settings.do_not_emit_stack_traces = True
     try:
         with warnings.catch_warnings(), torch.enable_grad(), _symbolic_len(), StandIns():
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        settings.do_not_emit_stack_traces = without_stacks
 
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ def verify(
         If one of it fails.
     """
     with seeded_rng(0), torch.no_grad():
-        reference, inputs = _in_double(Outputs(copied(module)).eval(), example)
+        reference, inputs = _in_double(module, example)
         for parameter in reference.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
         supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
@@ -73,7 +73,7 @@ def verify(
 def agrees(model: SupernetModel, module: nn.Module, example: Inputs) -> bool:
     """Whether a supernet gives what the module gives that it was once made from."""
     with seeded_rng(0), torch.no_grad():
-        reference, inputs = _in_double(Outputs(copied(module)).eval(), example)
+        reference, inputs = _in_double(module, example)
         supernet = copy.deepcopy(model).to(next(reference.parameters()).dtype).eval()
         return _close(predict(supernet, inputs), reference(inputs))
 
@@ -92,7 +92,7 @@ def check_determined(module: nn.Module, example: Inputs) -> None:
     """
     name = type(module).__name__
     with seeded_rng(0), torch.no_grad():
-        reference, inputs = _in_double(Outputs(copied(module)).eval(), example)
+        reference, inputs = _in_double(module, example)
         before = torch.get_rng_state()
         first = reference(inputs)
         draws = not torch.equal(before, torch.get_rng_state())
@@ -109,14 +109,14 @@ def check_determined(module: nn.Module, example: Inputs) -> None:
         )
 
 
-def _in_double(module: Outputs, example: Inputs) -> tuple[Outputs, Inputs]:
-    """Move a module to double precision, unless it fixes another one."""
-    double = cast(Outputs, copied(module)).double()
+def _in_double(module: nn.Module, example: Inputs) -> tuple[Outputs, Inputs]:
+    """Copy a module for evaluation, in double precision unless it fixes another one."""
+    double = Outputs(copied(module)).eval().double()
     inputs = each(lambda part: part.double() if part.is_floating_point() else part, example)
     try:
         double(each(itemgetter([0]), inputs))
     except RuntimeError:
-        return module, example
+        return Outputs(copied(module)).eval(), example
     return double, inputs
 
 
