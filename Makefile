@@ -32,7 +32,11 @@ test: static  ## lint, types, contracts of imports, and all tests but the nightl
 
 nightly: nightly-tests nightly-pythons nightly-newest  ## what takes long; make -k nightly goes on after a failure
 
-nightly-tests: $(VENV)/installed  # many random problems, large networks
+nightly-tests: $(VENV)/installed  # many random problems, large networks, eighty real ones
+	@# Without what pytorchcv asks for: torch is all that its networks need, and another build of
+	@# torchvision would break transformers. Where it cannot be had, its networks are skipped.
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--constraint constraints.txt pytorchcv
 	TIMES=20 $(PYTEST) -m "fuzz or nightly" --durations=10
 
 nightly-pythons:  # the allocation side on other releases of Python, those that are installed

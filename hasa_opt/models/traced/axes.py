@@ -247,6 +247,9 @@ def substitute(axis: Axis, layout: Layout) -> None:
         refuse(layout, axis.refusal)
     for part in parts:
         part.derived = part.derived or axis.derived
+    if len(layout) > 1 and not axis.copies:  # What zeros are added to is no longer alike.
+        for part in (product[0] for product in layout if len(product) == 1):
+            part.copies = False
     axis.becomes = layout
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,13 @@ from torch._ops import HigherOrderOperator
 from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Node
-from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from hasa_opt._utils.showing import first_line
 from hasa_opt.errors import InputError
-from hasa_opt.models.inputs import Inputs, describe, each, predict
+from hasa_opt.models.inputs import Inputs, describe, each, predict, tensors
 from hasa_opt.models.seeding import seeded_rng
+from hasa_opt.models.traced.stand_ins import StandIns
 
 _TENSORS = {
     InputKind.PARAMETER,
@@ -44,15 +46,18 @@ class Capture:
         Tensors that the module holds outside ``state_dict()``, by name.
     inputs : list of torch.fx.Node
         The placeholders of the inputs, in the order of :func:`~hasa_opt.models.inputs.tensors`.
-    output : torch.fx.Node
-        The node of the output.
+    outputs : list of torch.fx.Node
+        The nodes of the tensors that it gives.
+    structure : torch.utils._pytree.TreeSpec
+        How they make up its output.
     """
 
     nodes: list[Node]
     placeholders: dict[Node, str]
     constants: dict[str, Tensor]
     inputs: list[Node]
-    output: Node
+    outputs: list[Node]
+    structure: pytree.TreeSpec
 
     def tensors_in_use(self) -> list[str]:
         """Name the module's tensors in the order in which the calls read them."""
@@ -60,23 +65,28 @@ class Capture:
         return [self.placeholders[source] for source in read if source in self.placeholders]
 
 
-class Logits(nn.Module):
-    """A module of one argument whose output is one tensor: its own, or the logits in it."""
+class Outputs(nn.Module):
+    """A module of one argument that gives tensors alone: its logits, or all that it returns."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: Inputs) -> Any:
         """Call the module."""
         output = predict(self.module, inputs)
-        logits = output.get("logits") if isinstance(output, Mapping) else output
-        if not isinstance(logits, Tensor):
+        if isinstance(output, Mapping):
+            if isinstance(output.get("logits"), Tensor):
+                return output["logits"]
+            output = {name: part for name, part in output.items() if isinstance(part, Tensor)}
+        leaves = pytree.tree_leaves(output)
+        if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+            found = [type(leaf).__name__ for leaf in leaves] or "nothing"
             raise InputError(
-                f"{type(self.module).__name__} returns {type(output).__name__}, but a supernet "
-                "returns one tensor: return it, or a mapping that has it as logits"
+                f"{type(self.module).__name__} returns {type(output).__name__} of {found}, but a "
+                "supernet gives tensors: return one, or a tuple or dict of tensors alone"
             )
-        return logits
+        return output
 
 
 def capture(module: nn.Module, example: Inputs, *, training: bool) -> Capture:
@@ -87,15 +97,17 @@ def capture(module: nn.Module, example: Inputs, *, training: bool) -> Capture:
     InputError
         If the operations depend on the data or on the batch size, or the output is not a tensor.
     """
-    wrapped = Logits(copied(module)).train(training)
-    _try(wrapped, example)
+    wrapped = Outputs(copied(module)).train(training)
+    if training:
+        _try(wrapped, example)
+    shapes = _varying(wrapped, example)
     with _tracing():
         try:
-            shapes: Any = each(_varying, example)  # type: ignore[arg-type]
             program = export(wrapped, (example,), dynamic_shapes=(shapes,), strict=False)
         except InputError:
             raise
         except Exception as error:  # torch.export raises errors of many kinds, its own and others.
+            _try(wrapped, example)
             raise InputError(
                 f"{type(module).__name__} cannot be traced: its operations must not depend on the "
                 f"values of the input, nor on the batch size ({first_line(error)})"
@@ -106,12 +118,12 @@ def capture(module: nn.Module, example: Inputs, *, training: bool) -> Capture:
         if not isinstance(batch, SymInt) or batch.node.expr.is_Integer:
             raise InputError(
                 f"{type(module).__name__} fixes the batch size to {batch}: take it from "
-                "x.shape[0] (len(x) is a plain number to the tracer)"
+                "x.shape[0], and let no operation depend on its value"
             )
     return captured
 
 
-def _try(module: Logits, example: Inputs) -> None:
+def _try(module: Outputs, example: Inputs) -> None:
     """Refuse an example that the module cannot process, before it is traced."""
     with seeded_rng(0), torch.no_grad():
         try:
@@ -131,10 +143,34 @@ def module_path(node: Node) -> str:
     return stack[-1][0].removeprefix("module").removeprefix(".") if stack else ""
 
 
-def _varying(example: Tensor) -> tuple[Any, ...]:
+def _varying(module: nn.Module, example: Inputs) -> Any:
     """Let the batch vary and, where the module allows, the time; images keep their size."""
-    n_varying = 2 if example.dim() in (2, 3) else 1
-    return (Dim.AUTO,) * n_varying + (Dim.STATIC,) * (example.dim() - n_varying)
+    lengths = {part.shape[1] for part in tensors(example) if part.dim() in (2, 3)}
+    fixed = {length for length in lengths if not _takes_other_lengths(module, example, length)}
+
+    def varying(part: Tensor) -> tuple[Any, ...]:
+        n_varying = 2 if part.dim() in (2, 3) and part.shape[1] not in fixed else 1
+        return (Dim.AUTO,) * n_varying + (Dim.STATIC,) * (part.dim() - n_varying)
+
+    return each(varying, example)  # type: ignore[arg-type]
+
+
+def _takes_other_lengths(module: nn.Module, example: Inputs, length: int) -> bool:
+    """Whether the module runs on inputs that are one step shorter, or longer."""
+    for steps in (range(length - 1), [*range(length), 0]):
+
+        def taken(part: Tensor, steps: Sequence[int] = steps) -> Tensor:
+            rows = torch.tensor(list(steps), dtype=torch.int64, device=part.device)
+            return part.index_select(1, rows) if part.shape[1:2] == (length,) else part
+
+        with seeded_rng(0), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                copied(module)(each(taken, example))
+            except Exception:  # Whatever the module raises.
+                continue
+        return True
+    return False
 
 
 def _inline(graph_module: Any) -> None:
@@ -187,26 +223,28 @@ def _read(program: ExportedProgram, mode: str) -> Capture:
     ]
     (output_node,) = [node for node in program.graph.nodes if node.op == "output"]
     outputs = output_node.args[0]
-    if changed or len(outputs) != 1:
+    if changed:
         raise InputError(
-            f"the module has {len(outputs)} outputs and replaces the buffers {changed}: a supernet "
-            "gives one tensor, and updates buffers in place"
+            f"the module replaces the buffers {changed}: a supernet updates buffers in place"
         )
     constants = {
         names[name]: program.constants[spec.target]
         for name, spec in tensors.items()
         if _is_constant(spec)
     }
-    return Capture(_needed(program, outputs[0]), placeholders, constants, inputs, outputs[0])
+    structure = program.call_spec.out_spec
+    assert structure is not None
+    nodes = _needed(program, outputs)
+    return Capture(nodes, placeholders, constants, inputs, list(outputs), structure)
 
 
 def _is_constant(spec: InputSpec) -> bool:
     return spec.kind == InputKind.CONSTANT_TENSOR
 
 
-def _needed(program: ExportedProgram, output: Node) -> list[Node]:
-    """List the calls that the output depends on or that change a tensor in place."""
-    used, kept = {output}, []
+def _needed(program: ExportedProgram, outputs: Sequence[Node]) -> list[Node]:
+    """List the calls that the outputs depend on or that change a tensor in place."""
+    used, kept = set(outputs), []
     for node in reversed(program.graph.nodes):
         schema = getattr(node.target, "_schema", None)
         if node.op == "call_function" and (node in used or (schema and schema.is_mutable)):
@@ -215,79 +253,36 @@ def _needed(program: ExportedProgram, output: Node) -> list[Node]:
     return kept[::-1]
 
 
-@torch.library.custom_op("hasa_opt::lstm", mutates_args=())
-def _lstm(
-    input: Tensor,
-    hx: list[Tensor],
-    params: list[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Stand in for ``aten::lstm.input`` while tracing, which would fix the time otherwise."""
-    raise NotImplementedError
+@contextmanager
+def _symbolic_len() -> Iterator[None]:
+    """Let ``len(x)`` of a tensor be its ``x.shape[0]``, which is a symbol while it is traced."""
+    plain = builtins.len
 
+    def length(sized: Any, /) -> Any:
+        return sized.shape[0] if isinstance(sized, Tensor) and sized.dim() else plain(sized)
 
-@torch.library.custom_op("hasa_opt::gru", mutates_args=())
-def _gru(
-    input: Tensor,
-    hx: Tensor,
-    params: list[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor]:
-    """Stand in for ``aten::gru.input`` while tracing."""
-    raise NotImplementedError
-
-
-def _states(input: Tensor, hidden: Tensor, bidirectional: bool) -> Tensor:
-    return input.new_empty(*input.shape[:-1], hidden.shape[-1] * (2 if bidirectional else 1))
-
-
-@_lstm.register_fake
-def _(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first):  # type: ignore[no-untyped-def]
-    return _states(input, hx[0], bidirectional), torch.empty_like(hx[0]), torch.empty_like(hx[1])
-
-
-@_gru.register_fake
-def _(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first):  # type: ignore[no-untyped-def]
-    return _states(input, hx, bidirectional), torch.empty_like(hx)
-
-
-STAND_INS = {
-    _lstm._opoverload: torch.ops.aten.lstm.input,
-    _gru._opoverload: torch.ops.aten.gru.input,
-}
-"""Operation in the graph -> the one that it stands for."""
-
-
-class _Recurrent(TorchFunctionMode):
-    """Records each recurrent layer as one operation, whatever the number of time steps."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch._VF.lstm, torch._VF.gru) and isinstance(args[3], bool):
-            func = _lstm if func is torch._VF.lstm else _gru
-        return func(*args, **(kwargs or {}))
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = plain
 
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Trace with the plain kernels, and leave torch's settings as they were."""
+    """Trace with the plain kernels, without a stack for each call, and leave torch as it was."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    settings: Any = torch.fx.config
+    without_stacks = getattr(settings, "do_not_emit_stack_traces", False)
+    settings.do_not_emit_stack_traces = True
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), _Recurrent():
+        with warnings.catch_warnings(), torch.enable_grad(), _symbolic_len(), StandIns():
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        settings.do_not_emit_stack_traces = without_stacks
 
 
 def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:

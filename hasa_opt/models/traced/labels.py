@@ -30,7 +30,9 @@ from hasa_opt.models.traced.axes import (
     size_of,
     unify,
 )
-from hasa_opt.models.traced.capture import STAND_INS, Capture, module_path
+from hasa_opt.models.traced.capture import Capture, module_path
+from hasa_opt.models.traced.normalisation import statistics
+from hasa_opt.models.traced.stand_ins import called, operation_name
 
 
 class Dims(list[Layout]):
@@ -84,6 +86,13 @@ class Site:
         For each argument that says a number of entries: the layouts whose sizes it says.
     barred : list of pairs of Layout
         A dimension that must not be cut, and the one that is made of it.
+    records_gradients : bool
+        Is not called under ``no_grad()``.
+    takes_statistics : bool
+        Takes a mean or a spread that does nothing but normalise what it is taken of.
+    normalised : dict of str to list of Layout
+        Of an operation that runs over the kept units alone: for each argument that is a tensor,
+        the layouts of its dimensions, whole ones for those that it does not normalise.
     """
 
     operation: str
@@ -91,6 +100,9 @@ class Site:
     shapes: list[tuple[Size, ...]]
     resized: dict[str, list[Layout]] = field(default_factory=dict)
     barred: list[tuple[Layout, Layout]] = field(default_factory=list)
+    records_gradients: bool = True
+    takes_statistics: bool = False
+    normalised: dict[str, list[Layout]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[Size, ...]:
@@ -188,23 +200,20 @@ def propagate(labels: Labels, captured: Capture, keep: Sequence[str]) -> None:
         node: labels.tensors[name] for node, name in captured.placeholders.items()
     }
     values |= {node: uncut(sizes(node.meta["val"])) for node in captured.inputs}
+    normalising = statistics(captured.nodes)
     for node in captured.nodes:
         if node.target is operator.getitem:
             source, index = node.args
             values[node] = values[source][index]  # type: ignore[index]
         elif results_of(node):  # Others compute a number from sizes.
             site = Site(operation_name(node), module_path(node), list(map(sizes, results_of(node))))
+            site.takes_statistics = node in normalising
+            site.records_gradients = node.meta.get("grad", True)
             results = _apply(site, node, _bind(node, values), keep)
             values[node] = results[0] if isinstance(node.meta["val"], Tensor) else results
             labels.sites[node] = site
-    for layout in values[captured.output]:
+    for layout in (layout for output in captured.outputs for layout in values[output]):
         mark_whole(layout)
-
-
-def called(node: Node) -> Any:
-    """Find what a node calls: an operation of torch, or a function of numbers."""
-    target: Any = node.target
-    return STAND_INS.get(target, target)
 
 
 def settle(labels: Labels) -> None:
@@ -213,11 +222,6 @@ def settle(labels: Labels) -> None:
     for source, result in reversed(barred):
         if size_of(result) != 1 and is_whole(result):
             mark_whole(source)
-
-
-def operation_name(node: Node) -> str:
-    """Name the operation of a node, without its overload."""
-    return str(called(node)).removeprefix("aten.").partition(".")[0]
 
 
 def sizes(tensor: Tensor) -> tuple[Size, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hasa_opt.models.traced.axes import (
@@ -26,7 +26,7 @@ REDUCTION = "mixes all entries of a dimension"
     "pointwise", "copy",
     "hardswish", "__and__", "__or__", "__xor__", "zeros_like", "ones_like", "full_like",
     "empty_like", "rand_like", "randn_like", "normal", "bernoulli", "uniform", "zero", "fill",
-    "relu6", "expand_as", "rsub",
+    "relu6", "expand_as", "rsub", "where",
 )  # fmt: skip
 def pointwise(site: Site, **arguments: Any) -> Dims:
     """Couple the operands dimension by dimension; entries of size 1 are broadcast."""
@@ -101,6 +101,11 @@ def _positions(dims: Dims, dim: Any) -> set[int]:
     return {d % len(dims) for d in (dim if isinstance(dim, (list, tuple)) else [dim])}
 
 
+def _only(dims: Dims, positions: Collection[int]) -> list[Layout]:
+    """The dimensions at some positions; none of the others is cut."""
+    return [layout if place in positions else ONE for place, layout in enumerate(dims)]
+
+
 def _remaining(site: Site, dims: Dims, reduced: set[int], keepdim: bool) -> Dims:
     if keepdim:
         return Dims(ONE if i in reduced else layout for i, layout in enumerate(dims))
@@ -113,9 +118,24 @@ def total(site: Site, self: Dims, dim: Any = None, keepdim: bool = False, **argu
     return _remaining(site, self, _positions(self, dim), keepdim)
 
 
+@rule("norm", "linalg_vector_norm")
+def length(site: Site, self: Dims, dim: Any = None, keepdim: bool = False, **order: Any) -> Dims:
+    """Take a length over dimensions: a dropped unit adds nothing if the order is positive.
+
+    One that gets no gradient is a part of an estimate that goes on while it is trained, such as the
+    singular vectors of a spectral norm: those of different subnets do not make up one.
+    """
+    reduced = _positions(self, dim)
+    given = order.get("ord", order.get("p"))
+    if not site.records_gradients or (given is not None and not given > 0):
+        for position in reduced:
+            site.refuse(self[position], REDUCTION)
+    return _remaining(site, self, reduced, keepdim)
+
+
 @rule(
     "mean", "var", "std", "var_mean", "std_mean", "amax", "amin", "max", "min", "argmax", "argmin",
-    "logsumexp", "prod", "norm", "linalg_vector_norm", "any", "all", "median",
+    "logsumexp", "prod", "any", "all", "median",
 )  # fmt: skip
 def reduction(
     site: Site, self: Dims, dim: Any = None, keepdim: bool = False, **arguments: Any
@@ -124,8 +144,12 @@ def reduction(
     if site.operation in ("max", "min") and "other" in arguments:
         return [broadcast(site, [self, arguments["other"]], len(site.shape))]
     reduced = _positions(self, dim)
-    for position in reduced:
-        site.refuse(self[position], REDUCTION)
+    counts = [size_of(self[position]) for position in reduced]
+    if site.takes_statistics and all(isinstance(count, int) for count in counts):
+        site.normalised["self"] = _only(self, reduced)
+    else:
+        for position in reduced:
+            site.refuse(self[position], REDUCTION)
     return [_remaining(site, self, reduced, keepdim) for _ in site.shapes]
 
 
@@ -202,6 +226,22 @@ def einsum(site: Site, equation: str, tensors: Sequence[Dims], path: Any = None)
     return Dims(letters[letter] for letter in output)
 
 
+@rule("embedding_bag")
+def embedding_bag(
+    site: Site, weight: Dims, indices: Dims, offsets: Dims, **arguments: Any
+) -> list[Dims]:
+    """Look up rows, which are never cut, and take their sum, mean or maximum entry by entry."""
+    mark_whole(weight[0])
+    per_sample = arguments.get("per_sample_weights") or Dims()
+    for layout in (*indices, *offsets, *per_sample):
+        mark_whole(layout)
+    results = [uncut(shape) for shape in site.shapes]
+    results[0][-1] = weight[1]
+    if arguments.get("mode") == 2:  # Of a maximum it also says where that is.
+        results[3][-1] = weight[1]
+    return results
+
+
 @rule("embedding")
 def embedding(site: Site, weight: Dims, indices: Dims, **arguments: Any) -> Dims:
     """Look up rows, which are never cut."""
@@ -256,12 +296,10 @@ def transposed_convolution(
     "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
     "upsample_nearest1d", "upsample_linear1d", "upsample_nearest2d", "upsample_bilinear2d",
     "upsample_bicubic2d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d",
-    "pad", "constant_pad_nd",
 )  # fmt: skip
 def spatial(site: Site, **arguments: Any) -> list[Dims]:
     """Work on the last dimensions, of every channel alike."""
-    source, *others = arguments.values()
-    n_spatial = len(others[0]) // 2 if "pad" in site.operation else int(site.operation[-2])
+    source, n_spatial = next(iter(arguments.values())), int(site.operation[-2])
     return [
         Dims(
             site.bar([layout], size, SPACE) if position >= len(shape) - n_spatial else layout
@@ -289,14 +327,19 @@ def group_norm(
     bias: Dims | None = None,
     **arguments: Any,
 ) -> Dims:
-    """Keep or drop whole normalisation groups, so that the statistics of the kept ones hold."""
+    """Keep or drop whole normalisation groups, so that the statistics of the kept ones hold.
+
+    One group over all channels is a layer normalisation: over the channels that are kept.
+    """
     for layout in input[2:]:
         site.refuse(layout, SPACE)
-    for parameter in (weight, bias):
+    parameters = {"weight": weight, "bias": bias}
+    for parameter in parameters.values():
         if parameter is not None:
             site.join(input[1], parameter[0])
     if num_groups == 1:
-        site.refuse(input[1], "has one group over all channels (use several groups)")
+        site.normalised = {"input": _only(input, {1})}
+        site.normalised |= {name: list(dims) for name, dims in parameters.items() if dims}
         return input
     count = ((Axis(num_groups),),)
     members = dimension(quotient(size_of(input[1]), num_groups))
@@ -316,46 +359,24 @@ def layer_norm(
     **arguments: Any,
 ) -> Dims:
     """Normalise over the units that are kept: the statistics are theirs alone."""
-    normalised = input[-len(normalized_shape) :]
-    for parameter in (weight, bias):
+    first = len(input) - len(normalized_shape)
+    normalised = input[first:]
+    site.normalised["input"] = _only(input, range(first, len(input)))
+    for name, parameter in {"weight": weight, "bias": bias}.items():
         for layout, scale in zip(normalised, parameter or [], strict=False):
             site.join(layout, scale)
+        site.normalised[name] = list(parameter or [])
     site.resized["normalized_shape"] = normalised
     return input
 
 
-@rule("lstm", "gru")
-def recurrent(
-    site: Site,
-    input: Dims,
-    hx: Any,
-    params: Sequence[Dims],
-    has_biases: bool,
-    num_layers: int,
-    bidirectional: bool,
-    **arguments: Any,
-) -> list[Dims]:
-    """Cut all layers and directions alike: torch gives them one number of hidden units."""
-    gates = 4 if site.operation == "lstm" else 3
-    directions = 2 if bidirectional else 1
-    states = list(hx) if site.operation == "lstm" else [hx]
-    hidden = states[0][-1]
-    output = multiply(dimension(directions, inner=True), hidden)
-    per_cell = 4 if has_biases else 2
-    cells = [params[i : i + per_cell] for i in range(0, len(params), per_cell)]
-    if len(cells) != num_layers * directions:
-        for layout in (layout for dims in params for layout in dims):
-            site.refuse(layout, "has projected states (proj_size)")
-        return [uncut(shape) for shape in site.shapes]
-    for state in states:
-        site.join(state[-1], hidden)
-    for number, (from_input, from_hidden, *biases) in enumerate(cells):
-        site.join(from_input[1], input[-1] if number < directions else output)
-        site.join(from_hidden[1], hidden)
-        for stacked in (from_input, from_hidden, *biases):
-            site.join(stacked[0], multiply(dimension(gates, inner=True), hidden))
-    results = [Dims([*input[:-1], output])]
-    return results + [Dims([*uncut(shape[:-1]), hidden]) for shape in site.shapes[1:]]
+def _share_keys(site: Site, query: Dims, key: Dims, value: Dims) -> None:
+    """Keep with each head of keys and values all heads of the queries that read it."""
+    site.join(key[-1], value[-1])
+    queries, keys = size_of(query[-1]), size_of(key[-1])
+    if queries != keys:
+        site.join(query[-1], multiply(key[-1], dimension(quotient(queries, keys), inner=True)))
+    key[-1] = value[-1] = query[-1]
 
 
 @rule("scaled_dot_product_attention")
@@ -371,9 +392,7 @@ def attention(site: Site, query: Dims, key: Dims, value: Dims, **arguments: Any)
         site.refuse(query[-1], "has no heads to cut (use several)")
         site.refuse(value[-1], "has no heads to cut (use several)")
     if arguments.get("enable_gqa"):
-        for dims in leading:
-            site.refuse(dims[-1], "shares keys among queries (enable_gqa)")
-        return uncut(site.shape)
+        _share_keys(site, *leading)
     shared = broadcast(site, leading, len(site.shape) - 2)
     mask = arguments.get("attn_mask")
     if mask is not None:

@@ -18,6 +18,7 @@ from hasa_opt.models.traced.axes import (
     mark_whole,
     multiply,
     product_size,
+    quotient,
     resolve,
     size_of,
     substitute,
@@ -71,6 +72,61 @@ def movedim(site: Site, self: Dims, source: Any, destination: Any) -> Dims:
     moved = {p % len(self): s % len(self) for s, p in zip(sources, places, strict=True)}
     others = iter([i for i in range(len(self)) if i not in moved.values()])
     return Dims(self[moved[i] if i in moved else next(others)] for i in range(len(self)))
+
+
+@rule("pad", "constant_pad_nd")
+def pad(
+    site: Site, self: Dims, pad: Sequence[Any], mode: str = "constant", value: Any = None
+) -> Dims:
+    """Put zeros before and behind the units, which are cut as what they are added to."""
+    results, counts = Dims(self), [ONE] * len(pad)
+    zeros = mode == "constant" and not value
+    for number in range(len(pad) // 2):
+        dim, places = len(self) - 1 - number, (2 * number, 2 * number + 1)
+        before, behind = (pad[place] for place in places)
+        known = all(isinstance(entries, int) and entries >= 0 for entries in (before, behind))
+        if (before, behind) == (0, 0):
+            continue
+        if not (known and zeros) or is_whole(self[dim]):
+            problem = "reads neighbouring entries of a dimension"
+            results[dim] = site.bar([self[dim]], site.shape[dim], problem)
+            continue
+        added = [((Axis(n, copies=True),),) if n else () for n in (before, behind)]
+        results[dim] = added[0] + self[dim] + added[1]
+        for place, layout in zip(places, added, strict=True):
+            counts[place] = layout or ONE
+    site.resized["pad"] = counts
+    return results
+
+
+@rule("pixel_shuffle")
+def pixel_shuffle(site: Site, self: Dims, upscale_factor: int) -> Dims:
+    """Make pixels of the channels: those of one are the parts of a larger unit."""
+    return _between_channels_and_pixels(site, self, dimension(upscale_factor**2, inner=True), ONE)
+
+
+@rule("pixel_unshuffle")
+def pixel_unshuffle(site: Site, self: Dims, downscale_factor: int) -> Dims:
+    """Make channels of the pixels."""
+    return _between_channels_and_pixels(site, self, ONE, dimension(downscale_factor**2, inner=True))
+
+
+def _between_channels_and_pixels(site: Site, self: Dims, before: Layout, after: Layout) -> Dims:
+    """Lay out the channels, of which so many entries before are so many entries after."""
+    for layout in self[-2:]:
+        site.refuse(layout, "reads neighbouring entries of a dimension")
+    channels = dimension(quotient(size_of(self[-3]), size_of(before)))
+    site.join(self[-3], multiply(channels, before))
+    return Dims([*self[:-3], multiply(channels, after), *uncut(site.shape[-2:])])
+
+
+@rule("channel_shuffle")
+def channel_shuffle(site: Site, self: Dims, groups: int) -> Dims:
+    """Exchange groups and members of the channels."""
+    count, members = dimension(groups), dimension(quotient(size_of(self[1]), groups))
+    site.join(self[1], multiply(count, members))
+    site.resized["groups"] = [count]
+    return Dims([self[0], multiply(members, count), *self[2:]])
 
 
 @rule("unsqueeze")

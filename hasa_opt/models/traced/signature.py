@@ -42,6 +42,8 @@ class Signature:
     def of(cls, example: Inputs, sizes: Sequence[Sequence[Size]]) -> Self:
         """Read the signature off what was traced.
 
+        Sizes that are equal in the example, of the batch or in time, stay equal.
+
         Parameters
         ----------
         example : Inputs
@@ -49,7 +51,14 @@ class Signature:
             Of each of its tensors, with symbols for sizes that vary.
         """
         names = list(example) if isinstance(example, dict) else range(len(sizes))
-        shapes = (tuple(n if isinstance(n, int) else str(n) for n in shape) for shape in sizes)
+        alike: dict[tuple[int, int], str] = {}
+        shapes = [
+            tuple(
+                n if isinstance(n, int) else alike.setdefault((axis, length), str(n))
+                for axis, (n, length) in enumerate(zip(shape, part.shape, strict=True))
+            )
+            for shape, part in zip(sizes, tensors(example), strict=True)
+        ]
         return cls(dict(zip(names, shapes, strict=True)))
 
     def read(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor]) -> list[Tensor]:
@@ -92,8 +101,8 @@ class Signature:
 
     def variations(self, inputs: Inputs) -> list[Inputs]:
         """List inputs of other batch sizes and, for sequences, of other lengths."""
-        size, shapes = len(tensors(inputs)[0]), self.shapes.values()
-        varied = [each(itemgetter(rows), inputs) for rows in ([0], [*range(size), 0])]
+        shapes = self.shapes.values()
+        varied = [each(itemgetter([0]), inputs)]
         times = {shape[1] for shape in shapes if len(shape) > 1}
         for time in sorted(name for name in times if isinstance(name, str)):
             varied += [self._in_time(inputs, time, steps) for steps in _OTHER_LENGTHS]

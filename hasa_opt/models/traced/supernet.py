@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import replace
+from os import PathLike
 from typing import Any, Self
 
 import torch
@@ -17,50 +21,14 @@ from hasa_opt.models.inputs import Inputs, each, tensors
 from hasa_opt.models.states import as_array
 from hasa_opt.models.subnets import locate
 from hasa_opt.models.supernet import SupernetModel
-from hasa_opt.models.traced import rules_layers, rules_shape  # noqa: F401 (they register rules)
-from hasa_opt.models.traced.axes import mark_whole
-from hasa_opt.models.traced.capture import Capture, capture, draw, without_weights
-from hasa_opt.models.traced.labels import Labels, label_tensors, propagate, settle, sizes
-from hasa_opt.models.traced.program import Groups, Program, find_groups, write_program
-from hasa_opt.models.traced.signature import Signature, check_example, doubled
-from hasa_opt.models.traced.verification import check_determined, verify
+from hasa_opt.models.traced.blueprint import Blueprint, draft
+from hasa_opt.models.traced.capture import capture, draw, without_weights
+from hasa_opt.models.traced.kept import fingerprint, recall, store
+from hasa_opt.models.traced.signature import check_example, doubled
+from hasa_opt.models.traced.verification import agrees, check_determined, verify
 
-
-@dataclass(frozen=True, eq=False)
-class Blueprint:
-    """What all subnets of a module share.
-
-    Parameters
-    ----------
-    prototype : torch.nn.Module
-        The module without the values of its parameters.
-    constants : mapping of str to Tensor
-        Tensors outside of ``state_dict()`` that the operations read, by name.
-    programs : mapping of bool to Program
-        The operations in training (True) and in evaluation (False).
-    cuts : mapping of str to tuple
-        What cuts each tensor of the state.
-    sizes : mapping of str to int
-        Number of units of each width group of the full module.
-    signature : Signature
-        The inputs.
-    n_outputs : int
-        Size of the output's last dimension.
-    example_input : Inputs
-        The batch that the module was traced with.
-    """
-
-    prototype: nn.Module
-    constants: Mapping[str, Tensor]
-    programs: Mapping[bool, Program]
-    cuts: Mapping[str, tuple[DimensionCut, ...]]
-    sizes: Mapping[str, int]
-    signature: Signature
-    n_outputs: int
-    example_input: Inputs
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Blueprint:
-        return self
+FEW = 8
+"""Number of samples of the example on which a supernet is compared with its module."""
 
 
 class Supernet(SupernetModel):
@@ -69,19 +37,23 @@ class Supernet(SupernetModel):
     The module's operations are traced by ``torch.export``, once in training and once in evaluation
     mode, and every dimension of every tensor is followed through them: dimensions that an operation
     couples are cut together. A subnet runs the same operations on smaller tensors. Whatever cannot
-    be cut exactly is refused. See the page on slicing.
+    be cut exactly stays at full width with a warning, or is refused where too little is left. See
+    the page on slicing.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Maps one or several tensors to one tensor, or to a mapping with ``logits``. It is copied,
-        not changed.
+        Maps one or several tensors to one tensor, to a tuple, list or dict of tensors, or to a
+        mapping with ``logits``. It is copied, not changed.
     example_input : (n, ...) Tensor, or dict or tuple of tensors
         A typical batch, such as ``task.train[0].inputs``; several are given by the names of the
         module's arguments, or by position. The number of samples, and the size of the next
         dimension (time) where the module allows, may differ later.
     keep : sequence of str
         Paths of modules, or names of parameters, that stay at full width, with all that they read.
+    trace : path, optional
+        File that keeps what was found of the module, for the next process. It is written where
+        there is none, or that of another module, and run as code is: name a file of your own.
 
     Raises
     ------
@@ -89,25 +61,62 @@ class Supernet(SupernetModel):
         If the module cannot be traced or cut; the operation and the module are named.
     """
 
-    def __init__(self, module: nn.Module, example_input: Inputs, keep: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        example_input: Inputs,
+        keep: Sequence[str] = (),
+        *,
+        trace: str | PathLike[str] | None = None,
+    ) -> None:
         _check(module, example_input, keep)
+        key = "" if trace is None else fingerprint(module, example_input, keep)
+        if trace is None or not self._recall(trace, key, module, example_input):
+            with _without_collection():
+                self._trace(module, example_input, keep)
+            if trace is not None:
+                store(trace, key, replace(self._blueprint, prototype=nn.Module()))
+        if self.whole:
+            tensor, reason = next(iter(self.whole.items()))
+            warnings.warn(
+                f"{type(module).__name__} is cut in part: {tensor} cannot be cut: {reason} "
+                f"(supernet.whole lists {len(self.whole)} parameters that are kept whole)",
+                stacklevel=2,
+            )
+
+    def _recall(
+        self, trace: str | PathLike[str], key: str, module: nn.Module, example_input: Inputs
+    ) -> bool:
+        """Take what a file keeps of the module, if it still computes what the module does."""
+        held = recall(trace, key)
+        if held is None:
+            return False
+        prototype = without_weights(module)
+        self._fill(module, replace(held, prototype=prototype, example_input=example_input))
+        return agrees(self, module, each(lambda part: part[:FEW], doubled(example_input)))
+
+    def _fill(self, module: nn.Module, blueprint: Blueprint) -> None:
+        """Become the supernet of a module at full width, with its weights."""
+        self._assemble(blueprint, blueprint.sizes)
+        self.load_state_dict(module.state_dict())
+        device = tensors(blueprint.example_input)[0].device
+        self.to(device).train(module.training)
+
+    def _trace(self, module: nn.Module, example_input: Inputs, keep: Sequence[str]) -> None:
+        """Trace a module, find what is cut, and compare with the module."""
         example = doubled(example_input)
         captures = {mode: capture(module, example, training=mode) for mode in (True, False)}
-        check_determined(module, example)
-        labels = _label(module, captures, keep)
-        groups = find_groups(labels, _parameters_in_use(module, captures))
+        few = each(lambda part: part[:FEW], example)
+        check_determined(module, few)
         held = each(lambda part: part.detach().clone(), example_input)
-        drafted = _draft(module, captures, labels, groups, held)
-        self._assemble(drafted, groups.sizes)
-        self.load_state_dict(module.state_dict())
-        self.to(tensors(example)[0].device).train(module.training)
-        verify(
-            self,
-            module,
-            example,
-            self._blueprint.signature,
-            normalises_units=self._blueprint.programs[False].normalises_units,
-        )
+        drafted = draft(module, captures, keep, held)
+        self._fill(module, drafted)
+        verify(self, module, few, drafted.signature, drafted.programs[False])
+
+    @property
+    def whole(self) -> Mapping[str, str]:
+        """Parameters that an operation leaves at full width in some dimension, and why."""
+        return self._blueprint.whole
 
     def _assemble(self, blueprint: Blueprint, sizes: Mapping[str, int]) -> None:
         """Register tensors of a subnet's shapes under the names of the module's.
@@ -181,7 +190,7 @@ class Supernet(SupernetModel):
         shape = [math.prod(unfold(cut, length, self.sizes)) for cut, length in cuts]
         return torch.empty(shape, dtype=tensor.dtype)
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Compute the module's output.
 
         Parameters
@@ -191,7 +200,8 @@ class Supernet(SupernetModel):
 
         Returns
         -------
-        (..., n_outputs) Tensor, or (n,) of one number for each sample
+        (..., n_outputs) Tensor, or (n,) of one number for each sample, or the tuple or dict of
+        tensors that the module gives
         """
         program = self._programs[self.training]
         read = self._blueprint.signature.read(inputs, named)
@@ -227,6 +237,18 @@ class Supernet(SupernetModel):
             drawn = draw(blueprint.prototype)
             model.load_state_dict({name: where[name].read(t) for name, t in drawn.items()})
         return model
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Collect no garbage: tracing makes millions of objects, which would be looked through."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _holding_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -266,59 +288,3 @@ def _check(module: nn.Module, example: object, keep: Sequence[str]) -> None:
     check_example(example)
     if next(module.parameters(), None) is None:
         raise InputError(f"{type(module).__name__} has no parameters: there is nothing to cut")
-
-
-def _label(module: nn.Module, captures: Mapping[bool, Capture], keep: Sequence[str]) -> Labels:
-    """Follow the dimensions of all tensors through both modes."""
-    constants = captures[True].constants | captures[False].constants
-    labels = label_tensors(module, constants, keep)
-    used = {name for c in captures.values() for name in c.tensors_in_use()}
-    idle = [
-        dims
-        for name, dims in labels.tensors.items()
-        if not any(dims is labels.tensors[other] for other in used)
-    ]
-    for layout in (layout for dims in idle for layout in dims):
-        mark_whole(layout)
-    for captured in captures.values():
-        propagate(labels, captured, keep)
-    settle(labels)
-    return labels
-
-
-def _parameters_in_use(module: nn.Module, captures: Mapping[bool, Capture]) -> list[str]:
-    """List the parameters in the order in which the module reads them."""
-    first = {id(parameter): name for name, parameter in module.named_parameters()}
-    names = {n: first[id(p)] for n, p in module.named_parameters(remove_duplicate=False)}
-    read = [name for c in captures.values() for name in c.tensors_in_use()]
-    return list(dict.fromkeys(names[name] for name in read if name in names))
-
-
-def _draft(
-    module: nn.Module,
-    captures: Mapping[bool, Capture],
-    labels: Labels,
-    groups: Groups,
-    example_input: Inputs,
-) -> Blueprint:
-    """Put together what all subnets share."""
-    dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
-    evaluating = captures[False]
-    inputs = [sizes(node.meta["val"]) for node in evaluating.inputs]
-    output = sizes(evaluating.output.meta["val"])
-    last = output[-1] if len(output) > 1 else 1  # One number for each sample.
-    if not output or not isinstance(last, int):
-        raise InputError(
-            f"{type(module).__name__} returns a tensor of shape {output}: its last dimension must "
-            "be the outputs, of a fixed number"
-        )
-    return Blueprint(
-        without_weights(module),
-        captures[True].constants | captures[False].constants,
-        {mode: write_program(c, labels, groups.names, dtype) for mode, c in captures.items()},
-        {name: groups.cuts[name] for name in module.state_dict()},
-        groups.sizes,
-        Signature.of(example_input, inputs),
-        last,
-        example_input,
-    )
