@@ -21,7 +21,7 @@ from hasa_opt.policies.subnets import Subnets
 from hasa_opt.policies.whole_units import Charges, Meter, subnets_of
 from hasa_opt.problem import cost, utility
 from hasa_opt.problem.groups import SameOption
-from hasa_opt.rules.groups import by_counts, labels_differ
+from hasa_opt.rules.groups import UNSTRUCTURED, by_counts, labels_differ, silhouette
 from hasa_opt.rules.rotation import by_updates
 from hasa_opt.rules.widths import uniform
 from hasa_opt.solving.solver import solve
@@ -109,9 +109,9 @@ class Recommended:
 
     *Where labels differ* between clients by more than chance
     (:func:`~hasa_opt.rules.labels_differ`), updates contradict each other even if each label looks
-    the same everywhere, and an output bias of each client's own is all that it takes. There groups
-    get units only once the clients' local models are above the common one on validation data, in
-    the mean of the last two looks.
+    the same everywhere, and an output bias of each client's own is all that it takes. Groups that
+    the labels show too (their mean silhouette is above 0.25) get units only once the clients' local
+    models are above the common one on validation data, in the mean of the last two looks.
 
     *Alone*: without groups, from half of the run on every client trains a model of its own for
     ``every`` rounds, on trial, unless what clients have just trained is below the common model on
@@ -232,13 +232,18 @@ class Recommended:
     def _groups(self, seen: Seen) -> tuple[IntArray, str]:
         """Groups that are to have units of their own, and why; all 0 if there are none."""
         groups, reason = self._candidates(seen)
-        if not groups.any() or not self._waits:
+        if not groups.any() or not self._are_shown(groups):
             return groups, reason
         mean, error = self._local_gain(seen, seen.round)
         if not mean <= 0:
             return groups, reason
         told = f"local models are {mean:.3g} above the common one (standard error {error:.2g})"
         return np.zeros_like(groups), f"no units of their own for {reason}: {told}"
+
+    def _are_shown(self, groups: IntArray) -> bool:
+        """Whether the labels show groups too, so that these wait."""
+        counts = self.setting.clients.counts
+        return self._waits and counts is not None and silhouette(counts, groups) > UNSTRUCTURED
 
     def _candidates(self, seen: Seen) -> tuple[IntArray, str]:
         """Groups by the counts of labels, or by the updates; and why."""

@@ -109,6 +109,9 @@ def test_where_labels_differ_groups_wait_until_local_models_are_better() -> None
         assert found.has_blocks == taken, "groups by the updates wait as well"
     alike = policy(ALIKE)
     assert alike(seen(3, first(alike), local_gain=early, update_similarity=SPLIT)).has_blocks
+    crossed = replace(policy(APART[[0, 3, 1, 4, 2, 5]]), counts=False)
+    found = crossed(seen(3, first(crossed), local_gain=early, update_similarity=SPLIT))
+    assert found.has_blocks, "labels differ, but not between these groups"
     nobody = {3: np.full(6, np.nan)}
     assert own(seen(3, first(own), local_gain=nobody)).has_blocks, "nothing speaks against it"
 

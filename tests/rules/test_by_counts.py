@@ -19,6 +19,7 @@ from hasa_opt.rules.groups import (
     _hellinger,
     _silhouette,
     by_counts,
+    silhouette,
 )
 
 TWO = np.array([[90, 5, 0], [0, 4, 80], [45, 3, 0], [0, 9, 200], [70, 2, 1]])
@@ -80,6 +81,16 @@ def _tables():
                 np.arange(n_clients) % n_groups
             ]
             yield rng.multinomial(size, shares)
+
+
+def test_groups_show_in_the_labels_as_scikit_learn_says():
+    shares = TWO / TWO.sum(axis=1, keepdims=True)
+    distances = squareform(pdist(shares, "jensenshannon"))
+    for given in ([0, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 1, 1, 0, 2]):
+        own = np.array(given)
+        expected = silhouette_score(distances, own, metric="precomputed")
+        assert silhouette(TWO, own) == pytest.approx(expected)
+        assert silhouette(sp.csr_matrix(TWO), own) == silhouette(TWO, own)
 
 
 def test_the_best_silhouette_is_that_over_all_cuts_and_below_both_ceilings():
