@@ -26,6 +26,8 @@ LOOK = """(() => JSON.stringify({
   wide: document.documentElement.scrollWidth,
   cut: [...document.querySelectorAll("article pre")].filter(
     own => own.scrollWidth > own.clientWidth + 2).map(own => own.innerText.slice(0, 80)),
+  clipped: [...document.querySelectorAll("h1, h2, dt.sig")].filter(
+    own => own.scrollWidth > own.clientWidth + 2).map(own => own.innerText.slice(0, 80)),
   missing: [...document.images].filter(
     own => own.complete && !own.naturalWidth).map(own => own.src),
   silent: [...document.images].filter(own => !own.alt).map(own => own.src),
@@ -59,7 +61,7 @@ def test_nothing_is_wider_than_the_window(page: Page, pages: list[Path], width: 
     for path in pages:
         found = looked_at(page, path, width)
         assert found["wide"] <= width, path.name
-        assert found["missing"] == found["silent"] == [], path.name
+        assert found["missing"] == found["silent"] == found["clipped"] == [], path.name
 
 
 def test_code_of_a_hundred_columns_is_not_cut(page: Page, pages: list[Path]) -> None:
