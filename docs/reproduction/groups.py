@@ -17,6 +17,7 @@ committed: half a minute on images, two minutes on texts.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import getpid
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from domains import by_domain, network
+from domains import CHANNELS, by_domain
 from joblib import Parallel, cpu_count, delayed
 from records import keep, repeated, rounded
 from rich.box import SIMPLE_HEAD
@@ -47,6 +48,7 @@ WIDTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
 ROUNDS = 30
 IMAGES = LocalTraining(learning_rate=0.01)
 TEXTS = LocalTraining(learning_rate=0.02)
+ON_WORDS = ("titles", "docstrings", "code_and_prose")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,18 +154,40 @@ class Cell:
     def _study(
         self, seed: int, data: Path | None, policies: list[str | Policy], rounds: int
     ) -> hasa.Study:
-        if self.task in ("titles", "docstrings"):
-            own = partial(tasks.titles, data) if self.task == "titles" else docstrings
-            task = own(seed=seed)
-            model: Any = models.GRULanguageModel(task.n_outputs, embedding=32, hidden=64)
-            training = TEXTS
-        else:
-            task, model, training = tasks.load(self.task, seed=seed), network(), IMAGES
-        return hasa.Study(
-            task, model, policies=policies, seeds=(seed,), budget=self.budget, widths=WIDTHS,
-            rounds=rounds, training=training,
-            execution=Execution(engine="batched", workers=1),
-        )  # fmt: skip
+        load = {"titles": partial(tasks.titles, data), "docstrings": docstrings}
+        task = load.get(self.task, partial(tasks.load, self.task))(seed=seed)
+        return study_of(self.task, task, policies, [seed], self.budget, rounds)
+
+
+def study_of(
+    name: str,
+    task: tasks.Task,
+    policies: Sequence[str | Policy],
+    seeds: Sequence[int],
+    budget: float,
+    rounds: int,
+    **training: Any,
+) -> hasa.Study:
+    """Policies on the data of a task, with the network of its kind and how that is trained.
+
+    Parameters
+    ----------
+    name : str
+        Of the task.
+    task : Task
+    policies, seeds, budget, rounds
+        As of a study.
+    training
+        What is trained otherwise, such as ``learning_rate``.
+    """
+    network: Any = models.CNN(task.n_outputs, channels=CHANNELS, norm_channels=1)
+    if name in ON_WORDS:
+        network = models.GRULanguageModel(task.n_outputs, embedding=32, hidden=64)
+    return hasa.Study(
+        task, network, policies=policies, seeds=seeds, budget=budget, widths=WIDTHS, rounds=rounds,
+        training=replace(TEXTS if name in ON_WORDS else IMAGES, **training),
+        execution=Execution(engine="batched", workers=1),
+    )  # fmt: skip
 
 
 PRIMARY = tuple(

@@ -35,10 +35,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import getpid
 from pathlib import Path
-from typing import Any
 
-from domains import CHANNELS
-from groups import IMAGES, ROUNDS, TEXTS, WIDTHS
+from groups import ROUNDS, study_of
 from joblib import Parallel, cpu_count, delayed
 from records import keep, repeated, rounded
 from rich.box import SIMPLE_HEAD
@@ -47,8 +45,7 @@ from rich.progress import track
 from rich.table import Table
 
 import hasa_opt as hasa
-from hasa_opt import models, tasks
-from hasa_opt.federated import Execution
+from hasa_opt import tasks
 from hasa_opt.study.inference import family
 from hasa_opt.study.outcome import gather
 from hasa_opt.study.results import Results, read_results
@@ -84,19 +81,9 @@ class Cell:
 
     def study(self, policy: str, seeds: list[int], rate: float = 0.01) -> hasa.Study:
         """A policy on the data of the first seed, trained at a rate."""
-        data = tasks.load(self.task, seed=seeds[0])
-        is_text = self.task in TEXTS_OF
-        network: Any = (
-            models.GRULanguageModel(data.n_outputs, embedding=32, hidden=64)
-            if is_text
-            else models.CNN(data.n_outputs, channels=CHANNELS, norm_channels=1)
-        )
-        training = replace(TEXTS if is_text else IMAGES, learning_rate=rate)
         rounds = self.rounds + (0 if policy == "recommended" else self.more)
-        return hasa.Study(
-            data, network, policies=[policy], seeds=seeds, budget=self.budget, widths=WIDTHS,
-            rounds=rounds, training=training, execution=Execution(engine="batched", workers=1),
-        )  # fmt: skip
+        data = tasks.load(self.task, seed=seeds[0])
+        return study_of(self.task, data, [policy], seeds, self.budget, rounds, learning_rate=rate)
 
 
 @dataclass(frozen=True)
@@ -170,7 +157,6 @@ class Part:
         return shown
 
 
-TEXTS_OF = ("docstrings", "code_and_prose")
 GROUPED = ("domains", "fonts", "rotated", "overlapping", "unequal")
 TWINS = ("fonts_twin", "rotated_twin")
 FIRST = tuple(map(Cell, (*GROUPED, *TWINS)))
@@ -178,7 +164,7 @@ AGAIN = tuple(replace(cell, more=int(cell.task in ("domains", "overlapping"))) f
 MORE = (
     *(Cell(f"dirichlet_{concentration}", more=1) for concentration in (0.1, 0.3, 1)),
     *(Cell(task, budget=0.35, more=int(task == "domains")) for task in ("domains", "rotated")),
-    *(Cell(task, rounds=10, more=1) for task in TEXTS_OF),
+    *(Cell(task, rounds=10, more=1) for task in ("docstrings", "code_and_prose")),
     *map(Cell, ("forty_clients", "forty_clients_twin", "unequal_twin")),
 )
 PARTS = (

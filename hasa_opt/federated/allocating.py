@@ -25,6 +25,7 @@ from hasa_opt.federated.record import Record
 from hasa_opt.federated.seen import Seen, Verdicts, Watch
 from hasa_opt.federated.units import Extraction
 from hasa_opt.models.subnets import block
+from hasa_opt.policies.budget import budget_left
 from hasa_opt.policies.subnets import Subnets
 from hasa_opt.problem.result import Allocation
 
@@ -221,7 +222,7 @@ class Allocating:
         if self._budget is None or self._over == "round":
             return self._budget
         spent = float(self._spent[:number].sum())
-        return (self._budget * self._rounds - spent) / (self._rounds - number)
+        return budget_left(self._budget, spent, number, self._rounds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,9 @@ from hasa_opt.flower.profiles import Profile
 from hasa_opt.flower.settings import Settings
 from hasa_opt.models import SupernetModel, units
 from hasa_opt.policies import Setting, Subnets, read_policy
+from hasa_opt.policies.budget import budget_left
 from hasa_opt.policies.subnets import describe_subnets, read_subnets
-from hasa_opt.policies.whole_units import Charges, Meter, subnets_of
+from hasa_opt.policies.whole_units import Charges, Meter, subnets_from, subnets_of
 from hasa_opt.rules.scores import SCORES
 
 __all__ = ["Roster", "judged_by"]
@@ -155,12 +156,10 @@ class Roster:
         there = np.array([told.partition in present for told in profiles])
         able = [told for told in profiles if told.partition in present]
         setting = _setting(able, Prices.of(able, model, settings), settings)
-        spent, left = self.spent + self._spent(number, meter, settings), settings.rounds - number
-        setting = replace(setting, budget=(settings.budget * settings.rounds - spent) / left)
+        spent, rounds = self.spent + self._spent(number, meter, settings), settings.rounds
+        setting = replace(setting, budget=budget_left(settings.budget, spent, number, rounds))
         setting.problem().check_budget()
-        chosen = subnets_of(read_policy(settings.policy), setting, meter, left)
-        if chosen.later_share is not None:
-            chosen = replace(chosen, later_share=chosen.later_share * left / settings.rounds)
+        chosen = subnets_from(number, read_policy(settings.policy), setting, meter, rounds)
         subnets = replace(
             _spread(chosen, there, self.subnets), reason=self._reason(newcomers, there)
         )

@@ -11,7 +11,7 @@ from hasa_opt._utils.checks import FloatArray
 from hasa_opt.policies.policy import Policy
 from hasa_opt.policies.setting import Setting
 
-__all__ = ["BUDGET_TOLERANCE", "at_budget"]
+__all__ = ["BUDGET_TOLERANCE", "at_budget", "budget_left"]
 
 BUDGET_TOLERANCE = 0.005
 """Share of the budget by which what is spent may miss it."""
@@ -21,6 +21,21 @@ _SAME = 1e-12
 
 _STEPS = 257
 """Budgets that are tried for a policy that leaves clients out: steps of 0.003 at the defaults."""
+
+
+def budget_left(budget: float, spent: float, number: int, rounds: int) -> float:
+    """What each round from one on may spend on average, of the budget of a run.
+
+    Parameters
+    ----------
+    budget : float
+        Of a round, in the mean over the run.
+    spent : float
+        By the rounds before, summed.
+    number, rounds : int
+        The first of the rounds left, from 0, and the rounds of the run.
+    """
+    return (budget * rounds - spent) / (rounds - number)
 
 
 def at_budget(policy: Policy, setting: Setting, share: Callable[[FloatArray], float]) -> FloatArray:

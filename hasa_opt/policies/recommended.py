@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
+from hasa_opt.policies.budget import budget_left
 from hasa_opt.policies.policy import Policy
 from hasa_opt.policies.setting import Setting
 from hasa_opt.policies.subnets import Subnets
-from hasa_opt.policies.whole_units import Charges, Meter, subnets_of
+from hasa_opt.policies.whole_units import Charges, Meter, subnets_from
 from hasa_opt.problem import cost, utility
 from hasa_opt.problem.groups import SameOption
 from hasa_opt.rules.groups import UNSTRUCTURED, by_counts, labels_differ, silhouette
@@ -243,7 +244,9 @@ class Recommended:
     def _are_shown(self, groups: IntArray) -> bool:
         """Whether the labels show groups too, so that these wait."""
         counts = self.setting.clients.counts
-        return self._waits and counts is not None and silhouette(counts, groups) > UNSTRUCTURED
+        if not self._waits or counts is None:
+            return False
+        return groups is self._counted or silhouette(counts, groups) > UNSTRUCTURED
 
     def _candidates(self, seen: Seen) -> tuple[IntArray, str]:
         """Groups by the counts of labels, or by the updates; and why."""
@@ -294,13 +297,14 @@ class Recommended:
         self, groups: IntArray, loss: FloatArray | None, number: int, past: Subnets | None
     ) -> Subnets:
         """Blocks and widths of groups from a round on, within what is left of the budget."""
-        setting, left = self.setting, self.rounds - number
+        setting = self.setting
         if past is not None:
             charges = Charges(setting, self.meter)
             shares = [
                 charges.share(past.during(each, self.rounds).widths) for each in range(number)
             ]
-            setting = replace(setting, budget=(setting.budget * self.rounds - sum(shares)) / left)
+            left = budget_left(setting.budget, sum(shares), number, self.rounds)
+            setting = replace(setting, budget=left)
 
         def even(setting: Setting) -> FloatArray:
             return uniform(setting.clients.samples, **setting.limits)
@@ -315,10 +319,7 @@ class Recommended:
         chosen = even if loss is None or not self.power else by_loss
         apart = starts if groups.any() else None
         policy = Policy("own units", chosen, is_program=chosen is by_loss, starts=apart)
-        found = subnets_of(policy, setting, self.meter, left)
-        if found.later_share is None:
-            return found
-        return replace(found, later_share=found.later_share * left / self.rounds)
+        return subnets_from(number, policy, setting, self.meter, self.rounds)
 
 
 def _estimate(gains: FloatArray) -> tuple[float, float]:

@@ -142,6 +142,27 @@ def subnets_of(policy: Policy, setting: Setting, meter: Meter, rounds: int) -> S
     return replace(first, share=spends, later=later, later_share=last / rounds)
 
 
+def subnets_from(
+    number: int, policy: Policy, setting: Setting, meter: Meter, rounds: int
+) -> Subnets:
+    """Subnets of a policy from a round of a run on, at a budget of the rounds left.
+
+    Parameters
+    ----------
+    number : int
+        The first round, from 0.
+    policy, setting, meter
+        As of :func:`subnets_of`.
+    rounds : int
+        Of the whole run, of which ``later_share`` is a share.
+    """
+    left = rounds - number
+    found = subnets_of(policy, setting, meter, left)
+    if found.later_share is None:
+        return found
+    return replace(found, later_share=found.later_share * left / rounds)
+
+
 def _as_solved(policy: Policy, setting: Setting, meter: Meter) -> Subnets:
     """The optimum under further limits, which no other widths are known to keep."""
     if not policy.is_program:
