@@ -35,12 +35,12 @@ from rich.table import Table
 
 import hasa_opt as hasa
 from hasa_opt import models, tasks
+from hasa_opt._utils.processes import follow
 from hasa_opt.federated import Execution, LocalTraining
 from hasa_opt.policies import POLICIES, Policy, Setting, Subnets
 from hasa_opt.policies.whole_units import Meter, subnets_of
 from hasa_opt.study.inference import paired
 from hasa_opt.study.outcome import gather
-from hasa_opt.study.trials import follow
 from hasa_opt.tasks.docstrings import docstrings
 
 RESULTS = Path(__file__).parent / "results" / "groups"

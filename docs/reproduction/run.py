@@ -22,11 +22,11 @@ from records import check_streams, keep, keep_choices, reasons, rounded
 from rich.progress import track
 
 from hasa_opt import tasks
+from hasa_opt._utils.processes import follow
 from hasa_opt.federated import Execution, LocalTraining
 from hasa_opt.models import GRULanguageModel
 from hasa_opt.study import Results, Study
 from hasa_opt.study.outcome import gather
-from hasa_opt.study.trials import follow
 from hasa_opt.tasks import Task
 
 Load = Callable[..., Task]

@@ -46,10 +46,10 @@ from rich.table import Table
 
 import hasa_opt as hasa
 from hasa_opt import tasks
+from hasa_opt._utils.processes import follow
 from hasa_opt.study.inference import family
 from hasa_opt.study.outcome import gather
 from hasa_opt.study.results import Results, read_results
-from hasa_opt.study.trials import follow
 from hasa_opt.study.tuning import RATES, tune
 
 RESULTS = Path(__file__).parent / "results"

@@ -23,8 +23,8 @@ from hasa_opt.cli.options import (
     ModelName,
     Reading,
     TextOption,
-    busy,
     clients_of,
+    counting,
     print_json,
     reading,
     say,
@@ -155,13 +155,13 @@ class _Lab:
 
     def probe(self, menu: Sequence[float]) -> Probe:
         """Measure what widths are worth."""
-        from hasa_opt.federated.workers import one_thread
+        from hasa_opt.federated.workers import free_cores
 
         name, rounds = self.task.name, self.rounds
-        what = f"probing {name}: {rounds} rounds on each half of the training data"
-        with busy(what), one_thread():  # More threads would wait for each other on busy cores.
+        with counting(f"probing {name}: {rounds} rounds on each half of the training data") as tell:
             return probe(
-                self._fresh, self.task, menu, rounds, self.seed, training=self.training
+                self._fresh, self.task, menu, rounds, self.seed, training=self.training,
+                workers=free_cores(), on_round=tell,
             )  # fmt: skip
 
     @property

@@ -372,6 +372,13 @@ def busy(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Say on standard error how many rounds are trained; yields what ``on_round`` takes."""
+    with _status(what) as update:
+        yield lambda done, of: update(f"{what}; round {done} of {of}")
+
+
+@contextmanager
 def solving(what: str) -> Iterator[Callable[[Progress], None]]:
     """Show on standard error how far a solve is; yields what its ``on_progress`` takes."""
     with _status(what) as update:

@@ -11,7 +11,7 @@ from itertools import chain
 
 import cloudpickle
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from torch import Tensor
 
 from hasa_opt._utils.processes import follow
@@ -33,6 +33,12 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def free_cores() -> int:
+    """Cores without work in the last minute, as far as the machine tells; at least one."""
+    waiting = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, int(cpu_count()) - round(waiting))
 
 
 class Workers:

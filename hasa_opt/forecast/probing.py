@@ -14,7 +14,7 @@ The module is importable without torch; :func:`probe` needs it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hasa_opt.federated import LocalTraining, Participation
-    from hasa_opt.forecast.warm_up import Judged, Measured, Plan
+    from hasa_opt.forecast.measuring import Measured
+    from hasa_opt.forecast.warm_up import Judged, Plan
     from hasa_opt.models import SupernetModel
     from hasa_opt.tasks import Task
 
@@ -160,6 +161,8 @@ def probe(
     budget: float | None = None,
     training: LocalTraining | None = None,
     participation: Participation | None = None,
+    workers: int | None = None,
+    on_round: Callable[[int, int], object] | None = None,
 ) -> Probe:
     """Measure what each client gains from width, on training data alone.
 
@@ -192,6 +195,13 @@ def probe(
         Output biases are shared, and running statistics are re-estimated, whatever it says.
     participation : Participation, optional
         Without faults.
+    workers : int or None
+        Processes, of one torch thread each, among which the warm-ups are spread: two can be used,
+        four where there are groups. None: they run in this process, with all its threads. Any
+        number gives the same bits.
+    on_round : callable, optional
+        Called from a thread with the number of finished rounds and of all that are known to come:
+        three times as many once groups are found.
 
     Returns
     -------
@@ -210,8 +220,11 @@ def probe(
     with needing("a probe", extra="fl"):
         from hasa_opt.federated import LocalTraining, Participation
         from hasa_opt.federated.settings import check_run
-        from hasa_opt.forecast.warm_up import Plan, measure
+        from hasa_opt.forecast.measuring import measure
+        from hasa_opt.forecast.warm_up import Plan
     check_run(model, task, rounds, seed)
+    if workers is not None:
+        whole(workers, "workers", least=1)
     taking_part = participation or Participation()
     taking_part.check(task)
     if taking_part.faults is not None:
@@ -225,7 +238,8 @@ def probe(
         seed=seed,
     )
     scale = task.problem.for_single_samples.scale
-    return _summary(measure(model, task, plan), plan, task.client_names, scale)
+    measured = measure(model, task, plan, workers, on_round)
+    return _summary(measured, plan, task.client_names, scale)
 
 
 def _shares(menu: FloatArray, budget: float | None) -> FloatArray:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.streams import FOLDS, MENU, Key, client_number, client_stream, generator
 from hasa_opt.errors import InputError
-from hasa_opt.federated.batch_norm import Static, running_statistics, start_statistics
-from hasa_opt.federated.costs import Costs
+from hasa_opt.federated.batch_norm import Static
 from hasa_opt.federated.engines import ENGINES
 from hasa_opt.federated.evaluation import outcomes
 from hasa_opt.federated.federation import Federation
@@ -24,7 +23,6 @@ from hasa_opt.federated.participation import Participation
 from hasa_opt.federated.rounds import Round
 from hasa_opt.federated.seen import Watch
 from hasa_opt.federated.settings import LocalTraining, Server
-from hasa_opt.forecast.foretold import Foretold
 from hasa_opt.models.subnets import extract, prefix
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.policies.recommended import TOGETHER
@@ -35,13 +33,13 @@ from hasa_opt.tasks.task import Task
 
 __all__ = [
     "Judged",
-    "Measured",
     "Plan",
     "WarmUp",
     "halves",
     "judge",
-    "measure",
     "menu_draw",
+    "trained",
+    "unwatched",
     "warm_up",
 ]
 
@@ -116,102 +114,6 @@ class Judged:
     loss: FloatArray
 
 
-@dataclass(eq=False)
-class Measured:
-    """What two warm-ups, each judged on the other's training half, have measured.
-
-    Attributes
-    ----------
-    outcomes : two lists of n_clients Judged
-        Columns: the widths of the menu.
-    flops : int
-        Operations of training and judging.
-    similarities : list of (n_clients, n_clients) floats
-        Of the updates of each few rounds, mean over the warm-ups: cosines of both in one row.
-    round_flops : (n_widths,) floats
-        Operations of a round on all training samples with all clients at each width.
-    foretold : Foretold
-        Whether there are groups, by the counts of labels or these similarities.
-    apart : two lists of n_clients Judged
-        Where there are: outcomes of clients whose group went on apart, minus those of the same
-        clients where all went on together. Empty with BatchNorm, whose statistics are estimated
-        for one supernet.
-    """
-
-    round_flops: FloatArray
-    outcomes: list[list[Judged]] = field(default_factory=list)
-    flops: int = 0
-    similarities: list[FloatArray] = field(default_factory=list)
-    foretold: Foretold = field(default_factory=Foretold)
-    apart: list[list[Judged]] = field(default_factory=list)
-
-
-def measure(model: SupernetModel, task: Task, plan: Plan) -> Measured:
-    """Warm up on each half of the training data, judge on the other.
-
-    Where groups are found, each warm-up goes on for as many rounds again, once with all clients
-    together and once with each group apart.
-
-    Raises
-    ------
-    InputError
-        If a client has a single sample or the model does not fit the task, before any training.
-    """
-    costs = Costs(model, plan.training)
-    parts = [replace(task, train=part) for part in halves(task, plan.seed)]
-    for half in parts:
-        costs.check(half, np.full(len(task), plan.menu[-1]))
-        start_statistics(model, half, plan.training)
-    rounds = [float(costs.round(task, [width] * len(task))) for width in plan.menu]
-    found, ways = Measured(np.array(rounds)), []
-
-    def outcomes_of(way: WarmUp, held: Sequence[Split]) -> list[Judged]:
-        found.flops += way.flops + _judging(costs, held, plan.menu)
-        return judge(way, plan.menu, held)
-
-    for half, other in (parts, parts[::-1]):
-        ways.append(warm_up(model, half, plan))
-        found.outcomes.append(outcomes_of(ways[-1], other.train))
-    seen = (way.similarities for way in ways)
-    found.similarities = [(one + other) / 2 for one, other in zip(*seen, strict=True)]
-    found.foretold = Foretold.of(
-        task.clients().counts, found.similarities, plan.seed, _unwatched(task, plan)
-    )
-    groups = found.foretold.groups
-    if groups is None or not groups.any() or running_statistics(model):
-        return found
-    for way, half, other in zip(ways, parts, parts[::-1], strict=True):
-        found.apart.append(
-            _apart(way.federation.model, half, other.train, plan, groups, outcomes_of)
-        )
-    return found
-
-
-def _apart(
-    model: SupernetModel,
-    half: Task,
-    held: Sequence[Split],
-    plan: Plan,
-    groups: IntArray,
-    outcomes_of: Callable[[WarmUp, Sequence[Split]], list[Judged]],
-) -> list[Judged]:
-    """Go on in groups, and together, from one model; what each sample gains by the groups."""
-    own, common = (
-        outcomes_of(_trained(model, half, plan, plan.rounds, models), held)
-        for models in (groups, None)
-    )
-    return [
-        replace(one, score=one.score - other.score, loss=one.loss - other.loss)
-        for one, other in zip(own, common, strict=True)
-    ]
-
-
-def _judging(costs: Costs, held: Sequence[Split], widths: FloatArray) -> int:
-    """Operations of judging all clients at each of some widths."""
-    repeated = (split for split in held for _ in widths)
-    return costs.judging(repeated, widths.tolist() * len(held))
-
-
 def halves(task: Task, seed: int) -> tuple[Lazy, Lazy]:
     """Deal each client's training samples into two halves, at random by the seed.
 
@@ -268,10 +170,10 @@ def warm_up(model: SupernetModel, half: Task, plan: Plan) -> WarmUp:
         The clients with the training samples of the warm-up.
     plan : Plan
     """
-    return _trained(model, half, plan)
+    return trained(model, half, plan)
 
 
-def _unwatched(task: Task, plan: Plan) -> str:
+def unwatched(task: Task, plan: Plan) -> str:
     """Why the clients' updates are not compared, or nothing."""
     if len(task) > MOST_WATCHED:
         return f"there are more than {MOST_WATCHED} clients"
@@ -280,8 +182,13 @@ def _unwatched(task: Task, plan: Plan) -> str:
     return f"that takes {TOGETHER} rounds" if plan.rounds < TOGETHER else ""
 
 
-def _trained(
-    model: SupernetModel, half: Task, plan: Plan, first: int = 0, groups: IntArray | None = None
+def trained(
+    model: SupernetModel,
+    half: Task,
+    plan: Plan,
+    first: int = 0,
+    groups: IntArray | None = None,
+    count: Callable[[int], object] | None = None,
 ) -> WarmUp:
     """Train the rounds of a plan, numbered from the first, in one model or one of each group."""
     schedule = plan.training.schedule
@@ -301,13 +208,15 @@ def _trained(
         problem=half.problem,
     )
     flops, similarities = 0, []
-    if first == 0 and not _unwatched(half, plan):
+    if first == 0 and not unwatched(half, plan):
         federation.watch = Watch(federation.model, federation.personal.local, half.samples)
     for number in range(first, first + plan.rounds):
         last = Round(federation, number)
         last.train(ENGINES["sequential"], half.train)
         last.close()
         flops += int(last.row["flops"].sum())
+        if count is not None:
+            count(number + 1 - first)
         if federation.watch is not None and (number + 1) % TOGETHER == 0:
             now = federation.subnets
             similarities.append(

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from hasa_opt._utils.checks import FloatArray, IntArray
 from hasa_opt._utils.files import made_directory, path_of
+from hasa_opt._utils.processes import shared_counts
 from hasa_opt._utils.progress import Callbacks, training_shown
 from hasa_opt._utils.showing import Shown
 from hasa_opt.errors import InputError
@@ -42,7 +43,7 @@ from hasa_opt.study.rounds import ByRounds, by_rounds
 from hasa_opt.study.settings import SetUp
 from hasa_opt.study.summary import SummaryRow, for_json, summarise
 from hasa_opt.study.tables import allocation_table, costs_table, results_table, rounds_table
-from hasa_opt.study.trials import Trial, histories, shared_counts
+from hasa_opt.study.trials import Trial, histories
 from hasa_opt.tasks.splits import loaded
 
 if TYPE_CHECKING:

@@ -7,12 +7,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -49,56 +46,9 @@ from hasa_opt.tasks import Task
 __all__ = [
     "Trial",
     "canonical",
-    "follow",
     "histories",
     "identity",
-    "shared_counts",
 ]
-
-
-_PERIOD_S = 0.2
-"""Between two looks at the counters, and at the parent: short for a reader, long for a core."""
-
-
-@contextmanager
-def shared_counts(size: int, tell: Callable[[int], None] | None) -> Iterator[IntArray]:
-    """Counters that joblib's worker processes may write to, as they lie in a file.
-
-    Parameters
-    ----------
-    size : int
-        Number of counters, which start at 0.
-    tell : callable, optional
-        Called from a thread while the block runs, with their sum: at first and when it has
-        changed. It always hears of the last one.
-
-    Yields
-    ------
-    (size,) int64 array
-    """
-    with TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        counts = np.memmap(Path(place, "counts"), dtype=np.int64, mode="w+", shape=(size,))
-        if tell is None:
-            yield counts
-            return
-        ended = Event()
-        watcher = Thread(target=_watch, args=(counts, tell, ended), daemon=True)
-        watcher.start()
-        try:
-            yield counts
-        finally:
-            ended.set()
-            watcher.join()
-
-
-def _watch(counts: IntArray, tell: Callable[[int], None], ended: Event) -> None:
-    told = -1
-    last = False
-    while not last:
-        last = ended.wait(_PERIOD_S)
-        if (total := int(counts.sum())) != told:
-            told = total
-            tell(total)
 
 
 _ROUNDS = "-rounds"

@@ -14,16 +14,16 @@ import hasa_opt as hasa
 from hasa_opt import federated, models, tasks
 from hasa_opt.cli import app
 from hasa_opt.federated import CosineDecay, Faults, LocalTraining, Participation
+from hasa_opt.forecast.measuring import measure
 from hasa_opt.forecast.probing import Probe, _between_runs, _shares
 from hasa_opt.forecast.warm_up import (
     Judged,
     Plan,
-    _trained,
     halves,
     judge,
     judged,
-    measure,
     menu_draw,
+    trained,
     warm_up,
 )
 from hasa_opt.tasks import Split, Task
@@ -297,11 +297,33 @@ def test_what_is_measured_apart_is_that_of_each_group_trained_alone() -> None:
         both = replace(task, train=half)
         begun = warm_up(small_model(), both, plan).federation.model
         own, common = (
-            judge(_trained(begun, each, plan, plan.rounds), MENU, [held[row] for row in rows])
+            judge(trained(begun, each, plan, plan.rounds), MENU, [held[row] for row in rows])
             for each in (alone, both)
         )
         for row, one, other in zip(rows, own, common, strict=True):
             np.testing.assert_array_equal(found.apart[0][row].score, one.score - other.score)
+
+
+def test_workers_give_the_same_bits_and_tell_how_far_they_are() -> None:
+    def probed(**options: object) -> hasa.Probe:
+        return hasa.probe(small_model(), two_kinds(True), MENU, 3, 0, training=SMALL, **options)
+
+    told: list[tuple[int, int]] = []
+    alone, side = probed(workers=1), probed(workers=2, on_round=lambda *now: told.append(now))
+    for name in ("loss", "reached", "halves", "covariance", "utility", "similarities", "flops"):
+        np.testing.assert_array_equal(getattr(side, name), getattr(alone, name))
+    assert alone.apart is not None
+    assert side.apart is not None
+    np.testing.assert_array_equal(side.apart.difference, alone.apart.difference)
+    assert told == sorted(told)
+    assert told[-1] == (18, 18)
+    assert {of for done, of in told if done <= 6} == {6}
+
+
+@pytest.mark.parametrize("workers", [0, 1.5])
+def test_workers_are_a_number_of_processes(workers: float) -> None:
+    with pytest.raises(hasa.InputError, match="workers"):
+        hasa.probe(small_model(), two_kinds(True), MENU, 1, 0, workers=workers)
 
 
 def test_without_groups_nothing_more_is_spent() -> None:
