@@ -26,6 +26,9 @@ release = hasa_opt.__version__
 version = release
 copyright = author
 
+ROOMS = (federated, models, tasks)
+"""Modules of many names, each of which has a page."""
+
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -47,9 +50,10 @@ toc_object_entries_show_parents = "hide"
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_filename_map = {  # A class of the same letters has the page of that name.
-    f"hasa_opt.{name}": f"hasa_opt.{name}_function"
-    for name in dir(hasa_opt)
-    if name.islower() and hasattr(hasa_opt, name.capitalize())
+    f"{room.__name__}.{name}": f"{room.__name__}.{name}_function"
+    for room in (hasa_opt, *ROOMS)
+    for name in dir(room)
+    if name.islower() and hasattr(room, name.capitalize())
 } | {"hasa_opt.solving.rosters.roster": "hasa_opt.solving.rosters.roster_function"}
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
@@ -59,7 +63,7 @@ numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # but these; Python's own pages are elsewhere
 numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
     name: f"{room.__name__}.{name}"
-    for room in (federated, models, tasks, hasa_opt)
+    for room in (*ROOMS, hasa_opt)
     for name in dir(room)
     if name[0].isupper()
 }
@@ -126,7 +130,11 @@ def leave_mixins_out(app: Sphinx, name: str, obj: type, options: Any, found: lis
     found[:] = [base for base in found if not is_mixin(base)]
 
 
-autosummary_context = {"public_bases": public_bases, "has_mixins": has_mixins}
+autosummary_context = {
+    "public_bases": public_bases,
+    "has_mixins": has_mixins,
+    "rooms": {room.__name__: room.__all__ for room in ROOMS},
+}
 suppress_warnings = ["config.cache"]  # That it holds a function is no reason to worry.
 
 
