@@ -7,6 +7,7 @@ notebooks are copied from ``examples`` and shown as they were stored, without be
 from __future__ import annotations
 
 import shutil
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from docutils import nodes
 from docutils.utils.math import latex2mathml
 from numpydoc.xref import DEFAULT_LINKS
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.writers.html5 import HTML5Translator
 
 import hasa_opt
@@ -130,9 +132,21 @@ def leave_mixins_out(app: Sphinx, name: str, obj: type, options: Any, found: lis
     found[:] = [base for base in found if not is_mixin(base)]
 
 
+def told_elsewhere(module: str, name: str) -> str:
+    """What is said of an imported constant where it is defined."""
+    found = vars(import_module(module))[name]
+    for place, other in list(sys.modules.items()):
+        if place.startswith(f"{module}.") and vars(other).get(name) is found:
+            told = ModuleAnalyzer.for_module(place).find_attr_docs().get(("", name))
+            if told:
+                return " ".join(told).strip()
+    return ""
+
+
 autosummary_context = {
     "public_bases": public_bases,
     "has_mixins": has_mixins,
+    "told_elsewhere": told_elsewhere,
     "rooms": {room.__name__: room.__all__ for room in ROOMS},
 }
 suppress_warnings = ["config.cache"]  # That it holds a function is no reason to worry.
