@@ -200,8 +200,7 @@ def probe(
         four where there are groups. None: they run in this process, with all its threads. Any
         number gives the same bits.
     on_round : callable, optional
-        Called from a thread with the number of finished rounds and of all that are known to come:
-        three times as many once groups are found.
+        Called from a thread with finished rounds and all: three times as many once groups are found.
 
     Returns
     -------
@@ -229,17 +228,9 @@ def probe(
     taking_part.check(task)
     if taking_part.faults is not None:
         raise InputError("a probe knows no faults: leave faults out of its participation")
-    plan = Plan(
-        menu,
-        shares,
-        rounds,
-        training=training or LocalTraining(),
-        participation=taking_part,
-        seed=seed,
-    )
-    scale = task.problem.for_single_samples.scale
+    plan = Plan(menu, shares, rounds, training or LocalTraining(), taking_part, seed)
     measured = measure(model, task, plan, workers, on_round)
-    return _summary(measured, plan, task.client_names, scale)
+    return _summary(measured, plan, task)
 
 
 def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
@@ -261,8 +252,9 @@ def _shares(menu: FloatArray, budget: float | None) -> FloatArray:
     return np.asarray(shares)
 
 
-def _summary(measured: Measured, plan: Plan, names: tuple[str, ...], scale: Scale) -> Probe:
+def _summary(measured: Measured, plan: Plan, task: Task) -> Probe:
     """Ratios of all held-back targets, with the noise of their samples."""
+    names, scale = task.client_names, task.problem.for_single_samples.scale
     _check_finite(measured.outcomes, names, scale)
     reached, halves, noise, degrees = _read(measured.outcomes)
     losses = np.sum(
