@@ -200,7 +200,7 @@ def probe(
         four where there are groups. None: they run in this process, with all its threads. Any
         number gives the same bits.
     on_round : callable, optional
-        Called from a thread with finished rounds and all: three times as many once groups are found.
+        Called from a thread with finished rounds and all: three times as many with groups.
 
     Returns
     -------
