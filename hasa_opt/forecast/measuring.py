@@ -16,7 +16,7 @@ from hasa_opt.federated.batch_norm import running_statistics, start_statistics
 from hasa_opt.federated.costs import Costs
 from hasa_opt.federated.workers import one_thread
 from hasa_opt.forecast.foretold import Foretold
-from hasa_opt.forecast.warm_up import Judged, Plan, halves, judge, trained, unwatched
+from hasa_opt.forecast.warm_up import Judged, Plan, halves, judge, unwatched, warm_up
 from hasa_opt.models.supernet import SupernetModel
 from hasa_opt.tasks.splits import Split
 from hasa_opt.tasks.task import Task
@@ -177,7 +177,7 @@ def _walked(
         counts[row] = done
 
     with nullcontext() if all_threads else one_thread():
-        way = trained(leg.model, leg.half, plan, leg.first, leg.groups, count)
+        way = warm_up(leg.model, leg.half, plan, leg.first, leg.groups, count)
         outcomes = judge(way, plan.menu, leg.held)
     return _Reached(way.federation.model, outcomes, way.similarities, way.flops)
 

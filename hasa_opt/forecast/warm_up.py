@@ -38,7 +38,6 @@ __all__ = [
     "halves",
     "judge",
     "menu_draw",
-    "trained",
     "unwatched",
     "warm_up",
 ]
@@ -159,20 +158,6 @@ def menu_draw(menu: FloatArray, shares: FloatArray) -> Draw:
     return draw
 
 
-def warm_up(model: SupernetModel, half: Task, plan: Plan) -> WarmUp:
-    """Train a supernet for some rounds, all clients at drawn widths of the menu.
-
-    Parameters
-    ----------
-    model : SupernetModel
-        Architecture and initial weights; it is not changed.
-    half : Task
-        The clients with the training samples of the warm-up.
-    plan : Plan
-    """
-    return trained(model, half, plan)
-
-
 def unwatched(task: Task, plan: Plan) -> str:
     """Why the clients' updates are not compared, or nothing."""
     if len(task) > MOST_WATCHED:
@@ -182,7 +167,7 @@ def unwatched(task: Task, plan: Plan) -> str:
     return f"that takes {TOGETHER} rounds" if plan.rounds < TOGETHER else ""
 
 
-def trained(
+def warm_up(
     model: SupernetModel,
     half: Task,
     plan: Plan,
@@ -190,7 +175,22 @@ def trained(
     groups: IntArray | None = None,
     count: Callable[[int], object] | None = None,
 ) -> WarmUp:
-    """Train the rounds of a plan, numbered from the first, in one model or one of each group."""
+    """Train a supernet for the rounds of a plan, all clients at drawn widths of the menu.
+
+    Parameters
+    ----------
+    model : SupernetModel
+        Architecture and initial weights; it is not changed.
+    half : Task
+        The clients with the training samples of the warm-up.
+    plan : Plan
+    first : int
+        Number of the first round.
+    groups : (n_clients,) integers, optional
+        Each group trains a model of its own. Default: all train one.
+    count : callable, optional
+        Called after each round with how many are finished.
+    """
     schedule = plan.training.schedule
     again = None if schedule is None else lambda number: schedule(number % plan.rounds)
     federation = Federation(

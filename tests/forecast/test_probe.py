@@ -23,7 +23,6 @@ from hasa_opt.forecast.warm_up import (
     judge,
     judged,
     menu_draw,
-    trained,
     warm_up,
 )
 from hasa_opt.tasks import Split, Task
@@ -297,7 +296,7 @@ def test_what_is_measured_apart_is_that_of_each_group_trained_alone() -> None:
         both = replace(task, train=half)
         begun = warm_up(small_model(), both, plan).federation.model
         own, common = (
-            judge(trained(begun, each, plan, plan.rounds), MENU, [held[row] for row in rows])
+            judge(warm_up(begun, each, plan, plan.rounds), MENU, [held[row] for row in rows])
             for each in (alone, both)
         )
         for row, one, other in zip(rows, own, common, strict=True):
