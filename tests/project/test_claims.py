@@ -200,3 +200,93 @@ def test_the_demo_prints_the_table_of_worth(tmp_path: Path) -> None:
     shown, printed = (dict(row.findall(part)) for part in (page, text))
     for name in ("uniform", "hasa", "recommended"):
         assert float(printed[name]) == pytest.approx(float(shown[name]), abs=2.0)
+
+
+BENCHMARKS = {
+    "bench_backends.py": "--limit 3",
+    "bench_exact.py": "",
+    "bench_exact.py --full": "--full",
+    "bench_exact.py --easy": "--easy",
+    "bench_files.py": "",
+    "bench_files.py --clients 1e7 1e8": "--clients 1e6",
+    "bench_files.py --clients 1e6 1e7 1e8": "--clients 1e6",
+    "bench_first_use.py": "",
+    "bench_flower.py": "",
+    "bench_groups.py": "--runs 5",
+    "bench_groups.py --gains": "--gains",
+    "bench_groups.py --real images": "--real probes",
+    "bench_groups.py --real probes": "--real probes",
+    "bench_limits.py --seeds 3": "--seeds 1 --limit 5",
+    "bench_loop.py": "",
+    "bench_partition.py": "",
+    "bench_rosters.py --seeds 2": "",
+    "bench_rounds.py": "",
+    "bench_scale.py": "",
+    "bench_scores.py": "",
+    "bench_scores.py --titles medium_data.csv": "",
+    "bench_several.py": "--only 2",
+}
+"""Benchmarks as pages name them, and the options with which they are run here: in minutes."""
+
+EXCERPTS = {
+    "bench_backends.py --limit 3": ("backends", "budget alone", None),
+    "bench_exact.py": ("benchmarks", "family ", None),
+    "bench_files.py --clients 1e6": ("benchmarks", "1,000,000", 1),
+    "bench_first_use.py": ("benchmarks", "hasa-opt --help", None),
+    "bench_groups.py --gains": ("headroom", "task               budget", None),
+    "bench_groups.py --real probes": ("headroom", "Groups found", None),
+    "bench_groups.py --runs 5": ("subnets", "False alarms", None),
+    "bench_limits.py --seeds 1 --limit 5": ("benchmarks", "1000 clients", None),
+    "bench_loop.py": ("benchmarks", "MLP 32-64-10", None),
+    "bench_partition.py": ("partition", "clients ", None),
+    "bench_rosters.py": ("benchmarks", "clients ", None),
+    "bench_scores.py": ("scores", "10000 clients", 23),
+}
+"""Page of the excerpt that is printed, how the excerpt begins, and how many lines of it."""
+
+
+def label(line: str) -> str:
+    """What a line of a table begins with: words, or the first figure."""
+    words = re.match(r"\s*((?:[^\W\d_][^\d\s]*[ ]?)+)", line)
+    return words[1].strip() if words else line.split()[0]
+
+
+def excerpt(page: str, start: str, lines: int | None) -> list[str]:
+    """Lines of a page's block of text, from the one that begins so."""
+    text = (ROOT / "docs" / f"{page}.rst").read_text(encoding="utf-8")
+    blocks = re.findall(r"code-block:: text\n\n((?:   .*\n|\n)+)", text)
+    (block,) = (own for own in blocks if re.search(rf"^ +{re.escape(start)}", own, re.MULTILINE))
+    kept = [line for line in block.splitlines() if line.strip()]
+    first = next(at for at, line in enumerate(kept) if line.lstrip().startswith(start))
+    return kept[first:][:lines]
+
+
+def test_every_benchmark_that_pages_name_is_run_at_night() -> None:
+    named = {
+        " ".join(command.split())
+        for path in PAGES
+        for command in re.findall(
+            r"``python\s+benchmarks/([^`]+)``", path.read_text(encoding="utf-8")
+        )
+    }
+    assert named == set(BENCHMARKS)
+    runs = {f"{name.split()[0]} {options}".strip() for name, options in BENCHMARKS.items()}
+    assert set(EXCERPTS) <= runs
+
+
+@pytest.mark.parametrize("command", EXCERPTS)
+def test_an_excerpt_of_a_benchmark_has_lines(command: str) -> None:
+    assert [label(line) for line in excerpt(*EXCERPTS[command])]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_that_a_page_names_prints_its_lines(name: str, tmp_path: Path) -> None:
+    """Seconds are the machine's; what is measured, and of what, is the page's."""
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    command = f"{name.split()[0]} {BENCHMARKS[name]}".strip()
+    printed = ran(f"benchmarks/{command}".split(), tmp_path)
+    assert printed.strip()
+    labels = {label(line) for line in printed.splitlines() if line.strip()}
+    if command in EXCERPTS:
+        assert {label(line) for line in excerpt(*EXCERPTS[command])} <= labels
