@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from records import check_streams, keep, keep_choices, reasons, rounded
+from records import check_streams, keep, keep_choices, raw, reasons, rounded
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -132,7 +132,7 @@ def main() -> None:
         console.print(done.allocation_table())
         done = done.run(directory=options.directory / name)
         console.print(done, by_client(done), paired(done))
-        keep([rounded(done.results)], options.results / f"{setting}.csv")
+        keep([rounded(done.results)], raw(options.results, setting))
         why = reasons(done.outcomes)
         keep_choices(setting, why, options.results)
         for seed, reason in why.items():

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from domains import CHANNELS, by_domain
 from joblib import Parallel, cpu_count, delayed
-from records import keep, repeated, rounded
+from records import keep, raw, repeated, rounded
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
@@ -291,7 +291,7 @@ def main() -> None:
             continue
         if options.repeat:
             again, _ = measured(cell, cell.seeds[0], options.directory, options.data, getpid())
-            console.print(repeated(again, folder / f"{cell}.csv"))
+            console.print(repeated(again, raw(folder, cell)))
             continue
         jobs = [
             delayed(measured)(cell, seed, options.directory, options.data, getpid())
@@ -301,7 +301,7 @@ def main() -> None:
         done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
         found = list(track(done, description=str(cell), total=len(jobs)))
         found.sort(key=lambda own: own[0].seeds)
-        place = (options.results or folder) / f"{cell}.csv"
+        place = raw(options.results or folder, cell)
         merged = keep([results for results, _ in found], place)
         console.print(table(merged, cell))
         for results, why in found:

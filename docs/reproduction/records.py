@@ -20,10 +20,12 @@ from hasa_opt.study.outcome import Outcome
 from hasa_opt.study.results import merged
 
 __all__ = [
-    "check_streams", "chosen", "keep", "keep_choices", "reasons", "repeated", "rounded", "streams",
+    "check_streams", "chosen", "keep", "keep_choices", "raw", "reasons", "repeated", "rounded",
+    "setting_of", "streams",
 ]  # fmt: skip
 
 _CHOICES = "choices.csv"
+_RAW = ".csv.gz"
 _STREAMS = "streams.txt"
 _HEADER = ("setting", "seed", "reason")
 
@@ -50,6 +52,16 @@ def streams(folder: Path) -> int:
     return int((folder / _STREAMS).read_text(encoding="utf-8"))
 
 
+def raw(folder: Path, setting: object) -> Path:
+    """The file of the results of a setting."""
+    return folder / f"{setting}{_RAW}"
+
+
+def setting_of(path: Path) -> str:
+    """The setting whose results a file holds."""
+    return path.name.removesuffix(_RAW)
+
+
 def rounded(results: Results) -> Results:
     """Six decimals are enough, and a tenth of the file."""
     columns = ("own", "supernet", "deployed", "peak", "trained", "realised")
@@ -72,7 +84,7 @@ def repeated(found: Results, path: Path) -> Table:
     """
     kept, (seed,) = read_results(path), found.seeds
     at = kept.seeds.index(seed)
-    table = Table(title=f"{path.stem}, seed {seed}: client mean, percent", box=SIMPLE_HEAD)
+    table = Table(title=f"{setting_of(path)}, seed {seed}: client mean, percent", box=SIMPLE_HEAD)
     for name in ("policy", "committed", "repeated", "largest difference of a client"):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for policy in found.policies:
@@ -103,7 +115,7 @@ def chosen(path: Path) -> Counter[str]:
 
     The older ``recommended`` chose one; what today's decides in a round has no such name.
     """
-    found = [why for (name, _), why in _read(path.parent).items() if name == path.stem]
+    found = [why for (name, _), why in _read(path.parent).items() if name == setting_of(path)]
     return Counter(why.partition(":")[0] for why in found if not why.startswith("round "))
 
 

@@ -18,7 +18,7 @@ from os import getpid
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed
-from records import check_streams, keep, keep_choices, reasons, rounded
+from records import check_streams, keep, keep_choices, raw, reasons, rounded
 from rich.progress import track
 
 from hasa_opt import tasks
@@ -107,7 +107,7 @@ def main() -> None:
             done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
             found = list(track(done, description=str(setting), total=len(jobs)))
             found.sort(key=lambda own: own[0].seeds)
-            keep([results for results, _ in found], options.results / f"{setting}.csv")
+            keep([results for results, _ in found], raw(options.results, setting))
             why = {seed: reason for _, own in found for seed, reason in own.items()}
             keep_choices(str(setting), why, options.results)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from records import chosen, streams
+from records import chosen, raw, setting_of, streams
 from run import POLICIES
 
 from hasa_opt._utils.streams import STREAMS
@@ -109,7 +109,9 @@ def tables() -> dict[str, str]:
     return {
         f"{_stem(folder, path)}-{kind}.csv": _as_csv(rows)
         for folder, path in _all_files()
-        for kind, rows in _setting(read_results(path), float(path.stem.split("-")[2])).items()
+        for kind, rows in _setting(
+            read_results(path), float(setting_of(path).split("-")[2])
+        ).items()
     }
 
 
@@ -120,12 +122,13 @@ def _all_files() -> Iterator[tuple[Path, Path]]:
 
 def _stem(folder: Path, path: Path) -> str:
     """Beginning of the names of a setting's tables."""
-    return f"{path.stem}-confirmed" if folder == CONFIRMATION else path.stem
+    own = setting_of(path)
+    return f"{own}-confirmed" if folder == CONFIRMATION else own
 
 
 def _named(folder: Path, path: Path) -> str:
     """A setting in words."""
-    task, size, budget = path.stem.split("-")
+    task, size, budget = setting_of(path).split("-")
     network = size.upper() if _of_images(path) else f"{size} hidden units"
     name = f"{task.capitalize()}, {network}, budget {budget}"
     return f"{name}, the recommendation" if folder == CONFIRMATION and size.isdigit() else name
@@ -136,16 +139,15 @@ def _links() -> Iterator[list[str]]:
     for folder, path in _all_files():
         results, own = read_results(path), _stem(folder, path)
         seeds = f"{results.seeds[0]} to {results.seeds[-1]}"
-        raw = path.relative_to(HERE)
+        at = path.relative_to(HERE)
         files = [f":download:`{kind} <results/tables/{own}-{kind}.csv>`" for kind in _KINDS]
-        yield [_named(folder, path), seeds, f":download:`raw <{raw}>`", *files]
+        yield [_named(folder, path), seeds, f":download:`raw <{at}>`", *files]
 
 
 def _recommended() -> list[list[str]]:
     """Each claim of what is recommended, in each setting of the confirmation."""
     found = [
-        read_results(CONFIRMATION / f"{name.replace(' ', '-')}.csv")
-        for name in _RECOMMENDED_SETTINGS
+        read_results(raw(CONFIRMATION, name.replace(" ", "-"))) for name in _RECOMMENDED_SETTINGS
     ]
     return [
         [claim.text, *(_with_interval(gap(claim, results)) for results in found)]
@@ -211,7 +213,7 @@ gives other numbers of the same kind."""
 def settings() -> dict[str, Results]:
     """Results of each setting in which all was tried: "titles 64 0.5" and so on."""
     files = [*_files(RESULTS), *(path for path in _files(CONFIRMATION) if _of_images(path))]
-    return {" ".join(path.stem.split("-")): read_results(path) for path in files}
+    return {" ".join(setting_of(path).split("-")): read_results(path) for path in files}
 
 
 def ordered(policies: Iterable[str]) -> list[str]:
@@ -224,15 +226,15 @@ def _files(folder: Path) -> list[Path]:
     """Files of a folder, the titles first, by units and budget."""
 
     def place(path: Path) -> tuple[bool, str, int, float]:
-        task, size, budget = path.stem.split("-")
+        task, size, budget = setting_of(path).split("-")
         return task != "titles", task, int(size) if size.isdigit() else 0, float(budget)
 
-    return sorted(folder.glob("*-*-*.csv"), key=place)
+    return sorted(folder.glob(raw(folder, "*-*-*").name), key=place)
 
 
 def _of_images(path: Path) -> bool:
     """Whether a file is of the image study, all of whose policies ran on the confirming seeds."""
-    return path.stem.startswith("domains")
+    return setting_of(path).startswith("domains")
 
 
 def _overview(found: Mapping[str, Results]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 from groups import TRIES
+from records import raw
 from tables import CONFIRMATION, RESULTS, Claim, gap
 
 from hasa_opt.study.claims import signed
@@ -27,7 +28,7 @@ SAME = "uniform+personal+local_bias"
 @cache
 def results_of(name: str, *, confirmed: bool) -> Results:
     """Results of a setting, on the first seeds or on the confirming ones."""
-    return read_results((CONFIRMATION if confirmed else RESULTS) / f"{name}.csv")
+    return read_results(raw(CONFIRMATION if confirmed else RESULTS, name))
 
 
 def gaps(
@@ -110,7 +111,7 @@ def _images() -> Iterator[str]:
 
 def _groups() -> Iterator[str]:
     folder, settings = TRIES["fifth"]
-    cells = [read_results(folder / f"{cell}.csv") for cell in settings]
+    cells = [read_results(raw(folder, cell)) for cell in settings]
     for other in ("clustered_by_kind", "by_domain"):
         found = [gap(Claim("", "recommended", other), cell) for cell in cells]
         yield " and ".join(f"{own.mean:+.2f}, {_span(own)}" for own in found if own is not None)

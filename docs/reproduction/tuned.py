@@ -38,7 +38,7 @@ from pathlib import Path
 
 from groups import ROUNDS, study_of
 from joblib import Parallel, cpu_count, delayed
-from records import keep, repeated, rounded
+from records import keep, raw, repeated, rounded
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
@@ -128,7 +128,7 @@ class Part:
 
     def found(self) -> dict[Cell, Results]:
         """Results of the cells that were run."""
-        paths = {cell: self.folder / f"{cell}.csv" for cell in self.cells}
+        paths = {cell: raw(self.folder, cell) for cell in self.cells}
         return {cell: read_results(path) for cell, path in paths.items() if path.exists()}
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -233,14 +233,14 @@ def main() -> None:
     if options.what == "repeat":
         for cell in cells:
             again = measured(part, cell, part.seeds[0], options.directory, getpid())
-            Console(width=120).print(repeated(again, part.folder / f"{cell}.csv"))
+            Console(width=120).print(repeated(again, raw(part.folder, cell)))
         return
     for cell in cells if options.what == "run" else ():
         jobs = [
             delayed(measured)(part, cell, seed, options.directory, getpid()) for seed in part.seeds
         ]
         found = sorted(track(pool(jobs), str(cell), len(jobs)), key=lambda own: own.seeds)
-        keep(found, part.folder / f"{cell}.csv")
+        keep(found, raw(part.folder, cell))
     Console(width=120).print(part.table())
 
 

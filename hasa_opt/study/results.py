@@ -7,9 +7,12 @@ were read from a file. No torch is needed.
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -189,13 +192,16 @@ class Results(Framed):
         """Write one CSV line per policy, seed and client; :func:`read_results` gives it back.
 
         The columns of another metric than the accuracy bear its name, such as ``own_mse``, and
-        ``higher_is_better`` stands beside them.
+        ``higher_is_better`` stands beside them. A file whose name ends in ``.gz`` is compressed,
+        equal results to equal bytes.
         """
-        columns = self.in_columns()
-        with writing(path) as file:
-            out = csv.writer(file)
-            out.writerow(columns)
-            out.writerows(zip(*columns.values(), strict=True))
+        columns, text = self.in_columns(), io.StringIO(newline="")
+        out = csv.writer(text)
+        out.writerow(columns)
+        out.writerows(zip(*columns.values(), strict=True))
+        with writing(path, "wb") as file:
+            data = text.getvalue().encode()
+            file.write(gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
     def in_columns(self) -> dict[str, list[Any]]:
         """A row for each policy, seed and client, as :meth:`write` writes it."""

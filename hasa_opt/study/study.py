@@ -371,6 +371,6 @@ class Study(Shown, SetUp):
     def write_results(self, path: str | PathLike[str]) -> None:
         """Write one line per policy, seed and client: tables and statistics can be rebuilt from it.
 
-        :func:`hasa_opt.study.read_results` reads it.
+        Gzipped where the name ends in ``.gz``; :func:`hasa_opt.study.read_results` reads either.
         """
         self.results.write(path)

@@ -49,29 +49,36 @@ def test_the_page_is_rebuilt_from_the_committed_measurements():
 def test_the_committed_measurements_are_of_the_frozen_settings():
     run = load("run")
     settings = {str(setting): setting for setting in run.SETTINGS}
-    files = sorted((HERE / "results").glob("*-*-*.csv"))
+    files = sorted((HERE / "results").glob("*-*-*.csv.gz"))
     assert files
     for path in files:
         results = read_results(path)
         assert results.seeds == tuple(run.SEEDS)
         assert set(results.policies) <= {*run.POLICIES, EARLIER_RULE}
-        budget = settings[path.stem].budget
+        budget = settings[load("records").setting_of(path)].budget
         assert np.abs(results.realised / budget - 1).max() < 0.005
         assert (results.rounds == run.ROUNDS).all()
         assert len(results.clients) == 7
+
+
+def test_raw_results_are_small_and_none_lies_there_twice():
+    found = list((HERE / "results").rglob("*.csv.gz"))
+    assert found
+    assert sum(path.stat().st_size for path in found) <= 1.5e6
+    assert not [path for path in found if path.with_suffix("").exists()]
 
 
 def test_the_recommendation_is_confirmed_on_fresh_seeds():
     run, domains, records = load("run"), load("domains"), load("records")
     rounds = dict.fromkeys(map(str, run.SETTINGS), run.ROUNDS)
     rounds |= {f"domains-cnn-{budget:g}": domains.ROUNDS for budget in domains.BUDGETS.values()}
-    files = sorted((HERE / "results" / "confirmation").glob("*-*-*.csv"))
+    files = sorted((HERE / "results" / "confirmation").glob("*-*-*.csv.gz"))
     assert files
     for path in files:
         results = read_results(path)
         assert results.seeds == tuple(range(220, 240))
-        assert (results.rounds == rounds[path.stem]).all()
-        budget = float(path.stem.split("-")[2])
+        assert (results.rounds == rounds[records.setting_of(path)]).all()
+        budget = float(records.setting_of(path).split("-")[2])
         assert np.abs(results.realised / budget - 1).max() < 0.005
         chosen = records.chosen(path)
         assert chosen.total() == len(results.seeds)
@@ -126,7 +133,7 @@ def test_the_page_of_worth_shows_the_demo_and_the_confirmation():
 
 def gain(name, policy):
     """What a policy gains over uniform on the confirming seeds."""
-    return above_uniform(read_results(load("tables").CONFIRMATION / f"{name}.csv"), policy)
+    return above_uniform(read_results(load("tables").CONFIRMATION / f"{name}.csv.gz"), policy)
 
 
 def above_uniform(results, policy):
@@ -137,7 +144,7 @@ def above_uniform(results, policy):
 @pytest.mark.parametrize("budget", ["0.5", "0.35"])
 def test_the_page_when_to_bother_shows_what_was_measured(budget):
     tables = load("tables")
-    results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv")
+    results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv.gz")
     text = (HERE.parent / "when_to_bother.rst").read_text(encoding="utf-8")
     shown = text.partition(f"list-table:: Budget {budget}\n")[2].partition("\n\n")[2]
     rows = shown.split("\n\n")[0].split("   * - ")[2:]
@@ -163,7 +170,7 @@ def test_the_page_of_the_image_study_shows_what_was_measured():
         policy, *cells = row.strip().split("\n     - ")
         for place, cell in enumerate(cells):
             budget, measure = ("0.5", "0.35")[place // 2], ("mean", "worst")[place % 2]
-            results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv")
+            results = read_results(tables.CONFIRMATION / f"domains-cnn-{budget}.csv.gz")
             own = tables.gap(tables.Claim("", policy, "uniform", measure), results)
             assert cell.replace("\N{MINUS SIGN}", "-") == interval(own), policy
 
@@ -174,7 +181,7 @@ def interval(own):
 
 
 def test_a_difference_is_the_mean_over_seeds_of_unrounded_client_means():
-    results = read_results(HERE / "results" / "titles-64-0.5.csv")
+    results = read_results(HERE / "results" / "titles-64-0.5.csv.gz")
     own = 100 * results.own[results.row("hasa")].mean(axis=1)
     base = 100 * results.own[results.row("uniform")].mean(axis=1)
     table = (load("tables").TABLES / "titles-64-0.5-policies.csv").read_text(encoding="utf-8")
@@ -187,9 +194,9 @@ def test_what_is_recommended_is_kept_beside_the_results(tmp_path):
     records.keep_choices("a-1-0.5", {1: "uniform+personal: why", 0: "fjord: why, too"}, tmp_path)
     records.keep_choices("b-1-0.5", {1: "uniform: b", 2: "round 3: 2 groups"}, tmp_path)
     records.keep_choices("a-1-0.5", {1: "fjord: again"}, tmp_path)
-    assert records.chosen(tmp_path / "a-1-0.5.csv") == {"fjord": 2}
-    assert records.chosen(tmp_path / "b-1-0.5.csv") == {"uniform": 1}
-    assert records.chosen(tmp_path / "c-1-0.5.csv") == {}
+    assert records.chosen(tmp_path / "a-1-0.5.csv.gz") == {"fjord": 2}
+    assert records.chosen(tmp_path / "b-1-0.5.csv.gz") == {"uniform": 1}
+    assert records.chosen(tmp_path / "c-1-0.5.csv.gz") == {}
 
 
 def test_results_of_other_random_streams_are_not_mixed(tmp_path):
@@ -227,21 +234,21 @@ def test_the_command_trains_once_and_writes_what_it_measured(tmp_path, monkeypat
     arguments += ["--policies", "uniform", "uniform+personal", "--workers", 1]
     monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
     run.main()
-    results = read_results(tmp_path / "docstrings-16-0.5.csv")
+    results = read_results(tmp_path / "docstrings-16-0.5.csv.gz")
     assert results.policies == ("uniform", "uniform+personal")
     assert results.seeds == (0, 1)
     stored = list((tmp_path / "runs" / "docstrings-16-0.5").iterdir())
     assert len(stored) == 2, "a personal deployment is no training of its own"
-    written = (tmp_path / "docstrings-16-0.5.csv").read_bytes()
+    written = (tmp_path / "docstrings-16-0.5.csv.gz").read_bytes()
     monkeypatch.setattr("hasa_opt.study.trials.run", lambda *_, **__: pytest.fail("trained again"))
     run.main()
-    assert (tmp_path / "docstrings-16-0.5.csv").read_bytes() == written
+    assert (tmp_path / "docstrings-16-0.5.csv.gz").read_bytes() == written
     monkeypatch.undo()
     monkeypatch.setattr(run, "ROUNDS", 1)
     monkeypatch.setattr(run.tasks, "load", lambda name, seed: small)
     monkeypatch.setattr(sys, "argv", ["run.py", *map(str, [*arguments, "--policies", "reverse"])])
     run.main()
-    later = read_results(tmp_path / "docstrings-16-0.5.csv")
+    later = read_results(tmp_path / "docstrings-16-0.5.csv.gz")
     assert later.policies == ("uniform", "uniform+personal", "reverse"), "others stay in the file"
     assert np.array_equal(later.own[:2], results.own)
 
@@ -252,7 +259,7 @@ def test_the_page_of_worth_shows_what_groups_gain(tried, column):
     groups = load("groups")
     folder, cells = groups.TRIES[tried]
     cell = cells[column]
-    results = read_results(folder / f"{cell}.csv")
+    results = read_results(folder / f"{cell}.csv.gz")
     assert results.seeds == tuple(cell.seeds)
     assert results.policies == tuple(map(str, cell.policies))
     worth = " ".join((HERE.parent / "worth.rst").read_text(encoding="utf-8").split())
@@ -281,7 +288,7 @@ def test_the_page_of_worth_shows_what_was_measured_where_counts_show_no_groups(t
     folder, cells = groups.TRIES[tried]
     worth = " ".join((HERE.parent / "worth.rst").read_text(encoding="utf-8").split())
     for cell in set(cells) - set(groups.PRIMARY):
-        results = read_results(folder / f"{cell}.csv")
+        results = read_results(folder / f"{cell}.csv.gz")
         assert results.seeds == tuple(cell.seeds)
         assert results.policies == tuple(map(str, cell.policies))
         means, of = results.measure("mean"), results.row
@@ -313,7 +320,7 @@ def test_the_page_of_worth_shows_what_was_measured_with_tuned_rates():
 
 
 def test_what_is_repeated_stands_beside_what_was_committed():
-    records, path = load("records"), HERE / "results" / "tuned" / "fonts.csv"
+    records, path = load("records"), HERE / "results" / "tuned" / "fonts.csv.gz"
     kept = read_results(path)
     columns = {name: np.asarray(value) for name, value in vars(kept).items()}
     first = {name: value[:, :1] for name, value in columns.items() if value.ndim > 1}
@@ -333,5 +340,5 @@ def test_a_cell_can_be_repeated(tmp_path):
     part = tuned.PARTS[0]
     cell = next(each for each in part.cells if str(each) == "fonts")
     again = tuned.measured(part, cell, part.seeds[0], tmp_path, os.getpid())
-    kept = read_results(part.folder / f"{cell}.csv").measure("mean")[:, 0]
+    kept = read_results(part.folder / f"{cell}.csv.gz").measure("mean")[:, 0]
     np.testing.assert_allclose(again.measure("mean")[:, 0], kept, atol=2)

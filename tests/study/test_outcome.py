@@ -142,11 +142,16 @@ def test_a_missing_or_double_run_is_refused() -> None:
             results(wrong)
 
 
-def test_what_is_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["results.csv", "results.csv.gz"])
+def test_what_is_written_is_read_to_the_last_bit(tmp_path: Path, file: str) -> None:
     own = replace(results(), own=np.random.default_rng(0).random((2, 2, 3)))
     own.own[1, 1, 2] = np.nan
-    own.write(tmp_path / "results.csv")
-    found = read_results(tmp_path / "results.csv")
+    own.write(tmp_path / file)
+    written = (tmp_path / file).read_bytes()
+    assert (written[:2] == b"\x1f\x8b") == file.endswith(".gz")
+    found = read_results(tmp_path / file)
+    found.write(tmp_path / file)
+    assert (tmp_path / file).read_bytes() == written
     for name, value in vars(own).items():
         other = getattr(found, name)
         if isinstance(value, np.ndarray):
