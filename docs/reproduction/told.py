@@ -13,6 +13,7 @@ from functools import cache
 from groups import TRIES
 from records import raw
 from tables import CONFIRMATION, RESULTS, Claim, gap
+from tuned_figure import newest
 
 from hasa_opt.study.claims import signed
 from hasa_opt.study.inference import Difference
@@ -54,7 +55,7 @@ def means(*given: object, **named: object) -> list[float]:
 def told() -> Iterator[tuple[str, str]]:
     """Name of a page in ``docs``, and what it says."""
     for page, lines in {
-        "worth": (*_benchmark(), *_personal(), *_images(), *_groups()),
+        "worth": (*_benchmark(), *_personal(), *_images(), *_groups(), *_tuned()),
         "reproduction/index": (*_claims(), *_policies(), *_options(), *_rules()),
     }.items():
         yield from ((page, line) for line in lines)
@@ -115,6 +116,14 @@ def _groups() -> Iterator[str]:
     for other in ("clustered_by_kind", "by_domain"):
         found = [gap(Claim("", "recommended", other), cell) for cell in cells]
         yield " and ".join(f"{own.mean:+.2f}, {_span(own)}" for own in found if own is not None)
+
+
+def _tuned() -> Iterator[str]:
+    more = []
+    for results in newest().values():
+        flops = results.flops.sum(axis=-1).mean(axis=1)
+        more.append(100 * (flops[results.row("recommended")] / flops[results.row("uniform")] - 1))
+    yield f"computes from {-min(more):.1f} % less to {max(more):.1f} % more"
 
 
 def _claims() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Draw accuracy against cost, with the frontier: ``python docs/reproduction/tuned_figure.py``."""
+"""Draw accuracy against each cost: ``python docs/reproduction/tuned_figure.py``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hasa_opt.study import plots
 from hasa_opt.study.results import Results
 from hasa_opt.study.tradeoff import trade_offs
 
-IMAGE = Path(__file__).parents[1] / "images" / "tuned.png"
-COLUMNS = 3
-"""Operations, bytes and storage: these studies have no clock."""
+IMAGES = Path(__file__).parents[1] / "images"
+COSTS = ("flops", "bytes", "storage")
+"""These studies have no clock."""
+COLUMNS = 4
 
 
 def newest() -> dict[str, Results]:
@@ -21,20 +22,25 @@ def newest() -> dict[str, Results]:
     return {str(cell): own for part in PARTS for cell, own in part.found().items()}
 
 
-def draw() -> Figure:
-    """A row for each cell, a column for each cost."""
+def draw(cost: str) -> Figure:
+    """A panel for each cell."""
     found = newest()
-    figure = Figure(figsize=(11, 2.6 * len(found)), layout="constrained")
-    panels = figure.subplots(len(found), COLUMNS, squeeze=False)
-    for line, (name, results) in zip(panels, found.items(), strict=True):
-        for axes, trade in zip(line, trade_offs(results), strict=True):
-            plots.draw_trade_off(axes, trade, results.scale)
-            axes.set_ylabel("")
-            axes.set_xlim(0, 1.1 * trade.costs.max())
-        line[0].set_ylabel(f"{name}\nclient mean (%)")
-    plots.legend(figure, panels[0, 0])
+    lines = -(-len(found) // COLUMNS)
+    figure = Figure(figsize=(11, 2.3 * lines), layout="constrained")
+    panels = list(figure.subplots(lines, COLUMNS, squeeze=False).flat)
+    for axes, (name, results) in zip(panels, found.items(), strict=False):
+        (trade,) = (own for own in trade_offs(results) if own.cost == cost)
+        plots.draw_trade_off(axes, trade, results.scale)
+        axes.set_title(name, fontsize=10)
+        axes.set_ylabel("")
+        axes.set_xlim(0, 1.1 * trade.costs.max())
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
+    figure.supylabel("Client mean (%)", fontsize=10)
+    plots.legend(figure, figure.axes[0])
     return figure
 
 
 if __name__ == "__main__":
-    draw().savefig(IMAGE, dpi=100)
+    for own in COSTS:
+        draw(own).savefig(IMAGES / f"tuned_{own}.png", dpi=100)
