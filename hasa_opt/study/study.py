@@ -221,7 +221,7 @@ class Study(Shown, SetUp):
             self.planner.spent(subnets, history),
             history,
             own=tested[number - 1],
-            supernet=history.supernet_metric[number - 1],
+            supernet=(history.test_metric if uncut else history.supernet_metric)[number - 1],
             rounds=number,
             reason="; ".join(str(each) for each in decided if each.reason),
             measuring=self.planner.measuring(policy, seed),

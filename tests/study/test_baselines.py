@@ -146,6 +146,8 @@ def test_a_baseline_is_its_whole_method_whatever_the_study_says(name: str) -> No
     expected = [accuracy(server, task.test[row], masks[row]) for row in range(3)]
     np.testing.assert_allclose(outcome.own, expected)
     np.testing.assert_array_equal(outcome.widths, np.ones(3) if whole else now.widths)
+    everywhere = [accuracy(server, split, torch.ones(UNITS)) for split in task.test]
+    np.testing.assert_allclose(outcome.supernet, everywhere, err_msg="what is deployed, or not")
 
 
 def test_what_overrides_a_method_shows_in_the_name() -> None:
